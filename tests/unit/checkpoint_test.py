@@ -1,0 +1,170 @@
+"""Checkpoints come back bit for bit, and never leave a run without one."""
+
+import errno
+import os
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from trpo_tf import errors
+from trpo_tf.experiment import checkpoint
+
+_LEAVES = st.one_of(
+  st.none(),
+  st.booleans(),
+  st.integers(),
+  st.floats(allow_nan=False),
+  st.text(),
+  hnp.arrays(
+    st.sampled_from(['f4', 'f8', 'i4', 'i8', 'u1', '?']),
+    hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
+  ),
+  hnp.arrays('f4', ()).map(lambda a: a[()]),
+  hnp.arrays('u8', ()).map(lambda a: a[()]),
+)
+_STATES = st.dictionaries(
+  st.text(max_size=5),
+  st.recursive(
+    _LEAVES,
+    lambda inner: st.one_of(
+      st.lists(inner, max_size=3),
+      st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    ),
+    max_leaves=8,
+  ),
+  max_size=4,
+)
+
+
+def _assert_same(actual, expected):
+  assert type(actual) is type(expected)
+  if isinstance(expected, dict):
+    assert list(actual) == list(expected)
+    for key in expected:
+      _assert_same(actual[key], expected[key])
+  elif isinstance(expected, list):
+    assert len(actual) == len(expected)
+    for pair in zip(actual, expected, strict=True):
+      _assert_same(*pair)
+  elif isinstance(expected, np.ndarray | np.generic):
+    assert actual.dtype == expected.dtype
+    assert actual.shape == expected.shape
+    assert actual.tobytes() == expected.tobytes()
+  else:
+    assert repr(actual) == repr(expected)  # tells -0.0 from 0.0
+
+
+def _state(number):
+  return {'theta': np.full(7, number, np.float32), 'number': number}
+
+
+@hypothesis.given(state=_STATES)
+@hypothesis.settings(deadline=None, max_examples=60, derandomize=True)
+def test_round_trip_is_bitwise(tmp_path_factory, state):
+  directory = tmp_path_factory.mktemp('checkpoints')
+  checkpoint.save(directory, 5, state, keep=1)
+  loaded = checkpoint.load_newest(directory)
+  assert loaded.iteration == 5
+  assert loaded.damaged == ()
+  _assert_same(loaded.state, state)
+
+
+def test_non_finite_numbers_come_back(tmp_path):
+  state = {
+    'list': [float('inf'), -float('inf')],
+    'array': np.array([np.nan, -np.inf, -0.0], np.float32),
+    'nan': float('nan'),
+  }
+  checkpoint.save(tmp_path, 1, state, keep=1)
+  _assert_same(checkpoint.load_newest(tmp_path).state, state)
+
+
+def test_equal_states_are_equal_files(tmp_path):
+  rows = np.arange(12.0).reshape(3, 4)
+  first = checkpoint.save(tmp_path / 'a', 1, {'x': rows}, keep=1)
+  columns = np.asfortranarray(rows)
+  second = checkpoint.save(tmp_path / 'b', 1, {'x': columns}, keep=1)
+  assert first.read_bytes() == second.read_bytes()
+
+
+def test_keeps_the_newest(tmp_path):
+  for number in (8, 9, 10, 11):
+    checkpoint.save(tmp_path, number, _state(number), keep=2)
+  assert sorted(os.listdir(tmp_path)) == [
+    'iteration_00000010.npz', 'iteration_00000011.npz'
+  ]
+  assert checkpoint.load_newest(tmp_path).state['number'] == 11
+
+
+def test_no_checkpoint(tmp_path):
+  assert checkpoint.load_newest(tmp_path) is None
+  assert checkpoint.load_newest(tmp_path / 'missing') is None
+
+
+def _flip_one_bit(content):
+  return content[:300] + bytes([content[300] ^ 1]) + content[301:]
+
+
+@pytest.mark.parametrize(
+  'damage', [_flip_one_bit, lambda b: b[:-1], lambda b: b[:50], lambda b: b'']
+)
+def test_damaged_newest_falls_back(tmp_path, damage):
+  checkpoint.save(tmp_path, 1, _state(1), keep=3)
+  newest = checkpoint.save(tmp_path, 2, _state(2), keep=3)
+  newest.write_bytes(damage(newest.read_bytes()))
+  loaded = checkpoint.load_newest(tmp_path)
+  assert loaded.iteration == 1
+  assert loaded.damaged == (newest,)
+  _assert_same(loaded.state, _state(1))
+
+
+def test_saving_behind_a_damaged_one_keeps_the_new_one(tmp_path):
+  checkpoint.save(tmp_path, 1, _state(1), keep=1)
+  (tmp_path / 'iteration_00000009.npz').write_bytes(b'damaged')
+  checkpoint.save(tmp_path, 2, _state(2), keep=1)
+  loaded = checkpoint.load_newest(tmp_path)
+  assert (loaded.iteration, loaded.damaged) == (2, ())
+
+
+def test_all_damaged_is_an_error_and_deletes_nothing(tmp_path):
+  path = checkpoint.save(tmp_path, 1, _state(1), keep=1)
+  path.write_bytes(b'')
+  with pytest.raises(errors.UserError, match='all 1 checkpoints .* damaged'):
+    checkpoint.load_newest(tmp_path)
+  assert path.exists()
+
+
+@pytest.mark.parametrize('call', ['fsync', 'replace'])
+def test_full_disk_leaves_the_earlier_ones(tmp_path, monkeypatch, call):
+  checkpoint.save(tmp_path, 1, _state(1), keep=1)
+  before = sorted(os.listdir(tmp_path))
+
+  def full(*unused_args):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  monkeypatch.setattr(os, call, full)
+  with pytest.raises(OSError, match='No space left'):
+    checkpoint.save(tmp_path, 2, _state(2), keep=1)
+  assert sorted(os.listdir(tmp_path)) == before
+  assert checkpoint.load_newest(tmp_path).state['number'] == 1
+
+
+def test_partial_file_of_a_killed_process_is_ignored_and_deleted(tmp_path):
+  checkpoint.save(tmp_path, 1, _state(1), keep=1)
+  (tmp_path / 'iteration_00000002.npz.tmp').write_bytes(b'half')
+  assert checkpoint.load_newest(tmp_path).iteration == 1
+  checkpoint.save(tmp_path, 3, _state(3), keep=1)
+  assert os.listdir(tmp_path) == ['iteration_00000003.npz']
+
+
+def test_refuses_what_it_cannot_hold(tmp_path):
+  with pytest.raises(ValueError, match=r'state\.a\[1\] is a tuple'):
+    checkpoint.save(tmp_path, 1, {'a': [1, (2, 3)]}, keep=1)
+  with pytest.raises(ValueError, match=r'state\.o is a ndarray'):
+    checkpoint.save(tmp_path, 1, {'o': np.array([None])}, keep=1)
+  with pytest.raises(ValueError, match='keep=0'):
+    checkpoint.save(tmp_path, 1, {}, keep=0)
+  assert os.listdir(tmp_path) == []

@@ -1,0 +1,1 @@
+"""Running experiments: loop, run directories, reports and statistics."""
