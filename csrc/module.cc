@@ -1,0 +1,277 @@
+// Python bindings: every shape and dtype is checked here, once per call; the
+// GIL is released once, around the simulation.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+#include "sampler.h"
+
+namespace py = pybind11;
+
+namespace trpo_tf {
+namespace {
+
+std::string Text(const std::vector<py::ssize_t>& shape) {
+  std::string text = "(";
+  for (py::ssize_t n : shape) text += (n < 0 ? "*" : std::to_string(n)) + ", ";
+  return text + ")";
+}
+
+// The named array's data; a size of -1 fits any.
+template <typename T>
+T* Take(const py::dict& arrays, const char* name,
+        const std::vector<py::ssize_t>& shape) {
+  if (!arrays.contains(name)) {
+    throw py::value_error(std::string("missing array ") + name);
+  }
+  py::object item = arrays[name];
+  if (!py::isinstance<py::array_t<T, py::array::c_style>>(item)) {
+    throw py::value_error(std::string(name) + " must be a C-contiguous array of " +
+                          py::str(py::dtype::of<T>()).cast<std::string>());
+  }
+  py::array array = item;
+  std::vector<py::ssize_t> given(array.shape(), array.shape() + array.ndim());
+  bool fits = given.size() == shape.size();
+  for (size_t i = 0; fits && i < shape.size(); i++) {
+    fits = shape[i] < 0 || shape[i] == given[i];
+  }
+  if (!fits) {
+    throw py::value_error(std::string(name) + " should have shape " +
+                          Text(shape) + ", got " + Text(given));
+  }
+  return static_cast<T*>(array.request().ptr);
+}
+
+int Size(const py::dict& arrays, const char* name, int axis) {
+  if (!arrays.contains(name)) {
+    throw py::value_error(std::string("missing array ") + name);
+  }
+  return static_cast<int>(py::array(arrays[name]).shape(axis));
+}
+
+// Checks that every register and element that the code names exists.
+void CheckProgram(const Program& p) {
+  auto inside = [&](int64_t start, int64_t stride, int64_t n) {
+    const int64_t last = start + stride * (n - 1);
+    return n >= 1 && start >= 0 && start < p.num_registers && last >= 0 &&
+           last < p.num_registers;
+  };
+  const int num_ops = static_cast<int>(OpNames().size());
+  for (const Instruction& in : p.code) {
+    const bool reduces = in.op >= kSum;
+    const int written = in.op == kWeightedSum ? in.c : reduces ? 1 : in.n;
+    bool good = in.op >= 0 && in.op < num_ops && inside(in.dst, 1, written);
+    if (in.op == kLoad) {
+      bool known = false;
+      for (const Field& field : Fields()) {
+        known |= field.offset == static_cast<size_t>(in.a);
+      }
+      good = good && known && in.b >= 0 && in.n >= 1;
+    } else if (in.op == kWeightedSum) {
+      good = good && inside(in.a, in.sa, in.n) && inside(in.b, 1, in.n * in.c);
+    } else {
+      good = good && inside(in.a, in.sa, in.n) && inside(in.b, in.sb, in.n) &&
+             inside(in.c, in.sc, in.n);
+    }
+    if (!good) throw py::value_error("malformed task program");
+  }
+}
+
+Program MakeProgram(const py::dict& fields) {
+  Program p;
+  auto number = [&](const char* name) { return fields[name].cast<int>(); };
+  const int size = Size(fields, "code", 0);
+  const auto* code = reinterpret_cast<const Instruction*>(
+      Take<int32_t>(fields, "code", {size, 9}));
+  p.code.assign(code, code + size);
+  p.constants = fields["constants"].cast<std::vector<double>>();
+  p.current = fields["current"].cast<std::vector<int>>();
+  p.num_registers = number("num_registers");
+  p.action = number("action");
+  p.prev = number("prev");
+  p.num_prev = static_cast<int>(p.current.size());
+  p.reset_passes = number("reset_passes");
+  p.outputs = number("outputs");
+  p.num_outputs = number("num_outputs");
+  p.observation_size = number("observation_size");
+  p.derived = number("derived");
+  CheckProgram(p);
+  return p;
+}
+
+Setup MakeSetup(const py::dict& fields) {
+  Setup setup;
+  setup.program = MakeProgram(fields["program"]);
+  setup.network.sizes = fields["layer_sizes"].cast<std::vector<int>>();
+  setup.network.activation =
+      static_cast<Activation>(fields["activation"].cast<int>());
+  setup.frame_skip = fields["frame_skip"].cast<int>();
+  setup.time_limit = fields["time_limit"].cast<int>();
+  setup.clip_actions = fields["clip_actions"].cast<bool>();
+  setup.low = fields["low"].cast<std::vector<double>>();
+  setup.high = fields["high"].cast<std::vector<double>>();
+  setup.scale = fields["scale"].cast<std::vector<double>>();
+  setup.offset = fields["offset"].cast<std::vector<double>>();
+  setup.num_actions = static_cast<int>(setup.low.size());
+  return setup;
+}
+
+Call MakeCall(Sampler& sampler, const py::dict& arrays, bool closed_loop) {
+  const Setup& setup = sampler.setup();
+  const mjModel* m = sampler.model();
+  const py::ssize_t S = sampler.num_slots(), A = setup.num_actions;
+  const py::ssize_t O = setup.program.observation_size;
+  const py::ssize_t T = Size(arrays, "rewards", 1);
+  Call c{};
+  c.capacity = static_cast<int>(T);
+  c.num_state = sampler.num_state();
+  c.min_steps = arrays.contains("min_steps")
+                    ? arrays["min_steps"].cast<int>()
+                    : std::numeric_limits<int>::max();
+  c.num_reset_rows = Size(arrays, "reset_rows", 1);
+  c.reset_rows =
+      Take<double>(arrays, "reset_rows", {S, -1, m->nq + m->nv});
+  c.actions = Take<double>(arrays, "actions", {S, T, A});
+  c.rewards = Take<double>(arrays, "rewards", {S, T});
+  c.ends = Take<uint8_t>(arrays, "ends", {S, T});
+  c.lengths = Take<int32_t>(arrays, "lengths", {S});
+  c.failures = Take<int32_t>(arrays, "failures", {S});
+  c.timesteps = Take<int32_t>(arrays, "timesteps", {S, T});
+  c.observations = Take<float>(arrays, "observations", {S, T, O});
+  c.episode_returns = Take<double>(arrays, "episode_returns", {S, T});
+  c.max_truncations = Size(arrays, "boundary_steps", 1);
+  c.boundary_steps = Take<int32_t>(arrays, "boundary_steps", {S, -1});
+  c.boundary_observations = Take<float>(arrays, "boundary_observations",
+                                        {S, c.max_truncations, O});
+  c.num_boundaries = Take<int32_t>(arrays, "num_boundaries", {S});
+  c.last_observations = Take<float>(arrays, "last_observations", {S, O});
+  c.resets_used = Take<int32_t>(arrays, "resets_used", {S});
+  c.last_states = Take<double>(arrays, "last_states", {S, c.num_state});
+  if (arrays.contains("task_outputs")) {
+    c.task_outputs = Take<double>(arrays, "task_outputs",
+                                  {S, T, setup.program.num_outputs});
+  }
+  if (c.max_truncations < c.capacity / setup.time_limit + 1) {
+    throw py::value_error("boundary_steps holds too few truncations");
+  }
+  if (!closed_loop) return c;
+
+  const py::ssize_t n = Size(arrays, "theta", 0);
+  c.num_parameters = Size(arrays, "theta", 1);
+  if (c.num_parameters < setup.network.NumParameters()) {
+    throw py::value_error(
+        "theta has " + std::to_string(c.num_parameters) +
+        " parameters; the network alone has " +
+        std::to_string(setup.network.NumParameters()));
+  }
+  c.theta = Take<float>(arrays, "theta", {n, c.num_parameters});
+  c.deviations = Take<double>(arrays, "deviations", {n, A});
+  c.log_normalizers = Take<double>(arrays, "log_normalizers", {n});
+  c.policy_index = Take<int32_t>(arrays, "policy_index", {S});
+  for (py::ssize_t s = 0; s < S; s++) {
+    if (c.policy_index[s] < 0 || c.policy_index[s] >= n) {
+      throw py::value_error("policy_index names a policy that is not there");
+    }
+  }
+  c.mean = Take<float>(arrays, "mean", {O});
+  c.inverse_deviation = Take<float>(arrays, "inverse_deviation", {O});
+  c.observation_clip = arrays["observation_clip"].cast<float>();
+  c.noise = Take<double>(arrays, "noise", {S, T, A});
+  c.outputs = Take<float>(arrays, "outputs", {S, T, A});
+  c.log_probs = Take<float>(arrays, "log_probs", {S, T});
+  return c;
+}
+
+void Run(Sampler& sampler, const std::vector<int>& ids, const py::dict& arrays,
+         bool physics_only) {
+  const Call call =
+      MakeCall(sampler, arrays, !physics_only && arrays.contains("theta"));
+  for (size_t i = 0; i < ids.size(); i++) {
+    if (ids[i] < 0 || ids[i] >= sampler.num_slots() ||
+        (i && ids[i] <= ids[i - 1])) {
+      throw py::value_error("ids must be ascending slot numbers");
+    }
+  }
+  py::gil_scoped_release release;
+  sampler.Run(call, ids, physics_only ? RunPhysics : RunSlot);
+}
+
+// A live view of the sampler's memory, S rows of n elements `apart` apart.
+template <typename T>
+py::array_t<T> Rows(py::object sampler, T* data, py::ssize_t rows,
+                    py::ssize_t n, py::ssize_t apart) {
+  const py::ssize_t size = sizeof(T);
+  return py::array_t<T>({rows, n}, {apart * size, size}, data, sampler);
+}
+
+void CheckMujocoVersion() {
+  if (mj_version() == mjVERSION_HEADER) return;
+  throw py::import_error(
+      "trpo_tf's native sampler was compiled for MuJoCo " +
+      std::to_string(mjVERSION_HEADER) + " but version " +
+      std::to_string(mj_version()) +
+      " is loaded. Rebuild it: pip install --force-reinstall --no-deps .");
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, module) {
+  CheckMujocoVersion();
+  PYBIND11_NUMPY_DTYPE(Slot, elapsed, episode, needs_reset, episode_return);
+  module.doc() = "Native closed-loop sampler; see trpo_tf/sampling/native.py.";
+  module.attr("OPS") = OpNames();
+  module.attr("MUJOCO_VERSION") = mjVERSION_HEADER;
+  module.attr("ERROR_BIT") = kErrorBit;
+  py::dict fields;
+  for (const Field& field : Fields()) fields[field.name] = field.offset;
+  module.attr("FIELDS") = fields;
+  module.def("tanh", [](py::array_t<float, py::array::c_style> x) {
+    Tanh(x.mutable_data(), static_cast<int>(x.size()));
+  });
+
+  py::class_<Sampler>(module, "Sampler")
+      .def(py::init([](uintptr_t model, const py::dict& setup, int num_slots,
+                       int num_threads) {
+             return std::make_unique<Sampler>(
+                 reinterpret_cast<const mjModel*>(model), MakeSetup(setup),
+                 num_slots, num_threads);
+           }),
+           py::arg("model_address"), py::arg("setup"), py::arg("num_slots"),
+           py::arg("num_threads"))
+      .def("run", &Run, py::arg("ids"), py::arg("arrays"),
+           py::arg("physics_only") = false)
+      .def("error", &Sampler::error)
+      .def_property_readonly("num_threads", &Sampler::num_threads)
+      .def_property_readonly("rows",
+                             [](py::object self) {
+                               auto& s = self.cast<Sampler&>();
+                               return Rows(self, s.rows(), s.num_slots(),
+                                           s.num_state(), s.num_state());
+                             })
+      .def_property_readonly(
+          "observations",
+          [](py::object self) {
+            auto& s = self.cast<Sampler&>();
+            const int n = s.setup().program.observation_size;
+            return Rows(self, s.observations(), s.num_slots(), n, n);
+          })
+      .def_property_readonly(
+          "previous",
+          [](py::object self) {
+            auto& s = self.cast<Sampler&>();
+            const Program& p = s.setup().program;
+            return Rows(self, s.previous(), s.num_slots(), p.num_prev,
+                        p.num_registers);
+          })
+      .def_property_readonly("slots", [](py::object self) {
+        auto& s = self.cast<Sampler&>();
+        return py::array_t<Slot>({s.num_slots()}, {sizeof(Slot)}, s.slots(),
+                                 self);
+      });
+}
+
+}  // namespace trpo_tf

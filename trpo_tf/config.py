@@ -1,0 +1,277 @@
+"""Every setting of an experiment: its default, unit, range and meaning.
+
+This file is the one home of defaults. The binaries generate their flags from
+these dataclasses (one flag a field, of the same name), library code receives
+the dataclasses, and a run directory stores them as the flagfile that repeats
+the run. Each `setting` states what the field means, with its unit; a value
+outside its range raises ValueError naming the field, the value and the range.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+
+def setting(
+  default: Any,
+  help: str,
+  *,
+  low: float = -math.inf,
+  high: float = math.inf,
+  open_low: bool = False,
+  choices: Sequence[str] = (),
+) -> Any:
+  """A dataclass field with its meaning and its range.
+
+  Args:
+    default: default value; its type is the type of the flag.
+    help: one sentence, with the unit.
+    low: smallest value allowed (of each element, for a tuple).
+    high: largest value allowed.
+    open_low: whether `low` itself is refused.
+    choices: the strings allowed.
+
+  Returns:
+    The field.
+  """
+  metadata = dict(help=help, low=low, high=high, open_low=open_low,
+                  choices=tuple(choices))
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+def _check_range(name: str, value: Any, meta: Any) -> None:
+  low, high = meta['low'], meta['high']
+  above = value > low if meta['open_low'] else value >= low
+  if above and value <= high and math.isfinite(value):
+    return
+  left = '(' if meta['open_low'] else '['
+  raise ValueError(f'--{name}={value} is outside {left}{low:g}, {high:g}]')
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Base of the setting groups: checks every field's type and range."""
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value, meta = getattr(self, field.name), field.metadata
+      if meta['choices'] and value not in meta['choices']:
+        raise ValueError(
+          f'--{field.name}={value}: choose one of {", ".join(meta["choices"])}'
+        )
+      for item in value if isinstance(value, tuple) else (value,):
+        if isinstance(item, int | float) and not isinstance(item, bool):
+          _check_range(field.name, item, meta)
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskConfig(Config):
+  """What is learned."""
+
+  task: str = setting(
+    'Hopper-v5',
+    'task: a native one (Hopper-v5, ...), the Python file of one of your own '
+    '(path/to/file.py:NAME), or any Gymnasium id (module:Id-v0)',
+  )
+  action_range: str = setting(
+    'raw',
+    'meaning of an action of one: one unit of control (raw), or the end of '
+    "the actuator's control range (control)",
+    choices=('raw', 'control'),
+  )
+  clip_actions: bool = setting(
+    True,
+    'clip actions to the control range before the environment sees them; the '
+    'batch keeps the unclipped action',
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyConfig(Config):
+  """The policy network and the observation normaliser."""
+
+  hidden_sizes: tuple[int, ...] = setting(
+    (64, 64), 'units of each hidden layer; empty: a linear policy', low=1
+  )
+  activation: str = setting(
+    'tanh', 'activation of the hidden layers', choices=('tanh', 'softplus')
+  )
+  initial_log_std: float = setting(
+    0.0, 'initial log standard deviation of a Gaussian policy', low=-20, high=5
+  )
+  output_scale: float = setting(
+    0.01, 'scale of the initial output layer', low=0, high=10
+  )
+  normalize_observations: bool = setting(
+    True, 'normalise observations by running mean and standard deviation'
+  )
+  observation_clip: float = setting(
+    10.0, 'bound on normalised observations, in standard deviations', low=0,
+    open_low=True,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerConfig(Config):
+  """How a batch of experience is collected."""
+
+  sampler: str = setting(
+    'single_path', 'sampling procedure', choices=('single_path',)
+  )
+  batch_steps: int = setting(
+    5000, 'env steps per iteration (at least; whole episodes may add some)',
+    low=1,
+  )
+  num_slots: int = setting(
+    20, 'simulations that share a batch; fixes the result, unlike threads',
+    low=1,
+  )
+  whole_episodes: bool = setting(
+    False,
+    'begin and end every slot of a batch with an episode boundary, as '
+    'estimators without a value network need; otherwise episodes carry over',
+  )
+  on_divergence: str = setting(
+    'cut', "a diverged simulation's trajectory is cut at its last finite "
+    'state, or dropped from the batch', choices=('cut', 'drop'),
+  )
+  sampler_threads: int = setting(
+    0, 'threads of the native sampler; 0: all available cores', low=0
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class EstimatorConfig(Config):
+  """Returns, advantages and the baseline."""
+
+  gamma: float = setting(0.99, 'discount per env step', low=0, high=1)
+  gae_lambda: float = setting(
+    0.95, 'lambda of generalised advantage estimation', low=0, high=1
+  )
+  baseline: str = setting(
+    'value_network', 'baseline subtracted from returns',
+    choices=('none', 'time', 'linear', 'value_network'),
+  )
+  standardize_advantages: bool = setting(
+    True, 'shift and scale the advantages of a batch to mean 0, deviation 1'
+  )
+  value_hidden_sizes: tuple[int, ...] = setting(
+    (64, 64), 'units of the hidden layers of the value network', low=1
+  )
+  value_learning_rate: float = setting(
+    1e-3, 'Adam learning rate of the value network', low=0, open_low=True
+  )
+  value_epochs: int = setting(
+    20, 'passes over the batch per iteration to fit the value network', low=1
+  )
+  value_minibatch: int = setting(
+    128, 'env steps per Adam step of the value network', low=1
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrustRegionConfig(Config):
+  """The constrained step of appendix C."""
+
+  max_kl: float = setting(
+    0.01, 'bound delta on the mean KL divergence of a step, in nats', low=0,
+    open_low=True,
+  )
+  cg_iterations: int = setting(
+    10, 'conjugate gradient iterations', low=1, high=1000
+  )
+  cg_damping: float = setting(
+    0.1, 'multiple of the identity added to the Fisher matrix in CG', low=0
+  )
+  fisher_fraction: float = setting(
+    1.0, 'fraction of the states used in Fisher-vector products', low=0,
+    high=1, open_low=True,
+  )
+  backtrack_ratio: float = setting(
+    0.8, 'factor between the tries of the line search', low=0, high=0.99,
+    open_low=True,
+  )
+  max_backtracks: int = setting(10, 'tries of the line search', low=1, high=100)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig(Config):
+  """One training run and its directory."""
+
+  seed: int = setting(0, 'seed of everything random', low=0, high=2**31 - 1)
+  total_env_steps: int = setting(
+    1_000_000, 'env steps to train for', low=1, high=2**53
+  )
+  run_dir: str = setting('', 'directory of the run (required)')
+  resume: str = setting(
+    'auto', 'continue the run in run_dir if there is one, or refuse to',
+    choices=('auto', 'never'),
+  )
+  checkpoint_seconds: float = setting(
+    60.0, 'least seconds between checkpoints; 0: one each iteration', low=0
+  )
+  keep_checkpoints: int = setting(3, 'newest checkpoints to keep', low=1)
+  tensorboard: bool = setting(True, 'write TensorBoard event files')
+  tf_threads: int = setting(
+    0, 'TensorFlow threads per operation; 0: all available cores', low=0
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+  """All settings of a run, by group."""
+
+  task: TaskConfig = dataclasses.field(default_factory=TaskConfig)
+  policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
+  sampler: SamplerConfig = dataclasses.field(default_factory=SamplerConfig)
+  estimator: EstimatorConfig = dataclasses.field(
+    default_factory=EstimatorConfig
+  )
+  trust_region: TrustRegionConfig = dataclasses.field(
+    default_factory=TrustRegionConfig
+  )
+  run: RunConfig = dataclasses.field(default_factory=RunConfig)
+
+  def __post_init__(self):
+    """Refuses settings that contradict each other.
+
+    Raises:
+      ValueError: naming both settings and the way out.
+    """
+    if self.estimator.baseline == 'time' and not self.sampler.whole_episodes:
+      raise ValueError(
+        '--baseline=time averages returns of whole episodes by time step: add '
+        '--whole_episodes'
+      )
+    if self.sampler.batch_steps % self.sampler.num_slots:
+      raise ValueError(
+        f'--batch_steps={self.sampler.batch_steps} is not a multiple of '
+        f'--num_slots={self.sampler.num_slots}'
+      )
+
+
+def settings(config: Any) -> dict[str, Any]:
+  """Flattens an ExperimentConfig into {flag name: value}."""
+  return {
+    field.name: getattr(group, field.name)
+    for group in (getattr(config, g.name) for g in dataclasses.fields(config))
+    for field in dataclasses.fields(group)
+  }
+
+
+def from_settings(values: dict[str, Any]) -> ExperimentConfig:
+  """Builds an ExperimentConfig from {flag name: value}; the rest default.
+
+  Raises:
+    ValueError: an unknown name, or a value out of range.
+  """
+  values = dict(values)
+  groups = {}
+  for group in dataclasses.fields(ExperimentConfig):
+    names = [f.name for f in dataclasses.fields(group.default_factory)]
+    chosen = {name: values.pop(name) for name in names if name in values}
+    groups[group.name] = group.default_factory(**chosen)
+  if values:
+    raise ValueError(f'unknown settings: {", ".join(sorted(values))}')
+  return ExperimentConfig(**groups)

@@ -1,0 +1,89 @@
+"""The experience of one iteration, as every sampler returns it."""
+
+import dataclasses
+import enum
+
+import numpy as np
+
+
+class End(enum.IntFlag):
+  """How a step ended its episode; 0 when the episode goes on."""
+
+  TERMINATED = 1
+  TRUNCATED = 2
+  DIVERGED = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Divergence:
+  """A simulation that broke, with what it takes to see it break again.
+
+  Attributes:
+    iteration, slot, episode: keys of the trajectory.
+    step: env steps of the episode before the one that failed.
+    causes: names of MuJoCo's warnings, 'non-finite output' or 'error'.
+    message: MuJoCo's error text, if any.
+    state: float64 integration row before the failing step.
+    control: float64 [A], control of the failing step.
+  """
+
+  iteration: int
+  slot: int
+  episode: int
+  step: int
+  causes: tuple[str, ...]
+  message: str
+  state: np.ndarray
+  control: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+  """S slots of up to T env steps; step t of slot s is valid if kept[s, t].
+
+  Attributes:
+    observations: float32 [S, T, O], raw, before each action.
+    actions: float64 [S, T, A] unclipped, or int32 for discrete factors.
+    outputs: float32 [S, T, M], the policy's distribution outputs as sampled.
+    log_probs: float32 [S, T], log-probability of the actions as sampled.
+    rewards: float64 [S, T], raw.
+    ends: uint8 [S, T], bits of End.
+    timesteps: int32 [S, T], step within the episode, from 0.
+    lengths: int32 [S], steps recorded.
+    kept: bool [S, T], recorded and not dropped.
+    last_observations: float32 [S, O], after the last step of slots that end
+      within an episode.
+    boundary_index: int32 [B, 2], slot and step of every truncation that did
+      not also terminate.
+    boundary_observations: float32 [B, O], observation reached there.
+    episode_returns: float64 [E], undiscounted, of the episodes that ended.
+    episode_lengths: int32 [E], env steps.
+    clipped_fraction: share of action components outside the control range.
+    diverged: what broke.
+  """
+
+  observations: np.ndarray
+  actions: np.ndarray
+  outputs: np.ndarray
+  log_probs: np.ndarray
+  rewards: np.ndarray
+  ends: np.ndarray
+  timesteps: np.ndarray
+  lengths: np.ndarray
+  kept: np.ndarray
+  last_observations: np.ndarray
+  boundary_index: np.ndarray
+  boundary_observations: np.ndarray
+  episode_returns: np.ndarray
+  episode_lengths: np.ndarray
+  clipped_fraction: float = 0.0
+  diverged: tuple[Divergence, ...] = ()
+
+  @property
+  def num_steps(self) -> int:
+    """Env steps simulated, dropped ones included."""
+    return int(self.lengths.sum())
+
+  def flat(self, name: str) -> np.ndarray:
+    """The kept rows of a [S, T, ...] field as [N, ...]."""
+    return getattr(self, name)[self.kept]

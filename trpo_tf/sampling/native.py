@@ -1,0 +1,289 @@
+"""The native sampler's Python side: the only importer of the extension.
+
+C++ draws no random numbers: noise rows and reset rows are its inputs, so a
+rollout is a pure function of (snapshots, theta, normaliser, noise, resets).
+"""
+
+import os
+from collections.abc import Callable
+
+import mujoco
+import numpy as np
+
+from trpo_tf.errors import UserError
+from trpo_tf.policies.normalizer import Normalizer
+from trpo_tf.sampling.batch import Divergence, End
+from trpo_tf.tasks.program import OPS
+from trpo_tf.tasks.task import CompiledTask
+
+try:
+  from trpo_tf.sampling import _native
+except ImportError as error:
+  raise ImportError(
+    f'the native sampler cannot be loaded ({error}). Build it with: '
+    'pip install -e .'
+  ) from error
+if tuple(_native.OPS) != OPS:
+  raise ImportError('the native sampler is older than the Python code. '
+                    'Build it with: pip install -e .')
+
+ACTIVATIONS = ('tanh', 'softplus')
+_CAUSES = (
+  *(mujoco.mjtWarning(i).name for i in range(mujoco.mjtWarning.mjNWARNING)),
+  'non-finite output',
+  'error',
+)
+# (slots, first episodes, count) -> float64 [S, count, nq + nv]
+ResetRows = Callable[[np.ndarray, int], np.ndarray]
+
+
+def default_threads() -> int:
+  """Cores that this process may use."""
+  return len(os.sched_getaffinity(0))
+
+
+def _program_fields(compiled: CompiledTask) -> dict:
+  """The program with its fields resolved to places in mjData."""
+  program = compiled.program
+  code = program.code.copy()
+  loads = code[:, 0] == OPS.index('load')
+  offsets = np.array([_native.FIELDS[name] for name in program.fields])
+  code[loads, 3] = offsets[code[loads, 3]]
+  return dict(vars(program), code=np.ascontiguousarray(code),
+              constants=program.constants.tolist())
+
+
+def _cut(ends: np.ndarray, last: int) -> None:
+  """Marks a slot's last recorded step, unless an episode ended there."""
+  if last >= 0 and not ends[last]:
+    ends[last] = End.DIVERGED
+
+
+class NativeSlots:
+  """Simulations of one task that run a policy in a closed loop.
+
+  A slot's whole state is its MuJoCo row, the observation and `prev` values as
+  they were, the elapsed steps and the running return (`state`, `restore`).
+  """
+
+  def __init__(
+    self,
+    compiled: CompiledTask,
+    num_slots: int,
+    *,
+    layer_sizes: tuple[int, ...],
+    activation: str = 'tanh',
+    action_range: str = 'raw',
+    clip_actions: bool = True,
+    threads: int = 0,
+  ):
+    """Makes the slots, each about to reset.
+
+    Args:
+      compiled: the task.
+      num_slots: simulations.
+      layer_sizes: units of the network: observation, hidden layers, actions.
+      activation: of the hidden layers.
+      action_range: 'raw' or 'control', see config.TaskConfig.
+      clip_actions: whether controls are clipped to the control range.
+      threads: 0: all available cores. The result does not depend on it.
+
+    Raises:
+      UserError: a model that cannot be cloned from a state row, or an action
+        range that needs control limits the model lacks.
+    """
+    low, high = compiled.low, compiled.high
+    size = compiled.action_size
+    scale, offset = np.ones(size), np.zeros(size)
+    if action_range == 'control':
+      if not np.isfinite([low, high]).all():
+        raise UserError(
+          f'{compiled.task.name}: --action_range=control needs a ctrlrange on '
+          'every actuator; use --action_range=raw'
+        )
+      scale, offset = (high - low) / 2, (high + low) / 2
+    setup = dict(
+      program=_program_fields(compiled),
+      layer_sizes=list(layer_sizes),
+      activation=ACTIVATIONS.index(activation),
+      frame_skip=compiled.task.frame_skip,
+      time_limit=compiled.task.time_limit,
+      clip_actions=clip_actions,
+      low=low.tolist(),
+      high=high.tolist(),
+      scale=scale.tolist(),
+      offset=offset.tolist(),
+    )
+    try:
+      self._native = _native.Sampler(
+        compiled.model._address, setup, num_slots, threads or default_threads()
+      )
+    except RuntimeError as error:
+      raise UserError(
+        f'{compiled.task.name}: the native sampler cannot run this model: '
+        f'{error}'
+      ) from error
+    self.compiled = compiled
+    self.num_slots = num_slots
+    self._scale, self._offset = scale, offset
+
+  @property
+  def slots(self) -> np.ndarray:
+    """Records [S] of elapsed, episode, needs_reset, episode_return; live."""
+    return self._native.slots
+
+  def state(self) -> dict[str, np.ndarray]:
+    """Everything that the next rollout depends on, as copies."""
+    native = self._native
+    slots = {f'slot_{k}': native.slots[k].copy()
+             for k in native.slots.dtype.names}
+    return dict(slots, rows=native.rows.copy(), previous=native.previous.copy(),
+                slot_observations=native.observations.copy())
+
+  def restore(self, state: dict[str, np.ndarray]) -> None:
+    """Continues from a `state` of a sampler of the same task and size.
+
+    Raises:
+      ValueError: shapes of another model or number of slots.
+    """
+    native = self._native
+    views = {f'slot_{k}': native.slots[k] for k in native.slots.dtype.names}
+    views |= dict(rows=native.rows, previous=native.previous,
+                  slot_observations=native.observations)
+    for name, view in views.items():
+      if view.shape != state[name].shape:
+        raise ValueError(
+          f'{name} has shape {state[name].shape}; this sampler needs '
+          f'{view.shape}: the state is of another model or number of slots'
+        )
+      view[...] = state[name]
+
+  def new_arrays(self, capacity: int, details: bool = False) -> dict:
+    """Zeroed records for `capacity` steps per slot.
+
+    Args:
+      capacity: T.
+      details: also record every output of the task program in float64 (full
+        observation, reward, terminated, terms) as task_outputs [S, T, K].
+    """
+    S, T = self.num_slots, capacity
+    program = self.compiled.program
+    O, A = program.observation_size, self.compiled.action_size
+    B = T // self.compiled.task.time_limit + 1
+    shapes = dict(
+      observations=((S, T, O), np.float32), actions=((S, T, A), np.float64),
+      outputs=((S, T, A), np.float32), log_probs=((S, T), np.float32),
+      rewards=((S, T), np.float64), ends=((S, T), np.uint8),
+      timesteps=((S, T), np.int32), episode_returns=((S, T), np.float64),
+      boundary_observations=((S, B, O), np.float32),
+      boundary_steps=((S, B), np.int32), num_boundaries=((S,), np.int32),
+      last_observations=((S, O), np.float32), lengths=((S,), np.int32),
+      resets_used=((S,), np.int32), failures=((S,), np.int32),
+      last_states=((S, self._native.rows.shape[1]), np.float64),
+    )  # fmt: skip
+    if details:
+      shapes['task_outputs'] = ((S, T, program.num_outputs), np.float64)
+    return {k: np.zeros(shape, dtype) for k, (shape, dtype) in shapes.items()}
+
+  def policy_arrays(
+    self,
+    theta: np.ndarray,
+    policy_index: np.ndarray,
+    normalizer: Normalizer,
+    noise: np.ndarray,
+  ) -> dict:
+    """The inputs of a closed loop.
+
+    Args:
+      theta: float32 [n, P], network parameters then log deviations [A].
+      policy_index: int32 [S], which policy each slot follows.
+      normalizer: frozen observation normaliser.
+      noise: float64 [S, T, A], standard normal; zeros act by the mean.
+    """
+    size = self.compiled.action_size
+    log_std = theta[:, -size:].astype(np.float64)
+    return dict(
+      theta=np.ascontiguousarray(theta, np.float32),
+      policy_index=policy_index,
+      deviations=np.exp(log_std),
+      log_normalizers=-log_std.sum(1) - size * 0.5 * np.log(2 * np.pi),
+      mean=normalizer.mean32,
+      inverse_deviation=normalizer.inv_std32,
+      observation_clip=float(normalizer.clip),
+      noise=noise,
+    )
+
+  def rollout(
+    self,
+    arrays: dict,
+    reset_rows: ResetRows,
+    *,
+    min_steps: int | None = None,
+    iteration: int = 0,
+    max_divergences: int = 1000,
+  ) -> list[Divergence]:
+    """Fills the records; runs every slot to its capacity or stop.
+
+    Args:
+      arrays: `new_arrays`, and `policy_arrays` unless recorded actions are
+        replayed; `lengths` gives the next step of every slot.
+      reset_rows: initial states by slot, from its next episode on.
+      min_steps: a slot stops at the first end of an episode from this step
+        on; None: all run to the capacity.
+      iteration: recorded with divergences.
+      max_divergences: refuse to go on beyond.
+
+    Returns:
+      The divergences, in order of slot within each pass.
+
+    Raises:
+      UserError: the task diverges more often than `max_divergences`.
+    """
+    capacity = arrays['rewards'].shape[1]
+    stop = capacity if min_steps is None else min_steps
+    slots, lengths = self.slots, arrays['lengths']
+    count = max(2, capacity // 8)
+    found: list[Divergence] = []
+    while True:
+      running = (lengths < capacity) & ~(
+        (lengths >= stop) & (slots['needs_reset'] == 1)
+      )
+      ids = np.flatnonzero(running)
+      if not ids.size:
+        return found
+      arrays['resets_used'][:] = 0
+      arrays['reset_rows'] = reset_rows(slots['episode'], count)
+      self._native.run(ids.tolist(), arrays | dict(min_steps=stop))
+      for slot in ids[arrays['failures'][ids] != 0]:
+        found.append(self._divergence(arrays, int(slot), iteration))
+        _cut(arrays['ends'][slot], lengths[slot] - 1)
+      if len(found) > max_divergences:
+        raise UserError(
+          f'{self.compiled.task.name} diverged {len(found)} times in one batch '
+          f'({", ".join(found[-1].causes)}): lower the time step or the '
+          'actuator forces of the model'
+        )
+
+  def replay_physics(self, arrays: dict) -> None:
+    """Repeats the physics alone of a recorded rollout, for benchmarks.
+
+    The slots' states are left as they were. `reset_rows` must hold the rows
+    that the rollout used, from its first reset on.
+    """
+    ids = list(range(self.num_slots))
+    self._native.run(ids, arrays, physics_only=True)
+
+  def _divergence(self, arrays: dict, slot: int, iteration: int) -> Divergence:
+    bits, step = int(arrays['failures'][slot]), int(arrays['lengths'][slot])
+    record = self.slots[slot]
+    action = arrays['actions'][slot, step]
+    return Divergence(
+      iteration=iteration,
+      slot=slot,
+      episode=int(record['episode']),
+      step=int(record['elapsed']),
+      causes=tuple(c for i, c in enumerate(_CAUSES) if bits >> i & 1),
+      message=self._native.error(slot),
+      state=arrays['last_states'][slot].copy(),
+      control=self._offset + self._scale * action,
+    )

@@ -1,0 +1,208 @@
+"""Single-path sampling (section 5.1) with the native closed loop.
+
+Slots run side by side. By default each runs its share of the batch and carries
+its running episode over to the next iteration, so every step is used; with
+`whole_episodes` a slot starts afresh and stops at an episode's end instead.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from trpo_tf import seeding
+from trpo_tf.config import SamplerConfig, TaskConfig
+from trpo_tf.policies.normalizer import Normalizer
+from trpo_tf.sampling.batch import Batch, Divergence, End
+from trpo_tf.sampling.native import NativeSlots
+from trpo_tf.seeding import Stream
+from trpo_tf.tasks.task import CompiledTask
+
+_CHUNK = 32  # episodes whose resets are drawn together
+
+
+class ResetTable:
+  """Initial states by (slot, episode), whatever the order they are asked in."""
+
+  def __init__(self, compiled: CompiledTask, seed: int):
+    self._compiled, self._seed = compiled, seed
+    self._chunks: dict[tuple[int, int], np.ndarray] = {}
+
+  def _chunk(self, slot: int, chunk: int) -> np.ndarray:
+    rows = self._chunks.get((slot, chunk))
+    if rows is None:
+      rng = seeding.generator(self._seed, Stream.RESET, slot, chunk)
+      model = self._compiled.model
+      rows = np.concatenate(
+        self._compiled.task.reset(model, rng, _CHUNK), axis=1
+      )
+      self._chunks.pop((slot, chunk - 2), None)  # long past
+      self._chunks[slot, chunk] = rows
+    return rows
+
+  def __call__(self, episodes: np.ndarray, count: int) -> np.ndarray:
+    """Rows [S, count, nq + nv] for each slot's episodes from `episodes` on."""
+    return np.stack([
+      np.concatenate([
+        self._chunk(slot, chunk)
+        for chunk in range(first // _CHUNK, (first + count - 1) // _CHUNK + 1)
+      ])[first % _CHUNK :][:count]
+      for slot, first in enumerate(episodes.tolist())
+    ])
+
+
+def make_slots(
+  compiled: CompiledTask,
+  task: TaskConfig,
+  layer_sizes: tuple[int, ...],
+  activation: str,
+  num_slots: int,
+  threads: int,
+) -> NativeSlots:
+  """NativeSlots with the experiment's treatment of actions."""
+  return NativeSlots(
+    compiled,
+    num_slots,
+    layer_sizes=layer_sizes,
+    activation=activation,
+    action_range=task.action_range,
+    clip_actions=task.clip_actions,
+    threads=threads,
+  )
+
+
+class SinglePathSampler:
+  """Batches of env steps of the current policy, for any native task."""
+
+  def __init__(
+    self,
+    compiled: CompiledTask,
+    task: TaskConfig,
+    config: SamplerConfig,
+    layer_sizes: tuple[int, ...],
+    activation: str,
+    seed: int,
+  ):
+    """Makes a sampler whose slots are about to reset.
+
+    Args:
+      compiled: the task.
+      task: treatment of actions.
+      config: batch size, slots, threads, treatment of divergences.
+      layer_sizes: units of the policy network.
+      activation: of its hidden layers.
+      seed: the run's.
+    """
+    self._compiled, self._config, self._seed = compiled, config, seed
+    self._slots = make_slots(compiled, task, layer_sizes, activation,
+                             config.num_slots, config.sampler_threads)
+    self._resets = ResetTable(compiled, seed)
+    half = (compiled.high - compiled.low) / 2
+    scaled = task.action_range == 'control'
+    self._bounds = (
+      (-np.ones_like(half), np.ones_like(half))
+      if scaled
+      else (compiled.low, compiled.high)
+    )
+
+  def state(self) -> dict[str, np.ndarray]:
+    """What the next batch depends on, beside theta and the normaliser."""
+    return self._slots.state()
+
+  def restore(self, state: dict[str, np.ndarray]) -> None:
+    """Continues from `state`."""
+    self._slots.restore(state)
+
+  def sample(
+    self, theta: np.ndarray, normalizer: Normalizer, iteration: int
+  ) -> Batch:
+    """Collects one batch.
+
+    Args:
+      theta: float32 [P], the policy.
+      normalizer: frozen for the batch.
+      iteration: key of the noise.
+
+    Returns:
+      The batch; batch_steps env steps, or more with whole episodes.
+
+    Raises:
+      UserError: the task diverges all the time.
+    """
+    config = self._config
+    share = config.batch_steps // config.num_slots
+    limit = self._compiled.task.time_limit
+    capacity = share + limit - 1 if config.whole_episodes else share
+    if config.whole_episodes:
+      self._slots.slots['needs_reset'] = 1
+    noise = np.stack([
+      seeding.generator(
+        self._seed, Stream.ACTION_NOISE, iteration, slot
+      ).standard_normal((capacity, self._compiled.action_size))
+      for slot in range(config.num_slots)
+    ])
+    index = np.zeros(config.num_slots, np.int32)
+    arrays = self._slots.new_arrays(capacity)
+    arrays |= self._slots.policy_arrays(theta[None], index, normalizer, noise)
+    diverged = self._slots.rollout(
+      arrays, self._resets, iteration=iteration,
+      min_steps=share if config.whole_episodes else None,
+    )
+    batch = batch_from_arrays(arrays, self._bounds, diverged)
+    if config.on_divergence == 'drop':
+      batch = drop_diverged(batch)
+    return batch
+
+
+def batch_from_arrays(
+  arrays: dict,
+  bounds: tuple[np.ndarray, np.ndarray],
+  diverged: list[Divergence],
+) -> Batch:
+  """A Batch of a rollout's records.
+
+  Args:
+    arrays: the filled records of NativeSlots.
+    bounds: float64 [A] each, between which actions are not clipped.
+    diverged: what the rollout returned.
+
+  Returns:
+    The batch; it shares the arrays' memory.
+  """
+  S, T = arrays['rewards'].shape
+  longest = int(arrays['lengths'].max())
+  part = {
+    name: arrays[name][:, :longest]
+    for name in ('observations', 'actions', 'outputs', 'log_probs', 'rewards',
+                 'ends', 'timesteps')
+  }  # fmt: skip
+  kept = np.arange(longest) < arrays['lengths'][:, None]
+  ended = (part['ends'] & (End.TERMINATED | End.TRUNCATED)) != 0
+  slots, rows = np.nonzero(
+    np.arange(arrays['boundary_steps'].shape[1])
+    < arrays['num_boundaries'][:, None]
+  )
+  actions = part['actions'][kept]
+  clipped = (actions < bounds[0]) | (actions > bounds[1])
+  return Batch(
+    **part,
+    lengths=arrays['lengths'],
+    kept=kept,
+    last_observations=arrays['last_observations'],
+    boundary_index=np.stack(
+      [slots, arrays['boundary_steps'][slots, rows]], 1
+    ).astype(np.int32),
+    boundary_observations=arrays['boundary_observations'][slots, rows],
+    episode_returns=arrays['episode_returns'][:, :longest][ended],
+    episode_lengths=part['timesteps'][ended] + 1,
+    clipped_fraction=float(clipped.mean()) if clipped.size else 0.0,
+    diverged=tuple(diverged),
+  )
+
+
+def drop_diverged(batch: Batch) -> Batch:
+  """The batch without the trajectories that a divergence cut."""
+  kept = batch.kept.copy()
+  for slot, last in np.argwhere((batch.ends & End.DIVERGED) != 0):
+    before = np.flatnonzero(batch.ends[slot, :last])
+    kept[slot, before[-1] + 1 if before.size else 0 : last + 1] = False
+  return dataclasses.replace(batch, kept=kept)

@@ -1,0 +1,53 @@
+"""Every random number of a run, drawn by name and by counter.
+
+A generator is a function of (seed, stream, index...) alone, never of what was
+drawn before it. So results do not depend on the number of threads, processes
+or machines, a run resumes exactly, and any draw can be repeated later.
+"""
+
+import enum
+
+import numpy as np
+
+
+class Stream(enum.IntEnum):
+  """Names of the independent streams, with their indices."""
+
+  INITIAL_POLICY = 0
+  INITIAL_VALUE = 1
+  RESET = 2  # slot, chunk of episodes
+  ACTION_NOISE = 3  # iteration, slot
+  FISHER_STATES = 4  # iteration
+  VALUE_MINIBATCHES = 5  # iteration
+  ENVIRONMENT = 6  # slot, episode
+  EVALUATION = 7  # folds into a seed of its own
+
+
+def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:
+  """The generator of one draw.
+
+  Args:
+    seed: the run's seed.
+    stream: what is drawn.
+    index: up to three counters, such as iteration and slot.
+
+  Returns:
+    A Philox generator whose key is (seed, stream) and whose counter starts at
+    the indices; 2^64 draws lie between neighbouring indices.
+
+  Raises:
+    ValueError: more than three indices, or a negative one.
+  """
+  if len(index) > 3 or any(i < 0 for i in index):
+    raise ValueError(f'seeding: {index} is not up to three counters')
+  counter = [0, *index, *[0] * (3 - len(index))]
+  bits = np.random.Philox(
+    key=np.asarray([seed, stream], np.uint64),
+    counter=np.asarray(counter, np.uint64),
+  )
+  return np.random.Generator(bits)
+
+
+def derived_seed(seed: int, stream: Stream, *index: int) -> int:
+  """An integer in [0, 2^31) for libraries that take seeds."""
+  return int(generator(seed, stream, *index).integers(2**31))

@@ -1,0 +1,331 @@
+"""The task language: expressions over MuJoCo's fields.
+
+Observation, reward and termination of a task are small expressions that
+`tasks/program.py` compiles to a flat program which the native sampler runs at
+every step. An expression is a value with a NumPy shape; operators work element
+by element and a scalar fits every shape. Slices of fields follow NumPy, and a
+string selects a row by the name of its body, geom, site, joint, ...:
+
+  upright = (sim.qpos[1] > 0.7) & (abs(sim.qpos[2]) < 0.2)
+  speed = (sim.qpos[0] - prev(sim.qpos[0])) / sim.dt
+  reach = norm(sim.xpos['fingertip'] - sim.xpos['target'])
+
+Truth values are 0.0 and 1.0. A malformed expression raises UserError when it is
+written, with the file and line of the task.
+"""
+
+import dataclasses
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import mujoco
+import numpy as np
+
+from trpo_tf.errors import UserError
+
+# fields that mj_step, mj_rnePostConstraint or mj_subtreeVel compute
+FIELDS = {
+  'qpos': 'joint', 'qvel': 'joint', 'qacc': 'joint', 'act': '', 'ctrl':
+  'actuator', 'sensordata': 'sensor', 'mocap_pos': '', 'mocap_quat': '',
+  'xpos': 'body', 'xquat': 'body', 'xmat': 'body', 'xipos': 'body',
+  'ximat': 'body', 'xanchor': 'joint', 'xaxis': 'joint', 'geom_xpos': 'geom',
+  'geom_xmat': 'geom', 'site_xpos': 'site', 'site_xmat': 'site',
+  'subtree_com': 'body', 'cinert': 'body', 'cvel': 'body', 'cacc': 'body',
+  'cfrc_int': 'body', 'cfrc_ext': 'body', 'subtree_linvel': 'body',
+  'subtree_angmom': 'body', 'ten_length': 'tendon', 'ten_velocity': 'tendon',
+  'actuator_length': 'actuator', 'actuator_velocity': 'actuator',
+  'actuator_force': 'actuator', 'qfrc_actuator': 'joint',
+  'qfrc_constraint': 'joint', 'qfrc_passive': 'joint', 'qfrc_bias': 'joint',
+  'qfrc_applied': 'joint', 'xfrc_applied': 'body',
+}  # fmt: skip
+
+
+def fail(message: str) -> NoReturn:
+  """Raises UserError with the file and line of the task being written."""
+  frame = sys._getframe(1)
+  here = os.path.dirname(__file__)
+  while frame.f_back and (
+    frame.f_code.co_filename in (__file__, os.path.join(here, 'task.py'))
+  ):
+    frame = frame.f_back
+  where = f'{frame.f_code.co_filename}:{frame.f_lineno}'
+  raise UserError(f'{where}: {message}')
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Expression:
+  """A value of the task language.
+
+  Attributes:
+    op: 'constant', 'action', 'load', 'take', 'concatenate', 'prev', or an
+      operation of the native program.
+    shape: NumPy shape of the value.
+    inputs: operands.
+    data: constant: its values; load: (field, start, stride); take: (start,
+      stride) into the flat input.
+  """
+
+  op: str
+  shape: tuple[int, ...]
+  inputs: tuple['Expression', ...] = ()
+  data: Any = None
+
+  __array_ufunc__ = None  # lets `array * expression` reach __rmul__
+
+  @property
+  def size(self) -> int:
+    return int(np.prod(self.shape, dtype=int))
+
+  def __getitem__(self, key: Any) -> 'Expression':
+    grid = np.arange(self.size).reshape(self.shape)
+    try:
+      elements = grid[key]
+    except (IndexError, TypeError):
+      fail(f'[{_show(key)}] does not fit a value of shape {self.shape}')
+    if elements.size == 0:
+      fail(f'[{_show(key)}] of a value of shape {self.shape} is empty')
+    return self._elements(np.asarray(elements))
+
+  def _elements(self, elements: np.ndarray) -> 'Expression':
+    runs = _runs(elements.ravel())
+    parts = []
+    for start, stride, count in runs:
+      shape = elements.shape if len(runs) == 1 else (count,)
+      if self.op == 'load':
+        field, first, step = self.data
+        place = (field, first + start * step, stride * step)
+        parts.append(Expression('load', shape, (), place))
+      else:
+        parts.append(Expression('take', shape, (self,), (start, stride)))
+    if len(parts) == 1:
+      return parts[0]
+    return Expression('concatenate', elements.shape, tuple(parts))
+
+  def __bool__(self):
+    fail('an expression has no truth value while the task is built: write '
+         '(a < x) & (x < b) for a < x < b, and & | ~ for and, or, not')
+
+  __add__ = lambda a, b: _binary('add', a, b)
+  __radd__ = lambda a, b: _binary('add', b, a)
+  __sub__ = lambda a, b: _binary('subtract', a, b)
+  __rsub__ = lambda a, b: _binary('subtract', b, a)
+  __mul__ = lambda a, b: _binary('multiply', a, b)
+  __rmul__ = lambda a, b: _binary('multiply', b, a)
+  __truediv__ = lambda a, b: _binary('divide', a, b)
+  __rtruediv__ = lambda a, b: _binary('divide', b, a)
+  __lt__ = lambda a, b: _binary('less', a, b)
+  __gt__ = lambda a, b: _binary('less', b, a)
+  __le__ = lambda a, b: _binary('less_equal', a, b)
+  __ge__ = lambda a, b: _binary('less_equal', b, a)
+  __and__ = __rand__ = lambda a, b: _binary('and', a, b)
+  __or__ = __ror__ = lambda a, b: _binary('or', a, b)
+  __neg__ = lambda a: Expression('negate', a.shape, (a,))
+  __abs__ = lambda a: Expression('abs', a.shape, (a,))
+  __invert__ = lambda a: Expression('not', a.shape, (a,))
+
+
+Operand = Expression | float | Sequence[float] | np.ndarray
+
+
+def _show(key: Any) -> str:
+  if isinstance(key, tuple):
+    return ', '.join(_show(item) for item in key)
+  if isinstance(key, slice):
+    ends = ['' if i is None else str(i) for i in (key.start, key.stop)]
+    return ':'.join(ends + ([str(key.step)] if key.step else []))
+  return repr(key)
+
+
+def _runs(elements: np.ndarray) -> list[tuple[int, int, int]]:
+  """Splits indices into (start, stride, count) arithmetic progressions."""
+  runs, i = [], 0
+  while i < len(elements):
+    stride = int(elements[i + 1] - elements[i]) if i + 1 < len(elements) else 1
+    j = i + 1
+    while j < len(elements) and elements[j] - elements[j - 1] == stride:
+      j += 1
+    runs.append((int(elements[i]), stride, j - i))
+    i = j
+  return runs
+
+
+def constant(value: Operand) -> Expression:
+  """A number or array; an expression is returned as it is."""
+  if isinstance(value, Expression):
+    return value
+  try:
+    array = np.asarray(value, np.float64)
+  except (TypeError, ValueError):
+    fail(f'{value!r} is neither an expression nor a number')
+  if not np.isfinite(array).all():
+    fail(f'the constant {value} is not finite: leave the bound out instead')
+  return Expression('constant', array.shape, (), array)
+
+
+def _elementwise(op: str, *operands: Operand) -> Expression:
+  inputs = tuple(constant(x) for x in operands)
+  shapes = {x.shape for x in inputs if x.size > 1}
+  if len(shapes) > 1:
+    fail(f'{op}: shapes {" and ".join(map(str, sorted(shapes)))} differ')
+  shape = shapes.pop() if shapes else inputs[0].shape
+  return Expression(op, shape, inputs)
+
+
+def _binary(op: str, a: Operand, b: Operand) -> Expression:
+  return _elementwise(op, a, b)
+
+
+def sin(x: Operand) -> Expression:
+  """Sine, in radians."""
+  return _elementwise('sin', x)
+
+
+def cos(x: Operand) -> Expression:
+  """Cosine, in radians."""
+  return _elementwise('cos', x)
+
+
+def exp(x: Operand) -> Expression:
+  """Exponential."""
+  return _elementwise('exp', x)
+
+
+def square(x: Operand) -> Expression:
+  """Square."""
+  return _elementwise('square', x)
+
+
+def sqrt(x: Operand) -> Expression:
+  """Square root."""
+  return _elementwise('sqrt', x)
+
+
+def minimum(x: Operand, y: Operand) -> Expression:
+  """The smaller of two values."""
+  return _elementwise('minimum', x, y)
+
+
+def maximum(x: Operand, y: Operand) -> Expression:
+  """The larger of two values."""
+  return _elementwise('maximum', x, y)
+
+
+def clip(x: Operand, low: Operand, high: Operand) -> Expression:
+  """`x` limited to [low, high]."""
+  return _elementwise('clip', x, low, high)
+
+
+def where(condition: Operand, x: Operand, y: Operand) -> Expression:
+  """`x` where the condition holds, else `y`."""
+  return _elementwise('where', condition, x, y)
+
+
+def total(x: Operand) -> Expression:
+  """Sum of all elements, in NumPy's order of summation."""
+  return Expression('sum', (), (constant(x),))
+
+
+def norm(x: Operand) -> Expression:
+  """Euclidean norm of all elements."""
+  return Expression('norm', (), (constant(x),))
+
+
+def every(x: Operand) -> Expression:
+  """Whether all elements are nonzero."""
+  return Expression('all', (), (constant(x),))
+
+
+def all_finite(x: Operand) -> Expression:
+  """Whether no element is infinite or NaN."""
+  return Expression('all_finite', (), (constant(x),))
+
+
+def weighted_sum(weights: Operand, rows: Operand) -> Expression:
+  """sum_i weights[i] * rows[i, :]: [n] and [n, c] to [c]."""
+  w, x = constant(weights), constant(rows)
+  if len(x.shape) != 2 or w.shape != x.shape[:1]:
+    fail(f'weighted_sum: weights {w.shape} do not fit rows {x.shape}')
+  return Expression('weighted_sum', x.shape[1:], (w, x))
+
+
+def concatenate(*parts: Operand) -> Expression:
+  """All elements of all parts, in order, as one vector."""
+  inputs = tuple(constant(x) for x in parts)
+  if not inputs:
+    fail('concatenate needs at least one part')
+  return Expression('concatenate', (sum(x.size for x in inputs),), inputs)
+
+
+def prev(x: Operand) -> Expression:
+  """The value of `x` one env step before; at a reset, `x` itself."""
+  x = constant(x)
+  return Expression('prev', x.shape, (x,))
+
+
+class Simulation:
+  """The symbols of a task: MuJoCo's fields, the action and the time step.
+
+  Every field in FIELDS is an attribute (`sim.qpos`, `sim.xpos`, ...).
+
+  Attributes:
+    model: the mujoco.MjModel, for constants such as `sim.model.body_mass`.
+    action: [num actuators], what the environment receives: after the scaling
+      and clipping of actions that the experiment asks for; zero at a reset.
+    dt: seconds of an env step.
+  """
+
+  def __init__(self, model: mujoco.MjModel, frame_skip: int):
+    self.model = model
+    self.dt = model.opt.timestep * frame_skip
+    self.action = Expression('action', (model.nu,))
+    self._data = mujoco.MjData(model)
+
+  def __getattr__(self, name: str) -> 'Field':
+    if name.startswith('_') or name not in FIELDS:
+      near = difflib.get_close_matches(name, FIELDS, 1)
+      hint = f'did you mean {near[0]}?' if near else f'fields: {list(FIELDS)}'
+      fail(f'a task has no field {name!r}; {hint}')
+    shape = getattr(self._data, name).shape
+    if not np.prod(shape):
+      fail(f'{name} is empty in this model: it has shape {shape}')
+    return Field('load', shape, (), (name, 0, 1), self.model)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Field(Expression):
+  """A whole MuJoCo field, whose rows can be selected by name."""
+
+  model: Any = None
+
+  def __getitem__(self, key: Any) -> Expression:
+    if not isinstance(key, str):
+      return super().__getitem__(key)
+    return super().__getitem__(self._rows(key))
+
+  def _rows(self, name: str) -> int | slice:
+    field, kind, m = self.data[0], FIELDS[self.data[0]], self.model
+    if not kind:
+      fail(f'{field} has no names: select its elements by number')
+    names = [getattr(m, kind)(i).name for i in range(_count(m, kind))]
+    if name not in names:
+      near = difflib.get_close_matches(name, names, 1) or names
+      fail(f'{field}[{name!r}]: no such {kind}; there is {", ".join(near)}')
+    i = names.index(name)
+    if kind == 'sensor':
+      start = int(m.sensor_adr[i])
+      return slice(start, start + int(m.sensor_dim[i]))
+    if kind == 'joint' and field not in ('xanchor', 'xaxis'):
+      address = m.jnt_qposadr if field == 'qpos' else m.jnt_dofadr
+      end = address[i + 1] if i + 1 < m.njnt else self.shape[0]
+      return slice(int(address[i]), int(end))
+    return i
+
+
+def _count(model: mujoco.MjModel, kind: str) -> int:
+  counts = dict(body=model.nbody, geom=model.ngeom, site=model.nsite,
+                joint=model.njnt, tendon=model.ntendon, actuator=model.nu,
+                sensor=model.nsensor)  # fmt: skip
+  return counts[kind]

@@ -1,0 +1,191 @@
+"""A task as data: a MuJoCo model, expressions and a reset distribution."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Mapping
+
+import mujoco
+import numpy as np
+
+from trpo_tf.errors import UserError
+from trpo_tf.tasks.language import (
+  Expression,
+  Operand,
+  Simulation,
+  constant,
+  fail,
+)
+from trpo_tf.tasks.program import Program, compile_program
+
+# (model, generator, n) -> qpos [n, nq], qvel [n, nv]
+Reset = Callable[
+  [mujoco.MjModel, np.random.Generator, int], tuple[np.ndarray, np.ndarray]
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Definition:
+  """What a task observes, earns and ends on, after each env step.
+
+  Attributes:
+    observation: any shape; flattened.
+    reward: one element.
+    terminated: one element; nonzero ends the episode.
+    terms: parts of the reward by name, for reports.
+  """
+
+  observation: Operand
+  reward: Operand
+  terminated: Operand = 0.0
+  terms: Mapping[str, Operand] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """A task of the native sampler.
+
+  Attributes:
+    name: for reports.
+    model_path: MJCF file.
+    frame_skip: simulator steps of an env step.
+    time_limit: env steps after which an episode is truncated.
+    define: builds the expressions from the simulation's symbols.
+    reset: draws n initial states at once.
+    gymnasium_id: the Gymnasium environment it equals, if any.
+  """
+
+  name: str
+  model_path: str
+  frame_skip: int
+  time_limit: int
+  define: Callable[[Simulation], Definition]
+  reset: Reset
+  gymnasium_id: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledTask:
+  """A task with its model loaded and its expressions compiled.
+
+  Attributes:
+    task: its definition.
+    model: MuJoCo model, its automatic reset after divergence disabled.
+    program: what the native sampler evaluates.
+    definition: the expressions, every one an Expression.
+    low, high: float64 [A], control range; infinite where unlimited.
+  """
+
+  task: Task
+  model: mujoco.MjModel
+  program: Program
+  definition: Definition
+  low: np.ndarray
+  high: np.ndarray
+
+  @property
+  def observation_size(self) -> int:
+    return self.program.observation_size
+
+  @property
+  def action_size(self) -> int:
+    return self.model.nu
+
+  @property
+  def term_names(self) -> tuple[str, ...]:
+    return tuple(self.definition.terms)
+
+
+def _load_model(path: str) -> mujoco.MjModel:
+  if not os.path.isfile(path):
+    raise UserError(f'{path}: no such MJCF file')
+  try:
+    model = mujoco.MjModel.from_xml_path(path)
+  except ValueError as error:
+    raise UserError(f'{path}: {" ".join(str(error).split())}') from error
+  if not model.nu:
+    raise UserError(f'{path}: the model has no actuators to act with')
+  # a diverged simulation would silently go on from its initial state
+  model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+  return model
+
+
+def _scalar(name: str, value: Operand) -> Expression:
+  expression = constant(value)
+  if expression.size != 1:
+    fail(f'{name} has shape {expression.shape}; it must be one number')
+  return expression
+
+
+def compile_task(task: Task) -> CompiledTask:
+  """Loads the model and compiles the expressions.
+
+  Args:
+    task: the task.
+
+  Returns:
+    What the samplers run.
+
+  Raises:
+    UserError: unreadable MJCF or a malformed expression; one line with the
+      place and what to do.
+  """
+  for name in ('frame_skip', 'time_limit'):
+    if getattr(task, name) < 1:
+      raise UserError(f'{task.name}: {name}={getattr(task, name)} is below 1')
+  model = _load_model(task.model_path)
+  given = task.define(Simulation(model, task.frame_skip))
+  definition = Definition(
+    constant(given.observation),
+    _scalar('reward', given.reward),
+    _scalar('terminated', given.terminated),
+    {name: _scalar(name, term) for name, term in given.terms.items()},
+  )
+  program = compile_program(
+    definition.observation,
+    definition.reward,
+    definition.terminated,
+    tuple(definition.terms.values()),
+    model.nu,
+  )
+  limited = model.actuator_ctrllimited.astype(bool)
+  low = np.where(limited, model.actuator_ctrlrange[:, 0], -np.inf)
+  high = np.where(limited, model.actuator_ctrlrange[:, 1], np.inf)
+  return CompiledTask(task, model, program, definition, low, high)
+
+
+def uniform_reset(qpos: float, qvel: float) -> Reset:
+  """Initial pose and velocity plus uniform noise in +-qpos and +-qvel."""
+  return functools.partial(_noisy_reset, qpos=qpos, qvel=qvel, normal=False)
+
+
+def normal_velocity_reset(qpos: float, qvel: float) -> Reset:
+  """Uniform noise in +-qpos on the pose, normal(0, qvel) on the velocity."""
+  return functools.partial(_noisy_reset, qpos=qpos, qvel=qvel, normal=True)
+
+
+def _noisy_reset(model, rng, n, *, qpos, qvel, normal):
+  positions = model.qpos0 + rng.uniform(-qpos, qpos, (n, model.nq))
+  if normal:
+    return positions, qvel * rng.standard_normal((n, model.nv))
+  return positions, rng.uniform(-qvel, qvel, (n, model.nv))
+
+
+def rejection_sample(
+  draw: Callable[[int], np.ndarray], accept: Callable[[np.ndarray], np.ndarray],
+  n: int,
+) -> np.ndarray:
+  """Draws rows until n are accepted; refused rows are drawn again.
+
+  Args:
+    draw: count -> float64 [count, d].
+    accept: float64 [count, d] -> bool [count].
+    n: rows wanted.
+
+  Returns:
+    float64 [n, d].
+  """
+  rows = draw(n)
+  while (refused := np.flatnonzero(~accept(rows))).size:
+    rows[refused] = draw(refused.size)
+  return rows
