@@ -1,0 +1,191 @@
+"""Run directories repeat, resume and protect runs."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from trpo_tf import config, errors
+from trpo_tf.experiment import provenance, run_directory
+
+
+def _config(path, **changes):
+  return config.from_settings({'run_dir': str(path)} | changes)
+
+
+def _open(path, **changes):
+  return run_directory.RunDirectory.open(_config(path, **changes))
+
+
+def _files(path):
+  return {
+    p.relative_to(path): p.read_bytes() for p in path.rglob('*') if p.is_file()
+  }
+
+
+def test_new_run(tmp_path):
+  path = tmp_path / 'deep' / 'run'
+  with _open(path, seed=3) as run:
+    assert (run.resumed, run.messages) == (False, ())
+    assert run.path == path
+  record = json.loads((path / 'run.json').read_text())
+  assert record['settings']['seed'] == 3
+  assert record['settings']['hidden_sizes'] == [64, 64]
+  assert record['resumes'] == []
+  assert {'command', 'argv', 'time', 'versions', 'git', 'host'} <= set(record)
+  assert record['versions']['numpy']
+  assert record['host']['cores'] >= 1
+  assert '--seed=3\n' in (path / 'flags.txt').read_text()
+  assert run_directory.read_config(path) == _config(path, seed=3)
+
+
+def test_missing_run_dir():
+  with pytest.raises(errors.UserError, match='--run_dir is missing'):
+    _open('')
+
+
+@pytest.mark.parametrize(
+  'files', [{'notes.txt': 'x'}, {'run.json': '{}'}, {'run.json': '['},
+            {'run.json': '[]', 'flags.txt': '--seed=1'}, {'flags.txt': ''}],
+)  # fmt: skip
+def test_foreign_directory_is_refused_untouched(tmp_path, files):
+  for name, text in files.items():
+    (tmp_path / name).write_text(text)
+  before = _files(tmp_path)
+  with pytest.raises(errors.UserError, match='holds other files'):
+    _open(tmp_path)
+  with pytest.raises(errors.UserError, match='not the directory of a run'):
+    run_directory.read_config(tmp_path)
+  assert _files(tmp_path) == before
+
+
+def test_file_instead_of_directory(tmp_path):
+  path = tmp_path / 'file'
+  path.write_text('x')
+  with pytest.raises(errors.UserError, match='is a file'):
+    _open(path)
+  with pytest.raises(errors.UserError, match='cannot be created: Not a dir'):
+    _open(path / 'run')
+  assert path.read_text() == 'x'
+
+
+def test_killed_while_it_was_created(tmp_path):
+  (tmp_path / 'run.lock').write_text('123')
+  (tmp_path / 'run.json.tmp').write_text('{"for')
+  with _open(tmp_path) as run:
+    assert not run.resumed
+
+
+def test_resume_with_other_free_settings(tmp_path):
+  _open(tmp_path, seed=1).close()
+  changes = dict(
+    seed=1, total_env_steps=7, sampler_threads=1, tf_threads=2,
+    tensorboard=False, checkpoint_seconds=0.0, keep_checkpoints=9,
+  )  # fmt: skip
+  with _open(tmp_path, **changes) as run:
+    assert (run.resumed, run.messages) == (True, ())
+  assert run_directory.read_config(tmp_path) == _config(tmp_path, **changes)
+  assert '--total_env_steps=7\n' in (tmp_path / 'flags.txt').read_text()
+  _open(tmp_path, **changes).close()
+  record = json.loads((tmp_path / 'run.json').read_text())
+  assert len(record['resumes']) == 2
+
+
+def test_resume_with_other_settings_is_refused(tmp_path):
+  _open(tmp_path).close()
+  before = _files(tmp_path)
+  with pytest.raises(errors.UserError) as error:
+    _open(tmp_path, seed=4, hidden_sizes=())
+  message = str(error.value)
+  assert '--seed=0 there, --seed=4 here' in message
+  assert '--hidden_sizes=64,64 there, --hidden_sizes= here' in message
+  assert 'total_env_steps' not in message
+  assert '\n' not in message
+  assert _files(tmp_path) == before
+
+
+def test_resume_never(tmp_path):
+  _open(tmp_path, resume='never').close()
+  with pytest.raises(errors.UserError, match='holds a run already'):
+    _open(tmp_path, resume='never')
+
+
+def test_settings_of_another_version(tmp_path):
+  _open(tmp_path).close()
+  path = tmp_path / 'run.json'
+  record = json.loads(path.read_text())
+  del record['settings']['gamma']  # added since: has its default
+  path.write_text(json.dumps(record))
+  assert run_directory.read_config(tmp_path) == _config(tmp_path)
+  record['settings']['removed'] = 1
+  path.write_text(json.dumps(record))
+  with pytest.raises(errors.UserError, match='another version .* removed'):
+    run_directory.read_config(tmp_path)
+
+
+def test_warns_of_other_versions_and_processor(tmp_path):
+  _open(tmp_path).close()
+  path = tmp_path / 'run.json'
+  record = json.loads(path.read_text())
+  record['versions']['mujoco'] = '3.9.0'
+  record['host']['cpu'] = 'Z80'
+  path.write_text(json.dumps(record))
+  with _open(tmp_path) as run:
+    (message,) = run.messages
+  assert 'mujoco 3.9.0 -> ' in message
+  assert 'cpu Z80 -> ' in message
+  assert 'numpy' not in message
+  with _open(tmp_path) as run:
+    assert run.messages == ()  # against the resume before
+
+
+_HOLD = """
+import sys
+from trpo_tf import config
+from trpo_tf.experiment import run_directory
+run = run_directory.RunDirectory.open(
+    config.from_settings({'run_dir': sys.argv[1]}))
+print('open', flush=True)
+sys.stdin.read()
+"""
+
+
+def test_two_processes_in_one_directory(tmp_path):
+  root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+  holder = subprocess.Popen(
+    [sys.executable, '-c', _HOLD, tmp_path], text=True,
+    stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    env=os.environ | {'PYTHONPATH': root},
+  )  # fmt: skip
+  with holder:
+    assert holder.stdout.readline() == 'open\n'
+    before = _files(tmp_path)
+    with pytest.raises(errors.UserError, match=f'id {holder.pid}'):
+      _open(tmp_path)
+    assert _files(tmp_path) == before
+    holder.kill()  # the lock goes with its process
+    holder.wait()
+  _open(tmp_path).close()
+
+
+def test_an_error_lets_the_lock_go(tmp_path):
+  _open(tmp_path).close()
+  for _ in range(2):
+    with pytest.raises(errors.UserError, match='other settings'):
+      _open(tmp_path, seed=4)
+  _open(tmp_path).close()
+
+
+def test_a_directory_of_runs_gives_a_hint(tmp_path):
+  _open(tmp_path / 'seed_1').close()
+  with pytest.raises(errors.UserError, match='has runs in it: .*seed_1'):
+    run_directory.read_config(tmp_path)
+  with pytest.raises(errors.UserError, match='not a directory'):
+    run_directory.read_config(tmp_path / 'missing')
+
+
+def test_commit_is_that_of_this_checkout():
+  git = provenance.session()['git']
+  assert git is None or set(git) == {'commit', 'dirty'}

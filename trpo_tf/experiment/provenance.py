@@ -1,0 +1,129 @@
+"""What made a result: command, versions, git commit and host."""
+
+import datetime
+import importlib.metadata
+import os
+import pathlib
+import platform
+import shlex
+import subprocess
+import sys
+from typing import Any
+
+__all__ = ['differences', 'session']
+
+_PACKAGES = (
+  'trpo_tf', 'numpy', 'scipy', 'tensorflow', 'tensorflow-probability', 'mujoco',
+  'gymnasium', 'ale-py',
+)  # fmt: skip
+
+
+def session() -> dict[str, Any]:
+  """Describes this process.
+
+  Returns:
+    JSON values: command and argv; time (ISO 8601, UTC); versions by package,
+    None when not installed; git, {commit, dirty} of the checkout the package
+    is in, or None outside of one; host, {name, cpu, cores, platform}.
+  """
+  return {
+    'command': shlex.join(sys.orig_argv),
+    'argv': sys.argv[1:],
+    'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+    'versions': {
+      'python': platform.python_version(),
+      **{name: _version(name) for name in _PACKAGES},
+    },
+    'git': _git(),
+    'host': {
+      'name': platform.node(),
+      'cpu': _cpu(),
+      'cores': _cores(),
+      'platform': platform.platform(),
+    },
+  }
+
+
+def differences(
+  before: dict[str, Any], now: dict[str, Any]
+) -> tuple[str, ...]:
+  """Warns of what keeps a resumed run from being bit for bit the same.
+
+  Args:
+    before: `session()` of the process that ran last.
+    now: that of this one.
+
+  Returns:
+    One line, or none if versions, commit and processor are the same.
+  """
+  pairs = {
+    name: (before['versions'].get(name), version)
+    for name, version in now['versions'].items()
+  }
+  pairs['cpu'] = before['host']['cpu'], now['host']['cpu']
+  pairs['git commit'] = before['git'], now['git']
+  changed = [
+    f'{name} {_text(old)} -> {_text(new)}'
+    for name, (old, new) in pairs.items()
+    if old != new
+  ]
+  if not changed:
+    return ()
+  return (
+    f'since this run was last started: {", ".join(changed)}. It goes on, but '
+    'not bit for bit as if it had never stopped',
+  )
+
+
+def _text(value: Any) -> str:
+  if isinstance(value, dict):
+    return value['commit'][:12] + (' (changed)' if value['dirty'] else '')
+  return 'none' if value is None else str(value)
+
+
+def _version(package: str) -> str | None:
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return None
+
+
+def _git() -> dict[str, Any] | None:
+  here = pathlib.Path(__file__)
+
+  def git(*arguments: str) -> str:
+    command = ['git', '-C', os.fspath(here.parent), *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    return run.stdout.strip()
+
+  try:
+    # An installed package may lie inside a checkout of something else.
+    git('ls-files', '--error-unmatch', here.name)
+    commit = git('rev-parse', 'HEAD')
+    dirty = bool(git('status', '--porcelain', '--untracked-files=no'))
+  except (OSError, subprocess.CalledProcessError):
+    return None
+  return {'commit': commit, 'dirty': dirty}
+
+
+def _cores() -> int:
+  if hasattr(os, 'sched_getaffinity'):  # not on macOS
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def _cpu() -> str:
+  """Names the processor and the vector instructions that results depend on."""
+  info = {}
+  try:
+    for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
+      name, _, value = line.partition(':')
+      info.setdefault(name.strip(), value.strip())
+  except OSError:
+    return platform.processor()
+  vector = [
+    flag
+    for flag in info.get('flags', '').split()
+    if flag in ('avx', 'avx2', 'fma', 'avx512f')
+  ]
+  return ' '.join([info.get('model name', platform.machine()), *vector])
