@@ -1,0 +1,210 @@
+"""Flags made from the dataclasses of config.py, and how every program starts.
+
+A program defines its flags when it is imported and ends with
+
+    if __name__ == '__main__':
+      flags.run(main)
+"""
+
+import contextlib
+import dataclasses
+import errno
+import functools
+import math
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
+
+from absl import app
+from absl import flags as absl_flags
+
+from trpo_tf import config, errors
+
+__all__ = [
+  'EXIT_USER_ERROR', 'as_user_errors', 'define', 'experiment_config', 'run'
+]  # fmt: skip
+
+EXIT_USER_ERROR = 2
+_EXIT_INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
+
+# --help shows the flags of the program that called define().
+absl_flags.disclaim_key_flags()
+
+
+class _IntTupleParser(absl_flags.ArgumentParser):
+  """Parses '64,64' into (64, 64) and '' into ()."""
+
+  syntactic_help = 'integers with commas between; may be empty'
+
+  def parse(self, argument: str | tuple[int, ...]) -> tuple[int, ...]:
+    if isinstance(argument, tuple):  # the default
+      return argument
+    try:
+      return tuple(int(item) for item in argument.split(',') if argument)
+    except ValueError:
+      raise ValueError('write integers with commas, as in 64,64') from None
+
+  def flag_type(self) -> str:
+    return 'integers'
+
+
+class _TupleSerializer(absl_flags.ArgumentSerializer):
+  """Writes (64, 64) as '64,64'."""
+
+  def serialize(self, value: tuple[int, ...]) -> str:
+    return ','.join(map(str, value))
+
+
+def define(flag_values: absl_flags.FlagValues = absl_flags.FLAGS) -> None:
+  """Defines one flag for each setting of an ExperimentConfig.
+
+  Args:
+    flag_values: where to define them.
+  """
+  for group in dataclasses.fields(config.ExperimentConfig):
+    for field in dataclasses.fields(group.default_factory):
+      _define_one(field, flag_values)
+
+
+def _define_one(
+  field: dataclasses.Field, flag_values: absl_flags.FlagValues
+) -> None:
+  name, default, meta = field.name, field.default, field.metadata
+  text = meta['help'] + _range_text(meta)
+  if meta['choices']:
+    absl_flags.DEFINE_enum(
+      name, default, list(meta['choices']), text, flag_values=flag_values
+    )
+  elif isinstance(default, tuple):
+    absl_flags.DEFINE(
+      _IntTupleParser(), name, default, text, flag_values,
+      _TupleSerializer(),
+    )  # fmt: skip
+  else:
+    kind = {
+      bool: absl_flags.DEFINE_bool,
+      int: absl_flags.DEFINE_integer,
+      float: absl_flags.DEFINE_float,
+      str: absl_flags.DEFINE_string,
+    }[type(default)]
+    kind(name, default, text, flag_values=flag_values)
+
+
+def _range_text(meta: Mapping[str, Any]) -> str:
+  """Says the range of a setting; nothing if it has none."""
+  low, high = meta['low'], meta['high']
+  more = 'more than' if meta['open_low'] else 'at least'
+  parts = []
+  if math.isfinite(low):
+    parts.append(f'{more} {low}')
+  if math.isfinite(high):
+    parts.append(f'at most {high}')
+  return f' [{", ".join(parts)}]' if parts else ''
+
+
+def experiment_config(
+  flag_values: absl_flags.FlagValues = absl_flags.FLAGS,
+) -> config.ExperimentConfig:
+  """Builds the settings of an experiment from the parsed flags.
+
+  Args:
+    flag_values: the flags, defined by `define` and parsed.
+
+  Returns:
+    The settings.
+
+  Raises:
+    UserError: a value out of range, or values that contradict each other.
+  """
+  names = config.settings(config.ExperimentConfig())
+  with as_user_errors():
+    return config.from_settings(
+      {name: flag_values[name].value for name in names}
+    )
+
+
+@contextlib.contextmanager
+def as_user_errors() -> Iterator[None]:
+  """Turns the ValueErrors of a block that takes user input into UserErrors.
+
+  Around the building of what the flags name (a task, an environment); not
+  around the training itself, where a ValueError is a bug and keeps its
+  traceback.
+  """
+  try:
+    yield
+  except ValueError as error:
+    raise errors.UserError(_one_line(error)) from error
+
+
+def run(
+  main: Callable[[list[str]], int | None],
+  argv: Sequence[str] | None = None,
+  *,
+  takes_arguments: bool = False,
+) -> NoReturn:
+  """Parses the flags, runs a program and exits.
+
+  Exit codes: what `main` returns (None is 0); 2 after a UserError, an error of
+  the flags or of the operating system (a full disk, no permission), told in one
+  line on stderr, with a traceback only under --verbosity=1; 130 after Ctrl-C.
+
+  Args:
+    main: the program, given the arguments that are not flags.
+    argv: the command line; sys.argv by default.
+    takes_arguments: whether there may be arguments that are not flags.
+  """
+  program = functools.partial(_guarded, main, takes_arguments)
+  app.run(program, argv=argv, flags_parser=_parse)
+  raise AssertionError('app.run returned')
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  try:
+    return absl_flags.FLAGS(argv)
+  except (absl_flags.Error, UnicodeDecodeError) as error:
+    sys.exit(_report(f'{_one_line(error)} (--help lists the flags)'))
+
+
+def _guarded(
+  main: Callable[[list[str]], int | None],
+  takes_arguments: bool,
+  argv: list[str],
+) -> int | None:
+  try:
+    if argv[1:] and not takes_arguments:
+      raise errors.UserError(f'{argv[1]!r} is not a flag: write --NAME=VALUE')
+    return main(argv[1:])
+  except errors.UserError as error:
+    return _report(_one_line(error))
+  except OSError as error:
+    return _report(_os_error(error))
+  except KeyboardInterrupt:
+    _report('interrupted')
+    return _EXIT_INTERRUPTED
+
+
+def _one_line(error: Exception) -> str:
+  return ' '.join(str(error).split())
+
+
+def _os_error(error: OSError) -> str:
+  text = error.strerror or _one_line(error)
+  if error.filename is not None:
+    text = f'{error.filename}: {text}'
+  if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    text += '. Free some space and give the same command again: what was saved '
+    text += 'before is intact'
+  return text
+
+
+def _report(message: str) -> int:
+  """Prints the line, and the traceback if it was asked for."""
+  flag_values = absl_flags.FLAGS
+  if flag_values.is_parsed() and flag_values.verbosity >= 1:
+    traceback.print_exc()
+  name = os.path.basename(sys.argv[0]).removesuffix('.py')
+  print(f'{name}: {message}', file=sys.stderr)
+  return EXIT_USER_ERROR
