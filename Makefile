@@ -1,0 +1,76 @@
+# make demo and make test need nothing but Python >= 3.11, its venv module and a
+# C++17 compiler: they make .venv, install the versions of constraints.txt and
+# build the extension. PYTHON chooses the Python of a new .venv, ARGS is passed
+# to pytest: make test ARGS="-k fisher".
+SHELL := /bin/bash
+PYTHON ?= python3
+CXX ?= c++
+VENV := .venv
+PY := $(VENV)/bin/python
+
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint bench format clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/built
+	$(PY) -m trpo_tf.bin.train --flagfile=configs/v5/half_cheetah.flags \
+	  --run_dir=runs/demo
+	$(PY) -m trpo_tf.bin.evaluate --run_dir=runs/demo
+	$(PY) -m trpo_tf.bin.plot --run_dir=runs/demo
+
+test: $(VENV)/built
+	$(PY) -m pytest -n 2 $(ARGS)
+
+lint: $(VENV)/built
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(VENV)/bin/clang-format --dry-run -Werror csrc/*.cc csrc/*.h
+
+# The rows of other libraries need their own packages:
+#   .venv/bin/pip install -c constraints.txt -e '.[bench]'
+bench: $(VENV)/built
+	$(PY) -m trpo_tf.bin.bench
+
+format: $(VENV)/built
+	$(PY) -m ruff check --fix .
+	$(VENV)/bin/clang-format -i csrc/*.cc csrc/*.h
+
+# Leaves .venv and runs/ alone.
+clean:
+	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -r {} +
+
+# Three stamps: the environment, the packages in it, the extension.
+$(VENV)/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python >= 3.11 is missing: '$(PYTHON)' is '$$(command -v $(PYTHON))'," \
+	    "$$($(PYTHON) --version 2>&1). Run: make PYTHON=/path/to/python3.11"; \
+	  exit 1; } >&2
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo "The venv module of $(PYTHON) is missing." \
+	    "On Debian or Ubuntu run: apt-get install python3-venv"; \
+	  exit 1; } >&2
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/installed: pyproject.toml constraints.txt $(VENV)/made
+	@$(PY) -c 'import tomllib; \
+	  all = tomllib.load(open("pyproject.toml", "rb")); \
+	  project = all["project"]; \
+	  print(*all["build-system"]["requires"], *project["dependencies"], \
+	        *project["optional-dependencies"]["dev"], sep="\n")' \
+	  > $(VENV)/requirements.txt
+	$(PY) -m pip install -q -c constraints.txt -r $(VENV)/requirements.txt
+	@touch $@
+
+# Without build isolation: compiled against the MuJoCo that it will run with.
+$(VENV)/built: $(VENV)/installed CMakeLists.txt $(wildcard csrc/*.cc csrc/*.h)
+	@echo 'int main() { if (int i = 0; i) return i; }' | \
+	  $(CXX) -std=c++17 -fsyntax-only -x c++ - || { \
+	  echo "A C++17 compiler is missing: '$(CXX)' does not compile C++17." \
+	    "On Debian or Ubuntu run: apt-get install g++"; \
+	  exit 1; } >&2
+	$(PY) -m pip install -q --no-build-isolation --no-deps -e .
+	@touch $@
