@@ -19,7 +19,9 @@ from trpo_tf import config as config_lib
 from trpo_tf import errors
 from trpo_tf.experiment import checkpoint, provenance
 
-__all__ = ['FREE_SETTINGS', 'RunDirectory', 'flagfile', 'read_config']
+__all__ = [
+  'FREE_SETTINGS', 'RunDirectory', 'flag_text', 'flagfile', 'read_config'
+]  # fmt: skip
 
 # What may differ when a run resumes: these do not touch what it computes.
 FREE_SETTINGS = frozenset({
@@ -150,7 +152,7 @@ def flagfile(config: config_lib.ExperimentConfig) -> str:
     '#   python -m trpo_tf.bin.train --flagfile=THIS_FILE --run_dir=NEW_DIR',
   ]
   for name, value in config_lib.settings(config).items():
-    line = f'--{name}={_flag_text(value)}'
+    line = f'--{name}={flag_text(value)}'
     if line != line.rstrip() or len(line.splitlines()) != 1:
       raise errors.UserError(
         f'--{name}={value!r}: no line breaks, and no spaces at the end'
@@ -159,7 +161,8 @@ def flagfile(config: config_lib.ExperimentConfig) -> str:
   return '\n'.join(lines) + '\n'
 
 
-def _flag_text(value: Any) -> str:
+def flag_text(value: Any) -> str:
+  """Writes the value of a setting as a flag has it: true, 64,64, 0.01."""
   if isinstance(value, bool):
     return str(value).lower()
   if isinstance(value, tuple):
@@ -243,7 +246,7 @@ def _record(
     )
   old = config_lib.settings(_config(before, path))
   differing = [
-    f'--{name}={_flag_text(old[name])} there, --{name}={_flag_text(value)} here'
+    f'--{name}={flag_text(old[name])} there, --{name}={flag_text(value)} here'
     for name, value in settings.items()
     if name not in FREE_SETTINGS and old[name] != value
   ]

@@ -1,0 +1,71 @@
+"""Draws the learning curves of runs, averaged over seeds.
+
+python -m trpo_tf.bin.plot RUN_DIRS... --out=FILE.png
+
+RUN_DIRS are directories of runs or patterns in quotes ('runs/hopper/*'). Runs
+with the same settings but for the seed make one line, the mean over the seeds,
+with its 95 % bootstrap interval over the range that all of them cover.
+"""
+
+import glob
+import pathlib
+
+from absl import flags as absl_flags
+
+from trpo_tf import errors
+from trpo_tf.bin import flags
+from trpo_tf.experiment import plots
+
+_OUT = absl_flags.DEFINE_string(
+  'out', None, 'image to write: FILE.png, FILE.pdf or FILE.svg (required)'
+)
+_X = absl_flags.DEFINE_enum(
+  'x', 'env_steps', ['env_steps', 'hours'], 'what the curves run over'
+)
+_Y = absl_flags.DEFINE_string('y', 'return_mean', 'column of progress.csv')
+_GROUP = absl_flags.DEFINE_enum(
+  'group', 'settings', ['settings', 'task', 'dir'],
+  'which runs make one line: those with the same settings but for the seed, '
+  'all of a task, or all in one directory',
+)  # fmt: skip
+_SMOOTH = absl_flags.DEFINE_float(
+  'smooth', 0.02, 'window of the moving average, as a fraction of the longest '
+  'run; 0: none', 0, 1,
+)  # fmt: skip
+
+
+def main(patterns: list[str]) -> None:
+  """Draws the runs that the patterns name."""
+  if not patterns:
+    raise errors.UserError('name the directories of the runs to plot')
+  if not _OUT.value:
+    raise errors.UserError('--out is missing: name the image to write')
+  out = pathlib.Path(_OUT.value)
+  if out.suffix not in ('.png', '.pdf', '.svg'):
+    raise errors.UserError(f'--out={out}: end it in .png, .pdf or .svg')
+  runs = [plots.load_run(path) for path in _expand(patterns)]
+  groups = plots.group_runs(runs, _GROUP.value)
+  figure = plots.learning_curves(
+    groups, x=_X.value, y=_Y.value, smooth=_SMOOTH.value
+  )
+  out.parent.mkdir(parents=True, exist_ok=True)
+  figure.savefig(out)
+  print(f'{out}: {_count(runs, "run")} in {_count(groups, "group")}')
+
+
+def _count(items: list, name: str) -> str:
+  return f'{len(items)} {name}' + 's' * (len(items) != 1)
+
+
+def _expand(patterns: list[str]) -> list[str]:
+  """Lists the directories that match, each once."""
+  paths = []
+  for pattern in patterns:
+    # A directory may have a name with brackets in it.
+    matches = sorted(glob.glob(pattern)) or [pattern]
+    paths += [str(pathlib.Path(match)) for match in matches]
+  return list(dict.fromkeys(paths))
+
+
+if __name__ == '__main__':
+  flags.run(main, takes_arguments=True)

@@ -1,0 +1,270 @@
+"""Learning curves over seeds.
+
+Runs with the same settings but for the seed are one group: one line, the mean
+over its seeds, with the 95 % bootstrap interval of that mean as a band and the
+single runs as thin lines. Each task has its own panel.
+"""
+
+import dataclasses
+import math
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.figure
+import matplotlib.ticker
+import numpy as np
+
+from trpo_tf import config as config_lib
+from trpo_tf import errors
+from trpo_tf.experiment import run_directory, sinks, statistics
+
+__all__ = ['Group', 'Run', 'group_runs', 'learning_curves', 'load_run']
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+_COLORS = (
+  '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000'
+)  # fmt: skip
+_STYLE = {
+  'font.size': 9,
+  'axes.spines.top': False,
+  'axes.spines.right': False,
+  'axes.grid': True,
+  'axes.axisbelow': True,
+  'axes.edgecolor': '#404040',
+  'axes.titleweight': 'bold',
+  'grid.color': '#e6e6e6',
+  'legend.frameon': False,
+}
+_LEGEND = (
+  'line: mean over n runs; band: its 95 % bootstrap interval; thin: single runs'
+)
+_GRID_POINTS = 300
+_Y_LABELS = {
+  'return_mean': 'training return (undiscounted, sampled policy)',
+  'episode_length_mean': 'episode length [env steps]',
+  'mean_kl': 'mean KL of the step [nats]',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """The log of one run.
+
+  Attributes:
+    path: its directory.
+    settings: value by flag name.
+    progress: column of progress.csv by name, [iterations].
+  """
+
+  path: pathlib.Path
+  settings: dict[str, Any]
+  progress: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """Runs that are averaged: one line of a panel.
+
+  Attributes:
+    task: the panel.
+    label: the line's name in the legend, without the number of runs.
+    runs: its runs.
+  """
+
+  task: str
+  label: str
+  runs: tuple[Run, ...]
+
+
+def load_run(path: str | os.PathLike[str]) -> Run:
+  """Reads a run directory, of a finished or a running run.
+
+  Raises:
+    UserError: no such directory, or not that of a run, or no iteration yet.
+  """
+  path = pathlib.Path(path)
+  settings = config_lib.settings(run_directory.read_config(path))
+  progress = sinks.read_csv(path / 'progress.csv')
+  if not progress['iteration'].size:
+    raise errors.UserError(f'{path} has no finished iteration yet')
+  return Run(path, settings, progress)
+
+
+def group_runs(runs: Sequence[Run], by: str = 'settings') -> list[Group]:
+  """Sorts runs into groups.
+
+  Args:
+    runs: the runs.
+    by: 'settings', all runs whose settings differ only by the seed and by what
+      does not change results; 'task', all of a task; or 'dir', all of a task
+      whose directories have the same parent.
+
+  Returns:
+    The groups, in the order of their first runs.
+
+  Raises:
+    UserError: a group has the same run twice: n would count it twice.
+  """
+  members: dict[tuple, list[Run]] = {}
+  for run in runs:
+    task = run.settings['task']
+    key = {
+      'settings': (task, _identity(run)),
+      'task': (task, task),
+      'dir': (task, str(run.path.resolve().parent)),
+    }[by]
+    members.setdefault(key, []).append(run)
+  for group in members.values():
+    _refuse_twins(group)
+  return [
+    Group(key[0], _label(key, members, by), tuple(group))
+    for key, group in members.items()
+  ]
+
+
+def _identity(run: Run) -> tuple[tuple[str, Any], ...]:
+  free = run_directory.FREE_SETTINGS | {'seed'}
+  return tuple((k, v) for k, v in run.settings.items() if k not in free)
+
+
+def _refuse_twins(runs: Sequence[Run]) -> None:
+  seen: dict[tuple, Run] = {}
+  for run in runs:
+    twin = seen.setdefault((_identity(run), run.settings['seed']), run)
+    if twin is not run:
+      raise errors.UserError(
+        f'{twin.path} and {run.path} have the same settings and seed '
+        f'{run.settings["seed"]}: plot one of them'
+      )
+
+
+def _label(key: tuple, members: dict[tuple, list[Run]], by: str) -> str:
+  """Says what sets a group apart from the others of its task."""
+  task, what = key
+  if by == 'dir':
+    return pathlib.Path(what).name
+  if by == 'task':
+    return task
+  others = [dict(identity) for other, identity in members if other == task]
+  differing = [
+    f'{name}={run_directory.flag_text(value)}'
+    for name, value in what
+    if any(other[name] != value for other in others)
+  ]
+  return ', '.join(differing) or task
+
+
+def _xy(
+  run: Run, x: str, y: str, window: float
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the finite points of a run, averaged over a window of x."""
+  progress = run.progress
+  xs = progress['elapsed_seconds'] / 3600 if x == 'hours' else progress[x]
+  ys = progress[y]
+  finite = np.isfinite(ys)
+  xs, ys = xs[finite], ys[finite]
+  if not xs.size:
+    raise errors.UserError(f'{run.path} has no finite {y}')
+  # Points i with |x_i - x| <= window / 2, by running sums.
+  first = np.searchsorted(xs, xs - window / 2, 'left')
+  end = np.searchsorted(xs, xs + window / 2, 'right')
+  sums = np.concatenate([[0.0], np.cumsum(ys)])
+  return xs, (sums[end] - sums[first]) / (end - first)
+
+
+def _on_common_grid(
+  curves: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray]:
+  """Interpolates curves over the range that all of them cover.
+
+  Returns:
+    The grid [G] and the values [curves, G]; G = 0 if no range is common.
+  """
+  low = max(xs[0] for xs, _ in curves)
+  high = min(xs[-1] for xs, _ in curves)
+  grid = np.linspace(low, high, _GRID_POINTS if high > low else 0)
+  return grid, np.array([np.interp(grid, xs, ys) for xs, ys in curves])
+
+
+def learning_curves(
+  groups: Sequence[Group],
+  *,
+  x: str = 'env_steps',
+  y: str = 'return_mean',
+  smooth: float = 0.02,
+) -> matplotlib.figure.Figure:
+  """Draws learning curves, one panel a task.
+
+  Args:
+    groups: the lines.
+    x: 'env_steps' or 'hours' (wall clock, resumed runs included).
+    y: a column of progress.csv.
+    smooth: window of the moving average, as a fraction of the longest run of
+      the panel; 0 shows every iteration. The x label states it.
+
+  Returns:
+    The figure.
+
+  Raises:
+    UserError: y is no numeric column, or a run has no finite value of it.
+  """
+  numeric = [name for name in sinks.COLUMNS if name != 'step_status']
+  if y not in numeric:
+    raise errors.UserError(f'--y={y}: choose one of {", ".join(numeric)}')
+  tasks = list(dict.fromkeys(group.task for group in groups))
+  columns = min(math.ceil(math.sqrt(len(tasks))), 3)
+  rows = math.ceil(len(tasks) / columns)
+  with matplotlib.rc_context(_STYLE):
+    figure = matplotlib.figure.Figure(
+      figsize=(1 + 4.2 * columns, 0.6 + 3.1 * rows), dpi=200,
+      layout='constrained',
+    )  # fmt: skip
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis, task in zip(axes.flat, tasks, strict=False):
+      panel = [group for group in groups if group.task == task]
+      _draw_panel(axis, panel, x, y, smooth)
+      axis.set_title(task, loc='left')
+    for axis in axes[:, 0]:
+      axis.set_ylabel(_Y_LABELS.get(y, y.replace('_', ' ')))
+    for axis in axes.flat[len(tasks) :]:
+      axis.remove()
+    if any(len(group.runs) > 1 for group in groups):
+      figure.supxlabel(_LEGEND, fontsize=7, color='#606060')
+  return figure
+
+
+def _draw_panel(
+  axis: Any, groups: Sequence[Group], x: str, y: str, smooth: float
+) -> None:
+  raw = [_xy(run, x, y, 0.0)[0] for group in groups for run in group.runs]
+  window = smooth * max(xs[-1] for xs in raw)
+  for number, group in enumerate(groups):
+    color = _COLORS[number % len(_COLORS)]
+    curves = [_xy(run, x, y, window) for run in group.runs]
+    grid, values = _on_common_grid(curves)
+    if len(curves) > 1:
+      for xs, ys in curves:
+        axis.plot(xs, ys, color=color, alpha=0.3, linewidth=0.6)
+    if len(curves) > 1 and grid.size:
+      low, high = statistics.bootstrap_interval(values, resamples=2000)
+      axis.fill_between(grid, low, high, color=color, alpha=0.2, linewidth=0)
+    axis.plot(
+      grid, values.mean(axis=0), color=color, linewidth=1.8,
+      label=f'{group.label} (n={len(curves)})',
+    )  # fmt: skip
+  if x == 'env_steps':
+    axis.xaxis.set_major_formatter(lambda value, _: _short(value))
+    unit, width = 'env steps', _short(window)
+  else:
+    unit, width = 'hours', f'{window:.2g}'
+  average = f' (moving average over {width})' if window else ''
+  axis.set_xlabel(unit + average)
+  axis.margins(x=0.01)
+  axis.legend(loc='best')
+
+
+def _short(number: float) -> str:
+  """Writes 250000 as 250k."""
+  return matplotlib.ticker.EngFormatter(sep='')(number)
