@@ -155,7 +155,7 @@ Call MakeCall(Sampler& sampler, const py::dict& arrays, bool closed_loop) {
     c.task_outputs = Take<double>(arrays, "task_outputs",
                                   {S, T, setup.program.num_outputs});
   }
-  if (c.max_truncations < c.capacity / setup.time_limit + 1) {
+  if (c.max_truncations < c.capacity / setup.time_limit + 2) {
     throw py::value_error("boundary_steps holds too few truncations");
   }
   if (!closed_loop) return c;
@@ -221,7 +221,8 @@ void CheckMujocoVersion() {
 
 PYBIND11_MODULE(_native, module) {
   CheckMujocoVersion();
-  PYBIND11_NUMPY_DTYPE(Slot, elapsed, episode, needs_reset, episode_return);
+  PYBIND11_NUMPY_DTYPE(Slot, elapsed, episode, needs_reset, limit,
+                       episode_return);
   module.doc() = "Native closed-loop sampler; see trpo_tf/sampling/native.py.";
   module.attr("OPS") = OpNames();
   module.attr("MUJOCO_VERSION") = mjVERSION_HEADER;

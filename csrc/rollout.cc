@@ -85,7 +85,7 @@ void Reset(const View& v, const mjModel* m, mjData* d) {
   v.slot.elapsed = 0;
   v.slot.episode_return = 0;
   v.slot.needs_reset = 0;
-  v.slot.episode++;
+  if (v.slot.episode++ > 0) v.slot.limit = v.setup.time_limit;
   v.call.resets_used[v.s]++;
 }
 
@@ -160,11 +160,13 @@ void Record(const View& v, int t) {
   v.slot.episode_return += c.rewards[k];
   v.slot.elapsed++;
   uint8_t end = out[v.num_obs + 1] != 0 ? kTerminated : 0;
-  if (v.slot.elapsed >= v.setup.time_limit) end |= kTruncated;
+  if (v.slot.elapsed >= v.slot.limit) end |= kTruncated;
   c.ends[k] = end;
   c.lengths[v.s] = t + 1;
   if (!end) return;
-  c.episode_returns[k] = v.slot.episode_return;
+  const bool shortened =
+      end == kTruncated && v.slot.limit < v.setup.time_limit;
+  c.episode_returns[k] = shortened ? NAN : v.slot.episode_return;
   v.slot.needs_reset = 1;
   if (end != kTruncated) return;
   const size_t row =

@@ -33,6 +33,8 @@ struct Slot {
   int64_t elapsed;        // env steps of the running episode
   int64_t episode;        // resets so far
   int64_t needs_reset;    // 1: the next step begins with a reset
+  int64_t limit;          // env steps after which the episode is truncated;
+                          // a first episode may be shortened to stagger slots
   double episode_return;  // undiscounted, so far
 };
 
@@ -59,7 +61,8 @@ struct Call {
   double* rewards;               // S x T
   uint8_t* ends;                 // S x T
   int32_t* timesteps;            // S x T, within the episode
-  double* episode_returns;       // S x T, where an episode ended
+  double* episode_returns;       // S x T, where an episode ended; NaN where
+                                 // it was shortened
   float* boundary_observations;  // S x max_truncations x O
   int32_t* boundary_steps;       // S x max_truncations
   int32_t* num_boundaries;       // S

@@ -37,7 +37,7 @@ Sampler::Sampler(const mjModel* model, Setup setup, int num_slots,
   if (!batch_) throw std::runtime_error(error);
 
   const Program& program = setup_.program;
-  slots_.assign(num_slots, Slot{0, 0, 1, 0});
+  slots_.assign(num_slots, Slot{0, 0, 1, setup_.time_limit, 0});
   observations_.assign(
       static_cast<size_t>(num_slots) * program.observation_size, 0);
   scratch_.assign(static_cast<size_t>(num_slots) * ScratchSize(setup_), 0);

@@ -11,10 +11,11 @@ import mujoco
 import numpy as np
 
 from trpo_tf.errors import UserError
+from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Divergence, End
 from trpo_tf.tasks.program import OPS
-from trpo_tf.tasks.task import CompiledTask
+from trpo_tf.tasks.task import CompiledTask, action_scale
 
 try:
   from trpo_tf.sampling import _native
@@ -27,7 +28,7 @@ if tuple(_native.OPS) != OPS:
   raise ImportError('the native sampler is older than the Python code. '
                     'Build it with: pip install -e .')
 
-ACTIVATIONS = ('tanh', 'softplus')
+_ACTIVATIONS = ('tanh', 'softplus')
 _CAUSES = (
   *(mujoco.mjtWarning(i).name for i in range(mujoco.mjtWarning.mjNWARNING)),
   'non-finite output',
@@ -70,9 +71,8 @@ class NativeSlots:
     self,
     compiled: CompiledTask,
     num_slots: int,
+    network: MLP,
     *,
-    layer_sizes: tuple[int, ...],
-    activation: str = 'tanh',
     action_range: str = 'raw',
     clip_actions: bool = True,
     threads: int = 0,
@@ -82,8 +82,7 @@ class NativeSlots:
     Args:
       compiled: the task.
       num_slots: simulations.
-      layer_sizes: units of the network: observation, hidden layers, actions.
-      activation: of the hidden layers.
+      network: shape of the policy network.
       action_range: 'raw' or 'control', see config.TaskConfig.
       clip_actions: whether controls are clipped to the control range.
       threads: 0: all available cores. The result does not depend on it.
@@ -92,25 +91,18 @@ class NativeSlots:
       UserError: a model that cannot be cloned from a state row, or an action
         range that needs control limits the model lacks.
     """
-    low, high = compiled.low, compiled.high
-    size = compiled.action_size
-    scale, offset = np.ones(size), np.zeros(size)
-    if action_range == 'control':
-      if not np.isfinite([low, high]).all():
-        raise UserError(
-          f'{compiled.task.name}: --action_range=control needs a ctrlrange on '
-          'every actuator; use --action_range=raw'
-        )
-      scale, offset = (high - low) / 2, (high + low) / 2
+    scale, offset = action_scale(compiled, action_range)
     setup = dict(
       program=_program_fields(compiled),
-      layer_sizes=list(layer_sizes),
-      activation=ACTIVATIONS.index(activation),
+      layer_sizes=[
+        network.input_size, *network.hidden_sizes, network.output_size
+      ],
+      activation=_ACTIVATIONS.index(network.activation),
       frame_skip=compiled.task.frame_skip,
       time_limit=compiled.task.time_limit,
       clip_actions=clip_actions,
-      low=low.tolist(),
-      high=high.tolist(),
+      low=compiled.low.tolist(),
+      high=compiled.high.tolist(),
       scale=scale.tolist(),
       offset=offset.tolist(),
     )
@@ -129,7 +121,7 @@ class NativeSlots:
 
   @property
   def slots(self) -> np.ndarray:
-    """Records [S] of elapsed, episode, needs_reset, episode_return; live."""
+    """Records [S] (csrc/rollout.h: Slot), live: a write takes effect."""
     return self._native.slots
 
   def state(self) -> dict[str, np.ndarray]:
@@ -169,7 +161,7 @@ class NativeSlots:
     S, T = self.num_slots, capacity
     program = self.compiled.program
     O, A = program.observation_size, self.compiled.action_size
-    B = T // self.compiled.task.time_limit + 1
+    B = T // self.compiled.task.time_limit + 2
     shapes = dict(
       observations=((S, T, O), np.float32), actions=((S, T, A), np.float64),
       outputs=((S, T, A), np.float32), log_probs=((S, T), np.float32),

@@ -11,6 +11,7 @@ import numpy as np
 
 from trpo_tf import seeding
 from trpo_tf.config import SamplerConfig, TaskConfig
+from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Batch, Divergence, End
 from trpo_tf.sampling.native import NativeSlots
@@ -50,26 +51,6 @@ class ResetTable:
     ])
 
 
-def make_slots(
-  compiled: CompiledTask,
-  task: TaskConfig,
-  layer_sizes: tuple[int, ...],
-  activation: str,
-  num_slots: int,
-  threads: int,
-) -> NativeSlots:
-  """NativeSlots with the experiment's treatment of actions."""
-  return NativeSlots(
-    compiled,
-    num_slots,
-    layer_sizes=layer_sizes,
-    activation=activation,
-    action_range=task.action_range,
-    clip_actions=task.clip_actions,
-    threads=threads,
-  )
-
-
 class SinglePathSampler:
   """Batches of env steps of the current policy, for any native task."""
 
@@ -78,8 +59,7 @@ class SinglePathSampler:
     compiled: CompiledTask,
     task: TaskConfig,
     config: SamplerConfig,
-    layer_sizes: tuple[int, ...],
-    activation: str,
+    network: MLP,
     seed: int,
   ):
     """Makes a sampler whose slots are about to reset.
@@ -88,14 +68,24 @@ class SinglePathSampler:
       compiled: the task.
       task: treatment of actions.
       config: batch size, slots, threads, treatment of divergences.
-      layer_sizes: units of the policy network.
-      activation: of its hidden layers.
+      network: shape of the policy network.
       seed: the run's.
     """
     self._compiled, self._config, self._seed = compiled, config, seed
-    self._slots = make_slots(compiled, task, layer_sizes, activation,
-                             config.num_slots, config.sampler_threads)
+    self._slots = NativeSlots(
+      compiled,
+      config.num_slots,
+      network,
+      action_range=task.action_range,
+      clip_actions=task.clip_actions,
+      threads=config.sampler_threads,
+    )
     self._resets = ResetTable(compiled, seed)
+    if not config.whole_episodes:
+      # staggered ends, or equally long episodes would keep all slots in step
+      # and a batch would hold one phase of the episode only
+      limit, slots = compiled.task.time_limit, np.arange(config.num_slots)
+      self._slots.slots['limit'] = -(-limit * (slots + 1) // config.num_slots)
     half = (compiled.high - compiled.low) / 2
     scaled = task.action_range == 'control'
     self._bounds = (
@@ -113,7 +103,11 @@ class SinglePathSampler:
     self._slots.restore(state)
 
   def sample(
-    self, theta: np.ndarray, normalizer: Normalizer, iteration: int
+    self,
+    theta: np.ndarray,
+    normalizer: Normalizer,
+    iteration: int,
+    deterministic: bool = False,
   ) -> Batch:
     """Collects one batch.
 
@@ -121,6 +115,7 @@ class SinglePathSampler:
       theta: float32 [P], the policy.
       normalizer: frozen for the batch.
       iteration: key of the noise.
+      deterministic: act by the mean instead of sampling.
 
     Returns:
       The batch; batch_steps env steps, or more with whole episodes.
@@ -134,12 +129,11 @@ class SinglePathSampler:
     capacity = share + limit - 1 if config.whole_episodes else share
     if config.whole_episodes:
       self._slots.slots['needs_reset'] = 1
-    noise = np.stack([
-      seeding.generator(
+    noise = np.zeros((config.num_slots, capacity, self._compiled.action_size))
+    for slot in range(0 if deterministic else config.num_slots):
+      noise[slot] = seeding.generator(
         self._seed, Stream.ACTION_NOISE, iteration, slot
-      ).standard_normal((capacity, self._compiled.action_size))
-      for slot in range(config.num_slots)
-    ])
+      ).standard_normal(noise[slot].shape)
     index = np.zeros(config.num_slots, np.int32)
     arrays = self._slots.new_arrays(capacity)
     arrays |= self._slots.policy_arrays(theta[None], index, normalizer, noise)
@@ -177,6 +171,7 @@ def batch_from_arrays(
   }  # fmt: skip
   kept = np.arange(longest) < arrays['lengths'][:, None]
   ended = (part['ends'] & (End.TERMINATED | End.TRUNCATED)) != 0
+  ended &= ~np.isnan(arrays['episode_returns'][:, :longest])
   slots, rows = np.nonzero(
     np.arange(arrays['boundary_steps'].shape[1])
     < arrays['num_boundaries'][:, None]

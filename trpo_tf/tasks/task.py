@@ -189,3 +189,26 @@ def rejection_sample(
   while (refused := np.flatnonzero(~accept(rows))).size:
     rows[refused] = draw(refused.size)
   return rows
+
+
+def action_scale(
+  compiled: CompiledTask, action_range: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """scale, offset [A] such that control = offset + scale * action.
+
+  Args:
+    compiled: the task.
+    action_range: 'raw', or 'control' for actions in [-1, 1].
+
+  Raises:
+    UserError: 'control' for an actuator without limits.
+  """
+  low, high = compiled.low, compiled.high
+  if action_range == 'raw':
+    return np.ones_like(low), np.zeros_like(low)
+  if not np.isfinite([low, high]).all():
+    raise UserError(
+      f'{compiled.task.name}: --action_range=control needs a ctrlrange on '
+      'every actuator; use --action_range=raw'
+    )
+  return (high - low) / 2, (high + low) / 2

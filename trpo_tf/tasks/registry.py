@@ -1,0 +1,65 @@
+"""From --task to a task: a native one by name, or a user's Python file."""
+
+import difflib
+import importlib.util
+import os
+
+import gymnasium
+
+from trpo_tf.errors import UserError
+from trpo_tf.tasks import gymnasium_v5
+from trpo_tf.tasks.task import Task
+
+NATIVE_TASKS: dict[str, Task] = dict(gymnasium_v5.TASKS)
+
+
+def find_task(name: str) -> Task | None:
+  """Finds a native task.
+
+  Args:
+    name: a name in NATIVE_TASKS, or `path/to/file.py:NAME` for the Task called
+      NAME in a Python file.
+
+  Returns:
+    The task; None if `name` is a Gymnasium id that is not native.
+
+  Raises:
+    UserError: no such task, file or Gymnasium id.
+  """
+  if name in NATIVE_TASKS:
+    return NATIVE_TASKS[name]
+  path, _, attribute = name.rpartition(':')
+  if path.endswith('.py'):
+    return _load(path, attribute)
+  _check_gymnasium_id(name)
+  return None
+
+
+def _load(path: str, attribute: str) -> Task:
+  if not os.path.isfile(path):
+    raise UserError(f'--task: {path}: no such file')
+  spec = importlib.util.spec_from_file_location('user_task', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  task = getattr(module, attribute, None)
+  if not isinstance(task, Task):
+    tasks = [k for k, v in vars(module).items() if isinstance(v, Task)]
+    raise UserError(
+      f'--task: {path} has no Task called {attribute!r}; it has '
+      f'{", ".join(tasks) or "none"}'
+    )
+  return task
+
+
+def _check_gymnasium_id(name: str) -> None:
+  try:
+    gymnasium.spec(name)
+  except ModuleNotFoundError as error:
+    raise UserError(f'--task={name}: {error}') from error
+  except gymnasium.error.Error as error:
+    known = list(NATIVE_TASKS) + list(gymnasium.registry)
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f'did you mean {close[0]}?' if close else (
+      f'native tasks: {", ".join(NATIVE_TASKS)}; others: any Gymnasium id'
+    )
+    raise UserError(f'--task={name}: no such task; {hint}') from error
