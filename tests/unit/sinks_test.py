@@ -185,7 +185,7 @@ def test_plain_lines_are_spaced_and_the_last_is_shown():
   assert 2 < len(lines) < 7
   assert 'return 0.3' in lines[0]
   assert 'KL 0.1000' in lines[0]
-  assert '12.35k steps/s' in lines[0]
+  assert '100/1k steps at 12.35k/s' in lines[0]
   assert 'refused' not in lines[0]
 
 

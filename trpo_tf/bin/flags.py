@@ -65,7 +65,8 @@ def define(flag_values: absl_flags.FlagValues = absl_flags.FLAGS) -> None:
     flag_values: where to define them.
   """
   for group in dataclasses.fields(config.ExperimentConfig):
-    for field in dataclasses.fields(group.default_factory):
+    kind: Any = group.default_factory
+    for field in dataclasses.fields(kind):
       _define_one(field, flag_values)
 
 
@@ -142,7 +143,7 @@ def as_user_errors() -> Iterator[None]:
 
 def run(
   main: Callable[[list[str]], int | None],
-  argv: Sequence[str] | None = None,
+  argv: list[str] | None = None,
   *,
   takes_arguments: bool = False,
 ) -> NoReturn:

@@ -102,7 +102,7 @@ def load_newest(directory: str | os.PathLike[str]) -> Checkpoint | None:
     UserError: there are checkpoints and all are damaged.
   """
   paths = _newest_first(pathlib.Path(directory))
-  damaged = []
+  damaged: list[pathlib.Path] = []
   for path in paths:
     content = path.read_bytes()
     body, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]

@@ -90,10 +90,10 @@ class ConsoleSink:
     left = max(self._total - steps, 0)
     seconds_left = left * elapsed / max(steps - self._first, 1)
     parts = [
-      f'{_short(steps)}/{_short(self._total)} steps',
+      f'{_short(steps)}/{_short(self._total)} steps at '
+      f'{_short(record["env_steps_per_second"])}/s',
       f'return {record["return_mean"]:.1f}',
       f'KL {record["mean_kl"]:.4f}',
-      f'{_short(record["env_steps_per_second"])} steps/s',
       f'{_duration(seconds_left)} left' if left else _duration(elapsed),
     ]
     if self._refused:

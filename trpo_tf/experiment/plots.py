@@ -26,7 +26,7 @@ __all__ = ['Group', 'Run', 'group_runs', 'learning_curves', 'load_run']
 _COLORS = (
   '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000'
 )  # fmt: skip
-_STYLE = {
+_STYLE: dict[Any, Any] = {
   'font.size': 9,
   'axes.spines.top': False,
   'axes.spines.right': False,
@@ -42,7 +42,7 @@ _LEGEND = (
 )
 _GRID_POINTS = 300
 _Y_LABELS = {
-  'return_mean': 'training return (undiscounted, sampled policy)',
+  'return_mean': 'undiscounted training return',
   'episode_length_mean': 'episode length [env steps]',
   'mean_kl': 'mean KL of the step [nats]',
 }

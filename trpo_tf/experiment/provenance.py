@@ -114,7 +114,7 @@ def _cores() -> int:
 
 def _cpu() -> str:
   """Names the processor and the vector instructions that results depend on."""
-  info = {}
+  info: dict[str, str] = {}
   try:
     for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
       name, _, value = line.partition(':')
