@@ -134,15 +134,18 @@ if __name__ == '__main__':
 """
 
 
+def _python(*arguments):
+  root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+  return subprocess.run(
+    [sys.executable, *arguments], env=os.environ | {'PYTHONPATH': root},
+    capture_output=True, text=True,
+  )  # fmt: skip
+
+
 def _run(tmp_path, *arguments, takes='no'):
   program = tmp_path / 'program.py'
   program.write_text(_PROGRAM.replace('{takes}', takes))
-  root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
-  return subprocess.run(
-    [sys.executable, program, *arguments],
-    env=os.environ | {'PYTHONPATH': root},
-    capture_output=True, text=True,
-  )  # fmt: skip
+  return _python(program, *arguments)
 
 
 @pytest.mark.parametrize(
@@ -189,3 +192,26 @@ def test_help_lists_the_settings(tmp_path):
   result = _run(tmp_path, '--help')
   assert '--max_kl: bound delta on the mean KL' in result.stdout
   assert "(default: '0.01')" in result.stdout
+
+
+_IMPORT = """
+import sys
+from trpo_tf.bin import flags
+flags.import_tensorflow()
+import tensorflow as tf
+tf.config.threading.set_intra_op_parallelism_threads(1)  # still possible
+print((tf.constant(1.0) + 1).numpy())
+print('our own', file=sys.stderr)
+"""
+
+
+def test_tensorflow_is_imported_in_silence():
+  result = _python('-c', _IMPORT)
+  assert (result.stdout, result.stderr) == ('2.0\n', 'our own\n')
+
+
+def test_a_failing_import_is_not_silent():
+  fail = 'import sys; sys.modules["tensorflow"] = None\n'
+  result = _python('-c', fail + _IMPORT)
+  assert result.returncode == 1
+  assert 'ModuleNotFoundError' in result.stderr

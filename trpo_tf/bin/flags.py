@@ -13,6 +13,7 @@ import functools
 import math
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
@@ -24,7 +25,8 @@ from trpo_tf import config, errors
 from trpo_tf.experiment import run_directory
 
 __all__ = [
-  'EXIT_USER_ERROR', 'as_user_errors', 'define', 'experiment_config', 'run'
+  'EXIT_USER_ERROR', 'as_user_errors', 'define', 'experiment_config',
+  'import_tensorflow', 'run',
 ]  # fmt: skip
 
 EXIT_USER_ERROR = 2
@@ -139,6 +141,30 @@ def as_user_errors() -> Iterator[None]:
     yield
   except ValueError as error:
     raise errors.UserError(_one_line(error)) from error
+
+
+def import_tensorflow() -> None:
+  """Imports TensorFlow without its lines about GPUs that are not there.
+
+  No setting of TensorFlow 2.21 silences all of them (tensorflow#100442), and
+  they would bury the one line that matters. They are shown if the import
+  fails.
+  """
+  sys.stderr.flush()
+  terminal = os.dup(2)
+  with tempfile.TemporaryFile() as messages:
+    os.dup2(messages.fileno(), 2)
+    try:
+      import tensorflow as tf
+
+      tf.config.list_physical_devices()  # looks for GPUs
+    except BaseException:
+      messages.seek(0)
+      os.write(terminal, messages.read())
+      raise
+    finally:
+      os.dup2(terminal, 2)
+      os.close(terminal)
 
 
 def run(
