@@ -21,7 +21,7 @@ demo: $(VENV)/built
 	$(PY) -m trpo_tf.bin.plot --run_dir=runs/demo
 
 test: $(VENV)/built
-	$(PY) -m pytest -n 2 $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: $(VENV)/built
 	$(PY) -m ruff check .
@@ -45,8 +45,9 @@ clean:
 # Three stamps: the environment, the packages in it, the extension.
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "Python >= 3.11 is missing: '$(PYTHON)' is '$$(command -v $(PYTHON))'," \
-	    "$$($(PYTHON) --version 2>&1). Run: make PYTHON=/path/to/python3.11"; \
+	  echo "Python >= 3.11 is missing: $(PYTHON) is" \
+	    "$$($(PYTHON) --version 2>&1 || true)." \
+	    "Run: make PYTHON=/path/to/python3.11"; \
 	  exit 1; } >&2
 	@$(PYTHON) -c 'import ensurepip, venv' || { \
 	  echo "The venv module of $(PYTHON) is missing." \

@@ -14,6 +14,9 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 
+# One worker runs this file, so that the wheel is built once.
+pytestmark = pytest.mark.xdist_group("wheel")
+
 
 def _run(*command, cwd, **environ) -> subprocess.CompletedProcess[str]:
   """Runs the Python of the tests without LD_LIBRARY_PATH."""
