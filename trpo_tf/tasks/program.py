@@ -101,8 +101,11 @@ class _Compiler:
     for node in nodes:
       if node.op == 'action':
         self.place[id(node)] = (self.action, 1)
-      elif node.op == 'prev':
-        self.place[id(node)] = (self.allocate(node.size), 1)
+    # outermost first: after a step they are copied in this order, and a prev
+    # of a prev must read the inner one before that is overwritten
+    self.prevs = [node for node in reversed(nodes) if node.op == 'prev']
+    for node in self.prevs:
+      self.place[id(node)] = (self.allocate(node.size), 1)
 
   def allocate(self, size: int) -> int:
     self.next += size
@@ -133,9 +136,10 @@ class _Compiler:
       self.load(node, register)
     elif node.op == 'weighted_sum':
       weights, rows = node.inputs
-      block = self.emit(rows)[0]
-      if self.emit(rows)[1] != 1:
-        block = self.emit(rows, self.allocate(rows.size))[0]
+      block, stride = self.emit(rows)
+      if stride != 1:
+        block = self.allocate(rows.size)
+        self.emit(rows, block)
       self.instruction(node.op, weights.size, register, self.emit(weights),
                        (block, 1), (node.size, 0))
     elif node.op in _REDUCTIONS:
@@ -184,10 +188,9 @@ def compile_program(
   nodes = _walk(roots)
   compiler = _Compiler(nodes, action_size)
   current: list[int] = []
-  for node in nodes:
-    if node.op == 'prev':
-      register, stride = compiler.emit(node.inputs[0])
-      current.extend(register + i * stride for i in range(node.size))
+  for node in compiler.prevs:
+    register, stride = compiler.emit(node.inputs[0])
+    current.extend(register + i * stride for i in range(node.size))
   num_outputs = sum(root.size for root in roots)
   outputs = place = compiler.allocate(num_outputs)
   for root in roots:
