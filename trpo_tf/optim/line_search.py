@@ -1,0 +1,77 @@
+"""Backtracking along a step until a candidate passes every test."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from trpo_tf.estimation import surrogate
+
+__all__ = ['LineSearchResult', 'line_search']
+
+
+class LineSearchResult(NamedTuple):
+  """Outcome of the line search.
+
+  Attributes:
+    accepted: bool [], whether a candidate passed.
+    theta: [P], the last candidate tried (theta itself when none was).
+    fraction: float64 [], ratio^j of that candidate; 0 when none was tried.
+    evaluations: int32 [], candidates evaluated.
+    last: surrogate.Evaluation of that candidate.
+  """
+
+  accepted: tf.Tensor
+  theta: tf.Tensor
+  fraction: tf.Tensor
+  evaluations: tf.Tensor
+  last: surrogate.Evaluation
+
+
+def line_search(
+  evaluate: Callable[[tf.Tensor], surrogate.Evaluation],
+  theta: tf.Tensor,
+  step: tf.Tensor,
+  before: tf.Tensor,
+  max_kl: float,
+  ratio: float,
+  max_tries: int,
+  enabled: tf.Tensor | bool = True,
+) -> LineSearchResult:
+  """Tries theta + ratio^j * step, j = 0, 1, ... (appendix C of the paper).
+
+  A candidate passes when its surrogate is larger than `before` and its mean
+  KL is at most `max_kl`; a NaN passes neither.
+
+  Args:
+    evaluate: maps a candidate [P] to its Evaluation on the full batch.
+    theta: [P] where to start.
+    step: float64 [P] the longest step.
+    before: float64 [] surrogate at theta.
+    max_kl: bound on the mean KL, in nats.
+    ratio: factor between tries, in (0, 1).
+    max_tries: most candidates.
+    enabled: bool []; False tries none.
+
+  Returns:
+    The LineSearchResult.
+  """
+  origin = tf.cast(theta, tf.float64)
+
+  def unfinished(j, accepted, *_):
+    return enabled & ~accepted & (j < max_tries)
+
+  def attempt(j, accepted, candidate, fraction, last):
+    del accepted, candidate, last
+    fraction = tf.where(j == 0, tf.ones([], tf.float64), fraction * ratio)
+    candidate = tf.cast(origin + fraction * step, theta.dtype)
+    last = evaluate(candidate)
+    passed = (last.surrogate > before) & (last.mean_kl <= max_kl)
+    return j + 1, passed, candidate, fraction, last
+
+  zero = tf.zeros([], tf.float64)
+  start = (0, False, theta, zero, surrogate.Evaluation(before, zero, zero))
+  j, accepted, candidate, fraction, last = tf.while_loop(
+    unfinished, attempt, start
+  )
+  return LineSearchResult(accepted, candidate, fraction, j, last)

@@ -1,0 +1,133 @@
+"""Categorical and factored categorical policies: a softmax for each factor."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from trpo_tf import config
+from trpo_tf.policies import linearization, mlp
+
+__all__ = ['CategoricalPolicy', 'categorical_policy']
+
+tfd = tfp.distributions
+
+# Logit of the choices that pad a narrow factor to the width of the widest.
+# Finite, so that 0 * log 0 stays 0 in entropy and KL; exp of it is exactly 0.
+_PADDING_LOGIT = -1e9
+
+
+@dataclasses.dataclass(frozen=True)
+class CategoricalPolicy:
+  """Independent softmaxes over consecutive slices of the network's outputs.
+
+  Attributes:
+    network: maps normalised observations to logits [N, sum(factor_sizes)].
+    factor_sizes: choices of each factor; (n,) is Discrete(n).
+    output_scale: gain of the initial output layer.
+  """
+
+  network: Any
+  factor_sizes: tuple[int, ...]
+  output_scale: float = 0.01
+
+  def __post_init__(self):
+    """Raises ValueError when the outputs do not split into the factors."""
+    if self.network.output_size != sum(self.factor_sizes):
+      raise ValueError(
+        f'{self.network.output_size} outputs do not split into factors of '
+        f'{self.factor_sizes}'
+      )
+
+  @property
+  def observation_size(self) -> int:
+    """Width O of an observation."""
+    return self.network.input_size
+
+  @property
+  def output_size(self) -> int:
+    """Width M of the outputs: the sum of the factors' sizes."""
+    return self.network.output_size
+
+  @property
+  def num_parameters(self) -> int:
+    """Length P of theta."""
+    return self.network.num_parameters
+
+  def initial_parameters(self, rng: np.random.Generator) -> np.ndarray:
+    """Draws theta: float32 [P]."""
+    return self.network.initial_parameters(rng, self.output_scale)
+
+  def outputs(self, theta: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """Logits [N, M] at the normalised observations x [N, O]."""
+    return self.network.outputs(theta, x)
+
+  def distribution(
+    self, theta: tf.Tensor, outputs: tf.Tensor
+  ) -> tfd.Distribution:
+    """The action distribution: batch [N], event [number of factors], int32."""
+    del theta
+    width = max(self.factor_sizes)
+    nothing = tf.constant(_PADDING_LOGIT, outputs.dtype)
+    logits = [
+      tf.pad(part, [[0, 0], [0, width - size]], constant_values=nothing)
+      for size, part in zip(
+        self.factor_sizes, self._split(outputs), strict=True
+      )
+    ]
+    return tfd.Independent(
+      tfd.Categorical(logits=tf.stack(logits, axis=1)), 1
+    )
+
+  def _split(self, outputs: tf.Tensor) -> list[tf.Tensor]:
+    return tf.split(outputs, self.factor_sizes, axis=1)
+
+  def linearize(
+    self, theta: tf.Tensor, x: tf.Tensor
+  ) -> linearization.Linearization:
+    """Linearises the logits in theta."""
+    return self.network.linearize(theta, x)
+
+  def metric(
+    self, theta: tf.Tensor, outputs: tf.Tensor
+  ) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Product with M, the KL's second derivative in the logits.
+
+    M is diag(p) - p p^T in each factor.
+
+    Args:
+      theta: [P] parameters (M depends on the logits alone).
+      outputs: [N, M] logits.
+
+    Returns:
+      Maps a tangent [N, M] to M times it.
+    """
+    del theta
+    probabilities = [tf.nn.softmax(part) for part in self._split(outputs)]
+
+    def product(tangent):
+      parts = []
+      for p, t in zip(probabilities, self._split(tangent), strict=True):
+        mean = tf.reduce_sum(p * t, axis=1, keepdims=True)
+        parts.append(p * (t - mean))
+      return tf.concat(parts, axis=1)
+
+    return product
+
+  def direct_metric_product(self, v: tf.Tensor) -> tf.Tensor:
+    """Zero: every parameter acts through the logits."""
+    return tf.zeros_like(v)
+
+
+def categorical_policy(
+  settings: config.PolicyConfig,
+  observation_size: int,
+  factor_sizes: tuple[int, ...],
+) -> CategoricalPolicy:
+  """The (factored) categorical MLP policy that the settings describe."""
+  network = mlp.MLP(observation_size, settings.hidden_sizes,
+                    sum(factor_sizes), settings.activation)
+  return CategoricalPolicy(network, tuple(factor_sizes), settings.output_scale)
