@@ -1,0 +1,87 @@
+"""The native closed loop against the limit of its speed, the bare physics."""
+
+import numpy as np
+
+from trpo_tf import seeding
+from trpo_tf.benchmarks import timing
+from trpo_tf.config import PolicyConfig, TaskConfig
+from trpo_tf.policies.gaussian import gaussian_policy
+from trpo_tf.policies.normalizer import initial_normalizer
+from trpo_tf.sampling.native import NativeSlots
+from trpo_tf.sampling.single_path import ResetTable
+from trpo_tf.seeding import Stream
+from trpo_tf.tasks.registry import find_task
+from trpo_tf.tasks.task import compile_task
+
+
+def against_physics(
+  name: str, steps: int, num_slots: int, threads: int, pairs: int
+) -> dict:
+  """Times the closed loop and the physics of the very same trajectories.
+
+  Both start from the same rows, apply the same actions for the same lengths,
+  reset at the same steps, compute the same derived quantities and run on the
+  same threads and scheduling. The closed loop also evaluates a 64-64 policy
+  and the task, checks for divergence and records everything.
+
+  Args:
+    name: native task.
+    steps: env steps of a timed call.
+    num_slots: simulations.
+    threads: 0: all cores.
+    pairs: alternating timings.
+
+  Returns:
+    task, env_steps_per_second of both, and native_over_physics, the ratio of
+    speeds.
+  """
+  compiled = compile_task(find_task(name))
+  policy = gaussian_policy(
+    PolicyConfig(initial_log_std=-0.5), compiled.observation_size,
+    compiled.action_size,
+  )
+  task = TaskConfig(task=name)
+  slots = NativeSlots(
+    compiled, num_slots, policy.network, action_range=task.action_range,
+    clip_actions=task.clip_actions, threads=threads,
+  )
+  capacity = steps // num_slots
+  arrays = slots.new_arrays(capacity)
+  rng = seeding.generator(0, Stream.ACTION_NOISE)
+  arrays |= slots.policy_arrays(
+    policy.initial_parameters(seeding.generator(0, Stream.INITIAL_POLICY))[None],
+    np.zeros(num_slots, np.int32),
+    initial_normalizer(compiled.observation_size),
+    rng.standard_normal((num_slots, capacity, compiled.action_size)),
+  )
+  resets, start = ResetTable(compiled, 0), slots.state()
+
+  def closed_loop() -> None:
+    for counter in ('lengths', 'num_boundaries'):
+      arrays[counter][:] = 0
+    slots.rollout(arrays, resets)
+
+  def restored(function):
+    def run() -> float:
+      slots.restore(start)
+      return timing.seconds(function)
+    return run
+
+  restored(closed_loop)()
+  most = int((slots.slots['episode'] - start['slot_episode']).max())
+  replayed = dict(arrays)
+  replayed['reset_rows'] = resets(start['slot_episode'], max(most, 1))
+  times = np.zeros((pairs, 2))
+  order = (restored(closed_loop),
+           restored(lambda: slots.replay_physics(replayed)))
+  for i in range(pairs):
+    for which in ((0, 1), (1, 0))[i % 2]:
+      times[i, which] = order[which]()
+  total = int(arrays['lengths'].sum())
+  return dict(
+    task=name,
+    threads=threads,
+    native_env_steps_per_second=total / float(np.median(times[:, 0])),
+    physics_env_steps_per_second=total / float(np.median(times[:, 1])),
+    native_over_physics=timing.ratio(times[:, 1], times[:, 0]),
+  )

@@ -1,0 +1,94 @@
+"""Evaluates the newest checkpoint of a run.
+
+  python -m trpo_tf.bin.evaluate --run_dir=DIR --episodes=20 [--video=FILE]
+
+Loads policy, normaliser and settings together, runs whole episodes by the mean
+of the policy and by samples from it, prints a table and writes DIR/
+evaluation.json.
+"""
+
+import json
+import pathlib
+
+from absl import flags as absl_flags
+from rich.console import Console
+from rich.table import Table
+
+from trpo_tf.bin import flags
+from trpo_tf.errors import UserError
+
+_RUN_DIR = absl_flags.DEFINE_string('run_dir', '', 'directory of the run')
+_EPISODES = absl_flags.DEFINE_integer(
+  'episodes', 20, 'episodes of each kind', lower_bound=1, upper_bound=10000
+)
+_VIDEO = absl_flags.DEFINE_string(
+  'video', '', 'write a video (.mp4, .gif) of one deterministic episode'
+)
+
+
+def _table(task: str, env_steps: int, result: dict) -> Table:
+  table = Table(title=f'{task} after {env_steps:,} env steps')
+  for name in ('actions', 'episodes', 'return', 'sd', 'IQM',
+               '95 % interval of the mean', 'length'):
+    table.add_column(name, justify='left' if name == 'actions' else 'right')
+  for kind, summary in result.items():
+    returns = summary['return']
+    table.add_row(
+      kind,
+      str(len(returns['values'])),
+      f'{returns["mean"]:.1f}',
+      f'{returns["std"]:.1f}',
+      f'{returns["iqm"]:.1f}',
+      '{:.1f} to {:.1f}'.format(*returns['ci95']),
+      f'{summary["length"]["mean"]:.0f}',
+    )
+  return table
+
+
+def main(_) -> None:
+  # imported here, so that a wrong flag is answered at once
+  from trpo_tf.experiment import assembly, checkpoint, run_directory, video
+  from trpo_tf.experiment.evaluation import evaluate, evaluation_config
+  from trpo_tf.policies.normalizer import Normalizer
+
+  if not _RUN_DIR.value:
+    raise UserError('--run_dir is missing: name the run to evaluate')
+  path = pathlib.Path(_RUN_DIR.value)
+  config = run_directory.read_config(path)
+  if _VIDEO.value and not assembly.native_task(config.task.task):
+    raise UserError(f'--video: {config.task.task} is not a native task; '
+                    'leave --video out')
+  saved = checkpoint.load_newest(path / 'checkpoints')
+  if saved is None:
+    raise UserError(f'{path} has no checkpoint yet: let it train for longer')
+  theta, normalizer = saved.state['theta'], Normalizer(
+    **saved.state['normalizer']
+  )
+  result, batch = {}, None
+  for kind in ('sampled', 'deterministic'):
+    evaluation, batch = evaluate(
+      config, theta, normalizer, _EPISODES.value,
+      deterministic=kind == 'deterministic',
+    )
+    result[kind] = evaluation.summary()
+  console = Console()
+  console.print(_table(config.task.task, saved.state['env_steps'], result))
+  for kind, summary in result.items():
+    if summary['diverged']:
+      console.print(f'{summary["diverged"]} {kind} episodes diverged and are '
+                    'left out', style='yellow')
+  record = dict(result, task=config.task.task, env_steps=saved.state['env_steps'],
+                checkpoint=saved.path.name, seed=config.run.seed)
+  checkpoint.write_atomically(
+    path / 'evaluation.json', (json.dumps(record, indent=2) + '\n').encode()
+  )
+  if _VIDEO.value:
+    video.write_video(
+      _VIDEO.value, assembly.native_task(config.task.task),
+      evaluation_config(config, _EPISODES.value), batch,
+    )
+    console.print(f'video: {_VIDEO.value}')
+
+
+if __name__ == '__main__':
+  flags.run(main)

@@ -1,0 +1,119 @@
+"""Trains a policy by TRPO.
+
+  python -m trpo_tf.bin.train --flagfile=configs/v5/hopper.flags --seed=1 \\
+    --run_dir=runs/hopper_1
+
+The same command continues a run that was stopped. SIGINT and SIGTERM finish
+the iteration, save and exit with code 3; a second one stops at once.
+"""
+
+import contextlib
+import signal
+import time
+
+from absl import flags as absl_flags
+
+from trpo_tf.bin import flags
+
+EXIT_STOPPED = 3  # stopped by a signal; the same command continues
+
+flags.define()
+_PROGRESS = absl_flags.DEFINE_bool('progress', True, 'show progress')
+
+
+class _StopRequest:
+  """Notes SIGINT and SIGTERM; the second one has its usual effect."""
+
+  def __init__(self):
+    self.received = 0
+    for number in (signal.SIGINT, signal.SIGTERM):
+      signal.signal(number, self._note)
+
+  def _note(self, number, frame) -> None:
+    del frame
+    self.received = number
+    signal.signal(number, signal.SIG_DFL)
+
+
+def _start(config, run):
+  """The training at its newest checkpoint, or at its beginning."""
+  from trpo_tf.experiment import checkpoint
+  from trpo_tf.experiment.training import Training
+
+  saved = checkpoint.load_newest(run.checkpoints) if run.resumed else None
+  if saved is None:
+    return Training(config), []
+  messages = [
+    f'{path.name} is damaged; going back to {saved.path.name}'
+    for path in saved.damaged
+  ]
+  training = Training(config, saved.state)
+  messages.append(f'continuing after {training.state.env_steps:,} env steps')
+  return training, messages
+
+
+def _make_sinks(config, run, training, stack):
+  from trpo_tf.experiment import console, sinks
+
+  iteration = training.state.iteration or None  # None: from nothing
+  made = [sinks.CsvSink(run.progress_csv, iteration)]
+  if config.run.tensorboard:
+    made.append(sinks.TensorBoardSink(run.tensorboard, iteration))
+  shown = None
+  if _PROGRESS.value:
+    shown = console.ConsoleSink(
+      config.run.total_env_steps, training.state.env_steps
+    )
+    made.append(shown)
+  for sink in made:
+    stack.callback(sink.close)
+  return made, shown.print if shown else print
+
+
+def main(_) -> int:
+  config = flags.experiment_config()
+  with contextlib.ExitStack() as stack:
+    return _train(config, stack)
+
+
+def _train(config, stack: contextlib.ExitStack) -> int:
+  # imported here, so that a wrong flag is answered at once
+  from trpo_tf.experiment import assembly, checkpoint, run_directory
+  from trpo_tf.experiment import divergence_log, threads
+
+  threads.configure_tensorflow(config.run.tf_threads)
+  assembly.make_policy(config)  # refuses a bad task before a directory is made
+  run = stack.enter_context(run_directory.RunDirectory.open(config))
+  training, messages = _start(config, run)
+  made, show = _make_sinks(config, run, training, stack)
+  for message in (*run.messages, *messages):
+    show(message)
+  stop, saved_at = _StopRequest(), time.monotonic()
+
+  def save() -> None:
+    checkpoint.save(
+      run.checkpoints, training.state.iteration, training.state.tree(),
+      config.run.keep_checkpoints,
+    )
+
+  for iteration in training.iterations():
+    for sink in made:
+      sink.write(iteration.record, iteration.histograms)
+    divergence_log.write(run.path / 'diverged', iteration.batch.diverged)
+    if time.monotonic() - saved_at >= config.run.checkpoint_seconds:
+      save()
+      saved_at = time.monotonic()
+    if stop.received:
+      break
+  save()
+  if stop.received:
+    show(f'stopped at {training.state.env_steps:,} env steps; the same command '
+         'continues')
+    return EXIT_STOPPED
+  show('evaluate with: python -m trpo_tf.bin.evaluate '
+       f'--run_dir={config.run.run_dir}')
+  return 0
+
+
+if __name__ == '__main__':
+  flags.run(main)

@@ -1,0 +1,69 @@
+"""From settings to objects: the one place that knows which class does what."""
+
+import functools
+
+from trpo_tf.config import ExperimentConfig
+from trpo_tf.policies.categorical import CategoricalPolicy, categorical_policy
+from trpo_tf.policies.gaussian import GaussianPolicy, gaussian_policy
+from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
+from trpo_tf.sampling import gymnasium_sampler
+from trpo_tf.sampling.single_path import SinglePathSampler
+from trpo_tf.tasks.registry import find_task
+from trpo_tf.tasks.task import CompiledTask, compile_task
+
+Policy = GaussianPolicy | CategoricalPolicy
+Sampler = SinglePathSampler | gymnasium_sampler.GymnasiumSampler
+
+
+@functools.lru_cache(maxsize=8)
+def native_task(name: str) -> CompiledTask | None:
+  """The compiled native task of --task, None for a Gymnasium id.
+
+  Raises:
+    UserError: no such task, or one that cannot be compiled.
+  """
+  task = find_task(name)
+  return compile_task(task) if task else None
+
+
+def make_policy(config: ExperimentConfig) -> Policy:
+  """The policy that fits the task's observations and actions."""
+  compiled = native_task(config.task.task)
+  if compiled:
+    return gaussian_policy(
+      config.policy, compiled.observation_size, compiled.action_size
+    )
+  space = gymnasium_sampler.describe(config.task.task)
+  if space.factors:
+    return categorical_policy(
+      config.policy, space.observation_size, space.factors
+    )
+  return gaussian_policy(
+    config.policy, space.observation_size, space.action_size
+  )
+
+
+def make_sampler(config: ExperimentConfig) -> Sampler:
+  """The sampler of --sampler for the task, native where the task is.
+
+  Raises:
+    UserError: the sampler cannot run the task.
+  """
+  compiled = native_task(config.task.task)
+  policy = make_policy(config)
+  if compiled:
+    return SinglePathSampler(
+      compiled, config.task, config.sampler, policy.network, config.run.seed
+    )
+  return gymnasium_sampler.GymnasiumSampler(
+    config.task, config.sampler, policy, config.run.seed
+  )
+
+
+def make_normalizer(config: ExperimentConfig, policy: Policy) -> Normalizer:
+  """The observation normaliser before any observation."""
+  return initial_normalizer(
+    policy.observation_size,
+    config.policy.normalize_observations,
+    config.policy.observation_clip,
+  )

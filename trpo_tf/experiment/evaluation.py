@@ -1,0 +1,90 @@
+"""Evaluation of a trained policy on episodes of its own seed stream."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from trpo_tf import seeding
+from trpo_tf.config import ExperimentConfig
+from trpo_tf.experiment import statistics
+from trpo_tf.experiment.assembly import make_sampler
+from trpo_tf.policies.normalizer import Normalizer
+from trpo_tf.sampling.batch import Batch
+from trpo_tf.seeding import Stream
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """Whole episodes of a frozen policy.
+
+  Attributes:
+    returns: float64 [E], raw undiscounted.
+    lengths: int32 [E], env steps.
+    diverged: episodes that broke, left out of the others.
+  """
+
+  returns: np.ndarray
+  lengths: np.ndarray
+  diverged: int
+
+  def summary(self) -> dict:
+    """mean, std, iqm, ci95 and values of return and length."""
+    return {
+      'return': _summary(self.returns),
+      'length': _summary(self.lengths.astype(float)),
+      'diverged': self.diverged,
+    }
+
+
+def _summary(values: np.ndarray) -> dict:
+  if not values.size:
+    return dict(mean=math.nan, std=math.nan, iqm=math.nan,
+                ci95=[math.nan, math.nan], values=[])
+  return dict(
+    mean=float(values.mean()),
+    std=float(values.std(ddof=1)) if values.size > 1 else 0.0,
+    iqm=statistics.interquartile_mean(values),
+    ci95=list(statistics.bootstrap_interval(values)),
+    values=values.tolist(),
+  )
+
+
+def evaluation_config(config: ExperimentConfig, episodes: int):
+  """The settings under which a run is evaluated: one episode per slot."""
+  sampler = dataclasses.replace(
+    config.sampler, num_slots=episodes, batch_steps=episodes,
+    whole_episodes=True, on_divergence='cut',
+  )
+  estimator = dataclasses.replace(config.estimator, baseline='none')
+  seed = seeding.derived_seed(config.run.seed, Stream.EVALUATION)
+  run = dataclasses.replace(config.run, seed=seed)
+  return dataclasses.replace(
+    config, sampler=sampler, estimator=estimator, run=run
+  )
+
+
+def evaluate(
+  config: ExperimentConfig,
+  theta: np.ndarray,
+  normalizer: Normalizer,
+  episodes: int,
+  deterministic: bool,
+) -> tuple[Evaluation, Batch]:
+  """Runs whole episodes with the training normaliser frozen.
+
+  Args:
+    config: of the run; its seed gives the evaluation's own stream.
+    theta: float32 [P].
+    normalizer: as saved with theta.
+    episodes: how many.
+    deterministic: act by the mean of the policy instead of sampling.
+
+  Returns:
+    The evaluation, and the batch of its episodes, one a slot.
+  """
+  config = evaluation_config(config, episodes)
+  sampler = make_sampler(config)
+  batch = sampler.sample(theta, normalizer, 0, deterministic=deterministic)
+  broken = len(batch.diverged)
+  return Evaluation(batch.episode_returns, batch.episode_lengths, broken), batch

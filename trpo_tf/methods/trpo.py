@@ -1,0 +1,194 @@
+"""TRPO's update from a single-path batch: estimate, check, step, fit."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from trpo_tf import seeding
+from trpo_tf.config import ExperimentConfig
+from trpo_tf.estimation import baselines, returns, surrogate
+from trpo_tf.estimation.surrogate import Consistency, PathData
+from trpo_tf.optim.trust_region import StepResult, make_step
+from trpo_tf.policies.normalizer import Normalizer
+from trpo_tf.sampling.batch import Batch
+from trpo_tf.seeding import Stream
+
+# float32 networks agree to about 1e-6 per unit of output; a log-probability
+# divides that by the deviation
+_OUTPUT_TOLERANCE = 1e-4
+_LOG_PROB_TOLERANCE = 1e-2
+
+
+class SamplerMismatch(RuntimeError):
+  """The sampler's policy is not the one that is about to be updated."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+  """What an update leaves behind.
+
+  Attributes:
+    theta: float32 [P], the new policy; the old one if the step was refused.
+    baseline: new state of the baseline.
+    step: the trust-region step.
+    record: numbers for the iteration's record.
+    advantages: float64 [N], before standardisation.
+  """
+
+  theta: np.ndarray
+  baseline: Any
+  step: StepResult
+  record: dict[str, Any]
+  advantages: np.ndarray
+
+
+class Trpo:
+  """Trust region policy optimisation on single-path batches (section 5.1)."""
+
+  def __init__(self, policy: Any, config: ExperimentConfig):
+    """Compiles the step and builds the baseline.
+
+    Args:
+      policy: the policy to update.
+      config: the experiment.
+    """
+    self._policy, self._config = policy, config
+    self._baseline = baselines.make_baseline(
+      config.estimator, policy.observation_size
+    )
+    self._step = make_step(
+      policy,
+      surrogate.importance_sampled,
+      config.trust_region,
+      config.sampler.batch_steps,
+    )
+
+  def initial_baseline(self, rng: np.random.Generator) -> Any:
+    """The baseline's state before any batch."""
+    return self._baseline.initial_state(rng)
+
+  def update(
+    self,
+    theta: np.ndarray,
+    baseline: Any,
+    normalizer: Normalizer,
+    batch: Batch,
+    iteration: int,
+  ) -> Update:
+    """Updates policy and baseline.
+
+    The baseline that gives the advantages is the old one: fitted to this
+    batch first, it would explain the batch's noise away.
+
+    Args:
+      theta: float32 [P], the policy that sampled the batch.
+      baseline: its state.
+      normalizer: as used while sampling.
+      batch: the experience.
+      iteration: key of the random draws.
+
+    Returns:
+      The update.
+
+    Raises:
+      SamplerMismatch: recorded and recomputed policy differ.
+    """
+    estimator = self._config.estimator
+    x = normalizer(batch.flat('observations'))
+    timesteps = batch.flat('timesteps')
+    advantages, targets = self._estimate(baseline, normalizer, batch, x)
+    consistency = self._check(theta, x, batch)
+    scaled = advantages
+    if estimator.standardize_advantages:
+      scaled = (scaled - scaled.mean()) / (scaled.std() + 1e-8)
+    data = PathData(
+      batch.flat('actions'), batch.flat('log_probs'),
+      scaled.astype(np.float32),
+    )
+    step = self._step(theta, x, data, self._fisher_rows(len(x), iteration))
+    seed = self._config.run.seed
+    baseline, fit = baselines.fit(
+      self._baseline, baseline, x, timesteps, targets,
+      seeding.generator(seed, Stream.VALUE_MINIBATCHES, iteration),
+    )
+    record = _step_record(step) | dict(
+      explained_variance=fit.explained_before,
+      value_loss=fit.loss_after,
+      sampler_output_error=consistency.outputs_error,
+    )
+    return Update(step.theta, baseline, step, record, advantages)
+
+  def _estimate(
+    self, baseline: Any, normalizer: Normalizer, batch: Batch, x: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Advantages and targets of the baseline at the kept steps, [N] each."""
+    estimator = self._config.estimator
+    arrays = batch.rewards, batch.ends, batch.lengths
+    values = np.zeros(batch.rewards.shape)
+    values[batch.kept] = self._baseline.predict(
+      baseline, x, batch.flat('timesteps')
+    )
+    if estimator.baseline != 'value_network':
+      found = returns.monte_carlo(*arrays, estimator.gamma)[batch.kept]
+      return found - values[batch.kept], found
+
+    def value_of(observations: np.ndarray) -> np.ndarray:
+      unused = np.zeros(len(observations), np.int32)
+      return self._baseline.predict(baseline, normalizer(observations), unused)
+
+    boundary = np.zeros(batch.rewards.shape)
+    slots, steps = batch.boundary_index.T
+    boundary[slots, steps] = value_of(batch.boundary_observations)
+    advantages, targets = returns.gae(
+      *arrays, values, boundary, value_of(batch.last_observations),
+      estimator.gamma, estimator.gae_lambda,
+    )
+    return advantages[batch.kept], targets[batch.kept]
+
+  def _check(
+    self, theta: np.ndarray, x: np.ndarray, batch: Batch
+  ) -> Consistency:
+    found = surrogate.check_consistency(
+      self._policy, theta, x, batch.flat('actions'), batch.flat('outputs'),
+      batch.flat('log_probs'),
+    )
+    scale = 1 + np.abs(batch.flat('outputs')[found.outputs_row]).max()
+    if (
+      found.outputs_error <= _OUTPUT_TOLERANCE * scale
+      and found.log_probs_error <= _LOG_PROB_TOLERANCE
+    ):
+      return found
+    raise SamplerMismatch(
+      "the sampler's policy and TensorFlow's differ: outputs by "
+      f'{found.outputs_error:.3g} at row {found.outputs_row}, '
+      f'log-probabilities by {found.log_probs_error:.3g} at row '
+      f'{found.log_probs_row}'
+    )
+
+  def _fisher_rows(self, num_states: int, iteration: int) -> np.ndarray | None:
+    fraction = self._config.trust_region.fisher_fraction
+    if fraction == 1:
+      return None
+    rng = seeding.generator(
+      self._config.run.seed, Stream.FISHER_STATES, iteration
+    )
+    count = max(1, round(fraction * num_states))
+    return np.sort(rng.choice(num_states, count, replace=False))
+
+
+def _step_record(step: StepResult) -> dict[str, Any]:
+  return dict(
+    mean_kl=float(step.mean_kl),
+    max_state_kl=float(step.max_state_kl),
+    surrogate_before=float(step.surrogate_before),
+    surrogate_after=float(step.surrogate_after),
+    step_status=step.status.name.lower(),
+    step_fraction=float(step.step_fraction),
+    step_evaluations=int(step.evaluations),
+    cg_iterations=int(step.cg_iterations),
+    cg_residual=float(step.cg_residual),
+    gradient_norm=float(step.gradient_norm),
+    curvature=float(step.curvature),
+    entropy=float(step.entropy),
+  )
