@@ -47,9 +47,8 @@ def fail(message: str) -> NoReturn:
   """Raises UserError with the file and line of the task being written."""
   frame = sys._getframe(1)
   here = os.path.dirname(__file__)
-  while frame.f_back and (
-    frame.f_code.co_filename in (__file__, os.path.join(here, 'task.py'))
-  ):
+  inside = (__file__, os.path.join(here, 'task.py'))
+  while frame.f_back and frame.f_code.co_filename in inside:
     frame = frame.f_back
   where = f'{frame.f_code.co_filename}:{frame.f_lineno}'
   raise UserError(f'{where}: {message}')
@@ -108,6 +107,16 @@ class Expression:
     fail('an expression has no truth value while the task is built: write '
          '(a < x) & (x < b) for a < x < b, and & | ~ for and, or, not')
 
+  def __iter__(self):
+    if not self.shape:
+      fail('a single number cannot be unpacked or iterated over')
+    return (self[i] for i in range(self.shape[0]))
+
+  def __eq__(self, other: object):
+    fail('an expression is not compared with == or !=: write '
+         '(a <= x) & (x <= a), or abs(x - a) < tolerance')
+
+  __hash__ = object.__hash__
   __add__ = lambda a, b: _binary('add', a, b)
   __radd__ = lambda a, b: _binary('add', b, a)
   __sub__ = lambda a, b: _binary('subtract', a, b)
@@ -160,6 +169,8 @@ def constant(value: Operand) -> Expression:
     array = np.asarray(value, np.float64)
   except (TypeError, ValueError):
     fail(f'{value!r} is neither an expression nor a number')
+  if not array.size:
+    fail(f'the constant {value} is empty')
   if not np.isfinite(array).all():
     fail(f'the constant {value} is not finite: leave the bound out instead')
   return Expression('constant', array.shape, (), array)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import traceback
 from collections.abc import Callable, Mapping
 
 import mujoco
@@ -24,6 +25,13 @@ Reset = Callable[
 ]
 
 
+def _scalar(name: str, value: Operand) -> Expression:
+  expression = constant(value)
+  if expression.size != 1:
+    fail(f'{name} has shape {expression.shape}; it must be one number')
+  return expression
+
+
 @dataclasses.dataclass(frozen=True)
 class Definition:
   """What a task observes, earns and ends on, after each env step.
@@ -33,12 +41,30 @@ class Definition:
     reward: one element.
     terminated: one element; nonzero ends the episode.
     terms: parts of the reward by name, for reports.
+
+  Plain numbers become expressions. A reward, termination or term that is not
+  one number raises UserError.
   """
 
-  observation: Operand
-  reward: Operand
-  terminated: Operand = 0.0
-  terms: Mapping[str, Operand] = dataclasses.field(default_factory=dict)
+  observation: Expression
+  reward: Expression
+  terminated: Expression
+  terms: Mapping[str, Expression]
+
+  def __init__(
+    self,
+    observation: Operand,
+    reward: Operand,
+    terminated: Operand = 0.0,
+    terms: Mapping[str, Operand] | None = None,
+  ):
+    set_field = functools.partial(object.__setattr__, self)
+    set_field('observation', constant(observation))
+    set_field('reward', _scalar('reward', reward))
+    set_field('terminated', _scalar('terminated', terminated))
+    set_field(
+      'terms', {name: _scalar(name, x) for name, x in (terms or {}).items()}
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,11 +136,24 @@ def _load_model(path: str) -> mujoco.MjModel:
   return model
 
 
-def _scalar(name: str, value: Operand) -> Expression:
-  expression = constant(value)
-  if expression.size != 1:
-    fail(f'{name} has shape {expression.shape}; it must be one number')
-  return expression
+def _define(task: Task, model: mujoco.MjModel) -> Definition:
+  try:
+    definition = task.define(Simulation(model, task.frame_skip))
+  except UserError:
+    raise
+  except Exception as error:  # whatever the user's code raises
+    frames = traceback.extract_tb(error.__traceback__)
+    frames = frames[1:] or frames  # from the task's own on
+    place = [f for f in frames if f.filename == frames[0].filename][-1]
+    raise UserError(
+      f'{place.filename}:{place.lineno}: {type(error).__name__}: {error} (a '
+      'task is made of the operations in docs/tasks.md)'
+    ) from error
+  if not isinstance(definition, Definition):
+    raise UserError(
+      f'{task.name}: its define returned {definition!r}; return a Definition'
+    )
+  return definition
 
 
 def compile_task(task: Task) -> CompiledTask:
@@ -134,13 +173,7 @@ def compile_task(task: Task) -> CompiledTask:
     if getattr(task, name) < 1:
       raise UserError(f'{task.name}: {name}={getattr(task, name)} is below 1')
   model = _load_model(task.model_path)
-  given = task.define(Simulation(model, task.frame_skip))
-  definition = Definition(
-    constant(given.observation),
-    _scalar('reward', given.reward),
-    _scalar('terminated', given.terminated),
-    {name: _scalar(name, term) for name, term in given.terms.items()},
-  )
+  definition = _define(task, model)
   program = compile_program(
     definition.observation,
     definition.reward,
