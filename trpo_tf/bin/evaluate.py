@@ -8,6 +8,7 @@ evaluation.json.
 """
 
 import json
+import os
 import pathlib
 
 from absl import flags as absl_flags
@@ -33,20 +34,23 @@ def _table(task: str, env_steps: int, result: dict) -> Table:
     table.add_column(name, justify='left' if name == 'actions' else 'right')
   for kind, summary in result.items():
     returns = summary['return']
+    numbers = (returns['mean'], returns['std'], returns['iqm'])
+    interval = returns['ci95']
     table.add_row(
       kind,
       str(len(returns['values'])),
-      f'{returns["mean"]:.1f}',
-      f'{returns["std"]:.1f}',
-      f'{returns["iqm"]:.1f}',
-      '{:.1f} to {:.1f}'.format(*returns['ci95']),
-      f'{summary["length"]["mean"]:.0f}',
+      *('-' if x is None else f'{x:.1f}' for x in numbers),
+      '{:.1f} to {:.1f}'.format(*interval) if interval else '-',
+      f'{summary["length"]["mean"] or 0:.0f}',
     )
   return table
 
 
 def main(_) -> None:
+  if _VIDEO.value:
+    os.environ.setdefault('MUJOCO_GL', 'egl')  # read when mujoco is imported
   # imported here, so that a wrong flag is answered at once
+  flags.import_tensorflow()
   from trpo_tf.experiment import assembly, checkpoint, run_directory, video
   from trpo_tf.experiment.evaluation import evaluate, evaluation_config
   from trpo_tf.policies.normalizer import Normalizer

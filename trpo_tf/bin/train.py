@@ -58,7 +58,8 @@ def _make_sinks(config, run, training, stack):
   iteration = training.state.iteration or None  # None: from nothing
   made = [sinks.CsvSink(run.progress_csv, iteration)]
   if config.run.tensorboard:
-    made.append(sinks.TensorBoardSink(run.tensorboard, iteration))
+    first = training.state.env_steps or None
+    made.append(sinks.TensorBoardSink(run.tensorboard, first))
   shown = None
   if _PROGRESS.value:
     shown = console.ConsoleSink(
@@ -78,6 +79,7 @@ def main(_) -> int:
 
 def _train(config, stack: contextlib.ExitStack) -> int:
   # imported here, so that a wrong flag is answered at once
+  flags.import_tensorflow()
   from trpo_tf.experiment import assembly, checkpoint, run_directory
   from trpo_tf.experiment import divergence_log, threads
 

@@ -1,7 +1,6 @@
 """Evaluation of a trained policy on episodes of its own seed stream."""
 
 import dataclasses
-import math
 
 import numpy as np
 
@@ -38,14 +37,16 @@ class Evaluation:
 
 
 def _summary(values: np.ndarray) -> dict:
+  """Statistics that JSON can hold: null where one value has no spread."""
   if not values.size:
-    return dict(mean=math.nan, std=math.nan, iqm=math.nan,
-                ci95=[math.nan, math.nan], values=[])
+    return dict(mean=None, std=None, iqm=None, ci95=None, values=[])
+  found = statistics.summarize(values)
+  single = found.n == 1
   return dict(
-    mean=float(values.mean()),
-    std=float(values.std(ddof=1)) if values.size > 1 else 0.0,
-    iqm=statistics.interquartile_mean(values),
-    ci95=list(statistics.bootstrap_interval(values)),
+    mean=found.mean,
+    std=None if single else found.std,
+    iqm=found.iqm,
+    ci95=None if single else list(found.ci95),
     values=values.tolist(),
   )
 

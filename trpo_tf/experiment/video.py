@@ -1,6 +1,5 @@
 """A video of an episode of a native task."""
 
-import os
 import pathlib
 
 import imageio.v2 as imageio
@@ -37,7 +36,6 @@ def write_video(
   Raises:
     UserError: the machine cannot render; training never needs it.
   """
-  os.environ.setdefault('MUJOCO_GL', 'egl')
   model, data = compiled.model, mujoco.MjData(compiled.model)
   try:
     renderer = mujoco.Renderer(model, _HEIGHT, _WIDTH)
