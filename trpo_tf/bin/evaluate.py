@@ -8,7 +8,6 @@ evaluation.json.
 """
 
 import json
-import os
 import pathlib
 
 from absl import flags as absl_flags
@@ -47,8 +46,6 @@ def _table(task: str, env_steps: int, result: dict) -> Table:
 
 
 def main(_) -> None:
-  if _VIDEO.value:
-    os.environ.setdefault('MUJOCO_GL', 'egl')  # read when mujoco is imported
   # imported here, so that a wrong flag is answered at once
   flags.import_tensorflow()
   from trpo_tf.experiment import assembly, checkpoint, run_directory, video
@@ -87,10 +84,10 @@ def main(_) -> None:
     path / 'evaluation.json', (json.dumps(record, indent=2) + '\n').encode()
   )
   if _VIDEO.value:
-    video.write_video(
-      _VIDEO.value, assembly.native_task(config.task.task),
-      evaluation_config(config, _EPISODES.value), batch,
-    )
+    task = assembly.native_task(config.task.task)
+    sampled_under = evaluation_config(config, _EPISODES.value)
+    poses = video.episode_poses(task, sampled_under, batch, 0)
+    video.write_video(_VIDEO.value, task, poses)
     console.print(f'video: {_VIDEO.value}')
 
 
