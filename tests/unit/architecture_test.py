@@ -1,0 +1,71 @@
+"""Data flows one way: a module imports only from what lies before it."""
+
+import ast
+import pathlib
+
+import pytest
+
+_ROOT = pathlib.Path(__file__).parents[2] / 'trpo_tf'
+_ORDER = (
+  ('errors',),
+  ('config', 'seeding'),
+  ('tasks',),
+  ('policies',),
+  ('sampling',),
+  ('estimation',),
+  ('optim',),
+  ('methods',),
+  ('experiment',),
+  ('benchmarks',),
+  ('bin',),
+)
+_LEVEL = {name: i for i, names in enumerate(_ORDER) for name in names}
+_FILES = sorted(_ROOT.rglob('*.py'))
+
+
+def _package(path: pathlib.Path) -> str:
+  return path.relative_to(_ROOT).parts[0].removesuffix('.py')
+
+
+def _imports(path: pathlib.Path) -> set[str]:
+  found = set()
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.ImportFrom) and node.module:
+      names = [f'{node.module}.{a.name}' for a in node.names]
+    elif isinstance(node, ast.Import):
+      names = [a.name for a in node.names]
+    else:
+      continue
+    found |= {n.split('.')[1] for n in names if n.startswith('trpo_tf.')}
+  return found
+
+
+@pytest.mark.parametrize('path', _FILES, ids=lambda p: p.stem)
+def test_imports_point_backwards(path):
+  if path == _ROOT / '__init__.py':
+    assert not _imports(path)
+    return
+  own = _package(path)
+  for name in _imports(path):
+    assert name == own or _LEVEL[name] < _LEVEL[own], f'{path} imports {name}'
+
+
+def test_only_native_imports_the_extension():
+  users = [
+    p for p in _FILES
+    if any(
+      isinstance(n, ast.ImportFrom)
+      and any(a.name == '_native' for a in n.names)
+      for n in ast.walk(ast.parse(p.read_text()))
+    )
+  ]
+  assert [p.name for p in users] == ['native.py']
+
+
+def test_flags_live_in_the_binaries_only():
+  users = [
+    p for p in _FILES
+    if any(line.startswith(('from absl', 'import absl'))
+           for line in p.read_text().splitlines())
+  ]
+  assert {_package(p) for p in users} <= {'bin'}
