@@ -16,24 +16,23 @@ namespace trpo_tf {
 namespace {
 
 std::string Text(const std::vector<py::ssize_t>& shape) {
-  std::string text = "(";
-  for (py::ssize_t n : shape) text += (n < 0 ? "*" : std::to_string(n)) + ", ";
-  return text + ")";
+  std::string text;
+  for (py::ssize_t n : shape) {
+    text += (text.empty() ? "" : ", ") + (n < 0 ? "*" : std::to_string(n));
+  }
+  return "(" + text + (shape.size() == 1 ? ",)" : ")");
 }
 
-// The named array's data; a size of -1 fits any.
-template <typename T>
-T* Take(const py::dict& arrays, const char* name,
-        const std::vector<py::ssize_t>& shape) {
+py::object Find(const py::dict& arrays, const char* name) {
   if (!arrays.contains(name)) {
     throw py::value_error(std::string("missing array ") + name);
   }
-  py::object item = arrays[name];
-  if (!py::isinstance<py::array_t<T, py::array::c_style>>(item)) {
-    throw py::value_error(std::string(name) + " must be a C-contiguous array of " +
-                          py::str(py::dtype::of<T>()).cast<std::string>());
-  }
-  py::array array = item;
+  return arrays[name];
+}
+
+// Throws unless the array has the shape; a size of -1 fits any.
+void CheckShape(const py::array& array, const char* name,
+                const std::vector<py::ssize_t>& shape) {
   std::vector<py::ssize_t> given(array.shape(), array.shape() + array.ndim());
   bool fits = given.size() == shape.size();
   for (size_t i = 0; fits && i < shape.size(); i++) {
@@ -43,14 +42,41 @@ T* Take(const py::dict& arrays, const char* name,
     throw py::value_error(std::string(name) + " should have shape " +
                           Text(shape) + ", got " + Text(given));
   }
+}
+
+// The named array's data.
+template <typename T>
+T* Take(const py::dict& arrays, const char* name,
+        const std::vector<py::ssize_t>& shape) {
+  py::object item = Find(arrays, name);
+  if (!py::isinstance<py::array_t<T, py::array::c_style>>(item)) {
+    throw py::value_error(std::string(name) +
+                          " must be a C-contiguous array of " +
+                          py::str(py::dtype::of<T>()).cast<std::string>());
+  }
+  py::array array = item;
+  CheckShape(array, name, shape);
   return static_cast<T*>(array.request().ptr);
 }
 
-int Size(const py::dict& arrays, const char* name, int axis) {
-  if (!arrays.contains(name)) {
-    throw py::value_error(std::string("missing array ") + name);
+// The same of S counters that C++ goes on from as array indices.
+int32_t* TakeCounters(const py::dict& arrays, const char* name, py::ssize_t S,
+                      int most) {
+  int32_t* counters = Take<int32_t>(arrays, name, {S});
+  for (py::ssize_t s = 0; s < S; s++) {
+    if (counters[s] >= 0 && counters[s] <= most) continue;
+    throw py::value_error(
+        std::string(name) + " must lie in [0, " + std::to_string(most) + "]; " +
+        name + "[" + std::to_string(s) + "] is " + std::to_string(counters[s]));
   }
-  return static_cast<int>(py::array(arrays[name]).shape(axis));
+  return counters;
+}
+
+// Size of an axis of the named array, which has `rank` axes.
+int Size(const py::dict& arrays, const char* name, int rank, int axis) {
+  const py::array array(Find(arrays, name));
+  CheckShape(array, name, std::vector<py::ssize_t>(rank, -1));
+  return static_cast<int>(array.shape(axis));
 }
 
 // Checks that every register and element that the code names exists.
@@ -84,7 +110,7 @@ void CheckProgram(const Program& p) {
 Program MakeProgram(const py::dict& fields) {
   Program p;
   auto number = [&](const char* name) { return fields[name].cast<int>(); };
-  const int size = Size(fields, "code", 0);
+  const int size = Size(fields, "code", 2, 0);
   const auto* code = reinterpret_cast<const Instruction*>(
       Take<int32_t>(fields, "code", {size, 9}));
   p.code.assign(code, code + size);
@@ -125,48 +151,46 @@ Call MakeCall(Sampler& sampler, const py::dict& arrays, bool closed_loop) {
   const mjModel* m = sampler.model();
   const py::ssize_t S = sampler.num_slots(), A = setup.num_actions;
   const py::ssize_t O = setup.program.observation_size;
-  const py::ssize_t T = Size(arrays, "rewards", 1);
+  const py::ssize_t T = Size(arrays, "rewards", 2, 1);
   Call c{};
   c.capacity = static_cast<int>(T);
   c.num_state = sampler.num_state();
-  c.min_steps = arrays.contains("min_steps")
-                    ? arrays["min_steps"].cast<int>()
-                    : std::numeric_limits<int>::max();
-  c.num_reset_rows = Size(arrays, "reset_rows", 1);
-  c.reset_rows =
-      Take<double>(arrays, "reset_rows", {S, -1, m->nq + m->nv});
+  c.min_steps = arrays.contains("min_steps") ? arrays["min_steps"].cast<int>()
+                                             : std::numeric_limits<int>::max();
+  c.num_reset_rows = Size(arrays, "reset_rows", 3, 1);
+  c.reset_rows = Take<double>(arrays, "reset_rows", {S, -1, m->nq + m->nv});
   c.actions = Take<double>(arrays, "actions", {S, T, A});
   c.rewards = Take<double>(arrays, "rewards", {S, T});
   c.ends = Take<uint8_t>(arrays, "ends", {S, T});
-  c.lengths = Take<int32_t>(arrays, "lengths", {S});
+  c.lengths = TakeCounters(arrays, "lengths", S, c.capacity);
   c.failures = Take<int32_t>(arrays, "failures", {S});
   c.timesteps = Take<int32_t>(arrays, "timesteps", {S, T});
   c.observations = Take<float>(arrays, "observations", {S, T, O});
   c.episode_returns = Take<double>(arrays, "episode_returns", {S, T});
-  c.max_truncations = Size(arrays, "boundary_steps", 1);
+  c.max_truncations = Size(arrays, "boundary_steps", 2, 1);
   c.boundary_steps = Take<int32_t>(arrays, "boundary_steps", {S, -1});
-  c.boundary_observations = Take<float>(arrays, "boundary_observations",
-                                        {S, c.max_truncations, O});
-  c.num_boundaries = Take<int32_t>(arrays, "num_boundaries", {S});
+  c.boundary_observations =
+      Take<float>(arrays, "boundary_observations", {S, c.max_truncations, O});
+  c.num_boundaries =
+      TakeCounters(arrays, "num_boundaries", S, c.max_truncations);
   c.last_observations = Take<float>(arrays, "last_observations", {S, O});
-  c.resets_used = Take<int32_t>(arrays, "resets_used", {S});
+  c.resets_used = TakeCounters(arrays, "resets_used", S, c.num_reset_rows);
   c.last_states = Take<double>(arrays, "last_states", {S, c.num_state});
   if (arrays.contains("task_outputs")) {
-    c.task_outputs = Take<double>(arrays, "task_outputs",
-                                  {S, T, setup.program.num_outputs});
+    c.task_outputs =
+        Take<double>(arrays, "task_outputs", {S, T, setup.program.num_outputs});
   }
   if (c.max_truncations < c.capacity / setup.time_limit + 2) {
     throw py::value_error("boundary_steps holds too few truncations");
   }
   if (!closed_loop) return c;
 
-  const py::ssize_t n = Size(arrays, "theta", 0);
-  c.num_parameters = Size(arrays, "theta", 1);
+  const py::ssize_t n = Size(arrays, "theta", 2, 0);
+  c.num_parameters = Size(arrays, "theta", 2, 1);
   if (c.num_parameters < setup.network.NumParameters()) {
-    throw py::value_error(
-        "theta has " + std::to_string(c.num_parameters) +
-        " parameters; the network alone has " +
-        std::to_string(setup.network.NumParameters()));
+    throw py::value_error("theta has " + std::to_string(c.num_parameters) +
+                          " parameters; the network alone has " +
+                          std::to_string(setup.network.NumParameters()));
   }
   c.theta = Take<float>(arrays, "theta", {n, c.num_parameters});
   c.deviations = Take<double>(arrays, "deviations", {n, A});
@@ -253,21 +277,20 @@ PYBIND11_MODULE(_native, module) {
                                return Rows(self, s.rows(), s.num_slots(),
                                            s.num_state(), s.num_state());
                              })
-      .def_property_readonly(
-          "observations",
-          [](py::object self) {
-            auto& s = self.cast<Sampler&>();
-            const int n = s.setup().program.observation_size;
-            return Rows(self, s.observations(), s.num_slots(), n, n);
-          })
-      .def_property_readonly(
-          "previous",
-          [](py::object self) {
-            auto& s = self.cast<Sampler&>();
-            const Program& p = s.setup().program;
-            return Rows(self, s.previous(), s.num_slots(), p.num_prev,
-                        p.num_registers);
-          })
+      .def_property_readonly("observations",
+                             [](py::object self) {
+                               auto& s = self.cast<Sampler&>();
+                               const int n = s.setup().program.observation_size;
+                               return Rows(self, s.observations(),
+                                           s.num_slots(), n, n);
+                             })
+      .def_property_readonly("previous",
+                             [](py::object self) {
+                               auto& s = self.cast<Sampler&>();
+                               const Program& p = s.setup().program;
+                               return Rows(self, s.previous(), s.num_slots(),
+                                           p.num_prev, p.num_registers);
+                             })
       .def_property_readonly("slots", [](py::object self) {
         auto& s = self.cast<Sampler&>();
         return py::array_t<Slot>({s.num_slots()}, {sizeof(Slot)}, s.slots(),

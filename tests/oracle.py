@@ -320,7 +320,9 @@ class Slots:
       ended['episode_lengths'].append(slot.elapsed)
     if end == TRUNCATED:
       ended['boundary_index'].append(place)
-      ended['boundary_observations'].append(slot.observation)
+      ended['boundary_observations'].append(
+        slot.observation.astype(np.float32)
+      )
     slot.needs_reset = end != 0
 
 
