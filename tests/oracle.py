@@ -239,7 +239,8 @@ class Slots:
   ):
     self.compiled, self.graph = compiled, Graph(compiled)
     self.scale, self.offset, self.clip_actions = scale, offset, clip_actions
-    self.slots = [_Slot(mujoco.MjData(compiled.model)) for _ in range(num_slots)]
+    model = compiled.model
+    self.slots = [_Slot(mujoco.MjData(model)) for _ in range(num_slots)]
     for k, slot in enumerate(self.slots):
       limit = compiled.task.time_limit
       slot.limit = limit if first_limits is None else int(first_limits[k])

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import worlds
 from oracle import Slots
+
 from trpo_tf.errors import UserError
 from trpo_tf.sampling.single_path import batch_from_arrays
+from trpo_tf.tasks import language as lang
 from trpo_tf.tasks.gymnasium_v5 import TASKS
 from trpo_tf.tasks.language import concatenate, norm, prev, total
 from trpo_tf.tasks.task import Definition, compile_task
-
-from trpo_tf.tasks import language as lang
 
 _RECORDS = ('observations', 'actions', 'outputs', 'log_probs', 'rewards',
             'ends', 'timesteps', 'episode_returns', 'boundary_observations',
@@ -273,7 +273,8 @@ def test_state_of_another_shape_is_refused(compiled, tmp_path):
      'policy_index names a policy that is not there'),
     ('policy_index', np.array([0, -1], np.int32),
      'policy_index names a policy that is not there'),
-    ('mean', np.zeros(32, np.float32), 'mean should have shape (34,), got (32,)'),
+    ('mean', np.zeros(32, np.float32),
+     'mean should have shape (34,), got (32,)'),
     ('boundary_steps', np.zeros((2, 1), np.int32),
      'boundary_observations should have shape (2, 1, 34), got (2, 2, 34)'),
     ('reset_rows', np.zeros((2, 2, 16)),
