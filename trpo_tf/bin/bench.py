@@ -1,0 +1,173 @@
+"""Measures what the README and RESULTS.md say of speed and memory.
+
+  python -m trpo_tf.bin.bench --json=FILE [--parts=sampling,step,training]
+
+All numbers are of one run on this machine; ratios are of alternating pairs.
+"""
+
+import json
+import math
+import pathlib
+import time
+
+from absl import flags as absl_flags
+from rich.console import Console
+from rich.table import Table
+
+from trpo_tf.bin import flags
+
+_PARTS = ('sampling', 'step', 'training', 'memory')
+_CHOSEN = absl_flags.DEFINE_list('parts', list(_PARTS), 'what to measure')
+_JSON = absl_flags.DEFINE_string('json', 'runs/bench.json', 'where to write')
+_PAIRS = absl_flags.DEFINE_integer(
+  'pairs', 21, 'alternating timings of each ratio', lower_bound=3
+)
+_THREADS = absl_flags.DEFINE_integer(
+  'sampler_threads', 0, 'threads of the native sampler; 0: all cores',
+  lower_bound=0,
+)
+# env steps of a timed call: a third of a second to half a second each
+_SAMPLING = {
+  'Hopper-v5': 8000, 'Walker2d-v5': 5000, 'HalfCheetah-v5': 20000,
+  'Humanoid-v5': 2000,
+}  # fmt: skip
+
+
+def _bar(value: float, bar: float, more_is_better: bool = True) -> str:
+  if math.isnan(value):
+    return 'not measured'
+  met = value >= bar if more_is_better else value <= bar
+  return f'{">=" if more_is_better else "<="} {bar:g} ' + (
+    'met' if met else 'MISSED'
+  )
+
+
+def _interval(ratio: dict) -> str:
+  return '{:.3f} ({:.3f} to {:.3f})'.format(ratio['median'], *ratio['ci95'])
+
+
+def _sampling(table: Table) -> list[dict]:
+  from trpo_tf.benchmarks import sampling
+
+  found = []
+  for task, steps in _SAMPLING.items():
+    result = sampling.against_physics(
+      task, steps, 20, _THREADS.value, _PAIRS.value
+    )
+    found.append(result)
+    ratio = result['native_over_physics']
+    table.add_row(
+      f'{task}: native loop / bare physics', _interval(ratio),
+      _bar(ratio['median'], 0.97),
+      f'{result["native_env_steps_per_second"]:,.0f} env steps/s',
+    )
+  return found
+
+
+def _step(table: Table) -> dict:
+  from trpo_tf.benchmarks import rival, step
+
+  product = step.product_over_gradient(50_000, _PAIRS.value)
+  ratio = product['product_over_gradient']
+  table.add_row(
+    'Fisher product in CG / gradient', _interval(ratio),
+    _bar(ratio['median'], 1.2, more_is_better=False),
+    f'{product["product_milliseconds"]:.1f} / '
+    f'{product["gradient_milliseconds"]:.1f} ms; multiply-adds '
+    f'{product["multiply_adds_ratio"]:.2f}',
+  )
+  ours, theirs = [], []
+  for _ in range(3):  # in turn, as the machine's speed drifts
+    ours.extend(step.policy_step_seconds(50_000, 3))
+    theirs.extend(rival.run('step', 50_000, 3) or [math.nan])
+  ours, theirs = sorted(ours), sorted(theirs)
+  speed_up = theirs[len(theirs) // 2] / ours[len(ours) // 2]
+  table.add_row(
+    'policy step, sb3-contrib / ours', f'{speed_up:.2f}', _bar(speed_up, 3),
+    f'{1e3 * ours[len(ours) // 2]:.0f} ms at 50,000 states',
+  )
+  return dict(product=product, policy_step_seconds=ours,
+              rival_policy_step_seconds=theirs, speed_up=speed_up)
+
+
+def _training(table: Table) -> dict:
+  from trpo_tf import config
+  from trpo_tf.benchmarks import end_to_end, rival
+
+  values = absl_flags.FlagValues()
+  flags.define(values)
+  values(['bench', '--flagfile=configs/v5/hopper.flags'])
+  tuned = config.settings(flags.experiment_config(values))
+  settings = {
+    'its settings': (end_to_end.RIVAL_SETTINGS, 5),
+    'our settings': ({k: v for k, v in tuned.items() if k != 'run_dir'}, 8),
+  }
+  rounds: dict[str, list[float]] = {name: [] for name in settings}
+  theirs = []
+  for _ in range(3):
+    for name, (values, _) in settings.items():
+      measured = end_to_end.run(values, 60)
+      rounds[name].append(measured['env_steps_per_second'])
+    theirs.append(rival.run('train', 20_480) or math.nan)
+  middle = sorted(theirs)[1]
+  result = dict(rival_env_steps_per_second=theirs)
+  for name, (_, bar) in settings.items():
+    speed = sorted(rounds[name])[1]
+    table.add_row(
+      f'Hopper training, {name} / sb3-contrib', f'{speed / middle:.2f}',
+      _bar(speed / middle, bar), f'{speed:,.0f} / {middle:,.0f} env steps/s',
+    )
+    result[name] = dict(env_steps_per_second=rounds[name],
+                        speed_up=speed / middle)
+  return result
+
+
+def _memory(table: Table) -> dict:
+  from trpo_tf.benchmarks import end_to_end
+
+  result = end_to_end.run(
+    dict(task='HalfCheetah-v5', batch_steps=2000, num_slots=4), 200
+  )
+  growth = result['resident_mib_late'] / result['resident_mib_early']
+  table.add_row(
+    'peak memory, 200 iterations / 10', f'{growth:.4f}',
+    _bar(growth, 1.02, more_is_better=False),
+    f'{result["resident_mib_late"]:.0f} MiB',
+  )
+  return result | dict(growth=growth)
+
+
+def main(_) -> None:
+  flags.import_tensorflow()
+  from trpo_tf.benchmarks import rival
+  from trpo_tf.experiment import checkpoint, provenance, threads
+
+  threads.configure_tensorflow()
+  session = provenance.session()
+  console = Console()
+  table = Table(title='trpo_tf benchmarks')
+  for name in ('measurement', 'ratio (95 % interval)', 'bar', 'absolute'):
+    table.add_column(name)
+  begin, result = time.time(), {'session': session, 'rival': rival.versions()}
+  measures = dict(sampling=_sampling, step=_step, training=_training,
+                  memory=_memory)
+  for part in _CHOSEN.value:
+    console.print(f'measuring: {part}', style='dim')
+    result[part] = measures[part](table)
+  result['seconds'] = time.time() - begin
+  console.print(table)
+  path = pathlib.Path(_JSON.value)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  checkpoint.write_atomically(
+    path, (json.dumps(result, indent=2) + '\n').encode()
+  )
+  console.print(f'written to {path}')
+
+
+absl_flags.register_validator(
+  'parts', lambda parts: set(parts) <= set(_PARTS),
+  f'choose from {",".join(_PARTS)}',
+)
+
+if __name__ == '__main__':
+  flags.run(main)
