@@ -20,8 +20,8 @@ _BLOCK = 4096
 
 
 def num_blocks(num_states: int) -> int:
-  """Blocks to cut about this many states into; at least 1."""
-  return max(1, round(num_states / _BLOCK))
+  """Blocks to cut about this many states into."""
+  return -(-num_states // _BLOCK)
 
 
 def split(x: tf.Tensor, blocks: int) -> list[tf.Tensor]:

@@ -70,7 +70,8 @@ def line_search(
     return j + 1, passed, candidate, fraction, last
 
   zero = tf.zeros([], tf.float64)
-  start = (0, False, theta, zero, surrogate.Evaluation(before, zero, zero))
+  nothing = surrogate.Evaluation(before, zero, zero)
+  start = (0, tf.constant(False), theta, zero, nothing)
   j, accepted, candidate, fraction, last = tf.while_loop(
     unfinished, attempt, start
   )

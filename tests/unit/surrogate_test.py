@@ -1,0 +1,76 @@
+"""Surrogate, its gradient and the consistency check."""
+
+import numpy as np
+import tensorflow as tf
+
+from trpo_tf.estimation import surrogate
+from trpo_tf.optim import fisher
+from trpo_tf.policies import gaussian, mlp
+
+N = 40
+
+
+def problem():
+  rng = np.random.default_rng(0)
+  policy = gaussian.GaussianPolicy(mlp.MLP(3, (4,), 2))
+  theta = rng.normal(size=policy.num_parameters) * 0.3
+  x = rng.normal(size=(N, 3))
+  data = surrogate.PathData(
+    rng.normal(size=(N, 2)), rng.normal(size=N) - 3, rng.normal(size=N))
+  return policy, tf.constant(theta), tf.constant(x), data
+
+
+def value(policy, theta, x, data):
+  mean = policy.outputs(theta, x)
+  log_std = theta[-2:]
+  z = (data.actions - mean) / tf.exp(log_std)
+  log_prob = tf.reduce_sum(
+    -z * z / 2 - log_std - 0.5 * np.log(2 * np.pi), axis=1)
+  return tf.reduce_mean(tf.exp(log_prob - data.log_probs) * data.advantages)
+
+
+def test_value_and_gradient_against_the_formula():
+  policy, theta, x, data = problem()
+  with tf.GradientTape() as tape:
+    tape.watch(theta)
+    expected = value(policy, theta, x, data)
+  linearized = fisher.linearize(policy, theta, x, 3)
+  result, by_outputs, direct = surrogate.output_gradient(
+    policy, surrogate.importance_sampled, data, theta, linearized.outputs)
+  np.testing.assert_allclose(result, expected, rtol=1e-12)
+  np.testing.assert_allclose(
+    fisher.vjp(linearized, by_outputs) + direct,
+    tape.gradient(expected, theta), rtol=1e-10, atol=1e-13)
+
+
+def recorded():
+  policy, theta, x, data = problem()
+  theta, x = tf.cast(theta, tf.float32), tf.cast(x, tf.float32)
+  outputs = policy.outputs(theta, x)
+  log_probs = policy.distribution(theta, outputs).log_prob(
+    data.actions.astype(np.float32))
+  return policy, theta, x, data.actions, outputs.numpy(), log_probs.numpy()
+
+
+def test_a_faithful_sampler_is_consistent():
+  result = surrogate.check_consistency(*recorded())
+  assert result.outputs_error == 0
+  # Log probabilities below 100 in float32.
+  assert result.log_probs_error < 100 * 1.2e-7
+
+
+def test_the_worst_rows_are_named():
+  *rest, outputs, log_probs = recorded()
+  outputs[17, 1] += 0.5
+  log_probs[[3, 21]] -= [0.25, 0.125]
+  result = surrogate.check_consistency(*rest, outputs, log_probs)
+  assert (result.outputs_row, result.log_probs_row) == (17, 3)
+  np.testing.assert_allclose(
+    [result.outputs_error, result.log_probs_error], [0.5, 0.25], rtol=1e-4)
+
+
+def test_a_nan_is_the_worst():
+  *rest, outputs, log_probs = recorded()
+  outputs[5], outputs[9, 0] = 1e9, np.nan
+  result = surrogate.check_consistency(*rest, outputs, log_probs)
+  assert np.isnan(result.outputs_error) and result.outputs_row == 9
