@@ -51,7 +51,7 @@ def _check_range(name: str, value: Any, meta: Any) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """Base of the setting groups: checks every field's type and range."""
+  """Base of the setting groups: checks every field's range."""
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -269,9 +269,10 @@ def from_settings(values: dict[str, Any]) -> ExperimentConfig:
   values = dict(values)
   groups = {}
   for group in dataclasses.fields(ExperimentConfig):
-    names = [f.name for f in dataclasses.fields(group.default_factory)]
+    make: Any = group.default_factory
+    names = [f.name for f in dataclasses.fields(make)]
     chosen = {name: values.pop(name) for name in names if name in values}
-    groups[group.name] = group.default_factory(**chosen)
+    groups[group.name] = make(**chosen)
   if values:
     raise ValueError(f'unknown settings: {", ".join(sorted(values))}')
   return ExperimentConfig(**groups)

@@ -54,8 +54,8 @@ def test_only_native_imports_the_extension():
   users = [
     p for p in _FILES
     if any(
-      isinstance(n, ast.ImportFrom)
-      and any(a.name == '_native' for a in n.names)
+      isinstance(n, ast.Import)
+      and any(a.name.endswith('_native') for a in n.names)
       for n in ast.walk(ast.parse(p.read_text()))
     )
   ]

@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -105,5 +106,7 @@ def versions() -> dict[str, str]:
 
 if __name__ == '__main__':
   kind, *numbers = sys.argv[1:]
-  measure = {'step': policy_step_seconds, 'train': env_steps_per_second}[kind]
-  print(json.dumps(measure(*map(int, numbers))))
+  measures: dict[str, Callable[..., Any]] = {
+    'step': policy_step_seconds, 'train': env_steps_per_second
+  }
+  print(json.dumps(measures[kind](*map(int, numbers))))

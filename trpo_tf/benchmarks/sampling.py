@@ -1,5 +1,7 @@
 """The native closed loop against the limit of its speed, the bare physics."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from trpo_tf import seeding
@@ -10,7 +12,7 @@ from trpo_tf.policies.normalizer import initial_normalizer
 from trpo_tf.sampling.native import NativeSlots
 from trpo_tf.sampling.single_path import ResetTable
 from trpo_tf.seeding import Stream
-from trpo_tf.tasks.registry import find_task
+from trpo_tf.tasks.registry import NATIVE_TASKS
 from trpo_tf.tasks.task import compile_task
 
 
@@ -35,7 +37,7 @@ def against_physics(
     task, env_steps_per_second of both, and native_over_physics, the ratio of
     speeds.
   """
-  compiled = compile_task(find_task(name))
+  compiled = compile_task(NATIVE_TASKS[name])
   policy = gaussian_policy(
     PolicyConfig(initial_log_std=-0.5), compiled.observation_size,
     compiled.action_size,
@@ -48,8 +50,9 @@ def against_physics(
   capacity = steps // num_slots
   arrays = slots.new_arrays(capacity)
   rng = seeding.generator(0, Stream.ACTION_NOISE)
+  theta = policy.initial_parameters(rng)
   arrays |= slots.policy_arrays(
-    policy.initial_parameters(seeding.generator(0, Stream.INITIAL_POLICY))[None],
+    theta[None],
     np.zeros(num_slots, np.int32),
     initial_normalizer(compiled.observation_size),
     rng.standard_normal((num_slots, capacity, compiled.action_size)),
@@ -61,22 +64,19 @@ def against_physics(
       arrays[counter][:] = 0
     slots.rollout(arrays, resets)
 
-  def restored(function):
-    def run() -> float:
-      slots.restore(start)
-      return timing.seconds(function)
-    return run
+  def from_start(function: Callable[[], None]) -> float:
+    slots.restore(start)
+    return timing.seconds(function)
 
-  restored(closed_loop)()
+  from_start(closed_loop)
   most = int((slots.slots['episode'] - start['slot_episode']).max())
   replayed = dict(arrays)
   replayed['reset_rows'] = resets(start['slot_episode'], max(most, 1))
+  functions = (closed_loop, lambda: slots.replay_physics(replayed))
   times = np.zeros((pairs, 2))
-  order = (restored(closed_loop),
-           restored(lambda: slots.replay_physics(replayed)))
   for i in range(pairs):
-    for which in ((0, 1), (1, 0))[i % 2]:
-      times[i, which] = order[which]()
+    for which in ((0, 1), (1, 0))[i % 2]:  # the order swapped each time
+      times[i, which] = from_start(functions[which])
   total = int(arrays['lengths'].sum())
   return dict(
     task=name,

@@ -9,6 +9,7 @@ import json
 import math
 import pathlib
 import time
+from typing import Any
 
 from absl import flags as absl_flags
 from rich.console import Console
@@ -76,7 +77,8 @@ def _step(table: Table) -> dict:
     f'{product["gradient_milliseconds"]:.1f} ms; multiply-adds '
     f'{product["multiply_adds_ratio"]:.2f}',
   )
-  ours, theirs = [], []
+  ours: list[float] = []
+  theirs: list[float] = []
   for _ in range(3):  # in turn, as the machine's speed drifts
     ours.extend(step.policy_step_seconds(50_000, 3))
     theirs.extend(rival.run('step', 50_000, 3) or [math.nan])
@@ -110,7 +112,7 @@ def _training(table: Table) -> dict:
       rounds[name].append(measured['env_steps_per_second'])
     theirs.append(rival.run('train', 20_480) or math.nan)
   middle = sorted(theirs)[1]
-  result = dict(rival_env_steps_per_second=theirs)
+  result: dict[str, Any] = dict(rival_env_steps_per_second=theirs)
   for name, (_, bar) in settings.items():
     speed = sorted(rounds[name])[1]
     table.add_row(
@@ -138,6 +140,7 @@ def _memory(table: Table) -> dict:
 
 
 def main(_) -> None:
+  """Measures, prints and writes."""
   flags.import_tensorflow()
   from trpo_tf.benchmarks import rival
   from trpo_tf.experiment import checkpoint, provenance, threads
@@ -148,7 +151,8 @@ def main(_) -> None:
   table = Table(title='trpo_tf benchmarks')
   for name in ('measurement', 'ratio (95 % interval)', 'bar', 'absolute'):
     table.add_column(name)
-  begin, result = time.time(), {'session': session, 'rival': rival.versions()}
+  begin = time.time()
+  result: dict[str, Any] = {'session': session, 'rival': rival.versions()}
   measures = dict(sampling=_sampling, step=_step, training=_training,
                   memory=_memory)
   for part in _CHOSEN.value:

@@ -46,6 +46,7 @@ def _table(task: str, env_steps: int, result: dict) -> Table:
 
 
 def main(_) -> None:
+  """Evaluates."""
   # imported here, so that a wrong flag is answered at once
   flags.import_tensorflow()
   from trpo_tf.experiment import assembly, checkpoint, run_directory, video
@@ -56,7 +57,8 @@ def main(_) -> None:
     raise UserError('--run_dir is missing: name the run to evaluate')
   path = pathlib.Path(_RUN_DIR.value)
   config = run_directory.read_config(path)
-  if _VIDEO.value and not assembly.native_task(config.task.task):
+  task = assembly.native_task(config.task.task)
+  if _VIDEO.value and not task:
     raise UserError(f'--video: {config.task.task} is not a native task; '
                     'leave --video out')
   saved = checkpoint.load_newest(path / 'checkpoints')
@@ -65,7 +67,7 @@ def main(_) -> None:
   theta, normalizer = saved.state['theta'], Normalizer(
     **saved.state['normalizer']
   )
-  result, batch = {}, None
+  result = {}
   for kind in ('sampled', 'deterministic'):
     evaluation, batch = evaluate(
       config, theta, normalizer, _EPISODES.value,
@@ -78,13 +80,13 @@ def main(_) -> None:
     if summary['diverged']:
       console.print(f'{summary["diverged"]} {kind} episodes diverged and are '
                     'left out', style='yellow')
-  record = dict(result, task=config.task.task, env_steps=saved.state['env_steps'],
-                checkpoint=saved.path.name, seed=config.run.seed)
+  record = dict(result, task=config.task.task,
+                env_steps=saved.state['env_steps'], checkpoint=saved.path.name,
+                seed=config.run.seed)
   checkpoint.write_atomically(
     path / 'evaluation.json', (json.dumps(record, indent=2) + '\n').encode()
   )
-  if _VIDEO.value:
-    task = assembly.native_task(config.task.task)
+  if task and _VIDEO.value:
     sampled_under = evaluation_config(config, _EPISODES.value)
     poses = video.episode_poses(task, sampled_under, batch, 0)
     video.write_video(_VIDEO.value, task, poses)

@@ -1,6 +1,6 @@
-"""Trains a policy by TRPO.
+r"""Trains a policy by TRPO.
 
-  python -m trpo_tf.bin.train --flagfile=configs/v5/hopper.flags --seed=1 \\
+  python -m trpo_tf.bin.train --flagfile=configs/v5/hopper.flags --seed=1 \
     --run_dir=runs/hopper_1
 
 The same command continues a run that was stopped. SIGINT and SIGTERM finish
@@ -56,7 +56,7 @@ def _make_sinks(config, run, training, stack):
   from trpo_tf.experiment import console, sinks
 
   iteration = training.state.iteration or None  # None: from nothing
-  made = [sinks.CsvSink(run.progress_csv, iteration)]
+  made: list[sinks.Sink] = [sinks.CsvSink(run.progress_csv, iteration)]
   if config.run.tensorboard:
     first = training.state.env_steps or None
     made.append(sinks.TensorBoardSink(run.tensorboard, first))
@@ -72,6 +72,7 @@ def _make_sinks(config, run, training, stack):
 
 
 def main(_) -> int:
+  """Trains; returns the exit code."""
   config = flags.experiment_config()
   with contextlib.ExitStack() as stack:
     return _train(config, stack)
@@ -80,8 +81,13 @@ def main(_) -> int:
 def _train(config, stack: contextlib.ExitStack) -> int:
   # imported here, so that a wrong flag is answered at once
   flags.import_tensorflow()
-  from trpo_tf.experiment import assembly, checkpoint, run_directory
-  from trpo_tf.experiment import divergence_log, threads
+  from trpo_tf.experiment import (
+    assembly,
+    checkpoint,
+    divergence_log,
+    run_directory,
+    threads,
+  )
 
   threads.configure_tensorflow(config.run.tf_threads)
   assembly.make_policy(config)  # refuses a bad task before a directory is made

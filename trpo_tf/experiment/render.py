@@ -11,7 +11,7 @@ import sys
 
 os.environ.setdefault('MUJOCO_GL', 'egl')  # read when mujoco is imported
 
-import imageio.v2 as imageio  # noqa: E402
+import imageio  # noqa: E402
 import mujoco  # noqa: E402
 import numpy as np  # noqa: E402
 

@@ -65,7 +65,8 @@ def write_video(path: str, compiled: CompiledTask, poses: np.ndarray) -> None:
   with tempfile.TemporaryDirectory() as folder:
     file = pathlib.Path(folder) / 'poses.npz'
     np.savez(file, qpos=poses, fps=fps, model_path=compiled.task.model_path)
-    command = [sys.executable, '-m', 'trpo_tf.experiment.render', file, path]
+    module = 'trpo_tf.experiment.render'
+    command = [sys.executable, '-m', module, str(file), path]
     done = subprocess.run(command, capture_output=True, text=True)
   if done.returncode:
     reason = (done.stderr.strip().splitlines() or ['the renderer crashed'])[-1]

@@ -18,7 +18,7 @@ from trpo_tf.tasks.program import OPS
 from trpo_tf.tasks.task import CompiledTask, action_scale
 
 try:
-  from trpo_tf.sampling import _native
+  import trpo_tf.sampling._native as _native
 except ImportError as error:
   raise ImportError(
     f'the native sampler cannot be loaded ({error}). Build it with: '

@@ -49,12 +49,14 @@ def _between(low: float, x: Expression, high: float) -> Expression:
 
 
 def inverted_pendulum(sim: Simulation) -> Definition:
+  """A pole on a cart; ends when it leans by more than 0.2 rad."""
   observation = concatenate(sim.qpos, sim.qvel)
   fallen = ~all_finite(observation) | (abs(sim.qpos[1]) > 0.2)
   return Definition(observation, ~fallen, fallen, {'reward_survive': ~fallen})
 
 
 def inverted_double_pendulum(sim: Simulation) -> Definition:
+  """Two poles on a cart; ends when the tip is at most 1 m high."""
   x, y = sim.site_xpos[0, 0], sim.site_xpos[0, 2]
   fallen = y <= 1.0
   survive = 10.0 * ~fallen
@@ -79,6 +81,7 @@ def inverted_double_pendulum(sim: Simulation) -> Definition:
 
 
 def reacher(sim: Simulation) -> Definition:
+  """A planar arm whose fingertip approaches a target."""
   angles = sim.qpos[:2]
   to_target = sim.xpos['fingertip'] - sim.xpos['target']
   distance = -norm(to_target)
@@ -93,6 +96,7 @@ def reacher(sim: Simulation) -> Definition:
 
 
 def pusher(sim: Simulation) -> Definition:
+  """An arm that pushes a cylinder to a goal."""
   tip, cylinder, goal = (sim.xpos[b] for b in ('tips_arm', 'object', 'goal'))
   near = -norm(cylinder - tip) * 0.5
   distance = -norm(cylinder - goal)
@@ -107,6 +111,7 @@ def pusher(sim: Simulation) -> Definition:
 
 
 def swimmer(sim: Simulation) -> Definition:
+  """Three links that swim forward in a fluid."""
   forward = _velocity(sim.qpos[0], sim)
   control = 1e-4 * total(square(sim.action))
   return Definition(
@@ -117,6 +122,7 @@ def swimmer(sim: Simulation) -> Definition:
 
 
 def half_cheetah(sim: Simulation) -> Definition:
+  """A planar cheetah that runs forward; it never ends."""
   forward = _velocity(sim.qpos[0], sim)
   control = 0.1 * total(square(sim.action))
   return Definition(
@@ -143,6 +149,7 @@ def _planar_runner(sim: Simulation, healthy: Expression) -> Definition:
 
 
 def hopper(sim: Simulation) -> Definition:
+  """A planar one-legged hopper."""
   state = concatenate(sim.qpos, sim.qvel)[2:]
   healthy = (
     every(_between(-100.0, state, 100.0))
@@ -153,11 +160,13 @@ def hopper(sim: Simulation) -> Definition:
 
 
 def walker2d(sim: Simulation) -> Definition:
+  """A planar two-legged walker."""
   healthy = _between(0.8, sim.qpos[1], 2.0) & _between(-1.0, sim.qpos[2], 1.0)
   return _planar_runner(sim, healthy)
 
 
 def ant(sim: Simulation) -> Definition:
+  """A four-legged walker; contact forces cost."""
   state = concatenate(sim.qpos, sim.qvel)
   healthy = all_finite(state) & (0.2 <= sim.qpos[2]) & (sim.qpos[2] <= 1.0)
   forces = clip(sim.cfrc_ext, -1.0, 1.0)  # clipped first, then summed
@@ -190,6 +199,7 @@ def _humanoid_observation(sim: Simulation) -> Expression:
 
 
 def humanoid(sim: Simulation) -> Definition:
+  """A two-legged walker in three dimensions; contact forces cost."""
   healthy = _between(1.0, sim.qpos[2], 2.0)
   mass = sim.model.body_mass
   center = weighted_sum(mass, sim.xipos) / mass.sum()
@@ -212,6 +222,7 @@ def humanoid(sim: Simulation) -> Definition:
 
 
 def humanoid_standup(sim: Simulation) -> Definition:
+  """The humanoid, paid for the height of its torso."""
   up = sim.qpos[2] / sim.model.opt.timestep  # the simulator's step, not sim.dt
   control = 0.1 * total(square(sim.action))
   impact = minimum(0.5e-6 * total(square(sim.cfrc_ext)), 10.0)
@@ -227,6 +238,7 @@ def humanoid_standup(sim: Simulation) -> Definition:
 
 
 def reset_reacher(model: mujoco.MjModel, rng: np.random.Generator, n: int):
+  """A goal anywhere in the disc of radius 0.2 m."""
   qpos = model.qpos0 + rng.uniform(-0.1, 0.1, (n, model.nq))
   qpos[:, -2:] = rejection_sample(
     lambda count: rng.uniform(-0.2, 0.2, (count, 2)),
@@ -239,6 +251,7 @@ def reset_reacher(model: mujoco.MjModel, rng: np.random.Generator, n: int):
 
 
 def reset_pusher(model: mujoco.MjModel, rng: np.random.Generator, n: int):
+  """A cylinder at least 0.17 m away from the goal at the origin."""
   qpos = np.tile(model.qpos0, (n, 1))
   qpos[:, -4:-2] = rejection_sample(
     lambda count: rng.uniform([-0.3, -0.2], [0.0, 0.2], (count, 2)),

@@ -1,8 +1,8 @@
 """From --task to a task: a native one by name, or a user's Python file."""
 
 import difflib
-import importlib.util
 import os
+import runpy
 
 import gymnasium
 
@@ -38,12 +38,17 @@ def find_task(name: str) -> Task | None:
 def _load(path: str, attribute: str) -> Task:
   if not os.path.isfile(path):
     raise UserError(f'--task: {path}: no such file')
-  spec = importlib.util.spec_from_file_location('user_task', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  task = getattr(module, attribute, None)
+  try:
+    names = runpy.run_path(path)
+  except UserError:
+    raise
+  except Exception as error:  # whatever the user's code raises
+    raise UserError(
+      f'--task: {path}: {type(error).__name__}: {error}'
+    ) from error
+  task = names.get(attribute)
   if not isinstance(task, Task):
-    tasks = [k for k, v in vars(module).items() if isinstance(v, Task)]
+    tasks = [k for k, v in names.items() if isinstance(v, Task)]
     raise UserError(
       f'--task: {path} has no Task called {attribute!r}; it has '
       f'{", ".join(tasks) or "none"}'
