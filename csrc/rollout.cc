@@ -27,7 +27,6 @@ void SetPositionAndVelocity(const mjModel* m, mjData* d, const double* row) {
   mj_resetData(m, d);
   std::memcpy(d->qpos, row, sizeof(double) * m->nq);
   std::memcpy(d->qvel, row + m->nq, sizeof(double) * m->nv);
-  mj_forward(m, d);
 }
 
 void UpdatePrevious(const Program& p, double* r) {
@@ -72,21 +71,29 @@ struct View {
 
 static_assert(std::is_trivially_destructible_v<View>);
 
+void SaveState(const View& v, const mjModel* m, const mjData* d) {
+  mj_getState(m, d,
+              v.call.last_states + static_cast<size_t>(v.s) * v.call.num_state,
+              mjSTATE_INTEGRATION);
+}
+
 void Reset(const View& v, const mjModel* m, mjData* d) {
-  const size_t row =
-      static_cast<size_t>(v.s) * v.call.num_reset_rows + v.call.resets_used[v.s];
+  // counted first, so that an error below is not met again in the same row
+  const size_t row = static_cast<size_t>(v.s) * v.call.num_reset_rows +
+                     v.call.resets_used[v.s]++;
+  if (v.slot.episode++ > 0) v.slot.limit = v.setup.time_limit;
+  v.slot.elapsed = 0;
+  v.slot.episode_return = 0;
   SetPositionAndVelocity(m, d, v.call.reset_rows + row * (m->nq + m->nv));
+  SaveState(v, m, d);
+  mj_forward(m, d);
   for (int i = 0; i < v.num_act; i++) v.r[v.program.action + i] = 0;
   for (int i = 0; i < v.program.reset_passes; i++) {
     v.EvaluateTask(d);
     UpdatePrevious(v.program, v.r);
   }
   v.StoreObservation();
-  v.slot.elapsed = 0;
-  v.slot.episode_return = 0;
   v.slot.needs_reset = 0;
-  if (v.slot.episode++ > 0) v.slot.limit = v.setup.time_limit;
-  v.call.resets_used[v.s]++;
 }
 
 // Records observation, policy output and log-probability, draws the action.
@@ -130,6 +137,14 @@ void Control(const View& v, mjData* d, const double* action) {
   }
 }
 
+// Whether the observation is finite as it is recorded, in float32.
+bool FiniteObservation(const View& v, const double* observation) {
+  for (int i = 0; i < v.num_obs; i++) {
+    if (!std::isfinite(static_cast<float>(observation[i]))) return false;
+  }
+  return true;
+}
+
 // One env step; returns failure bits, 0 when all is well.
 int Advance(const View& v, const mjModel* m, mjData* d) {
   int warnings[mjNWARNING];
@@ -139,8 +154,8 @@ int Advance(const View& v, const mjModel* m, mjData* d) {
   v.EvaluateTask(d);
   int failure = RaisedWarnings(d, warnings);
   const double* out = v.r + v.program.outputs;
-  for (int i = 0; i < v.num_obs + 1; i++) {
-    if (!std::isfinite(out[i])) failure |= 1 << kNonFiniteOutput;
+  if (!FiniteObservation(v, out) || !std::isfinite(out[v.num_obs])) {
+    failure |= 1 << kNonFiniteOutput;
   }
   return failure;
 }
@@ -200,9 +215,13 @@ void RunSlot(const mjModel* m, mjData* d, int sim, void* worker) {
     if (v.slot.needs_reset) {
       if (t >= c.min_steps || c.resets_used[sim] == c.num_reset_rows) return;
       Reset(v, m, d);
+      if (!FiniteObservation(v, v.observation)) {
+        c.failures[sim] = 1 << kNonFiniteOutput;
+        v.slot.needs_reset = 1;
+        return;
+      }
     }
-    mj_getState(m, d, c.last_states + static_cast<size_t>(sim) * c.num_state,
-                mjSTATE_INTEGRATION);
+    SaveState(v, m, d);
     Act(v, t);
     Control(v, d, c.actions + v.Step(t) * v.num_act);
     c.failures[sim] = Advance(v, m, d);
@@ -224,6 +243,7 @@ void RunPhysics(const mjModel* m, mjData* d, int sim, void* worker) {
   for (int t = 0; t < c.lengths[sim]; t++) {
     if (needs_reset) {
       SetPositionAndVelocity(m, d, reset);
+      mj_forward(m, d);
       reset += m->nq + m->nv;
     }
     const double* action = c.actions + v.Step(t) * v.num_act;

@@ -1,11 +1,11 @@
 """The eleven tasks equal gymnasium.make(id) step for step.
 
 Exact equality is asserted of rewards, reward terms, ends, and observations,
-except where Gymnasium goes through NumPy functions whose last bit depends on the
-processor: sin and cos (vector code) in the observations of Reacher and
-InvertedDoublePendulum, np.linalg.norm (the BLAS's dot product) in the rewards of
-Reacher and Pusher, and y**2 (pow) in those of InvertedDoublePendulum. Those are
-compared to 4 ulp of max(1, |x|), far inside the promised 1e-9.
+except where Gymnasium goes through NumPy functions whose last bit depends on
+the processor: sin and cos (vector code) in the observations of Reacher and
+InvertedDoublePendulum, np.linalg.norm (the BLAS's dot product) in the rewards
+of Reacher and Pusher, and y**2 (pow) in those of InvertedDoublePendulum. Those
+are compared to 4 ulp of max(1, |x|), far inside the promised 1e-9.
 """
 
 import functools

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 import os
 import traceback
 from collections.abc import Callable, Mapping
@@ -125,10 +126,18 @@ class CompiledTask:
 def _load_model(path: str) -> mujoco.MjModel:
   if not os.path.isfile(path):
     raise UserError(f'{path}: no such MJCF file')
+  warned: list[str] = []
+  handler = mujoco.get_mju_user_warning()
+  # MuJoCo's own would leave a MUJOCO_LOG.TXT in the working directory
+  mujoco.set_mju_user_warning(warned.append)
   try:
     model = mujoco.MjModel.from_xml_path(path)
   except ValueError as error:
     raise UserError(f'{path}: {" ".join(str(error).split())}') from error
+  finally:
+    mujoco.set_mju_user_warning(handler)
+  for text in warned:
+    logging.info('%s: %s', path, text)
   if not model.nu:
     raise UserError(f'{path}: the model has no actuators to act with')
   # a diverged simulation would silently go on from its initial state
