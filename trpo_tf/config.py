@@ -98,7 +98,7 @@ class PolicyConfig(Config):
     'tanh', 'activation of the hidden layers', choices=('tanh', 'softplus')
   )
   initial_log_std: float = setting(
-    0.0, 'initial log standard deviation of a Gaussian policy', low=-20, high=5
+    -0.5, 'initial log standard deviation of a Gaussian policy', low=-20, high=5
   )
   output_scale: float = setting(
     0.01, 'scale of the initial output layer', low=0, high=10
@@ -120,11 +120,11 @@ class SamplerConfig(Config):
     'single_path', 'sampling procedure', choices=('single_path',)
   )
   batch_steps: int = setting(
-    5000, 'env steps per iteration (at least; whole episodes may add some)',
+    2000, 'env steps per iteration (at least; whole episodes may add some)',
     low=1,
   )
   num_slots: int = setting(
-    20, 'simulations that share a batch; fixes the result, unlike threads',
+    8, 'simulations that share a batch; fixes the result, unlike threads',
     low=1,
   )
   whole_episodes: bool = setting(
@@ -163,10 +163,10 @@ class EstimatorConfig(Config):
     1e-3, 'Adam learning rate of the value network', low=0, open_low=True
   )
   value_epochs: int = setting(
-    20, 'passes over the batch per iteration to fit the value network', low=1
+    10, 'passes over the batch per iteration to fit the value network', low=1
   )
   value_minibatch: int = setting(
-    128, 'env steps per Adam step of the value network', low=1
+    125, 'env steps per Adam step of the value network', low=1
   )
 
 

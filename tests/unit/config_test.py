@@ -85,5 +85,5 @@ def test_contradictions_name_both_flags():
   with pytest.raises(ValueError, match='baseline=time .* --whole_episodes'):
     config.from_settings({'baseline': 'time'})
   config.from_settings({'baseline': 'time', 'whole_episodes': True})
-  with pytest.raises(ValueError, match='batch_steps=5000 .* --num_slots=7'):
+  with pytest.raises(ValueError, match='batch_steps=2000 .* --num_slots=7'):
     config.from_settings({'num_slots': 7})

@@ -13,7 +13,7 @@ from trpo_tf.experiment import threads
 
 # sb3-contrib's settings of its zoo for Hopper, under our names
 RIVAL_SETTINGS = dict(
-  task='Hopper-v5', batch_steps=2048, num_slots=4, value_epochs=20,
+  task='Hopper-v5', batch_steps=2048, num_slots=8, value_epochs=20,
   value_minibatch=128, cg_iterations=25, initial_log_std=0.0,
 )
 

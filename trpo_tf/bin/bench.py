@@ -128,7 +128,7 @@ def _memory(table: Table) -> dict:
   from trpo_tf.benchmarks import end_to_end
 
   result = end_to_end.run(
-    dict(task='HalfCheetah-v5', batch_steps=2000, num_slots=4), 200
+    dict(task='HalfCheetah-v5'), 200
   )
   growth = result['resident_mib_late'] / result['resident_mib_early']
   table.add_row(
