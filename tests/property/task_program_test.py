@@ -14,8 +14,9 @@ from oracle import Slots
 from trpo_tf.tasks import language as lang
 from trpo_tf.tasks.task import Definition
 
-_FIELDS = ('qpos', 'qvel', 'ctrl', 'xpos', 'xquat', 'xmat', 'cvel', 'cfrc_ext',
-           'subtree_linvel', 'site_xpos', 'sensordata', 'qfrc_bias')  # fmt: skip
+_FIELDS = ('qpos', 'qvel', 'ctrl', 'xpos', 'xquat', 'xmat', 'cvel',
+           'cfrc_ext', 'subtree_linvel', 'site_xpos', 'sensordata',
+           'qfrc_bias')  # fmt: skip
 _UNARY = (abs, lang.sin, lang.cos, lang.exp, lang.square, lang.sqrt,
           lambda x: -x, lambda x: ~x)
 _BINARY = (

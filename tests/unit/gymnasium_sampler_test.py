@@ -15,8 +15,9 @@ from trpo_tf.policies.categorical import categorical_policy
 from trpo_tf.policies.gaussian import gaussian_policy
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import initial_normalizer
-from trpo_tf.sampling import gymnasium_sampler
-from trpo_tf.sampling.gymnasium_sampler import GymnasiumSampler, describe
+from trpo_tf.sampling import numpy_policy
+from trpo_tf.sampling.gymnasium_env import describe
+from trpo_tf.sampling.gymnasium_sampler import GymnasiumSampler
 from trpo_tf.seeding import Stream
 
 VECTOR = spaces.Box(-np.inf, np.inf, (3,), np.float32)
@@ -198,7 +199,7 @@ def test_network_is_the_policys():
   for *hidden, activation in [('tanh',), (8, 4, 'tanh'), (7, 'softplus')]:
     mlp = MLP(5, tuple(hidden), 3, activation)
     theta = rng.standard_normal(mlp.num_parameters + 2).astype(np.float32)
-    actual = gymnasium_sampler._network(mlp, theta)(x)
+    actual = numpy_policy.network_function(mlp, theta)(x)
     assert actual.dtype == np.float32
     expected = mlp.outputs(theta[:-2], x).numpy()
     # sums of at most 9 products of a few units, rounded in another order
@@ -207,7 +208,7 @@ def test_network_is_the_policys():
 
 def test_inverse_cdf():
   logits = np.log(np.array([[0.2, 0.5, 0.3, 0.9, 0.1]], np.float32))
-  actor = gymnasium_sampler._Categorical((3, 2))
+  actor = numpy_policy.CategoricalActor((3, 2))
   for u, choice in [(0, 0), (0.19, 0), (0.21, 1), (0.69, 1), (0.71, 2),
                     (1 - 2**-53, 2)]:
     assert actor.act(logits, np.array([[u, 0.89]])).tolist() == [[choice, 0]]
@@ -220,14 +221,14 @@ def test_inverse_cdf():
 
 def test_impossible_choices_are_not_drawn():
   logits = np.array([[-1e30, 0, -1e30]], np.float32)
-  actor = gymnasium_sampler._Categorical((3,))
+  actor = numpy_policy.CategoricalActor((3,))
   for u in (0, 0.5, 1 - 2**-53):
     assert actor.act(logits, np.array([[u]])).tolist() == [[1]]
 
 
 def test_extreme_logits_stay_in_range():
   logits = np.array([[1e30, -1e30, 0], [500, 500, 500]], np.float32)
-  actor = gymnasium_sampler._Categorical((3,))
+  actor = numpy_policy.CategoricalActor((3,))
   actions = actor.act(logits, np.full((2, 1), 1 - 2**-53))
   assert actions.tolist() == [[0], [2]]
   np.testing.assert_allclose(
@@ -239,7 +240,7 @@ def test_gaussian_log_density():
   rng = np.random.default_rng(1)
   means, noise = rng.standard_normal((2, 6, 3))
   log_std = rng.standard_normal(3).astype(np.float32)
-  actor = gymnasium_sampler._Gaussian(log_std)
+  actor = numpy_policy.GaussianActor(log_std)
   actions = actor.act(means, noise)
   deviation = np.exp(log_std.astype(np.float64))
   np.testing.assert_allclose(actions, means + deviation * noise, rtol=1e-14)

@@ -3,12 +3,14 @@
 import dataclasses
 import os
 
+import mujoco
 import numpy as np
 import pytest
 import worlds
 
 from trpo_tf.errors import UserError
 from trpo_tf.tasks import language as lang
+from trpo_tf.tasks.program import OPS
 from trpo_tf.tasks.task import Definition, Task, compile_task, uniform_reset
 
 
@@ -156,7 +158,9 @@ _NAMES = {  # by name; the same by number
   'free position': (lambda sim: sim.qpos['ball'], lambda sim: sim.qpos[2:]),
   'free velocity': (lambda sim: sim.qvel['ball'], lambda sim: sim.qvel[2:]),
   'hinge velocity': (lambda sim: sim.qvel['hinge'], lambda sim: sim.qvel[1:2]),
-  'joint anchor': (lambda sim: sim.xanchor['hinge'], lambda sim: sim.xanchor[1]),
+  'joint anchor': (
+    lambda sim: sim.xanchor['hinge'], lambda sim: sim.xanchor[1],
+  ),
   'actuator': (lambda sim: sim.ctrl['twist'], lambda sim: sim.ctrl[1]),
   'sensor': (
     lambda sim: lang.concatenate(sim.sensordata['tip'],
@@ -195,8 +199,6 @@ def test_an_expression_used_twice_is_computed_once(tmp_path):
 
   code = worlds.make(tmp_path, define=define).program.code
   assert len({tuple(row) for row in code}) == len(code)
-  from trpo_tf.tasks.program import OPS
-
   assert (code[:, 0] == OPS.index('sin')).sum() == 1
 
 
@@ -210,7 +212,5 @@ def test_expressions_are_values():
 
 
 def test_automatic_reset_is_off(tmp_path):
-  import mujoco
-
   flags = worlds.make(tmp_path).model.opt.disableflags
   assert flags & mujoco.mjtDisableBit.mjDSBL_AUTORESET

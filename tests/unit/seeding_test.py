@@ -45,9 +45,14 @@ def test_draws_of_neighbouring_keys_are_uncorrelated():
   n = 200_000
   streams = [
     seeding.generator(*key).standard_normal(n)
-    for key in ((0, Stream.RESET, 0), (0, Stream.RESET, 1), (1, Stream.RESET, 0),
-                (0, Stream.ACTION_NOISE, 0), (0, Stream.RESET, 0, 1))
-  ]  # fmt: skip
+    for key in (
+      (0, Stream.RESET, 0),
+      (0, Stream.RESET, 1),
+      (1, Stream.RESET, 0),
+      (0, Stream.ACTION_NOISE, 0),
+      (0, Stream.RESET, 0, 1),
+    )
+  ]
   correlation = np.corrcoef(streams) - np.eye(5)
   assert np.abs(correlation).max() < 5 / np.sqrt(n)  # five standard errors
 

@@ -1,0 +1,92 @@
+"""The documented task of a user's own, and the mistakes in loading one."""
+
+import pathlib
+import re
+
+import numpy as np
+import pytest
+import worlds
+from oracle import Slots
+
+from trpo_tf.errors import UserError
+from trpo_tf.tasks.language import FIELDS
+from trpo_tf.tasks.registry import find_task
+from trpo_tf.tasks.task import compile_task
+
+_DOCS = pathlib.Path(__file__).parents[2] / 'docs'
+_EXAMPLE = _DOCS / 'examples' / 'ball_plate.py'
+
+
+@pytest.fixture(scope='module')
+def compiled():
+  return compile_task(find_task(f'{_EXAMPLE}:BALANCE'))
+
+
+def test_example_is_under_thirty_lines_and_stands_in_the_page():
+  source = _EXAMPLE.read_text()
+  assert len(source.splitlines()) < 30
+  assert source in (_DOCS / 'tasks.md').read_text()
+
+
+def test_page_lists_every_field():
+  page = (_DOCS / 'tasks.md').read_text()
+  listed = re.search(r'The fields are (.*?)\.\n', page, re.DOTALL).group(1)
+  assert set(re.findall(r'\w+', listed)) - {'and'} == set(FIELDS)
+
+
+def test_example_runs_natively(compiled):
+  """Every bit as the oracle; falls, time limits and both terms occur."""
+  slots, oracle = worlds.slots(compiled, 3), Slots(compiled, 3)
+  arrays = slots.new_arrays(400, details=True)
+  rng = np.random.default_rng(0)
+  arrays['actions'][:] = rng.uniform(-2, 2, arrays['actions'].shape)
+  arrays['actions'][0, :260] *= 0.01
+  resets = worlds.Resets(compiled)
+  assert not slots.rollout(arrays, resets)
+  want = oracle.rollout(arrays['actions'], resets)
+  for name in ('observations', 'rewards', 'ends', 'task_outputs'):
+    np.testing.assert_array_equal(arrays[name], want[name], name)
+  assert 1 in arrays['ends']
+  assert compiled.term_names == ('reward_near', 'reward_effort')
+  near, effort = arrays['task_outputs'][..., -2:].reshape(-1, 2).T
+  np.testing.assert_array_equal(arrays['rewards'].ravel(), near + effort)
+  assert near.max() > 0.9 and near.min() < 0.5 and effort.min() < 0
+
+
+def test_example_can_be_solved(compiled):
+  """A linear policy that tilts the plate against the ball's offset does."""
+  # rows: roll, pitch, offset (x, y, z), plate's rates, ball's velocity
+  feedback = np.zeros((10, 2))
+  feedback[[0, 5, 3, 8], 0] = -4, -0.3, 5, 3  # y is moved by rolling
+  feedback[[1, 6, 2, 7], 1] = -4, -0.3, -5, -3
+  rewards, falls = {}, {}
+  for name, gains in (('idle', 0 * feedback), ('feedback', feedback)):
+    slots = worlds.slots(compiled, 8)
+    theta = np.append(gains.ravel(), np.zeros(4)).astype(np.float32)
+    arrays = slots.new_arrays(500) | slots.policy_arrays(
+      theta[None], np.zeros(8, np.int32), worlds.identity_normalizer(10),
+      np.zeros((8, 500, 2)),
+    )
+    slots.rollout(arrays, worlds.Resets(compiled))
+    rewards[name] = arrays['rewards'].mean()
+    falls[name] = (arrays['ends'] == 1).sum()
+  assert rewards['idle'] < 0.75 and falls['idle'] > 20
+  assert rewards['feedback'] > 0.95 and falls['feedback'] == 0
+
+
+@pytest.mark.parametrize(
+  ('name', 'text'),
+  [
+    ('BALANCES', "has no Task called 'BALANCES'; it has BALANCE"),
+    ('', 'BALANCE'),
+  ],
+)
+def test_wrong_name_in_the_file(name, text):
+  with pytest.raises(UserError) as caught:
+    find_task(f'{_EXAMPLE}:{name}')
+  assert text in str(caught.value)
+
+
+def test_missing_file():
+  with pytest.raises(UserError, match=r'no/such\.py: no such file'):
+    find_task('no/such.py:TASK')
