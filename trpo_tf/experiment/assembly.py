@@ -6,13 +6,14 @@ from trpo_tf.config import ExperimentConfig
 from trpo_tf.policies.categorical import CategoricalPolicy, categorical_policy
 from trpo_tf.policies.gaussian import GaussianPolicy, gaussian_policy
 from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
-from trpo_tf.sampling import gymnasium_sampler
+from trpo_tf.sampling import gymnasium_env
+from trpo_tf.sampling.gymnasium_sampler import GymnasiumSampler
 from trpo_tf.sampling.single_path import SinglePathSampler
 from trpo_tf.tasks.registry import find_task
 from trpo_tf.tasks.task import CompiledTask, compile_task
 
 Policy = GaussianPolicy | CategoricalPolicy
-Sampler = SinglePathSampler | gymnasium_sampler.GymnasiumSampler
+Sampler = SinglePathSampler | GymnasiumSampler
 
 
 @functools.lru_cache(maxsize=8)
@@ -33,7 +34,7 @@ def make_policy(config: ExperimentConfig) -> Policy:
     return gaussian_policy(
       config.policy, compiled.observation_size, compiled.action_size
     )
-  space = gymnasium_sampler.describe(config.task.task)
+  space = gymnasium_env.describe(config.task.task)
   if space.factors:
     return categorical_policy(
       config.policy, space.observation_size, space.factors
@@ -55,7 +56,7 @@ def make_sampler(config: ExperimentConfig) -> Sampler:
     return SinglePathSampler(
       compiled, config.task, config.sampler, policy.network, config.run.seed
     )
-  return gymnasium_sampler.GymnasiumSampler(
+  return GymnasiumSampler(
     config.task, config.sampler, policy, config.run.seed
   )
 

@@ -20,6 +20,10 @@ from trpo_tf.sampling.batch import Batch
 from trpo_tf.seeding import Stream
 
 
+def _fields(record: Any) -> dict[str, Any]:
+  return {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingState:
   """All that the rest of a run depends on, beside its settings.
@@ -46,9 +50,9 @@ class TrainingState:
 
   def tree(self) -> dict[str, Any]:
     """The state as nested dicts of arrays and numbers, for a checkpoint."""
-    fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-    return fields | {
-      'normalizer': vars(self.normalizer), 'baseline': self.baseline._asdict()
+    return _fields(self) | {
+      'normalizer': _fields(self.normalizer),
+      'baseline': self.baseline._asdict(),
     }
 
   @classmethod

@@ -1,6 +1,7 @@
 """Running mean and deviation of observations."""
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -33,12 +34,12 @@ class Normalizer:
   clip: float = 10.0
   enabled: bool = True
 
-  @property
+  @functools.cached_property
   def mean32(self) -> np.ndarray:
     """float32 [O]."""
     return self.mean.astype(np.float32)
 
-  @property
+  @functools.cached_property
   def inv_std32(self) -> np.ndarray:
     """float32 [O]; ones before the first update."""
     if self.count == 0:

@@ -1,0 +1,232 @@
+"""A Gymnasium environment as a slot of a batch."""
+
+import dataclasses
+import math
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.wrappers import FlattenObservation
+
+from trpo_tf import seeding
+from trpo_tf.errors import UserError
+from trpo_tf.sampling.batch import End
+from trpo_tf.seeding import Stream
+
+__all__ = ['EnvironmentSlot', 'Spaces', 'describe', 'make', 'spaces_of']
+
+_TERMINATED, _TRUNCATED = int(End.TERMINATED), int(End.TRUNCATED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spaces:
+  """What an environment gives and takes.
+
+  Attributes:
+    observation_size: entries of the observation, flattened.
+    factors: choices of each discrete factor; () for continuous actions.
+    low, high: float64 [A], bounds of an action as the policy gives it; a
+      factor's are 0 and n - 1.
+    start: int [A], what the environment calls choice 0; zero if continuous.
+    time_limit: env steps after which Gymnasium truncates, or None.
+  """
+
+  observation_size: int
+  factors: tuple[int, ...]
+  low: np.ndarray
+  high: np.ndarray
+  start: np.ndarray
+  time_limit: int | None
+
+  @property
+  def action_size(self) -> int:
+    """Width A of an action: continuous components or discrete factors."""
+    return self.low.size
+
+  @property
+  def output_size(self) -> int:
+    """Width M of the outputs of a policy that fits."""
+    return sum(self.factors) or self.action_size
+
+
+def describe(task_id: str) -> Spaces:
+  """Describes a Gymnasium environment.
+
+  Args:
+    task_id: as gymnasium.make takes it, 'module:Id-v0' included.
+
+  Raises:
+    UserError: it cannot be made, or has spaces that are not supported.
+  """
+  env = make(task_id)
+  try:
+    return spaces_of(task_id, env)
+  finally:
+    env.close()
+
+
+def make(task_id: str) -> gymnasium.Env:
+  """Makes an environment whose observations are vectors where they can be.
+
+  Raises:
+    UserError: it cannot be made.
+  """
+  try:
+    env = gymnasium.make(task_id, disable_env_checker=True)
+  except Exception as error:  # whatever a constructor may raise
+    raise UserError(
+      f'--task={task_id}: the environment cannot be made: {_line(error)}'
+    ) from error
+  space = env.observation_space
+  if isinstance(space, spaces.Box) and len(space.shape) == 1:
+    return env
+  return FlattenObservation(env)
+
+
+def _line(error: Exception) -> str:
+  return f'{type(error).__name__}: {" ".join(str(error).split())}'
+
+
+def spaces_of(task_id: str, env: gymnasium.Env) -> Spaces:
+  """The Spaces of an environment.
+
+  Raises:
+    UserError: they are not supported.
+  """
+  if not isinstance(env.observation_space, spaces.Box):
+    raise UserError(
+      f'--task={task_id}: observations of {env.unwrapped.observation_space} do '
+      'not flatten to a vector; supported: Box, Discrete, MultiDiscrete, '
+      'MultiBinary, and Dict and Tuple of these'
+    )
+  action = env.action_space
+  factors: tuple[int, ...] = ()
+  if isinstance(action, spaces.Box) and action.dtype.kind == 'f':
+    low, high = action.low.ravel(), action.high.ravel()
+    start = np.zeros(low.size, int)
+  elif isinstance(action, spaces.Discrete | spaces.MultiDiscrete):
+    sizes = action.n if isinstance(action, spaces.Discrete) else action.nvec
+    factors = tuple(int(n) for n in np.ravel(sizes))
+    low, high = np.zeros(len(factors)), np.array(factors) - 1
+    start = np.ravel(action.start)
+  else:
+    raise UserError(
+      f'--task={task_id}: actions of {action} are not supported; supported: '
+      'Box of floating-point numbers, Discrete, MultiDiscrete'
+    )
+  return Spaces(
+    observation_size=env.observation_space.shape[0],
+    factors=factors,
+    low=low.astype(np.float64),
+    high=high.astype(np.float64),
+    start=start,
+    time_limit=env.spec.max_episode_steps if env.spec else None,
+  )
+
+
+class EnvironmentSlot:
+  """One environment and its running episode.
+
+  Attributes:
+    index: number of the slot.
+    observation: float32 [O], the latest; a row of the sampler's.
+    episode: resets so far.
+    needs_reset: the next step needs a reset before it.
+    sent: the actions that the environment got since its reset.
+    episode_return: undiscounted, so far.
+    shortened: a staggered episode was cut short, its return means nothing.
+  """
+
+  def __init__(self, task_id: str, env: gymnasium.Env, index: int, seed: int,
+               observation: np.ndarray, first_limit: int | None):
+    self._task_id, self._env, self._seed = task_id, env, seed
+    self._first_limit = first_limit
+    self.index, self.observation = index, observation
+    self.episode, self.needs_reset = 0, True
+    self.sent: list[np.ndarray] = []
+    self.episode_return, self.shortened = 0.0, False
+
+  @property
+  def episode_seed(self) -> int:
+    """Seed of the running episode's reset."""
+    return seeding.derived_seed(
+      self._seed, Stream.ENVIRONMENT, self.index, self.episode - 1
+    )
+
+  def error(self, what: str) -> UserError:
+    """The error of something that went wrong, with the keys to replay it."""
+    where = f'step {len(self.sent)}' if self.sent else 'the reset'
+    return UserError(
+      f'--task={self._task_id}: {what} at {where} of episode '
+      f'{self.episode - 1} in slot {self.index}; to replay it: '
+      f'env.reset(seed={self.episode_seed}) and the same actions'
+    )
+
+  def reset(self) -> None:
+    """Begins the next episode."""
+    self.episode += 1
+    self.needs_reset = self.shortened = False
+    self.sent, self.episode_return = [], 0.0
+    try:
+      observation, _ = self._env.reset(seed=self.episode_seed)
+      self._observe(observation)
+    except Exception as error:
+      raise self.error(f'env.reset failed ({_line(error)})') from error
+    self.check_observation()
+
+  def step(self, action: np.ndarray) -> tuple[float, int]:
+    """Sends an action, in the environment's own form; returns reward, ends.
+
+    The caller checks the observations of all slots at once.
+    """
+    self.sent.append(action.copy())
+    try:
+      observation, reward, terminated, truncated, _ = self._env.step(action)
+      self._observe(observation)
+      reward, terminated, truncated = (
+        float(reward), bool(terminated), bool(truncated)
+      )
+    except Exception as error:
+      raise self.error(f'env.step failed ({_line(error)})') from error
+    if not math.isfinite(reward):
+      raise self.error(f'the reward is {reward}')
+    self.episode_return += reward
+    if self.episode == 1 and len(self.sent) == self._first_limit:
+      self.shortened = not (terminated or truncated)
+      truncated = True
+    self.needs_reset = terminated or truncated
+    return reward, _TERMINATED * terminated | _TRUNCATED * truncated
+
+  def _observe(self, observation: Any) -> None:
+    values = np.asarray(observation, np.float32)
+    if values.shape != self.observation.shape:
+      raise ValueError(f'observation of shape {values.shape} instead of '
+                       f'{self.observation.shape}')
+    self.observation[:] = values
+
+  def check_observation(self) -> None:
+    """Raises UserError if the observation is not finite."""
+    for i in np.flatnonzero(~np.isfinite(self.observation))[:1]:
+      raise self.error(f'observation[{i}] is {self.observation[i]}')
+
+  def replay(self, episode: int, actions: np.ndarray, observation: np.ndarray,
+             episode_return: float) -> None:
+    """Repeats an episode up to where it was.
+
+    Raises:
+      UserError: it does not come out at the same observation and return.
+    """
+    self.episode = episode - 1
+    self.reset()
+    for action in actions:
+      if self.needs_reset:
+        break
+      self.step(action)
+    same = np.array_equal(self.observation, observation)
+    if self.needs_reset or not same or self.episode_return != episode_return:
+      raise self.error(
+        'cannot resume the running episode (the environment is not a function '
+        'of its seed and actions; --whole_episodes needs no replay): '
+        f'{len(actions)} stored actions led to another observation or return'
+      )
