@@ -10,8 +10,10 @@ import contextlib
 import dataclasses
 import errno
 import functools
+import glob
 import math
 import os
+import pathlib
 import sys
 import tempfile
 import traceback
@@ -25,8 +27,8 @@ from trpo_tf import config, errors
 from trpo_tf.experiment import run_directory
 
 __all__ = [
-  'EXIT_USER_ERROR', 'as_user_errors', 'define', 'experiment_config',
-  'import_tensorflow', 'run',
+  'EXIT_USER_ERROR', 'as_user_errors', 'define', 'expand',
+  'experiment_config', 'import_tensorflow', 'run',
 ]  # fmt: skip
 
 EXIT_USER_ERROR = 2
@@ -165,6 +167,16 @@ def import_tensorflow() -> None:
     finally:
       os.dup2(terminal, 2)
       os.close(terminal)
+
+
+def expand(patterns: Sequence[str]) -> list[str]:
+  """Lists the directories that match patterns such as 'runs/*', each once."""
+  paths = []
+  for pattern in patterns:
+    # A directory may have a name with brackets in it.
+    matches = sorted(glob.glob(pattern)) or [pattern]
+    paths += [str(pathlib.Path(match)) for match in matches]
+  return list(dict.fromkeys(paths))
 
 
 def run(

@@ -7,7 +7,6 @@ with the same settings but for the seed make one line, the mean over the seeds,
 with its 95 % bootstrap interval over the range that all of them cover.
 """
 
-import glob
 import pathlib
 
 from absl import flags as absl_flags
@@ -43,7 +42,7 @@ def main(patterns: list[str]) -> None:
   out = pathlib.Path(_OUT.value)
   if out.suffix not in ('.png', '.pdf', '.svg'):
     raise errors.UserError(f'--out={out}: end it in .png, .pdf or .svg')
-  runs = [plots.load_run(path) for path in _expand(patterns)]
+  runs = [plots.load_run(path) for path in flags.expand(patterns)]
   groups = plots.group_runs(runs, _GROUP.value)
   figure = plots.learning_curves(
     groups, x=_X.value, y=_Y.value, smooth=_SMOOTH.value
@@ -55,16 +54,6 @@ def main(patterns: list[str]) -> None:
 
 def _count(items: list, name: str) -> str:
   return f'{len(items)} {name}' + 's' * (len(items) != 1)
-
-
-def _expand(patterns: list[str]) -> list[str]:
-  """Lists the directories that match, each once."""
-  paths = []
-  for pattern in patterns:
-    # A directory may have a name with brackets in it.
-    matches = sorted(glob.glob(pattern)) or [pattern]
-    paths += [str(pathlib.Path(match)) for match in matches]
-  return list(dict.fromkeys(paths))
 
 
 if __name__ == '__main__':
