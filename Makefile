@@ -14,11 +14,15 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: demo test lint bench format clean
 .DELETE_ON_ERROR:
 
+# Continues where it stopped; rm -r runs/demo starts anew. A machine that cannot
+# render says so and goes without the video.
 demo: $(VENV)/built
 	$(PY) -m trpo_tf.bin.train --flagfile=configs/v5/half_cheetah.flags \
-	  --run_dir=runs/demo
-	$(PY) -m trpo_tf.bin.evaluate --run_dir=runs/demo
-	$(PY) -m trpo_tf.bin.plot --run_dir=runs/demo
+	  --total_env_steps=2500000 --run_dir=runs/demo
+	$(PY) -m trpo_tf.bin.plot runs/demo --out=runs/demo/curve.png
+	$(PY) -m trpo_tf.bin.evaluate --run_dir=runs/demo --episodes=20 \
+	  --video=runs/demo/episode.mp4 || test -s runs/demo/evaluation.json
+	@echo "see runs/demo: curve.png, evaluation.json, episode.mp4, tensorboard/"
 
 test: $(VENV)/built
 	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
