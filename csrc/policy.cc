@@ -20,7 +20,8 @@ int Network::Width() const {
 
 int Network::NumParameters() const {
   int count = 0;
-  for (size_t i = 1; i < sizes.size(); i++) count += (sizes[i - 1] + 1) * sizes[i];
+  for (size_t i = 1; i < sizes.size(); i++)
+    count += (sizes[i - 1] + 1) * sizes[i];
   return count;
 }
 

@@ -35,11 +35,11 @@ enum Op : int32_t {
   kLessEqual,
   kAnd,
   kOr,
-  kClip,        // a clipped to [b, c]; a NaN stays NaN
-  kWhere,       // a != 0 ? b : c
-  kSum,         // reductions: n inputs, one output
-  kNorm,        // Euclidean
-  kAll,         // all nonzero
+  kClip,   // a clipped to [b, c]; a NaN stays NaN
+  kWhere,  // a != 0 ? b : c
+  kSum,    // reductions: n inputs, one output
+  kNorm,   // Euclidean
+  kAll,    // all nonzero
   kAllFinite,
   kWeightedSum  // dst[j] = sum_i a[i] * b[i*c + j], j < c
 };

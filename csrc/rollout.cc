@@ -58,7 +58,9 @@ struct View {
         num_obs(program.observation_size),
         num_act(setup.num_actions) {}
 
-  size_t Step(int t) const { return static_cast<size_t>(s) * call.capacity + t; }
+  size_t Step(int t) const {
+    return static_cast<size_t>(s) * call.capacity + t;
+  }
 
   void EvaluateTask(const mjData* d) const {
     Evaluate(program.code.data(), static_cast<int>(program.code.size()), d, r);
@@ -179,8 +181,7 @@ void Record(const View& v, int t) {
   c.ends[k] = end;
   c.lengths[v.s] = t + 1;
   if (!end) return;
-  const bool shortened =
-      end == kTruncated && v.slot.limit < v.setup.time_limit;
+  const bool shortened = end == kTruncated && v.slot.limit < v.setup.time_limit;
   c.episode_returns[k] = shortened ? NAN : v.slot.episode_return;
   v.slot.needs_reset = 1;
   if (end != kTruncated) return;
@@ -237,8 +238,8 @@ void RunSlot(const mjModel* m, mjData* d, int sim, void* worker) {
 void RunPhysics(const mjModel* m, mjData* d, int sim, void* worker) {
   const View v(*static_cast<Worker*>(worker), sim);
   const Call& c = v.call;
-  const double* reset =
-      c.reset_rows + static_cast<size_t>(sim) * c.num_reset_rows * (m->nq + m->nv);
+  const double* reset = c.reset_rows + static_cast<size_t>(sim) *
+                                           c.num_reset_rows * (m->nq + m->nv);
   bool needs_reset = v.slot.needs_reset;
   for (int t = 0; t < c.lengths[sim]; t++) {
     if (needs_reset) {

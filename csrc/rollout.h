@@ -45,10 +45,10 @@ struct Call {
   int min_steps;  // a slot stops at the first end of an episode from here on
   int num_parameters, num_reset_rows, max_truncations, num_state;
 
-  const float* theta;           // policies x P, or null: replay `actions`
-  const double* deviations;     // policies x A
+  const float* theta;             // policies x P, or null: replay `actions`
+  const double* deviations;       // policies x A
   const double* log_normalizers;  // policies; log density at zero noise
-  const int32_t* policy_index;  // S
+  const int32_t* policy_index;    // S
   const float *mean, *inverse_deviation;  // O, of the observation normaliser
   float observation_clip;
   const double* noise;       // S x T x A

@@ -32,8 +32,7 @@ Sampler::Sampler(const mjModel* model, Setup setup, int num_slots,
   mjb_defaultConfig(&config);
   config.nthread = num_threads;
   char error[1024] = "";
-  batch_.reset(
-      mjb_makeBatch(model, num_slots, &config, error, sizeof(error)));
+  batch_.reset(mjb_makeBatch(model, num_slots, &config, error, sizeof(error)));
   if (!batch_) throw std::runtime_error(error);
 
   const Program& program = setup_.program;
@@ -43,22 +42,25 @@ Sampler::Sampler(const mjModel* model, Setup setup, int num_slots,
   scratch_.assign(static_cast<size_t>(num_slots) * ScratchSize(setup_), 0);
   registers_.assign(static_cast<size_t>(num_slots) * program.num_registers, 0);
   for (int s = 0; s < num_slots; s++) {
-    std::copy(program.constants.begin(), program.constants.end(),
-              registers_.begin() +
-                  static_cast<size_t>(s) * program.num_registers);
+    std::copy(
+        program.constants.begin(), program.constants.end(),
+        registers_.begin() + static_cast<size_t>(s) * program.num_registers);
   }
 }
 
 void Sampler::Run(const Call& call, const std::vector<int>& ids,
                   mjfBatchFunc function) {
   QuietLog quiet;
-  Worker worker{&setup_,          &call,
-                slots_.data(),    registers_.data(),
-                observations_.data(), scratch_.data()};
+  Worker worker{&setup_,
+                &call,
+                slots_.data(),
+                registers_.data(),
+                observations_.data(),
+                scratch_.data()};
   const int count = static_cast<int>(ids.size());
   const int save = function == RunSlot;
-  if (!count || !mjb_apply(batch_.get(), ids.data(), count, function, &worker,
-                           save)) {
+  if (!count ||
+      !mjb_apply(batch_.get(), ids.data(), count, function, &worker, save)) {
     return;
   }
   for (int id : ids) {

@@ -21,7 +21,8 @@ class Sampler {
   Sampler(const mjModel* model, Setup setup, int num_slots, int num_threads);
 
   // Runs the function on the slots `ids` (ascending) of the call.
-  void Run(const Call& call, const std::vector<int>& ids, mjfBatchFunc function);
+  void Run(const Call& call, const std::vector<int>& ids,
+           mjfBatchFunc function);
 
   const Setup& setup() const { return setup_; }
   const mjModel* model() const { return mjb_model(batch_.get()); }
@@ -31,12 +32,12 @@ class Sampler {
   const char* error(int slot) const { return mjb_error(batch_.get(), slot); }
 
   // what a snapshot of every slot consists of
-  double* rows() { return mjb_state(batch_.get()); }        // S x num_state
-  Slot* slots() { return slots_.data(); }                   // S
-  double* observations() { return observations_.data(); }   // S x O
-  double* previous() {                                      // S x num_prev,
-    return registers_.data() + setup_.program.prev;         // num_registers
-  }                                                         // apart
+  double* rows() { return mjb_state(batch_.get()); }       // S x num_state
+  Slot* slots() { return slots_.data(); }                  // S
+  double* observations() { return observations_.data(); }  // S x O
+  double* previous() {                                     // S x num_prev,
+    return registers_.data() + setup_.program.prev;        // num_registers
+  }  // apart
 
  private:
   struct Delete {

@@ -270,19 +270,20 @@ def test_non_finite_observation_at_a_reset(tmp_path):
 
   def define(sim):
     state = concatenate(sim.qpos, sim.qvel)
-    return Definition(concatenate(state, 1 / (abs(sim.qpos[0]) > 0.3)), 0.0)
+    return Definition(concatenate(state, 1 / (abs(sim.qvel[0]) > 0)), 0.0)
 
   def reset(model, rng, n):
     qpos, qvel = _reset(model, rng, n)
-    qpos[:, 0] = rng.choice([0.0, 2.0], n)  # broken, or far from it
+    qvel[:, 0] = rng.choice([0.0, 0.1], n)  # at rest only the reset is bad
     return qpos, qvel
 
   compiled = _compiled(tmp_path, define, reset=reset, time_limit=3)
-  _, diverged = _assert_counts_non_finite(compiled)
+  arrays, diverged = _assert_counts_non_finite(compiled)
   assert all(record.step == 0 for record in diverged)
+  assert set(arrays['ends'].ravel().tolist()) == {0, End.TRUNCATED}
   for record in diverged:
     row = worlds.Resets(compiled).row(record.slot, record.episode - 1)
-    assert row[0] == 0
+    assert row[2] == 0
     data = mujoco.MjData(compiled.model)
     mujoco.mj_setState(compiled.model, data, record.state,
                        mujoco.mjtState.mjSTATE_INTEGRATION)

@@ -207,6 +207,31 @@ def test_actions_outside_the_control_range(name):
     _compare(compiled, environment, row, actions, clip_actions=clip_actions)
 
 
+# (index of qpos, limit) of every comparison that ends an episode
+_LIMITS = {
+  'Hopper-v5': [(1, 0.7), (2, -0.2), (2, 0.2), (4, -100), (4, 100)],
+  'Walker2d-v5': [(1, 0.8), (1, 2.0), (2, -1.0), (2, 1.0)],
+  'Ant-v5': [(2, 0.2), (2, 1.0)],
+  'Humanoid-v5': [(2, 1.0), (2, 2.0)],
+}
+
+
+@pytest.mark.parametrize('name', _LIMITS)
+def test_limits_are_strict_or_closed_as_gymnasiums(name):
+  """At each limit and one ulp to either side, without a step between."""
+  compiled, inner = _compiled(name), _make_environment(name).unwrapped
+  graph, outcomes = Graph(compiled), set()
+  for index, limit in _LIMITS[name]:
+    for value in (limit, np.nextafter(limit, -200), np.nextafter(limit, 200)):
+      inner.data.qpos[:] = compiled.model.qpos0
+      inner.data.qpos[index] = value
+      outputs, _ = graph.evaluate(inner.data, np.zeros(compiled.model.nu), None)
+      terminated = outputs[compiled.observation_size + 1]
+      assert bool(terminated) == (not inner.is_healthy), (index, value)
+      outcomes.add(bool(terminated))
+  assert outcomes == {False, True}
+
+
 # half widths of the reset noise of qpos and qvel, Gymnasium's documentation
 _NOISE = {
   'InvertedPendulum-v5': (0.01, 0.01),

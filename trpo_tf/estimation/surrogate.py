@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 __all__ = [
   'Consistency',
@@ -26,7 +26,6 @@ __all__ = [
   'output_gradient',
 ]
 
-tfd = tfp.distributions
 Objective = Callable[[tfd.Distribution, Any], tf.Tensor]
 
 

@@ -158,8 +158,8 @@ class ValueNetwork:
     )
     theta = rescale(
       state.theta, self._network.layer_shapes[-1][0] - 1,
-      (state.return_mean, state.return_scale),
-      (moved.return_mean, moved.return_scale),
+      (float(state.return_mean), state.return_scale),
+      (float(moved.return_mean), moved.return_scale),
     )
     return moved._replace(theta=theta)
 

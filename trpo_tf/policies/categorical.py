@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from trpo_tf import config
 from trpo_tf.policies import linearization, mlp
 
 __all__ = ['CategoricalPolicy', 'categorical_policy']
 
-tfd = tfp.distributions
 
 # Logit of the choices that pad a narrow factor to the width of the widest.
 # Finite, so that 0 * log 0 stays 0 in entropy and KL; exp of it is exactly 0.

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from trpo_tf import config
 from trpo_tf.policies import linearization, mlp
 
 __all__ = ['GaussianPolicy', 'gaussian_policy']
 
-tfd = tfp.distributions
 
 
 @dataclasses.dataclass(frozen=True)

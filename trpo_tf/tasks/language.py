@@ -76,6 +76,7 @@ class Expression:
 
   @property
   def size(self) -> int:
+    """Number of elements."""
     return int(np.prod(self.shape, dtype=int))
 
   def __getitem__(self, key: Any) -> 'Expression':

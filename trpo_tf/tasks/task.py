@@ -112,14 +112,17 @@ class CompiledTask:
 
   @property
   def observation_size(self) -> int:
+    """Elements O of the observation."""
     return self.program.observation_size
 
   @property
   def action_size(self) -> int:
+    """Elements A of an action: the model's actuators."""
     return self.model.nu
 
   @property
   def term_names(self) -> tuple[str, ...]:
+    """Names of the reward's terms, in the order of the program's outputs."""
     return tuple(self.definition.terms)
 
 
@@ -151,7 +154,7 @@ def _define(task: Task, model: mujoco.MjModel) -> Definition:
   except UserError:
     raise
   except Exception as error:  # whatever the user's code raises
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = list(traceback.extract_tb(error.__traceback__))
     frames = frames[1:] or frames  # from the task's own on
     place = [f for f in frames if f.filename == frames[0].filename][-1]
     raise UserError(
