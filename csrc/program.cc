@@ -95,6 +95,7 @@ void Evaluate(const Instruction* code, int size, const mjData* d, double* r) {
     double* out = r + in.dst;
     const double *a = r + in.a, *b = r + in.b, *c = r + in.c;
     const int n = in.n, sa = in.sa, sb = in.sb, sc = in.sc;
+// clang-format off: a table of operations reads best a line each
 #define EACH(expression)                                        \
   for (int i = 0; i < n; i++) {                                 \
     [[maybe_unused]] const double x = a[i * sa], y = b[i * sb]; \
@@ -107,65 +108,35 @@ void Evaluate(const Instruction* code, int size, const mjData* d, double* r) {
         for (int i = 0; i < n; i++) out[i] = field[i * sb];
         break;
       }
-      case kCopy:
-        EACH(x)
-      case kNegate:
-        EACH(-x)
-      case kAbs:
-        EACH(std::fabs(x))
-      case kSin:
-        EACH(std::sin(x))
-      case kCos:
-        EACH(std::cos(x))
-      case kExp:
-        EACH(std::exp(x))
-      case kSquare:
-        EACH(x * x)
-      case kSqrt:
-        EACH(std::sqrt(x))
-      case kNot:
-        EACH(x == 0)
-      case kAdd:
-        EACH(x + y)
-      case kSubtract:
-        EACH(x - y)
-      case kMultiply:
-        EACH(x * y)
-      case kDivide:
-        EACH(x / y)
-      case kMinimum:
-        EACH(y < x ? y : x)
-      case kMaximum:
-        EACH(y > x ? y : x)
-      case kLess:
-        EACH(x < y)
-      case kLessEqual:
-        EACH(x <= y)
-      case kAnd:
-        EACH(x != 0 && y != 0)
-      case kOr:
-        EACH(x != 0 || y != 0)
-      case kClip:
-        EACH(x < y ? y : x > c[i * sc] ? c[i * sc] : x)
-      case kWhere:
-        EACH(x != 0 ? y : c[i * sc])
-      case kSum:
-        out[0] = PairwiseSum(a, sa, n);
-        break;
-      case kNorm:
-        out[0] = Norm(a, sa, n);
-        break;
-      case kAll:
-        out[0] = Every(a, sa, n, [](double x) { return x != 0; });
-        break;
-      case kAllFinite:
-        out[0] = Every(a, sa, n, [](double x) { return std::isfinite(x); });
-        break;
-      case kWeightedSum:
-        WeightedSum(in, r);
-        break;
+      case kCopy: EACH(x)
+      case kNegate: EACH(-x)
+      case kAbs: EACH(std::fabs(x))
+      case kSin: EACH(std::sin(x))
+      case kCos: EACH(std::cos(x))
+      case kExp: EACH(std::exp(x))
+      case kSquare: EACH(x * x)
+      case kSqrt: EACH(std::sqrt(x))
+      case kNot: EACH(x == 0)
+      case kAdd: EACH(x + y)
+      case kSubtract: EACH(x - y)
+      case kMultiply: EACH(x * y)
+      case kDivide: EACH(x / y)
+      case kMinimum: EACH(y < x ? y : x)
+      case kMaximum: EACH(y > x ? y : x)
+      case kLess: EACH(x < y)
+      case kLessEqual: EACH(x <= y)
+      case kAnd: EACH(x != 0 && y != 0)
+      case kOr: EACH(x != 0 || y != 0)
+      case kClip: EACH(x < y ? y : x > c[i * sc] ? c[i * sc] : x)
+      case kWhere: EACH(x != 0 ? y : c[i * sc])
+      case kSum: out[0] = PairwiseSum(a, sa, n); break;
+      case kNorm: out[0] = Norm(a, sa, n); break;
+      case kAll: out[0] = Every(a, sa, n, [](double x) { return x != 0; }); break;
+      case kAllFinite: out[0] = Every(a, sa, n, [](double x) { return std::isfinite(x); }); break;
+      case kWeightedSum: WeightedSum(in, r); break;
     }
 #undef EACH
+// clang-format on
   }
 }
 
