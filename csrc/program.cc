@@ -64,6 +64,9 @@ double Norm(const double* x, int stride, int n) {
   return std::sqrt(sum);
 }
 
+bool IsTrue(double x) { return x != 0; }
+bool IsFinite(double x) { return std::isfinite(x); }
+
 template <typename Predicate>
 double Every(const double* x, int stride, int n, Predicate holds) {
   for (int i = 0; i < n; i++) {
@@ -95,7 +98,7 @@ void Evaluate(const Instruction* code, int size, const mjData* d, double* r) {
     double* out = r + in.dst;
     const double *a = r + in.a, *b = r + in.b, *c = r + in.c;
     const int n = in.n, sa = in.sa, sb = in.sb, sc = in.sc;
-// clang-format off: a table of operations reads best a line each
+    // clang-format off: a table of operations reads best a line each
 #define EACH(expression)                                        \
   for (int i = 0; i < n; i++) {                                 \
     [[maybe_unused]] const double x = a[i * sa], y = b[i * sb]; \
@@ -131,12 +134,12 @@ void Evaluate(const Instruction* code, int size, const mjData* d, double* r) {
       case kWhere: EACH(x != 0 ? y : c[i * sc])
       case kSum: out[0] = PairwiseSum(a, sa, n); break;
       case kNorm: out[0] = Norm(a, sa, n); break;
-      case kAll: out[0] = Every(a, sa, n, [](double x) { return x != 0; }); break;
-      case kAllFinite: out[0] = Every(a, sa, n, [](double x) { return std::isfinite(x); }); break;
+      case kAll: out[0] = Every(a, sa, n, IsTrue); break;
+      case kAllFinite: out[0] = Every(a, sa, n, IsFinite); break;
       case kWeightedSum: WeightedSum(in, r); break;
     }
 #undef EACH
-// clang-format on
+    // clang-format on
   }
 }
 
