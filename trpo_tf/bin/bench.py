@@ -139,6 +139,21 @@ def _memory(table: Table) -> dict:
   return result | dict(growth=growth)
 
 
+def _print_machine(
+  console: Console, session: dict[str, Any], rivals: dict[str, str]
+) -> None:
+  host = session['host']
+  versions = {k: v for k, v in (session['versions'] | rivals).items() if v}
+  console.print(f'{host["cpu"]}, {host["cores"]} cores, {host["platform"]}')
+  console.print(', '.join(f'{k} {v}' for k, v in versions.items()))
+  console.print(session['command'])
+  if not rivals:
+    console.print(
+      'sb3-contrib is not installed; to measure it too: pip install '
+      "-c constraints.txt -e '.[bench]'", style='yellow', markup=False,
+    )
+
+
 def main(_) -> None:
   """Measures, prints and writes."""
   flags.import_tensorflow()
@@ -148,6 +163,7 @@ def main(_) -> None:
   threads.configure_tensorflow()
   session = provenance.session()
   console = Console()
+  _print_machine(console, session, rival.versions())
   table = Table(title='trpo_tf benchmarks')
   for name in ('measurement', 'ratio (95 % interval)', 'bar', 'absolute'):
     table.add_column(name)
