@@ -38,9 +38,14 @@ def _compiled(name):
 
 
 def _make_environment(name):
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore')
-    return gymnasium.make(name)
+  handler = mujoco.get_mju_user_warning()
+  mujoco.set_mju_user_warning(lambda text: None)  # or a MUJOCO_LOG.TXT is left
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      return gymnasium.make(name)
+  finally:
+    mujoco.set_mju_user_warning(handler)
 
 
 def _start(environment, row):
