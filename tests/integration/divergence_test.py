@@ -181,7 +181,6 @@ def test_divergence_is_replayed_from_its_keys(tmp_path):
     np.testing.assert_array_equal(state, record.state)
 
 
-@pytest.mark.xfail(strict=True, reason='the control is recorded unclipped')
 def test_recorded_control_is_what_the_simulator_received(tmp_path):
   compiled = _compiled(tmp_path)
   _, diverged = _rollout(compiled)

@@ -19,12 +19,14 @@ class Divergence:
   """A simulation that broke, with what it takes to see it break again.
 
   Attributes:
-    iteration, slot, episode: keys of the trajectory.
+    iteration, slot, episode: keys of the trajectory; the slot's first
+      episode is 1.
     step: env steps of the episode before the one that failed.
     causes: names of MuJoCo's warnings, 'non-finite output' or 'error'.
     message: MuJoCo's error text, if any.
     state: float64 integration row before the failing step.
-    control: float64 [A], control of the failing step.
+    control: float64 [A], what the simulator received; of the step before, if
+      the reset itself failed.
   """
 
   iteration: int

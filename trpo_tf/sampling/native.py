@@ -118,6 +118,9 @@ class NativeSlots:
     self.compiled = compiled
     self.num_slots = num_slots
     self._scale, self._offset = scale, offset
+    self._control_bounds = (
+      (compiled.low, compiled.high) if clip_actions else (-np.inf, np.inf)
+    )
 
   @property
   def slots(self) -> np.ndarray:
@@ -277,5 +280,7 @@ class NativeSlots:
       causes=tuple(c for i, c in enumerate(_CAUSES) if bits >> i & 1),
       message=self._native.error(slot),
       state=arrays['last_states'][slot].copy(),
-      control=self._offset + self._scale * action,
+      control=np.clip(
+        self._offset + self._scale * action, *self._control_bounds
+      ),
     )

@@ -170,6 +170,9 @@ def batch_from_arrays(
                  'ends', 'timesteps')
   }  # fmt: skip
   kept = np.arange(longest) < arrays['lengths'][:, None]
+  if diverged:  # a failed step leaves its inputs behind the last valid one
+    for rows in part.values():
+      rows[~kept] = 0
   ended = (part['ends'] & (End.TERMINATED | End.TRUNCATED)) != 0
   ended &= ~np.isnan(arrays['episode_returns'][:, :longest])
   slots, rows = np.nonzero(
