@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from trpo_tf.estimation import returns
+from trpo_tf.sampling.batch import End
 
 GAMMA, LAM = 0.5, 0.5
-T, X, D = returns.TERMINATED, returns.TRUNCATED, returns.DIVERGED
+T, X, D = End.TERMINATED, End.TRUNCATED, End.DIVERGED
 
 
 def run(ends, length, boundary=0.0):

@@ -6,9 +6,9 @@ lengths[s]. The bits of `ends` are those of the batch.
 
 import numpy as np
 
-__all__ = ['DIVERGED', 'TERMINATED', 'TRUNCATED', 'gae', 'monte_carlo']
+from trpo_tf.sampling.batch import End
 
-TERMINATED, TRUNCATED, DIVERGED = 1, 2, 4
+__all__ = ['gae', 'monte_carlo']
 
 
 def _scan(deltas: np.ndarray, factors: np.ndarray) -> np.ndarray:
@@ -87,9 +87,9 @@ def gae(
   next_values[:, :-1] = values[:, 1:]
   (used,) = np.nonzero(lengths)
   next_values[used, lengths[used] - 1] = np.asarray(last_values)[used]
-  truncated = (ends & TRUNCATED) != 0
+  truncated = (ends & End.TRUNCATED) != 0
   next_values = np.where(truncated, boundary_values, next_values)
-  cut = (ends & (TERMINATED | DIVERGED)) != 0
+  cut = (ends & (End.TERMINATED | End.DIVERGED)) != 0
   next_values[cut] = 0.0
   deltas = np.where(valid, rewards + gamma * next_values - values, 0.0)
   factors = np.where(valid & (ends == 0), gamma * lam, 0.0)
