@@ -55,9 +55,24 @@ def fit(
   timesteps: np.ndarray,
   returns: np.ndarray,
   rng: np.random.Generator,
+  before: np.ndarray | None = None,
 ) -> tuple[Any, FitDiagnostics]:
-  """Fits a baseline to a batch and measures it before and after."""
-  before = baseline.predict(state, x, timesteps)
+  """Fits a baseline to a batch and measures it before and after.
+
+  Args:
+    baseline: what to fit.
+    state: its state.
+    x: float32 [N, O] normalised observations.
+    timesteps: int [N].
+    returns: float64 [N] targets.
+    rng: source of the minibatches.
+    before: float64 [N] the old state's predictions, if they are known.
+
+  Returns:
+    The new state and the diagnostics.
+  """
+  if before is None:
+    before = baseline.predict(state, x, timesteps)
   state = baseline.fit(state, x, timesteps, returns, rng)
   after = baseline.predict(state, x, timesteps)
   return state, FitDiagnostics(

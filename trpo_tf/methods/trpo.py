@@ -97,7 +97,10 @@ class Trpo:
     estimator = self._config.estimator
     x = normalizer(batch.flat('observations'))
     timesteps = batch.flat('timesteps')
-    advantages, targets = self._estimate(baseline, normalizer, batch, x)
+    predictions = self._baseline.predict(baseline, x, timesteps)
+    advantages, targets = self._estimate(
+      baseline, normalizer, batch, predictions
+    )
     consistency = self._check(theta, x, batch)
     scaled = advantages
     if estimator.standardize_advantages:
@@ -111,6 +114,7 @@ class Trpo:
     baseline, fit = baselines.fit(
       self._baseline, baseline, x, timesteps, targets,
       seeding.generator(seed, Stream.VALUE_MINIBATCHES, iteration),
+      predictions,
     )
     record = _step_record(step) | dict(
       explained_variance=fit.explained_before,
@@ -120,26 +124,29 @@ class Trpo:
     return Update(step.theta, baseline, step, record, advantages)
 
   def _estimate(
-    self, baseline: Any, normalizer: Normalizer, batch: Batch, x: np.ndarray
+    self,
+    baseline: Any,
+    normalizer: Normalizer,
+    batch: Batch,
+    predictions: np.ndarray,
   ) -> tuple[np.ndarray, np.ndarray]:
     """Advantages and targets of the baseline at the kept steps, [N] each."""
     estimator = self._config.estimator
     arrays = batch.rewards, batch.ends, batch.lengths
     values = np.zeros(batch.rewards.shape)
-    values[batch.kept] = self._baseline.predict(
-      baseline, x, batch.flat('timesteps')
-    )
+    values[batch.kept] = predictions
     if estimator.baseline != 'value_network':
       found = returns.monte_carlo(*arrays, estimator.gamma)[batch.kept]
-      return found - values[batch.kept], found
+      return found - predictions, found
 
     def value_of(observations: np.ndarray) -> np.ndarray:
       unused = np.zeros(len(observations), np.int32)
       return self._baseline.predict(baseline, normalizer(observations), unused)
 
     boundary = np.zeros(batch.rewards.shape)
-    slots, steps = batch.boundary_index.T
-    boundary[slots, steps] = value_of(batch.boundary_observations)
+    if len(batch.boundary_index):
+      slots, steps = batch.boundary_index.T
+      boundary[slots, steps] = value_of(batch.boundary_observations)
     advantages, targets = returns.gae(
       *arrays, values, boundary, value_of(batch.last_observations),
       estimator.gamma, estimator.gae_lambda,
