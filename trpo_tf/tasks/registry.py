@@ -1,6 +1,7 @@
 """From --task to a task: a native one by name, or a user's Python file."""
 
 import difflib
+import importlib
 import os
 import runpy
 
@@ -21,10 +22,11 @@ def find_task(name: str) -> Task | None:
       NAME in a Python file.
 
   Returns:
-    The task; None if `name` is a Gymnasium id that is not native.
+    The task; None if `name` is a Gymnasium id that is not native (Id-v0, or
+    module:Id-v0 with the module that registers it).
 
   Raises:
-    UserError: no such task, file or Gymnasium id.
+    UserError: no such task, file, module or Gymnasium id.
   """
   if name in NATIVE_TASKS:
     return NATIVE_TASKS[name]
@@ -57,13 +59,20 @@ def _load(path: str, attribute: str) -> Task:
 
 
 def _check_gymnasium_id(name: str) -> None:
+  module, _, identifier = name.rpartition(':')
+  if module:
+    try:
+      importlib.import_module(module)  # which registers its environments
+    except Exception as error:  # whatever the user's code raises
+      raise UserError(
+        f'--task={name}: {module} cannot be imported: '
+        f'{type(error).__name__}: {error}'
+      ) from error
   try:
-    gymnasium.spec(name)
-  except ModuleNotFoundError as error:
-    raise UserError(f'--task={name}: {error}') from error
+    gymnasium.spec(identifier)
   except gymnasium.error.Error as error:
     known = list(NATIVE_TASKS) + list(gymnasium.registry)
-    close = difflib.get_close_matches(name, known, 1)
+    close = difflib.get_close_matches(identifier, known, 1)
     hint = f'did you mean {close[0]}?' if close else (
       f'native tasks: {", ".join(NATIVE_TASKS)}; others: any Gymnasium id'
     )
