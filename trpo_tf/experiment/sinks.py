@@ -19,7 +19,7 @@ import numpy as np
 from tensorboard.compat.proto import event_pb2
 from tensorboard.plugins.histogram import summary_v2 as histogram_summary
 from tensorboard.plugins.scalar import summary_v2 as scalar_summary
-from tensorboard.summary.writer import event_file_writer
+from tensorboard.summary.writer import record_writer
 
 from trpo_tf import errors
 
@@ -194,9 +194,10 @@ def read_csv(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 class TensorBoardSink:
   """Writes scalars and histograms for TensorBoard, by env steps.
 
-  The event files are TensorBoard's own, without tf.summary, because only so
-  can a resumed run mark where it starts: TensorBoard then forgets the points
-  of the work that was lost.
+  Without tf.summary, because only so can a resumed run mark where it starts:
+  TensorBoard then forgets the points of the work that was lost. And without
+  TensorBoard's EventFileWriter, whose thread would print a traceback where a
+  disk is full.
   """
 
   def __init__(
@@ -209,13 +210,23 @@ class TensorBoardSink:
       first_env_step: env steps of the checkpoint the run resumes from; points
         beyond are forgotten. None starts from nothing.
     """
-    self._writer = event_file_writer.EventFileWriter(os.fspath(directory))
+    path = pathlib.Path(directory)
+    path.mkdir(parents=True, exist_ok=True)
+    # TensorBoard reads the files in the order of their names.
+    name = f'events.out.tfevents.{time.time():.6f}.{os.getpid()}'
+    self._file = open(path / name, 'xb')
+    self._writer = record_writer.RecordWriter(self._file)
+    self._add(0, file_version='brain.Event:2')
     step = -1 if first_env_step is None else first_env_step
     status = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
     self._add(step + 1, session_log=status)
 
   def write(self, record: Record, histograms: Histograms) -> None:
-    """Adds a point to each curve; numbers that are not finite are left out."""
+    """Adds a point to each curve; numbers that are not finite are left out.
+
+    Raises:
+      OSError: the disk is full; TensorBoard reads what came before.
+    """
     step = record['env_steps']
     for group, names in _GROUPS.items():
       for name in names:
@@ -228,12 +239,12 @@ class TensorBoardSink:
       if finite.size:
         summary = histogram_summary.histogram_pb(f'histogram/{name}', finite)
         self._add(step, summary=summary)
-    self._writer.flush()
+    self._file.flush()
 
   def close(self) -> None:
     """Closes the event file."""
-    self._writer.close()
+    self._file.close()
 
   def _add(self, step: int, **content: Any) -> None:
     event = event_pb2.Event(wall_time=time.time(), step=step, **content)
-    self._writer.add_event(event)
+    self._writer.write(event.SerializeToString())
