@@ -11,6 +11,7 @@ import numpy as np
 
 from trpo_tf import seeding
 from trpo_tf.config import SamplerConfig, TaskConfig
+from trpo_tf.errors import UserError
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Batch, Divergence, End
@@ -32,10 +33,7 @@ class ResetTable:
     rows = self._chunks.get((slot, chunk))
     if rows is None:
       rng = seeding.generator(self._seed, Stream.RESET, slot, chunk)
-      model = self._compiled.model
-      rows = np.concatenate(
-        self._compiled.task.reset(model, rng, _CHUNK), axis=1
-      )
+      rows = _draw_resets(self._compiled, rng)
       self._chunks.pop((slot, chunk - 2), None)  # long past
       self._chunks[slot, chunk] = rows
     return rows
@@ -49,6 +47,30 @@ class ResetTable:
       ])[first % _CHUNK :][:count]
       for slot, first in enumerate(episodes.tolist())
     ])
+
+
+def _draw_resets(
+  compiled: CompiledTask, rng: np.random.Generator
+) -> np.ndarray:
+  """Draws rows [_CHUNK, nq + nv] by the task's reset, which may be a user's."""
+  task, model = compiled.task, compiled.model
+  try:
+    qpos, qvel = map(np.asarray, task.reset(model, rng, _CHUNK))
+  except Exception as error:  # whatever the user's code raises
+    raise UserError(
+      f'{task.name}: its reset failed: {type(error).__name__}: {error}'
+    ) from error
+  wanted = (_CHUNK, model.nq), (_CHUNK, model.nv)
+  if (qpos.shape, qvel.shape) != wanted:
+    raise UserError(
+      f'{task.name}: its reset(model, rng, {_CHUNK}) returned shapes '
+      f'{qpos.shape} and {qvel.shape}; qpos and qvel need {wanted[0]} and '
+      f'{wanted[1]}'
+    )
+  rows = np.concatenate([qpos, qvel], axis=1)
+  if not np.isfinite(rows).all():
+    raise UserError(f'{task.name}: its reset returned a NaN or an infinity')
+  return rows
 
 
 class SinglePathSampler:
@@ -81,6 +103,7 @@ class SinglePathSampler:
       threads=config.sampler_threads,
     )
     self._resets = ResetTable(compiled, seed)
+    self._resets(np.zeros(config.num_slots, np.int64), 1)  # a bad one fails now
     if not config.whole_episodes:
       # staggered ends, or equally long episodes would keep all slots in step
       # and a batch would hold one phase of the episode only
