@@ -140,7 +140,7 @@ def _load_model(path: str) -> mujoco.MjModel:
   finally:
     mujoco.set_mju_user_warning(handler)
   for text in warned:
-    logging.info('%s: %s', path, text)
+    logging.debug('%s: %s', path, text)
   if not model.nu:
     raise UserError(f'{path}: the model has no actuators to act with')
   # a diverged simulation would silently go on from its initial state
