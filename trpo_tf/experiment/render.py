@@ -15,21 +15,40 @@ import imageio  # noqa: E402
 import mujoco  # noqa: E402
 import numpy as np  # noqa: E402
 
-_HEIGHT, _WIDTH = 360, 480
+_HEIGHT, _WIDTH = 384, 512  # multiples of 16, as codecs want them
 
 
-def _camera(model: mujoco.MjModel) -> mujoco.MjvCamera:
-  """The model's free camera from the side, following its first body."""
-  camera = mujoco.MjvCamera()
-  mujoco.mjv_defaultFreeCamera(model, camera)
-  camera.type = mujoco.mjtCamera.mjCAMERA_TRACKING
-  camera.trackbodyid = 1
-  camera.elevation, camera.azimuth = -15.0, 90.0
-  return camera
+class _Camera:
+  """Looks at all that moves, and follows when it moves away."""
+
+  def __init__(self, model: mujoco.MjModel, data: mujoco.MjData):
+    """Args: the model; its first pose."""
+    # a body welded to the world has weldid 0
+    self._moving = model.body_weldid[model.geom_bodyid] != 0
+    if not self._moving.any():
+      self._moving[:] = True
+    places = data.geom_xpos[self._moving]
+    center = places.mean(0)
+    reach = np.linalg.norm(places - center, axis=1)
+    self._radius = (reach + model.geom_rbound[self._moving]).max()
+    self.view = mujoco.MjvCamera()
+    self.view.lookat[:] = center
+    self.view.distance = 3 * self._radius  # fills 0.8 of the height
+    self.view.azimuth, self.view.elevation = 90.0, -30.0
+
+  def follow(self, data: mujoco.MjData) -> None:
+    """Keeps the center of what moves within half of its first radius."""
+    shift = data.geom_xpos[self._moving].mean(0) - self.view.lookat
+    distance = np.linalg.norm(shift)
+    if distance > self._radius / 2:
+      self.view.lookat[:] += shift * (1 - self._radius / 2 / distance)
 
 
 def render(poses_path: str, video_path: str) -> None:
   """Writes a video.
+
+  By the model's camera called `track`, as Gymnasium's models have one, or else
+  by one that looks at all that moves.
 
   Args:
     poses_path: .npz with model_path, qpos float64 [F, nq] and fps.
@@ -37,7 +56,11 @@ def render(poses_path: str, video_path: str) -> None:
   """
   poses = np.load(poses_path)
   model = mujoco.MjModel.from_xml_path(str(poses['model_path']))
-  data, camera = mujoco.MjData(model), _camera(model)
+  data = mujoco.MjData(model)
+  data.qpos[:] = poses['qpos'][0]
+  mujoco.mj_forward(model, data)
+  camera = _Camera(model, data)
+  own = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, 'track') >= 0
   with (
     mujoco.Renderer(model, _HEIGHT, _WIDTH) as renderer,
     imageio.get_writer(video_path, fps=int(poses['fps'])) as writer,
@@ -45,7 +68,8 @@ def render(poses_path: str, video_path: str) -> None:
     for qpos in poses['qpos']:
       data.qpos[:] = qpos
       mujoco.mj_forward(model, data)
-      renderer.update_scene(data, camera)
+      camera.follow(data)
+      renderer.update_scene(data, 'track' if own else camera.view)
       writer.append_data(renderer.render())
 
 

@@ -14,8 +14,16 @@ from trpo_tf.sampling.batch import Batch
 from trpo_tf.sampling.single_path import ResetTable
 from trpo_tf.tasks.task import CompiledTask, action_scale
 
-_STEPS_PER_FRAME = 2
+_FRAMES_PER_SECOND = 30  # about; a frame is a whole number of env steps
 _MOST_FRAMES = 500
+
+
+def _step_seconds(compiled: CompiledTask) -> float:
+  return compiled.model.opt.timestep * compiled.task.frame_skip
+
+
+def _steps_per_frame(compiled: CompiledTask) -> int:
+  return max(1, round(1 / (_FRAMES_PER_SECOND * _step_seconds(compiled))))
 
 
 def episode_poses(
@@ -30,7 +38,7 @@ def episode_poses(
     slot: the episode.
 
   Returns:
-    float64 [F, nq], every second env step, at most 500.
+    float64 [F, nq], about 30 a second of simulated time, at most 500.
   """
   model, data = compiled.model, mujoco.MjData(compiled.model)
   scale, offset = action_scale(compiled, config.task.action_range)
@@ -38,10 +46,10 @@ def episode_poses(
   first = ResetTable(compiled, config.run.seed)(episodes, 1)[slot, 0]
   data.qpos[:], data.qvel[:] = np.split(first, [model.nq])
   mujoco.mj_forward(model, data)
-  steps = min(int(batch.lengths[slot]), _MOST_FRAMES * _STEPS_PER_FRAME)
+  skip = _steps_per_frame(compiled)
   poses = []
-  for step in range(steps):
-    if step % _STEPS_PER_FRAME == 0:
+  for step in range(min(int(batch.lengths[slot]), _MOST_FRAMES * skip)):
+    if step % skip == 0:
       poses.append(data.qpos.copy())
     data.ctrl[:] = offset + scale * batch.actions[slot, step]
     mujoco.mj_step(model, data, compiled.task.frame_skip)
@@ -59,8 +67,8 @@ def write_video(path: str, compiled: CompiledTask, poses: np.ndarray) -> None:
   Raises:
     UserError: the machine cannot render; training never needs it.
   """
-  seconds = compiled.model.opt.timestep * compiled.task.frame_skip
-  fps = max(1, round(1 / (seconds * _STEPS_PER_FRAME)))
+  seconds = _step_seconds(compiled) * _steps_per_frame(compiled)
+  fps = max(1, round(1 / seconds))
   pathlib.Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory() as folder:
     file = pathlib.Path(folder) / 'poses.npz'
