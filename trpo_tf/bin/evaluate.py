@@ -16,6 +16,7 @@ from rich.table import Table
 
 from trpo_tf.bin import flags
 from trpo_tf.errors import UserError
+from trpo_tf.experiment import checkpoint, run_directory
 
 _RUN_DIR = absl_flags.DEFINE_string('run_dir', '', 'directory of the run')
 _EPISODES = absl_flags.DEFINE_integer(
@@ -47,23 +48,25 @@ def _table(task: str, env_steps: int, result: dict) -> Table:
 
 def main(_) -> None:
   """Evaluates."""
-  # imported here, so that a wrong flag is answered at once
+  # these are answered at once, without the seconds that TensorFlow takes
+  if not _RUN_DIR.value:
+    raise UserError('--run_dir is missing: name the run to evaluate')
+  if _VIDEO.value and not _VIDEO.value.endswith(('.mp4', '.gif')):
+    raise UserError(f'--video={_VIDEO.value}: end it in .mp4 or .gif')
+  path = pathlib.Path(_RUN_DIR.value).expanduser()
+  config = run_directory.read_config(path)
+  saved = checkpoint.load_newest(path / 'checkpoints')
+  if saved is None:
+    raise UserError(f'{path} has no checkpoint yet: let it train for longer')
   flags.import_tensorflow()
-  from trpo_tf.experiment import assembly, checkpoint, run_directory, video
+  from trpo_tf.experiment import assembly, video
   from trpo_tf.experiment.evaluation import evaluate, evaluation_config
   from trpo_tf.policies.normalizer import Normalizer
 
-  if not _RUN_DIR.value:
-    raise UserError('--run_dir is missing: name the run to evaluate')
-  path = pathlib.Path(_RUN_DIR.value)
-  config = run_directory.read_config(path)
   task = assembly.native_task(config.task.task)
   if _VIDEO.value and not task:
     raise UserError(f'--video: {config.task.task} is not a native task; '
                     'leave --video out')
-  saved = checkpoint.load_newest(path / 'checkpoints')
-  if saved is None:
-    raise UserError(f'{path} has no checkpoint yet: let it train for longer')
   theta, normalizer = saved.state['theta'], Normalizer(
     **saved.state['normalizer']
   )
@@ -75,6 +78,9 @@ def main(_) -> None:
     )
     result[kind] = evaluation.summary()
   console = Console()
+  for damaged in saved.damaged:
+    console.print(f'{damaged.name} is damaged; {saved.path.name} is evaluated',
+                  style='yellow')
   console.print(_table(config.task.task, saved.state['env_steps'], result))
   for kind, summary in result.items():
     if summary['diverged']:

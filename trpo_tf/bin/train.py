@@ -14,6 +14,7 @@ import time
 from absl import flags as absl_flags
 
 from trpo_tf.bin import flags
+from trpo_tf.errors import UserError
 
 EXIT_STOPPED = 3  # stopped by a signal; the same command continues
 
@@ -40,9 +41,11 @@ def _start(config, run):
   from trpo_tf.experiment import checkpoint
   from trpo_tf.experiment.training import Training
 
-  saved = checkpoint.load_newest(run.checkpoints) if run.resumed else None
-  if saved is None:
+  if not run.resumed:
     return Training(config), []
+  saved = checkpoint.load_newest(run.checkpoints)
+  if saved is None:
+    return Training(config), ['there is no checkpoint yet: beginning anew']
   messages = [
     f'{path.name} is damaged; going back to {saved.path.name}'
     for path in saved.damaged
@@ -74,53 +77,64 @@ def _make_sinks(config, run, training, stack):
 def main(_) -> int:
   """Trains; returns the exit code."""
   config = flags.experiment_config()
+  from trpo_tf.tasks import registry
+
+  # these are answered at once, without the seconds that TensorFlow takes
+  if not config.run.run_dir:
+    raise UserError('--run_dir is missing: name the directory to use')
+  registry.find_task(config.task.task)
   with contextlib.ExitStack() as stack:
     return _train(config, stack)
 
 
 def _train(config, stack: contextlib.ExitStack) -> int:
-  # imported here, so that a wrong flag is answered at once
   flags.import_tensorflow()
-  from trpo_tf.experiment import (
-    assembly,
-    checkpoint,
-    divergence_log,
-    run_directory,
-    threads,
-  )
+  from trpo_tf.experiment import assembly, run_directory, threads
 
   threads.configure_tensorflow(config.run.tf_threads)
-  assembly.make_policy(config)  # refuses a bad task before a directory is made
+  assembly.make_sampler(config)  # refuses before a directory is made
   run = stack.enter_context(run_directory.RunDirectory.open(config))
   training, messages = _start(config, run)
   made, show = _make_sinks(config, run, training, stack)
   for message in (*run.messages, *messages):
     show(message)
-  stop, saved_at = _StopRequest(), time.monotonic()
-
-  def save() -> None:
-    checkpoint.save(
-      run.checkpoints, training.state.iteration, training.state.tree(),
-      config.run.keep_checkpoints,
-    )
-
-  for iteration in training.iterations():
-    for sink in made:
-      sink.write(iteration.record, iteration.histograms)
-    divergence_log.write(run.path / 'diverged', iteration.batch.diverged)
-    if time.monotonic() - saved_at >= config.run.checkpoint_seconds:
-      save()
-      saved_at = time.monotonic()
-    if stop.received:
-      break
-  save()
-  if stop.received:
+  _iterate(run, training, made)
+  if training.state.env_steps < config.run.total_env_steps:
     show(f'stopped at {training.state.env_steps:,} env steps; the same command '
          'continues')
     return EXIT_STOPPED
   show('evaluate with: python -m trpo_tf.bin.evaluate '
        f'--run_dir={config.run.run_dir}')
   return 0
+
+
+def _iterate(run, training, made) -> None:
+  """Trains to the end, or until a signal; tells the sinks and saves."""
+  from trpo_tf.experiment import checkpoint, divergence_log
+
+  stop, saved_at = _StopRequest(), time.monotonic()
+  settings = training.config.run
+
+  def save() -> None:
+    checkpoint.save(
+      run.checkpoints, training.state.iteration, training.state.tree(),
+      settings.keep_checkpoints,
+    )
+
+  try:
+    for iteration in training.iterations():
+      for sink in made:
+        sink.write(iteration.record, iteration.histograms)
+      divergence_log.write(run.path / 'diverged', iteration.batch.diverged)
+      if time.monotonic() - saved_at >= settings.checkpoint_seconds:
+        save()
+        saved_at = time.monotonic()
+      if stop.received:
+        break
+  except UserError:  # the task broke: what was learned before is kept
+    save()
+    raise
+  save()
 
 
 if __name__ == '__main__':
