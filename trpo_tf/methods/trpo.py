@@ -7,6 +7,7 @@ import numpy as np
 
 from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
+from trpo_tf.errors import UserError
 from trpo_tf.estimation import baselines, returns, surrogate
 from trpo_tf.estimation.surrogate import Consistency, PathData
 from trpo_tf.optim.trust_region import StepResult, make_step
@@ -93,7 +94,13 @@ class Trpo:
 
     Raises:
       SamplerMismatch: recorded and recomputed policy differ.
+      UserError: every step of the batch was dropped.
     """
+    if not batch.kept.any():
+      raise UserError(
+        f'--on_divergence=drop left no step of {batch.num_steps}: take '
+        "--on_divergence=cut, or lower the model's time step"
+      )
     estimator = self._config.estimator
     x = normalizer(batch.flat('observations'))
     timesteps = batch.flat('timesteps')
