@@ -1,0 +1,201 @@
+"""The evaluate binary against plain Gymnasium, and its files."""
+
+import json
+import shutil
+
+import gymnasium
+import imageio.v3 as iio
+import networks
+import numpy as np
+import programs
+import pytest
+
+from trpo_tf.experiment import checkpoint, run_directory
+from trpo_tf.experiment.assembly import native_task
+from trpo_tf.experiment.evaluation import evaluate, evaluation_config
+from trpo_tf.experiment.video import episode_poses
+from trpo_tf.policies.normalizer import Normalizer
+from trpo_tf.sampling.gymnasium_env import describe
+from trpo_tf.sampling.single_path import ResetTable
+from trpo_tf.seeding import Stream, derived_seed
+
+_EPISODES = 5
+_TASKS = {
+  'pendulum': 'InvertedPendulum-v5', 'reacher': 'Reacher-v5',
+  'cartpole': 'CartPole-v1',
+}  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def evaluations(tmp_path_factory):
+  """Trains and evaluates; returns the folder and results by name."""
+  folder = tmp_path_factory.mktemp('evaluate')
+  trained = programs.run('train', [
+    [*programs.TINY, f'--task={task}', '--total_env_steps=1000',
+     '--checkpoint_seconds=0', '--seed=5', f'--run_dir={name}']
+    for name, task in _TASKS.items()
+  ], folder)  # fmt: skip
+  assert [(r.code, r.stderr) for r in trained] == [(0, '')] * len(_TASKS)
+  shutil.copytree(folder / 'pendulum', folder / 'again')
+  shutil.copytree(folder / 'pendulum', folder / 'damaged')
+  newest = max((folder / 'damaged' / 'checkpoints').iterdir())
+  newest.write_bytes(newest.read_bytes()[:-1])
+  episodes = f'--episodes={_EPISODES}'
+  commands = {
+    'pendulum': [],
+    'again': [],
+    'damaged': [],
+    'reacher': ['--video=videos/reacher.mp4'],
+    'cartpole': [],
+    'no video': ['--run_dir=cartpole', '--video=cartpole.mp4'],
+    'one episode': ['--run_dir=again', '--episodes=1'],
+  }
+  results = programs.run('evaluate', [
+    [f'--run_dir={name}', episodes, *flags] for name, flags in commands.items()
+  ], folder)  # fmt: skip
+  return folder, dict(zip(commands, results, strict=True))
+
+
+def _evaluation(folder, name):
+  return json.loads((folder / name / 'evaluation.json').read_text())
+
+
+@pytest.mark.parametrize('name', _TASKS)
+def test_evaluation_json(evaluations, name):
+  folder, results = evaluations
+  if name != 'reacher':  # where a video needs a driver
+    assert (results[name].code, results[name].stderr) == (0, '')
+  found = _evaluation(folder, name)
+  assert found['task'] == _TASKS[name]
+  assert (found['env_steps'], found['seed']) == (1000, 5)
+  assert found['checkpoint'] == 'iteration_00000005.npz'
+  for kind in ('deterministic', 'sampled'):
+    assert found[kind]['diverged'] == 0
+    for numbers in (found[kind]['return'], found[kind]['length']):
+      assert set(numbers) == {'mean', 'std', 'iqm', 'ci95', 'values'}
+      values = np.array(numbers['values'])
+      assert len(values) == _EPISODES
+      assert numbers['mean'] == pytest.approx(values.mean())
+      assert numbers['std'] == pytest.approx(values.std(ddof=1))
+      assert values.min() <= numbers['iqm'] <= values.max()
+      low, high = numbers['ci95']
+      assert values.min() <= low <= numbers['mean'] <= high <= values.max()
+    row = results[name].stdout
+    assert f'{found[kind]["return"]["mean"]:.1f}' in row
+  assert found['deterministic']['return'] != found['sampled']['return']
+
+
+def test_same_run_same_evaluation(evaluations):
+  folder, _ = evaluations
+  # 'again' was then evaluated with one episode: the first of the five
+  one, all_ = _evaluation(folder, 'again'), _evaluation(folder, 'pendulum')
+  for kind in ('deterministic', 'sampled'):
+    assert one[kind]['return']['values'] == all_[kind]['return']['values'][:1]
+    assert one[kind]['return']['std'] is None
+    assert one[kind]['return']['ci95'] is None
+
+
+def test_same_table_each_time(evaluations):
+  _, results = evaluations
+  assert results['again'].stdout == results['pendulum'].stdout
+
+
+def test_damaged_checkpoint(evaluations):
+  folder, results = evaluations
+  assert results['damaged'].code == 0
+  assert 'iteration_00000005.npz is damaged' in results['damaged'].stdout
+  found = _evaluation(folder, 'damaged')
+  assert found['checkpoint'] == 'iteration_00000004.npz'
+  assert found['env_steps'] == 800
+
+
+def _loaded(folder, name):
+  """Settings of the evaluation, theta, normaliser, by their files."""
+  config = run_directory.read_config(folder / name)
+  state = checkpoint.load_newest(folder / name / 'checkpoints').state
+  normalizer = Normalizer(**state['normalizer'])
+  return evaluation_config(config, _EPISODES), state['theta'], normalizer
+
+
+def _place(env, config, episode):
+  """Puts an environment into the state that an episode begins in."""
+  compiled = native_task(config.task.task)
+  if compiled is None:
+    seed = derived_seed(config.run.seed, Stream.ENVIRONMENT, episode, 0)
+    return env.reset(seed=seed)[0]
+  first = np.zeros(_EPISODES, np.int64)
+  row = ResetTable(compiled, config.run.seed)(first, 1)[episode, 0]
+  env.reset()
+  env.unwrapped.set_state(*np.split(row, [compiled.model.nq]))
+  if config.task.task == 'Reacher-v5':
+    env.unwrapped.goal = row[2:4]
+  return env.unwrapped._get_obs()
+
+
+@pytest.mark.parametrize('name', _TASKS)
+def test_returns_are_those_of_plain_gymnasium(evaluations, name):
+  """A float64 network steps gymnasium.make(id) from the same states.
+
+  The networks differ by float32's rounding of the actions, a relative 1e-6,
+  which these smooth and short episodes do not amplify a hundredfold; returns
+  of the poles are numbers of steps.
+  """
+  folder, _ = evaluations
+  config, theta, normalizer = _loaded(folder, name)
+  env = gymnasium.make(config.task.task)
+  size = describe(config.task.task)
+  sizes = size.observation_size, 8, size.output_size
+  found = _evaluation(folder, name)['deterministic']
+  for episode in range(3):
+    observation, ended = _place(env, config, episode), False
+    total = steps = 0
+    while not ended:
+      x = networks.normalized(normalizer, observation[None])
+      action = networks.outputs(theta, sizes, x)[0][0]
+      action = action.argmax() if size.factors else np.clip(
+        action, size.low, size.high
+      )
+      observation, reward, terminated, truncated, _ = env.step(action)
+      ended = terminated or truncated
+      total, steps = total + reward, steps + 1
+    assert found['length']['values'][episode] == steps
+    assert found['return']['values'][episode] == pytest.approx(total, rel=1e-4)
+
+
+def test_a_video_shows_the_first_episode(tmp_path, evaluations):
+  """Its poses are those of the episode that was recorded, bit for bit."""
+  folder, _ = evaluations
+  config, theta, normalizer = _loaded(folder, 'pendulum')
+  found, batch = evaluate(config, theta, normalizer, 2, deterministic=True)
+  compiled = native_task('InvertedPendulum-v5')
+  config = evaluation_config(config, 2)
+  # observed are position and velocity; a frame is a step of 0.04 s
+  poses = episode_poses(compiled, config, batch, 1)
+  assert len(poses) == found.lengths[1]
+  observed = batch.observations[1, : len(poses), : compiled.model.nq]
+  np.testing.assert_array_equal(poses.astype(np.float32), observed)
+
+
+def test_video_file(evaluations):
+  folder, results = evaluations
+  result, path = results['reacher'], folder / 'videos' / 'reacher.mp4'
+  if 'cannot render here' in result.stderr:
+    assert result.code == 2 and result.stderr.count('\n') == 1
+    assert _evaluation(folder, 'reacher')  # written all the same
+    pytest.skip(result.stderr)
+  assert (result.code, result.stderr) == (0, '')
+  assert f'video: {path.relative_to(folder)}' in result.stdout
+  frames = iio.imread(path)
+  assert frames.shape == (25, 384, 512, 3)  # 50 steps of 0.02 s, at 25 / s
+  assert iio.immeta(path)['fps'] == 25
+  brightness = frames.reshape(25, -1).astype(float)
+  assert (brightness.std(1) > 5).all()  # something is to be seen
+  assert np.abs(np.diff(brightness, axis=0)).mean(1).max() > 0.1  # and moves
+
+
+def test_no_video_of_other_environments(evaluations):
+  _, results = evaluations
+  assert results['no video'].code == 2
+  assert results['no video'].stderr == (
+    'evaluate: --video: CartPole-v1 is not a native task; leave --video out\n'
+  )

@@ -1,0 +1,150 @@
+"""Runs that are killed or stopped end as if they had never been.
+
+Every sequence of processes is held against one process that trained to the
+end: the rows of progress.csv (without the times) and the whole state in the
+last checkpoint must be the same bytes.
+"""
+
+import os
+import random
+import signal
+import time
+
+import programs
+import pytest
+
+_NATIVE = (
+  *programs.TINY, '--baseline=value_network', '--value_hidden_sizes=8',
+  '--value_epochs=1',
+)  # fmt: skip
+_GYMNASIUM = (*programs.TINY, '--task=CartPole-v1')
+_ITERATIONS = 70
+_STEPS = 200  # of an iteration
+_END = f'--total_env_steps={_ITERATIONS * _STEPS}'
+
+
+@pytest.fixture(scope='module')
+def never_stopped(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('reference')
+  results = programs.run('train', [
+    [*_NATIVE, _END, '--run_dir=native'],
+    [*_GYMNASIUM, _END, '--run_dir=gymnasium'],
+  ], folder)  # fmt: skip
+  assert [r.code for r in results] == [0, 0]
+  return folder
+
+
+def _signal_after(process, run_dir, rows, number, delay=0.0):
+  """Sends a signal some time after a row of progress.csv was written."""
+  path, end = run_dir / 'progress.csv', time.monotonic() + 120
+  while not path.exists() or path.read_bytes().count(b'\n') <= rows:
+    assert process.poll() is None, programs.finish(process)
+    assert time.monotonic() < end
+    time.sleep(0.002)
+  time.sleep(delay)
+  process.send_signal(number)
+  return programs.finish(process)
+
+
+def _assert_equal(run_dir, reference):
+  assert programs.progress(run_dir) == programs.progress(reference)
+  state, wanted = (programs.final_state(d) for d in (run_dir, reference))
+  assert state == wanted
+  assert state['/env_steps'] == _ITERATIONS * _STEPS
+
+
+def _iterations(run_dir):
+  return [int(row[0]) for row in programs.progress(run_dir)]
+
+
+def test_native_run_killed_stopped_and_extended(never_stopped, tmp_path):
+  """Also with another number of threads each time, and the end moved."""
+  run_dir, random_ = tmp_path / 'run', random.Random(0)
+
+  def start(*flags):
+    return programs.start('train', *_NATIVE, *flags, f'--run_dir={run_dir}')
+
+  process = start('--total_env_steps=9000', '--checkpoint_seconds=0',
+                  '--sampler_threads=1')  # fmt: skip
+  # in the middle of whatever an iteration does: sampling, writing, saving
+  killed = _signal_after(process, run_dir, random_.randint(5, 12),
+                         signal.SIGKILL, random_.uniform(0, 0.05))  # fmt: skip
+  assert killed.code == -signal.SIGKILL
+
+  process = start('--total_env_steps=9000', '--checkpoint_seconds=0.2',
+                  '--sampler_threads=3')  # fmt: skip
+  killed = _signal_after(process, run_dir, random_.randint(20, 30),
+                         signal.SIGKILL, random_.uniform(0, 0.05))  # fmt: skip
+  assert killed.code == -signal.SIGKILL
+
+  process = start(_END, '--checkpoint_seconds=1000', '--sampler_threads=2')
+  stopped = _signal_after(process, run_dir, 35, signal.SIGINT)
+  assert stopped.code == 3
+  assert stopped.stderr == ''
+  assert 'continuing after' in stopped.stdout
+  last = _iterations(run_dir)[-1]
+  assert 35 <= last < _ITERATIONS
+  assert f'stopped at {last * _STEPS:,} env steps' in stopped.stdout
+  assert programs.final_state(run_dir)['/iteration'] == last
+  assert _iterations(run_dir) == list(range(1, last + 1))
+
+  result = programs.finish(start(_END))
+  assert (result.code, result.stderr) == (0, '')
+  assert f'continuing after {last * _STEPS:,} env steps' in result.stdout
+  _assert_equal(run_dir, never_stopped / 'native')
+
+
+def test_gymnasium_run_killed_stopped_and_damaged(never_stopped, tmp_path):
+  run_dir = tmp_path / 'run'
+
+  def start(*flags):
+    return programs.start(
+      'train', *_GYMNASIUM, _END, *flags, f'--run_dir={run_dir}'
+    )
+
+  killed = _signal_after(start('--checkpoint_seconds=1000'), run_dir, 4,
+                         signal.SIGKILL)  # fmt: skip
+  assert killed.code == -signal.SIGKILL
+  assert not (run_dir / 'checkpoints').exists()
+
+  process = start('--checkpoint_seconds=0')
+  stopped = _signal_after(process, run_dir, 20, signal.SIGTERM)
+  assert (stopped.code, stopped.stderr) == (3, '')
+  assert 'no checkpoint yet: beginning anew' in stopped.stdout
+  last = _iterations(run_dir)[-1]
+  assert _iterations(run_dir) == list(range(1, last + 1))
+
+  newest = run_dir / 'checkpoints' / f'iteration_{last:08d}.npz'
+  content = bytearray(newest.read_bytes())
+  content[len(content) // 2] ^= 1
+  newest.write_bytes(content)
+  with open(run_dir / 'progress.csv', 'a') as file:
+    file.write('71,14')  # a line cut short
+  result = programs.finish(start())
+  assert (result.code, result.stderr) == (0, '')
+  assert (
+    f'{newest.name} is damaged; going back to iteration_{last - 1:08d}.npz'
+    in result.stdout
+  )
+  assert f'continuing after {(last - 1) * _STEPS:,} env steps' in result.stdout
+  _assert_equal(run_dir, never_stopped / 'gymnasium')
+
+
+def test_second_signal_ends_at_once(tmp_path):
+  """Even in an iteration that takes long; what was saved before is there."""
+  run_dir = tmp_path / 'run'
+  process = programs.start(
+    'train', *_GYMNASIUM, '--batch_steps=40000', '--checkpoint_seconds=0',
+    '--total_env_steps=10000000', f'--run_dir={run_dir}',
+  )  # fmt: skip
+  begin = time.monotonic()
+  while not list(run_dir.glob('checkpoints/*.npz')):
+    assert process.poll() is None and time.monotonic() < begin + 120
+    time.sleep(0.01)
+  process.send_signal(signal.SIGINT)
+  time.sleep(0.3)  # or the two might arrive as one
+  process.send_signal(signal.SIGINT)
+  result = programs.finish(process)
+  assert result.code == -signal.SIGINT
+  assert programs.final_state(run_dir)['/env_steps'] >= 40000
+  assert os.listdir(run_dir / 'checkpoints')
