@@ -86,18 +86,14 @@ def test_evaluation_json(evaluations, name):
 
 
 def test_same_run_same_evaluation(evaluations):
-  folder, _ = evaluations
-  # 'again' was then evaluated with one episode: the first of the five
+  folder, results = evaluations
+  assert results['again'].stdout == results['pendulum'].stdout
+  # it was then evaluated with one episode: the first of the five
   one, all_ = _evaluation(folder, 'again'), _evaluation(folder, 'pendulum')
   for kind in ('deterministic', 'sampled'):
     assert one[kind]['return']['values'] == all_[kind]['return']['values'][:1]
     assert one[kind]['return']['std'] is None
     assert one[kind]['return']['ci95'] is None
-
-
-def test_same_table_each_time(evaluations):
-  _, results = evaluations
-  assert results['again'].stdout == results['pendulum'].stdout
 
 
 def test_damaged_checkpoint(evaluations):

@@ -4,6 +4,7 @@ import difflib
 import importlib
 import os
 import runpy
+import traceback
 
 import gymnasium
 
@@ -45,8 +46,11 @@ def _load(path: str, attribute: str) -> Task:
   except UserError:
     raise
   except Exception as error:  # whatever the user's code raises
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f':{f.lineno}' for f in frames if f.filename == path]
+    place = path + ''.join(lines[-1:])  # a syntax error says its line itself
     raise UserError(
-      f'--task: {path}: {type(error).__name__}: {error}'
+      f'--task: {place}: {type(error).__name__}: {error}'
     ) from error
   task = names.get(attribute)
   if not isinstance(task, Task):
