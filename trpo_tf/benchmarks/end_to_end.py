@@ -69,4 +69,8 @@ def run(settings: dict[str, Any], iterations: int) -> dict[str, float]:
 
 if __name__ == '__main__':
   threads.configure_tensorflow()
-  print(json.dumps(measure(json.loads(sys.argv[1]), int(sys.argv[2]))))
+  given = {
+    name: tuple(value) if isinstance(value, list) else value
+    for name, value in json.loads(sys.argv[1]).items()
+  }
+  print(json.dumps(measure(given, int(sys.argv[2]))))

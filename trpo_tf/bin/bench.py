@@ -171,16 +171,15 @@ def main(_) -> None:
   result: dict[str, Any] = {'session': session, 'rival': rival.versions()}
   measures = dict(sampling=_sampling, step=_step, training=_training,
                   memory=_memory)
+  path = pathlib.Path(_JSON.value)
+  path.parent.mkdir(parents=True, exist_ok=True)
   for part in _CHOSEN.value:
     console.print(f'measuring: {part}', style='dim')
     result[part] = measures[part](table)
-  result['seconds'] = time.time() - begin
+    result['seconds'] = time.time() - begin
+    text = json.dumps(result, indent=2) + '\n'
+    checkpoint.write_atomically(path, text.encode())
   console.print(table)
-  path = pathlib.Path(_JSON.value)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  checkpoint.write_atomically(
-    path, (json.dumps(result, indent=2) + '\n').encode()
-  )
   console.print(f'written to {path}')
 
 
