@@ -14,6 +14,8 @@ import pytest
 
 from trpo_tf.experiment import checkpoint
 
+# The module's runs are made once, by one worker.
+_same_worker = pytest.mark.xdist_group('bad_input')
 _MODULE = """
 import gymnasium
 import numpy as np
@@ -152,12 +154,14 @@ def _assert_one_line(result, text):
   assert text in result.stderr
 
 
+@_same_worker
 @pytest.mark.parametrize('task', _BAD_TASKS)
 def test_bad_tasks(results, world, task):
   _assert_one_line(results[task], _BAD_TASKS[task])
   assert not (world / 'never_made').exists()
 
 
+@_same_worker
 @pytest.mark.parametrize('name', _BAD_RUNS)
 def test_bad_run_directories(results, world, name):
   _assert_one_line(results[name], _BAD_RUNS[name][1])
@@ -170,6 +174,7 @@ def test_bad_run_directories(results, world, name):
   assert (world / 'spin.py').read_text() == _TASK
 
 
+@_same_worker
 @pytest.mark.parametrize('name', _BROKEN)
 def test_broken_environments(results, world, name):
   """Two iterations of 50 steps a slot were good, and are kept."""
@@ -188,6 +193,7 @@ def without_tensorflow(tmp_path_factory):
   return folder
 
 
+@_same_worker
 @pytest.mark.parametrize(
   ('program', 'arguments', 'text'),
   [
@@ -227,6 +233,7 @@ def test_mistakes_are_answered_before_tensorflow_is_imported(
   assert not (world / 'r').exists()
 
 
+@_same_worker
 def test_plot_of_nothing(results, world):
   commands = {
     'name the directories': ['--out=a.png'],

@@ -19,6 +19,8 @@ from trpo_tf.sampling.gymnasium_env import describe
 from trpo_tf.sampling.single_path import ResetTable
 from trpo_tf.seeding import Stream, derived_seed
 
+# The module's runs are made once, by one worker.
+pytestmark = pytest.mark.xdist_group('evaluate')
 _EPISODES = 5
 _TASKS = {
   'pendulum': 'InvertedPendulum-v5', 'reacher': 'Reacher-v5',

@@ -12,6 +12,7 @@ from trpo_tf.experiment.training import Training
 from trpo_tf.methods.trpo import SamplerMismatch
 
 _HIDDEN = 8
+_same_worker = pytest.mark.xdist_group('learner')
 
 
 def _training(**settings) -> Training:
@@ -123,6 +124,7 @@ def _update(training: Training, batch):
   )
 
 
+@_same_worker
 @pytest.mark.parametrize('name', ['input weight', 'output weight',
                                   'log deviation'])
 @pytest.mark.parametrize(('change', 'seen'), [(1e-6, False), (0.03, True)])
@@ -142,6 +144,7 @@ def test_a_sampler_with_another_policy_is_noticed(trained, name, change, seen):
     assert _update(trained, batch).record['sampler_output_error'] < 1e-5
 
 
+@_same_worker
 def test_the_smallest_change_of_an_output_that_is_noticed(trained):
   """The output's bias, by a tolerance of 1e-4 of its size and one."""
   bias = -2
@@ -158,6 +161,7 @@ def test_the_smallest_change_of_an_output_that_is_noticed(trained):
       assert error == pytest.approx(change, abs=2e-6)
 
 
+@_same_worker
 @pytest.mark.parametrize('field', ['outputs', 'log_probs'])
 def test_a_nan_in_the_record_is_noticed(trained, field):
   batch = _sample(trained, trained.state.theta)
@@ -166,6 +170,7 @@ def test_a_nan_in_the_record_is_noticed(trained, field):
     _update(trained, batch)
 
 
+@_same_worker
 def test_a_batch_without_a_step_is_refused(trained):
   batch = _sample(trained, trained.state.theta)
   batch.kept[:] = False

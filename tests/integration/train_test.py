@@ -12,6 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import (
 from trpo_tf import config
 from trpo_tf.experiment import checkpoint, sinks
 
+# The module's runs are made once, by one worker.
+pytestmark = pytest.mark.xdist_group('train')
 _STEPS = '--total_env_steps=600'
 _VALUE_NETWORK = (
   '--baseline=value_network', '--value_hidden_sizes=8', '--value_epochs=1'

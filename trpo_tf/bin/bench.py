@@ -21,16 +21,16 @@ _PARTS = ('sampling', 'step', 'training', 'memory')
 _CHOSEN = absl_flags.DEFINE_list('parts', list(_PARTS), 'what to measure')
 _JSON = absl_flags.DEFINE_string('json', 'runs/bench.json', 'where to write')
 _PAIRS = absl_flags.DEFINE_integer(
-  'pairs', 21, 'alternating timings of each ratio', lower_bound=3
+  'pairs', 61, 'alternating timings of each ratio', lower_bound=3
 )
 _THREADS = absl_flags.DEFINE_integer(
   'sampler_threads', 0, 'threads of the native sampler; 0: all cores',
   lower_bound=0,
 )
-# env steps of a timed call: a third of a second to half a second each
+# env steps of a timed call: about a fifth of a second each
 _SAMPLING = {
-  'Hopper-v5': 8000, 'Walker2d-v5': 5000, 'HalfCheetah-v5': 20000,
-  'Humanoid-v5': 2000,
+  'Hopper-v5': 5000, 'Walker2d-v5': 3000, 'HalfCheetah-v5': 12000,
+  'Humanoid-v5': 1200,
 }  # fmt: skip
 
 
