@@ -1,0 +1,51 @@
+"""A simulator's whole state as a value that can be stored and sent."""
+
+import dataclasses
+
+from trpo_tf.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+  """One environment state, before an action: hashable, picklable bytes.
+
+  The header says what can restore it. Equal snapshots restore equal states.
+
+  Attributes:
+    kind: who made it and can restore it, such as 'native' or 'ale'.
+    version: the simulator and its version, such as 'mujoco 4.0.0'.
+    model: hash of what is simulated: model and task, or ROM and settings.
+    data: the state.
+  """
+
+  kind: str
+  version: str
+  model: str
+  data: bytes
+
+  @property
+  def size(self) -> int:
+    """Bytes of the state."""
+    return len(self.data)
+
+  def check(self, kind: str, version: str, model: str,
+            size: int | None = None) -> None:
+    """Refuses what another simulator made.
+
+    Args:
+      kind, version, model: of the simulator that is about to restore it.
+      size: bytes that it needs; None: any.
+
+    Raises:
+      UserError: naming what differs.
+    """
+    wanted = dict(kind=kind, version=version, model=model)
+    if size is not None:
+      wanted['size'] = size
+    for name, expected in wanted.items():
+      found = getattr(self, name)
+      if found != expected:
+        raise UserError(
+          f'the snapshot has {name} {found}, this simulator has {expected}: '
+          'take a new snapshot with the simulator that is to restore it'
+        )
