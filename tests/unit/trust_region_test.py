@@ -203,7 +203,7 @@ def test_kl_exceeded():
   x = x.copy()
   x[0] = 1e-3
   result = step(policy, theta, x, data, np.zeros(3, np.int32),
-                fisher_fraction=0.5, max_backtracks=2, cg_damping=0.0)
+                fisher_fraction=0.5, max_backtracks=2, cg_damping=1e-2)
   refused(result, theta, Status.KL_EXCEEDED)
   assert result.tried_kl > 0.01 and result.evaluations == 2
 
