@@ -1,0 +1,157 @@
+"""The vine's surrogate objectives and their Q-values (section 5.2).
+
+At each of N rollout states K actions are tried, and each action is followed
+by M branches. The objectives are terms [N] as in `surrogate`: they work with
+the same trust-region step.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_probability import distributions as tfd
+
+from trpo_tf.estimation.surrogate import Objective
+from trpo_tf.sampling.batch import End
+
+__all__ = [
+  'OBJECTIVES',
+  'VineData',
+  'all_actions',
+  'importance_sampled',
+  'mean_baseline',
+  'q_values',
+  'scaled',
+  'self_normalized',
+]
+
+
+class VineData(NamedTuple):
+  """What the vine's objectives need of each rollout state.
+
+  Attributes:
+    actions: [N, K, A] float64 (Gaussian) or int32 (categorical), unclipped.
+    log_q: [N, K] log probability of the actions under the proposal q.
+    q_values: float64 [N, K], estimates of Q_old(s_n, a_nk), in any unit.
+  """
+
+  actions: tf.Tensor
+  log_q: tf.Tensor
+  q_values: tf.Tensor
+
+
+def _log_probs(distribution: tfd.Distribution, actions: tf.Tensor) -> tf.Tensor:
+  """Log probability [N, K] of K actions [N, K, A] in each state."""
+  # Shapes broadcast from the right: K goes before the batch [N].
+  by_action = tf.transpose(actions, [1, 0, 2])
+  return tf.transpose(distribution.log_prob(by_action))
+
+
+def _log_weights(distribution: tfd.Distribution, data: VineData) -> tf.Tensor:
+  """log(pi / q) of every action, float64 [N, K]."""
+  log_q = tf.cast(data.log_q, tf.float64)
+  return _log_probs(distribution, data.actions) - log_q
+
+
+def importance_sampled(
+  distribution: tfd.Distribution, data: VineData
+) -> tf.Tensor:
+  """Terms mean_k w_k Q_k, w_k = pi(a_k|s) / q(a_k|s): [N]; unbiased."""
+  weights = tf.exp(_log_weights(distribution, data))
+  return tf.reduce_mean(weights * data.q_values, axis=1)
+
+
+def self_normalized(
+  distribution: tfd.Distribution, data: VineData
+) -> tf.Tensor:
+  """Terms sum_k w_k Q_k / sum_k w_k, equation 16 of the paper: [N].
+
+  A constant added to the Q_k of a state changes neither gradient nor
+  improvement: it needs no baseline, and K >= 2. At q = pi = pi_old its
+  expected gradient is 1 - 1/K of the exact one.
+  """
+  # The softmax is w_k / sum_k w_k without an overflow of w_k.
+  shares = tf.nn.softmax(_log_weights(distribution, data), axis=1)
+  return tf.reduce_sum(shares * data.q_values, axis=1)
+
+
+def mean_baseline(distribution: tfd.Distribution, data: VineData) -> tf.Tensor:
+  """Terms mean_k w_k (Q_k - mean_k Q): [N]; of the authors' 2015 code.
+
+  Its expectation is 1 - 1/K of the exact improvement over q, for every pi,
+  and its gradient at q = pi is that of `self_normalized`.
+  """
+  weights = tf.exp(_log_weights(distribution, data))
+  mean = tf.reduce_mean(data.q_values, axis=1, keepdims=True)
+  return tf.reduce_mean(weights * (data.q_values - mean), axis=1)
+
+
+def all_actions(distribution: tfd.Distribution, data: VineData) -> tf.Tensor:
+  """Terms sum_k pi(a_k|s) Q_k, equation 15 of the paper: [N].
+
+  The K actions are every action of a discrete space once; log_q is not used.
+  """
+  probabilities = tf.exp(_log_probs(distribution, data.actions))
+  return tf.reduce_sum(probabilities * data.q_values, axis=1)
+
+
+OBJECTIVES: dict[str, Objective] = {
+  'self_normalized': self_normalized,
+  'mean_baseline': mean_baseline,
+  'importance_sampled': importance_sampled,
+  'all_actions': all_actions,
+}
+
+
+def q_values(
+  returns: np.ndarray,
+  lengths: np.ndarray,
+  ends: np.ndarray,
+  final_values: np.ndarray | None,
+  gamma: float,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Q of each action: mean over its branches of what they earned.
+
+  A branch that did not terminate is continued by gamma^length times its
+  final value, whether it was cut at its horizon or truncated. Where a branch
+  failed, its noise sequence is left out for all K actions of the state:
+  actions are compared on the same noise.
+
+  Args:
+    returns: [N, K, M] discounted return of each branch.
+    lengths: integer [N, K, M], env steps of each branch.
+    ends: integer [N, K, M], bits of End at the last step; 0: cut alive.
+    final_values: [N, K, M] V of the last observation, ignored where the
+      branch terminated or failed; None: nothing follows a branch.
+    gamma: discount per step.
+
+  Returns:
+    Q float64 [N, K], and bool [N], whether the state has a noise sequence
+    left; Q is 0 where it has none.
+  """
+  totals = np.asarray(returns, np.float64)
+  if final_values is not None:
+    alive = (ends & End.TERMINATED) == 0
+    totals = totals + np.where(alive, gamma**lengths * final_values, 0.0)
+  kept = ((ends & End.DIVERGED) == 0).all(axis=1, keepdims=True)
+  count = kept.sum(axis=2)
+  total = np.where(kept, totals, 0.0).sum(axis=2)
+  return total / np.maximum(count, 1), count[:, 0] > 0
+
+
+def scaled(q: np.ndarray) -> np.ndarray:
+  """Q divided by its typical spread over the actions of a state.
+
+  The spread is the mean over states of the standard deviation over actions,
+  as in the authors' 2015 code.
+
+  Args:
+    q: float64 [N, K].
+
+  Returns:
+    float64 [N, K]; q itself where the spread is zero to rounding, as when no
+    action matters.
+  """
+  spread = q.std(axis=1).mean()
+  rounding = q.shape[1] * np.finfo(np.float64).eps * np.abs(q).max()
+  return q / spread if spread > rounding else q
