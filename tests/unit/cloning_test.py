@@ -1,0 +1,294 @@
+"""What can be cloned, what is refused, and what the check finds."""
+
+import collections
+import dataclasses
+import pickle
+import re
+import struct
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces, wrappers
+
+from trpo_tf.errors import UserError
+from trpo_tf.sampling import packing
+from trpo_tf.sampling.cloning import cloner
+from trpo_tf.sampling.cloning_check import check_cloning
+
+CLASSIC = ('Acrobot-v1', 'CartPole-v1', 'MountainCar-v0', 'Pendulum-v1',
+           'MountainCarContinuous-v0', 'Blackjack-v1', 'CliffWalking-v1',
+           'CliffWalkingSlippery-v1', 'FrozenLake-v1', 'Taxi-v4')  # fmt: skip
+
+
+class Walk(gymnasium.Env):
+  """A noisy walk that becomes tired; it clones itself."""
+
+  observation_space = spaces.Box(-np.inf, np.inf, (1,))
+  action_space = spaces.Discrete(2)
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    self.place, self.steps = self.np_random.standard_normal(), 0
+    return self.observe(), {}
+
+  def observe(self):
+    return np.array([self.place], np.float32)
+
+  def step(self, action):
+    self.steps += 1
+    self.place += (2 * action - 1) / self.steps + self.np_random.normal()
+    return self.observe(), -abs(self.place), self.steps == 100, False, {}
+
+  def snapshot(self):
+    rng = self.np_random.bit_generator.state['state']
+    return struct.pack('dq', self.place, self.steps) + b''.join(
+      rng[name].to_bytes(16, 'little') for name in ('state', 'inc')
+    )
+
+  def restore(self, data):
+    self.place, self.steps = struct.unpack('dq', data[:16])
+    rng = self.np_random.bit_generator
+    words = [int.from_bytes(data[i : i + 16], 'little') for i in (16, 32)]
+    rng.state = dict(rng.state, state=dict(state=words[0], inc=words[1]))
+
+
+class Forgetful(Walk):
+  """Leaves one thing out of its snapshots."""
+
+  def __init__(self, forgets):
+    self.forgets = forgets
+
+  def restore(self, data):
+    steps = getattr(self, 'steps', 0)
+    rng = self.np_random.bit_generator.state
+    super().restore(data)
+    if self.forgets == 'counter':
+      self.steps = steps
+    elif self.forgets == 'generator':
+      self.np_random.bit_generator.state = rng
+
+
+class Silent(gymnasium.Env):
+  """Says nothing of its state."""
+
+  observation_space, action_space = Walk.observation_space, Walk.action_space
+
+
+class Half(Silent):
+  def snapshot(self):
+    return b''
+
+
+class Echo(gymnasium.Wrapper):
+  """A wrapper with a state."""
+
+
+class Delayed(gymnasium.Wrapper):
+  """Acts one step late; clones itself by the cloner of what it wraps."""
+
+  def __init__(self, env):
+    super().__init__(cloner(env, 'inner'))
+    self.late = 0
+
+  def step(self, action):
+    action, self.late = self.late, action
+    return self.env.step(action)
+
+  def snapshot(self):
+    return pickle.dumps((self.late, self.env.snapshot()))
+
+  def restore(self, data):
+    self.late, inner = pickle.loads(data)
+    self.env.restore(inner)
+
+
+def moved(env, steps=7):
+  """A cloner some steps after a reset."""
+  made = cloner(env, 'X')
+  made.reset(seed=3)
+  made.action_space.seed(3)
+  for _ in range(steps):
+    made.step(made.action_space.sample())
+  return made
+
+
+@pytest.mark.parametrize('value', [
+  None, True, -3, 2**127 + 1, 0.1, -0.0, float('inf'), 'ü', b'\0\xff',
+  np.float32(0.1), np.int8(-3), np.bool_(True), [1, [2.5]], (1, (2,), []),
+  {'a': {3: (4,)}}, collections.deque([1, 2], 2), collections.deque([1]),
+  np.zeros((2, 0, 3)), np.arange(6, dtype='>i2').reshape(2, 3),
+  np.array(1.5), np.full((100, 100), 7, np.uint8),
+], ids=repr)  # fmt: skip
+def test_packing_keeps_value_and_type(value):
+  data = packing.pack(value)
+  back = packing.unpack(data)
+  assert type(back) is type(value)
+  assert packing.pack(back) == data and packing.packed_size(data) == len(data)
+  if isinstance(value, np.ndarray):
+    assert back.dtype == value.dtype and back.shape == value.shape
+    assert back.flags.writeable
+  np.testing.assert_equal(back, value)
+  if isinstance(value, collections.deque):
+    assert back.maxlen == value.maxlen
+
+
+@pytest.mark.parametrize('value', [
+  object(), {1, 2}, lambda: 0, [np.array([None])], np.zeros(2, 'i4,f8'),
+], ids=['object', 'set', 'function', 'objects', 'record'])  # fmt: skip
+def test_packing_refuses_what_is_not_plain(value):
+  with pytest.raises(TypeError, match='is not plain data'):
+    packing.pack(value)
+
+
+def test_frames_are_packed_small():
+  frame = np.zeros((210, 160, 3), np.uint8)
+  assert len(packing.pack(frame)) < frame.size / 50
+
+
+@pytest.mark.parametrize('task_id', CLASSIC)
+def test_gymnasium_environments_restore_exactly(task_id):
+  assert check_cloning(
+    lambda: cloner(gymnasium.make(task_id), task_id), steps=300
+  ) == []
+
+
+@pytest.mark.parametrize('wrap', [
+  lambda env: wrappers.FrameStackObservation(env, 3, padding_type='zero'),
+  lambda env: wrappers.FrameStackObservation(env, 3),
+  lambda env: wrappers.StickyAction(env, 0.5, (1, 3)),
+  lambda env: wrappers.DelayObservation(env, 2),
+  wrappers.TimeAwareObservation,
+  lambda env: wrappers.MaxAndSkipObservation(env, 3),
+  lambda env: wrappers.RepeatAction(env, 2),
+  wrappers.Autoreset,
+  lambda env: wrappers.FlattenObservation(wrappers.TimeLimit(env, 20)),
+], ids=['zeros', 'stack', 'sticky', 'delay', 'time', 'skip', 'repeat',
+        'autoreset', 'limit'])  # fmt: skip
+def test_wrappers_restore_exactly(wrap):
+  def make():
+    return cloner(wrap(gymnasium.make('CartPole-v1')), 'CartPole-v1')
+
+  assert check_cloning(make, steps=200) == []
+
+
+@pytest.mark.parametrize('make', [Walk, lambda: Delayed(Walk()),
+                                  lambda: wrappers.TimeLimit(Walk(), 30)])
+def test_own_methods_restore_exactly(make):
+  assert check_cloning(lambda: cloner(make(), 'X'), steps=300) == []
+  assert moved(make()).snapshot().kind == 'environment'
+
+
+@pytest.mark.parametrize('forgets, what', [('counter', 'terminated|the obs'),
+                                           ('generator', 'the observation')])
+def test_check_finds_what_a_snapshot_leaves_out(forgets, what):
+  findings = check_cloning(lambda: cloner(Forgetful(forgets), 'X'), steps=300)
+  line = (r'restored in (the same|a second) instance, the snapshot before step '
+          rf'\d+: ({what}).* of step \d+ is \S+ instead of \S+')
+  assert findings and re.match(line, findings[0]), findings
+  assert any('a second instance' in f for f in findings)
+  assert any('alternate' in f for f in findings)
+
+
+def test_check_passes_what_forgets_nothing():
+  assert check_cloning(lambda: cloner(Forgetful(''), 'X'), steps=300) == []
+
+
+@pytest.mark.parametrize('env, reason', [
+  (Silent(), r'class Silent has no snapshot\(\) and restore\(\)'),
+  (Half(), r'class Half has no restore\(\)'),
+  (Echo(Walk()), r'class Echo has no snapshot\(\) and restore\(\)'),
+  (wrappers.TransformReward(Walk(), abs), 'class TransformReward has no'),
+  (wrappers.NormalizeObservation(Walk()), 'class NormalizeObservation has no'),
+  (wrappers.TimeLimit(Silent(), 3), 'class Silent has no'),
+], ids=['env', 'half', 'wrapper', 'function', 'running', 'inner'])
+def test_refusal_says_why_and_the_way_out(env, reason):
+  with pytest.raises(UserError, match=f'^--task=X: {reason}') as caught:
+    cloner(env, 'X')
+  message = str(caught.value)
+  assert message.endswith(': implement snapshot() and restore(), or use '
+                          '--sampler=single_path')
+  assert '\n' not in message
+
+
+def test_own_methods_decide_on_the_generator():
+  with pytest.raises(UserError, match='decides itself'):
+    cloner(Walk(), 'X', include_rng=False)
+
+
+def test_generators_left_out():
+  first = cloner(gymnasium.make('Taxi-v4', is_rainy=True), 'X',
+                 include_rng=False)
+  first.reset(seed=1)
+  snapshot = first.snapshot()
+
+  def branch(env, seed):
+    env.reset(seed=seed)
+    env.restore(snapshot)
+    return [int(env.step(0)[0]) for _ in range(40)]
+
+  other = cloner(gymnasium.make('Taxi-v4', is_rainy=True), 'X',
+                 include_rng=False)
+  with pytest.raises(UserError, match=r'reset\(seed=...\) it first'):
+    other.restore(snapshot)
+  assert branch(first, 5) == branch(other, 5) != branch(other, 6)
+
+
+def test_cloner_of_a_cloner_is_itself():
+  made = cloner(Walk(), 'X')
+  assert cloner(made, 'X') is made
+
+
+def test_snapshot_needs_a_reset():
+  with pytest.raises(UserError, match='before its first reset: reset it'):
+    cloner(Walk(), 'X').snapshot()
+
+
+def test_snapshots_are_values():
+  env = moved(gymnasium.make('CartPole-v1'))
+  one, again = env.snapshot(), env.snapshot()
+  assert one == again and hash(one) == hash(again)
+  assert pickle.loads(pickle.dumps(one)) == one
+  env.step(0)
+  assert env.snapshot() != one
+  env.restore(one)
+  assert env.snapshot() == one
+
+
+def test_restored_observation_is_the_callers_own():
+  env = moved(Walk())
+  snapshot, expected = env.snapshot(), env.unwrapped.observe()
+  env.restore(snapshot)[:] = 99
+  assert env.snapshot() == snapshot
+  assert env.restore(snapshot).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize('field, value', [
+  ('kind', 'native'), ('version', 'gymnasium 0.1'), ('model', '0123'),
+])  # fmt: skip
+def test_snapshot_of_another_simulator_is_refused(field, value):
+  env = moved(gymnasium.make('CartPole-v1'))
+  wrong = dataclasses.replace(env.snapshot(), **{field: value})
+  with pytest.raises(UserError, match=f'has {field} {value}, this simulator'):
+    env.restore(wrong)
+
+
+@pytest.mark.parametrize('cut', [slice(0, 5), slice(0, -1)])
+def test_snapshot_of_another_size_is_refused(cut):
+  env = moved(gymnasium.make('CartPole-v1'))
+  snapshot = env.snapshot()
+  with pytest.raises(UserError, match='the snapshot has size'):
+    env.restore(dataclasses.replace(snapshot, data=snapshot.data[cut]))
+
+
+@pytest.mark.parametrize('other', [
+  lambda: gymnasium.make('CartPole-v0'),
+  lambda: gymnasium.make('CartPole-v1', sutton_barto_reward=True),
+  lambda: gymnasium.make('CartPole-v1', max_episode_steps=7),
+  lambda: wrappers.DelayObservation(gymnasium.make('CartPole-v1'), 1),
+], ids=['id', 'arguments', 'limit', 'wrapper'])  # fmt: skip
+@pytest.mark.filterwarnings('ignore:.*out of date')
+def test_snapshot_of_other_settings_is_refused(other):
+  snapshot = moved(gymnasium.make('CartPole-v1')).snapshot()
+  with pytest.raises(UserError, match='has model'):
+    moved(other()).restore(snapshot)

@@ -1,0 +1,334 @@
+"""Exact cloning of Gymnasium environments: their state as a Snapshot and back.
+
+What can be cloned, with whatever known wrappers around it:
+
+* environments that say how, by two methods of their own (`Snapshots`);
+* Gymnasium's MuJoCo environments and subclasses whose attributes are plain
+  data;
+* Atari games of ale_py;
+* Gymnasium's classic control and toy text environments.
+
+Everything else is refused. An environment is never copied or pickled: that
+copies what it shares with others, and fails late or not at all on what lives
+outside Python.
+"""
+
+import hashlib
+import importlib.metadata
+from typing import Any, Protocol
+
+import ale_py
+import gymnasium
+from gymnasium import wrappers
+from gymnasium.envs import classic_control, toy_text
+from gymnasium.envs.mujoco import MujocoEnv
+
+from trpo_tf.errors import UserError
+from trpo_tf.sampling import packing
+from trpo_tf.sampling.cloning_ale import AleBase
+from trpo_tf.sampling.cloning_mujoco import MujocoBase
+from trpo_tf.sampling.snapshot import Snapshot
+
+__all__ = ['Cloner', 'Snapshots', 'cloner']
+
+
+class Cloner(Protocol):
+  """An environment whose states can be taken and restored.
+
+  It is to be stepped and reset through the cloner, which keeps the latest
+  observation: a snapshot holds the observation as the environment returned it,
+  it is never computed again.
+  """
+
+  action_space: gymnasium.Space
+
+  def reset(self, *, seed: int | None = None,
+            options: dict[str, Any] | None = None) -> tuple[Any, dict]:
+    """As gymnasium.Env's."""
+
+  def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict]:
+    """As gymnasium.Env's."""
+
+  def snapshot(self) -> Snapshot:
+    """The state, as it is after the latest reset, step or restore.
+
+    Raises:
+      UserError: before all of these.
+    """
+
+  def restore(self, snapshot: Snapshot) -> Any:
+    """Makes the environment what it was; any state it is in will do.
+
+    Args:
+      snapshot: of this environment or of an equal one, in any process.
+
+    Returns:
+      The observation of that state, a copy.
+
+    Raises:
+      UserError: the snapshot is of another simulator, model or size.
+    """
+
+  def close(self) -> None:
+    """As gymnasium.Env's."""
+
+
+class Snapshots(Protocol):
+  """What an environment or a wrapper implements to be cloned.
+
+  The bytes hold everything of the object and of all that it wraps that a later
+  step's observation, reward, end or reset depends on: the simulator, counters,
+  what the last step left for the next, the random generators (np_random among
+  them). After restore(data) the same actions give the same results bit for
+  bit, in another instance, in another process, whatever was done in between.
+  `trpo_tf.sampling.cloning_check` finds where that fails.
+
+  A wrapper around an environment that is clonable already can wrap
+  `cloner(env, task_id)` and pickle its snapshot together with its own state.
+  """
+
+  def snapshot(self) -> bytes:
+    """The state."""
+
+  def restore(self, data: bytes) -> None:
+    """Makes the object what it was when `snapshot` returned `data`."""
+
+
+def cloner(env: gymnasium.Env, task_id: str, *,
+           include_rng: bool = True) -> Cloner:
+  """The environment with snapshots.
+
+  Args:
+    env: the environment, wrappers included.
+    task_id: for error messages.
+    include_rng: snapshots hold the state of the random generators, so that
+      branches of one state meet the same random events (common random numbers)
+      and a run resumes exactly. Without, a restored environment goes on with
+      the generators that it has; for independent branches give each its own:
+      reset(seed=...), then restore.
+
+  Returns:
+    A gymnasium.Wrapper of env; env itself if it is one already.
+
+  Raises:
+    UserError: its state cannot be known, with the reason and the way out.
+  """
+  if isinstance(env, _ClonableEnv):
+    return env
+  layers: list[tuple[Any, tuple[str, ...]]] = []
+  inner = env
+  while isinstance(inner, gymnasium.Wrapper) and not _implements(inner):
+    if type(inner) not in _WRAPPERS:
+      raise _refusal(task_id, inner)
+    layers.append((inner, _WRAPPERS[type(inner)]))
+    inner = inner.env
+  try:
+    base = _base(inner, include_rng)
+  except ValueError as error:
+    raise _refusal(task_id, inner, str(error)) from error
+  return _ClonableEnv(env, layers, base, include_rng)
+
+
+def _refusal(task_id: str, env: Any, why: str = '') -> UserError:
+  missing = [m for m in ('snapshot', 'restore')
+             if not callable(getattr(type(env), m, None))]
+  why = why or f'has no {" and ".join(f"{m}()" for m in missing)}'
+  return UserError(
+    f'--task={task_id}: class {type(env).__name__} {why}: implement '
+    'snapshot() and restore(), or use --sampler=single_path'
+  )
+
+
+def _implements(env: Any) -> bool:
+  return all(callable(getattr(type(env), method, None))
+             for method in ('snapshot', 'restore'))
+
+
+class _Base(Protocol):
+  """The state of an environment inside its wrappers, as plain data."""
+
+  kind: str
+  version: str
+  model: str
+
+  def save(self) -> Any:
+    """The state."""
+
+  def load(self, state: Any) -> None:
+    """Restores what `save` returned."""
+
+
+def _base(env: Any, include_rng: bool) -> _Base:
+  if _implements(env):
+    if not include_rng:
+      raise ValueError('decides itself whether a snapshot holds its random '
+                       'generators, so include_rng=False is not for it')
+    return _OwnBase(env)
+  if isinstance(env, MujocoEnv):
+    return MujocoBase(env)
+  if type(env) is ale_py.AtariEnv:
+    return AleBase(env, include_rng)
+  if type(env) in _ENVIRONMENTS:
+    return _FieldsBase(env, _ENVIRONMENTS[type(env)])
+  raise ValueError('')
+
+
+class _OwnBase:
+  """An environment, or a wrapper with all that it wraps, that clones itself."""
+
+  kind, model = 'environment', ''
+
+  def __init__(self, env: Any):
+    self._env = env
+    package = type(env).__module__.partition('.')[0]
+    try:
+      version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      version = getattr(type(env), '__version__', 'unversioned')
+    self.version = f'{_path(env)} {version}'
+
+  def save(self) -> bytes:
+    return self._env.snapshot()
+
+  def load(self, state: bytes) -> None:
+    self._env.restore(state)
+
+
+class _FieldsBase:
+  """An environment whose state is known attributes of plain data."""
+
+  kind, model = 'gymnasium', ''
+  version = f'gymnasium {gymnasium.__version__}'
+
+  def __init__(self, env: gymnasium.Env, names: tuple[str, ...]):
+    self._env, self._names = env, names
+
+  def save(self) -> list[Any]:
+    return [getattr(self._env, name) for name in self._names]
+
+  def load(self, state: list[Any]) -> None:
+    for name, value in zip(self._names, state, strict=True):
+      setattr(self._env, name, value)
+
+
+class _ClonableEnv(gymnasium.Wrapper):
+  """The cloner of a base and the known wrappers around it."""
+
+  def __init__(self, env: gymnasium.Env,
+               layers: list[tuple[Any, tuple[str, ...]]], base: _Base,
+               include_rng: bool):
+    super().__init__(env)
+    self._layers, self._base = layers, base
+    # one that clones itself does so with its generator
+    self._has_rng = include_rng and base.kind != 'environment'
+    self._include_rng = include_rng
+    self._observation: Any = None
+    self._restored: bytes | None = None  # packed, if no step came after it
+    self._running = False
+    self._model = _digest(env, base.model, include_rng)
+
+  def reset(self, **kwargs: Any) -> tuple[Any, dict]:
+    self._observation, info = self.env.reset(**kwargs)
+    self._restored, self._running = None, True
+    return self._observation, info
+
+  def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict]:
+    result = self.env.step(action)
+    self._observation, self._restored = result[0], None
+    return result
+
+  def snapshot(self) -> Snapshot:
+    if not self._running:
+      raise UserError('an environment has no state to take a snapshot of '
+                      'before its first reset: reset it')
+    rng = self.unwrapped.np_random.bit_generator.state if (
+      self._has_rng
+    ) else None
+    layers = [[getattr(wrapper, name) for name in names]
+              for wrapper, names in self._layers]
+    data = packing.pack([self._packed(), layers, rng, self._base.save()])
+    return Snapshot(self._base.kind, self._base.version, self._model, data)
+
+  def restore(self, snapshot: Snapshot) -> Any:
+    snapshot.check(self._base.kind, self._base.version, self._model,
+                   packing.packed_size(snapshot.data))
+    if not self._running:
+      self._begin()
+    observation, layers, rng, state = packing.unpack(snapshot.data)
+    self._base.load(state)
+    for (wrapper, names), values in zip(self._layers, layers, strict=True):
+      for name, value in zip(names, values, strict=True):
+        setattr(wrapper, name, value)
+    if rng is not None:
+      self.unwrapped.np_random.bit_generator.state = rng
+    self._restored = observation
+    return packing.unpack(observation)
+
+  def _packed(self) -> bytes:
+    if self._restored is not None:
+      return self._restored
+    return packing.pack(self._observation)
+
+  def _begin(self) -> None:
+    # what wrappers and simulators set up at the first reset only
+    if not self._include_rng:
+      raise UserError('without the random generators in a snapshot a restored '
+                      'environment needs its own: reset(seed=...) it first')
+    self.reset()
+
+
+def _path(env: Any) -> str:
+  return f'{type(env).__module__}.{type(env).__qualname__}'
+
+
+def _digest(env: gymnasium.Env, model: str, include_rng: bool) -> str:
+  """Hash of everything that equal environments have in common."""
+  parts = [model, str(include_rng)]
+  while isinstance(env, gymnasium.Wrapper):
+    parts.append(f'{_path(env)} {getattr(env, "_saved_kwargs", {})!r}')
+    env = env.env
+  spec = env.spec
+  parts.append(f'{_path(env)} {spec and (spec.id, spec.kwargs)!r}')
+  return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:16]
+
+
+# Wrappers by exact class, with the attributes that a later step depends on.
+_WRAPPERS: dict[type, tuple[str, ...]] = {
+  wrappers.AtariPreprocessing: ('obs_buffer', 'lives', 'game_over'),
+  wrappers.Autoreset: ('autoreset',),
+  wrappers.ClipAction: (),
+  wrappers.ClipReward: (),
+  wrappers.DelayObservation: ('observation_queue',),
+  wrappers.DiscretizeAction: (),
+  wrappers.DiscretizeObservation: (),
+  wrappers.DtypeObservation: (),
+  wrappers.FilterObservation: (),
+  wrappers.FlattenObservation: (),
+  wrappers.FrameStackObservation: ('obs_queue', 'padding_value'),
+  wrappers.GrayscaleObservation: (),
+  wrappers.MaxAndSkipObservation: ('_obs_buffer',),
+  wrappers.OrderEnforcing: ('_has_reset',),
+  wrappers.PassiveEnvChecker: (),
+  wrappers.RepeatAction: (),
+  wrappers.RescaleAction: (),
+  wrappers.RescaleObservation: (),
+  wrappers.ReshapeObservation: (),
+  wrappers.ResizeObservation: (),
+  wrappers.StickyAction: ('last_action', 'is_sticky_actions', 'num_repeats',
+                          'repeats_taken'),
+  wrappers.TimeAwareObservation: ('timesteps',),
+  wrappers.TimeLimit: ('_elapsed_steps',),
+}  # fmt: skip
+
+# Environments by exact class, with the attributes that change.
+_ENVIRONMENTS: dict[type, tuple[str, ...]] = {
+  classic_control.AcrobotEnv: ('state',),
+  classic_control.CartPoleEnv: ('state', 'steps_beyond_terminated'),
+  classic_control.Continuous_MountainCarEnv: ('state',),
+  classic_control.MountainCarEnv: ('state',),
+  classic_control.PendulumEnv: ('state', 'last_u'),
+  toy_text.BlackjackEnv: ('dealer', 'player'),
+  toy_text.CliffWalkingEnv: ('s', 'lastaction'),
+  toy_text.FrozenLakeEnv: ('s', 'lastaction'),
+  toy_text.TaxiEnv: ('s', 'lastaction', 'fickle_step', 'taxi_orientation'),
+}
