@@ -1,83 +1,15 @@
 // Python bindings: every shape and dtype is checked here, once per call; the
 // GIL is released once, around the simulation.
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
 #include <limits>
+#include <memory>
 #include <stdexcept>
 #include <string>
 
+#include "arrays.h"
 #include "sampler.h"
-
-namespace py = pybind11;
 
 namespace trpo_tf {
 namespace {
-
-std::string Text(const std::vector<py::ssize_t>& shape) {
-  std::string text;
-  for (py::ssize_t n : shape) {
-    text += (text.empty() ? "" : ", ") + (n < 0 ? "*" : std::to_string(n));
-  }
-  return "(" + text + (shape.size() == 1 ? ",)" : ")");
-}
-
-py::object Find(const py::dict& arrays, const char* name) {
-  if (!arrays.contains(name)) {
-    throw py::value_error(std::string("missing array ") + name);
-  }
-  return arrays[name];
-}
-
-// Throws unless the array has the shape; a size of -1 fits any.
-void CheckShape(const py::array& array, const char* name,
-                const std::vector<py::ssize_t>& shape) {
-  std::vector<py::ssize_t> given(array.shape(), array.shape() + array.ndim());
-  bool fits = given.size() == shape.size();
-  for (size_t i = 0; fits && i < shape.size(); i++) {
-    fits = shape[i] < 0 || shape[i] == given[i];
-  }
-  if (!fits) {
-    throw py::value_error(std::string(name) + " should have shape " +
-                          Text(shape) + ", got " + Text(given));
-  }
-}
-
-// The named array's data.
-template <typename T>
-T* Take(const py::dict& arrays, const char* name,
-        const std::vector<py::ssize_t>& shape) {
-  py::object item = Find(arrays, name);
-  if (!py::isinstance<py::array_t<T, py::array::c_style>>(item)) {
-    throw py::value_error(std::string(name) +
-                          " must be a C-contiguous array of " +
-                          py::str(py::dtype::of<T>()).cast<std::string>());
-  }
-  py::array array = item;
-  CheckShape(array, name, shape);
-  return static_cast<T*>(array.request().ptr);
-}
-
-// The same of S counters that C++ goes on from as array indices.
-int32_t* TakeCounters(const py::dict& arrays, const char* name, py::ssize_t S,
-                      int most) {
-  int32_t* counters = Take<int32_t>(arrays, name, {S});
-  for (py::ssize_t s = 0; s < S; s++) {
-    if (counters[s] >= 0 && counters[s] <= most) continue;
-    throw py::value_error(
-        std::string(name) + " must lie in [0, " + std::to_string(most) + "]; " +
-        name + "[" + std::to_string(s) + "] is " + std::to_string(counters[s]));
-  }
-  return counters;
-}
-
-// Size of an axis of the named array, which has `rank` axes.
-int Size(const py::dict& arrays, const char* name, int rank, int axis) {
-  const py::array array(Find(arrays, name));
-  CheckShape(array, name, std::vector<py::ssize_t>(rank, -1));
-  return static_cast<int>(array.shape(axis));
-}
 
 // Checks that every register and element that the code names exists.
 void CheckProgram(const Program& p) {
@@ -146,15 +78,72 @@ Setup MakeSetup(const py::dict& fields) {
   return setup;
 }
 
-Call MakeCall(Sampler& sampler, const py::dict& arrays, bool closed_loop) {
-  const Setup& setup = sampler.setup();
-  const mjModel* m = sampler.model();
+// The policy that a call follows and its normaliser; `policies` of them.
+Policy MakePolicy(const Setup& setup, const py::dict& arrays,
+                  py::ssize_t policies) {
+  const py::ssize_t A = setup.num_actions;
+  const py::ssize_t O = setup.program.observation_size;
+  const int num_parameters = Size(arrays, "theta", 2, 1);
+  if (num_parameters < setup.network.NumParameters()) {
+    throw py::value_error("theta has " + std::to_string(num_parameters) +
+                          " parameters; the network alone has " +
+                          std::to_string(setup.network.NumParameters()));
+  }
+  Policy policy{};
+  policy.theta = Take<float>(arrays, "theta", {policies, num_parameters});
+  policy.deviations = Take<double>(arrays, "deviations", {policies, A});
+  policy.log_normalizer = *Take<double>(arrays, "log_normalizers", {policies});
+  policy.mean = Take<float>(arrays, "mean", {O});
+  policy.inverse_deviation = Take<float>(arrays, "inverse_deviation", {O});
+  policy.observation_clip = arrays["observation_clip"].cast<float>();
+  return policy;
+}
+
+// Adds the inputs of a closed loop.
+void TakeClosedLoop(Sampler& sampler, const py::dict& arrays, RolloutCall& c) {
+  const Setup& setup = sampler.engine().setup();
+  const py::ssize_t S = sampler.num_slots(), T = c.capacity;
+  const py::ssize_t A = setup.num_actions;
+  const py::ssize_t policies = Size(arrays, "theta", 2, 0);
+  c.num_parameters = Size(arrays, "theta", 2, 1);
+  c.policy_index = Take<int32_t>(arrays, "policy_index", {S});
+  for (py::ssize_t s = 0; s < S; s++) {
+    if (c.policy_index[s] < 0 || c.policy_index[s] >= policies) {
+      throw py::value_error("policy_index names a policy that is not there");
+    }
+  }
+  c.policy = MakePolicy(setup, arrays, policies);
+  c.log_normalizers = Take<double>(arrays, "log_normalizers", {policies});
+  c.noise = Take<double>(arrays, "noise", {S, T, A});
+  c.outputs = Take<float>(arrays, "outputs", {S, T, A});
+  c.log_probs = Take<float>(arrays, "log_probs", {S, T});
+}
+
+// Adds the snapshots that a call is to take.
+void TakeSnapshots(Sampler& sampler, const py::dict& arrays, RolloutCall& c) {
+  const py::ssize_t S = sampler.num_slots(), T = c.capacity;
+  const int rows = Size(arrays, "snapshots", 2, 0);
+  c.snapshots = Take<double>(
+      arrays, "snapshots",
+      {rows, SnapshotSize(sampler.engine().setup().program, c.num_state)});
+  c.snapshot_index = Take<int32_t>(arrays, "snapshot_index", {S, T});
+  for (py::ssize_t k = 0; k < S * T; k++) {
+    if (c.snapshot_index[k] >= rows) {
+      throw py::value_error("snapshot_index names a row that is not there");
+    }
+  }
+}
+
+RolloutCall MakeRolloutCall(Sampler& sampler, const py::dict& arrays,
+                            bool closed_loop) {
+  const Setup& setup = sampler.engine().setup();
+  const mjModel* m = sampler.engine().model();
   const py::ssize_t S = sampler.num_slots(), A = setup.num_actions;
   const py::ssize_t O = setup.program.observation_size;
   const py::ssize_t T = Size(arrays, "rewards", 2, 1);
-  Call c{};
+  RolloutCall c{};
   c.capacity = static_cast<int>(T);
-  c.num_state = sampler.num_state();
+  c.num_state = sampler.engine().num_state();
   c.min_steps = arrays.contains("min_steps") ? arrays["min_steps"].cast<int>()
                                              : std::numeric_limits<int>::max();
   c.num_reset_rows = Size(arrays, "reset_rows", 3, 1);
@@ -175,45 +164,22 @@ Call MakeCall(Sampler& sampler, const py::dict& arrays, bool closed_loop) {
       TakeCounters(arrays, "num_boundaries", S, c.max_truncations);
   c.last_observations = Take<float>(arrays, "last_observations", {S, O});
   c.resets_used = TakeCounters(arrays, "resets_used", S, c.num_reset_rows);
-  c.last_states = Take<double>(arrays, "last_states", {S, c.num_state});
-  if (arrays.contains("task_outputs")) {
-    c.task_outputs =
-        Take<double>(arrays, "task_outputs", {S, T, setup.program.num_outputs});
-  }
+  c.saved_states = Take<double>(arrays, "saved_states", {S, c.num_state});
+  c.saved_steps = Take<int32_t>(arrays, "saved_steps", {S});
+  c.task_outputs = TakeIfGiven<double>(arrays, "task_outputs",
+                                       {S, T, setup.program.num_outputs});
   if (c.max_truncations < c.capacity / setup.time_limit + 2) {
     throw py::value_error("boundary_steps holds too few truncations");
   }
-  if (!closed_loop) return c;
-
-  const py::ssize_t n = Size(arrays, "theta", 2, 0);
-  c.num_parameters = Size(arrays, "theta", 2, 1);
-  if (c.num_parameters < setup.network.NumParameters()) {
-    throw py::value_error("theta has " + std::to_string(c.num_parameters) +
-                          " parameters; the network alone has " +
-                          std::to_string(setup.network.NumParameters()));
-  }
-  c.theta = Take<float>(arrays, "theta", {n, c.num_parameters});
-  c.deviations = Take<double>(arrays, "deviations", {n, A});
-  c.log_normalizers = Take<double>(arrays, "log_normalizers", {n});
-  c.policy_index = Take<int32_t>(arrays, "policy_index", {S});
-  for (py::ssize_t s = 0; s < S; s++) {
-    if (c.policy_index[s] < 0 || c.policy_index[s] >= n) {
-      throw py::value_error("policy_index names a policy that is not there");
-    }
-  }
-  c.mean = Take<float>(arrays, "mean", {O});
-  c.inverse_deviation = Take<float>(arrays, "inverse_deviation", {O});
-  c.observation_clip = arrays["observation_clip"].cast<float>();
-  c.noise = Take<double>(arrays, "noise", {S, T, A});
-  c.outputs = Take<float>(arrays, "outputs", {S, T, A});
-  c.log_probs = Take<float>(arrays, "log_probs", {S, T});
+  if (closed_loop) TakeClosedLoop(sampler, arrays, c);
+  if (arrays.contains("snapshots")) TakeSnapshots(sampler, arrays, c);
   return c;
 }
 
 void Run(Sampler& sampler, const std::vector<int>& ids, const py::dict& arrays,
          bool physics_only) {
-  const Call call =
-      MakeCall(sampler, arrays, !physics_only && arrays.contains("theta"));
+  const RolloutCall call = MakeRolloutCall(
+      sampler, arrays, !physics_only && arrays.contains("theta"));
   for (size_t i = 0; i < ids.size(); i++) {
     if (ids[i] < 0 || ids[i] >= sampler.num_slots() ||
         (i && ids[i] <= ids[i - 1])) {
@@ -221,7 +187,53 @@ void Run(Sampler& sampler, const std::vector<int>& ids, const py::dict& arrays,
     }
   }
   py::gil_scoped_release release;
-  sampler.Run(call, ids, physics_only ? RunPhysics : RunSlot);
+  sampler.Run(call, ids, physics_only);
+}
+
+BranchCall MakeBranchCall(Brancher& brancher, const py::dict& arrays,
+                          bool physics_only) {
+  const Setup& setup = brancher.engine().setup();
+  const py::ssize_t A = setup.num_actions;
+  const py::ssize_t O = setup.program.observation_size;
+  BranchCall c{};
+  c.num_state = brancher.engine().num_state();
+  c.num_states = Size(arrays, "first_actions", 3, 0);
+  c.num_firsts = Size(arrays, "first_actions", 3, 1);
+  c.num_trials = Size(arrays, "noise", 4, 1);
+  c.horizon = Size(arrays, "noise", 4, 2);
+  c.time_limit = arrays["time_limit"].cast<bool>();
+  c.gamma = arrays["gamma"].cast<double>();
+  const py::ssize_t N = c.num_states, K = c.num_firsts, M = c.num_trials;
+  const py::ssize_t L = c.horizon;
+  c.snapshots = Take<double>(arrays, "snapshots",
+                             {N, SnapshotSize(setup.program, c.num_state)});
+  c.first_actions = Take<double>(arrays, "first_actions", {N, K, A});
+  c.noise = Take<double>(arrays, "noise", {N, M, L, A});
+  c.policy = MakePolicy(setup, arrays, 1);
+  c.returns = Take<double>(arrays, "returns", {N, K, M});
+  c.lengths = Take<int32_t>(arrays, "lengths", {N, K, M});
+  c.ends = Take<uint8_t>(arrays, "ends", {N, K, M});
+  c.failures = Take<int32_t>(arrays, "failures", {N, K, M});
+  c.final_observations =
+      Take<float>(arrays, "final_observations", {N, K, M, O});
+  c.observations = TakeIfGiven<float>(arrays, "observations", {N, K, M, L, O});
+  c.actions = TakeIfGiven<double>(arrays, "actions", {N, K, M, L, A});
+  c.rewards = TakeIfGiven<double>(arrays, "rewards", {N, K, M, L});
+  if (!physics_only) return c;
+  Find(arrays, "actions");
+  for (int64_t b = 0; b < c.num_branches(); b++) {
+    if (c.lengths[b] < 0 || c.lengths[b] > L) {
+      throw py::value_error("lengths must lie in [0, horizon]");
+    }
+  }
+  return c;
+}
+
+std::vector<std::pair<int64_t, std::string>> RunBranchesOf(
+    Brancher& brancher, const py::dict& arrays, bool physics_only) {
+  const BranchCall call = MakeBranchCall(brancher, arrays, physics_only);
+  py::gil_scoped_release release;
+  return brancher.Run(call, physics_only);
 }
 
 // A live view of the sampler's memory, S rows of n elements `apart` apart.
@@ -269,25 +281,27 @@ PYBIND11_MODULE(_native, module) {
            py::arg("num_threads"))
       .def("run", &Run, py::arg("ids"), py::arg("arrays"),
            py::arg("physics_only") = false)
-      .def("error", &Sampler::error)
-      .def_property_readonly("num_threads", &Sampler::num_threads)
-      .def_property_readonly("rows",
-                             [](py::object self) {
-                               auto& s = self.cast<Sampler&>();
-                               return Rows(self, s.rows(), s.num_slots(),
-                                           s.num_state(), s.num_state());
-                             })
-      .def_property_readonly("observations",
-                             [](py::object self) {
-                               auto& s = self.cast<Sampler&>();
-                               const int n = s.setup().program.observation_size;
-                               return Rows(self, s.observations(),
-                                           s.num_slots(), n, n);
-                             })
+      .def("error", [](Sampler& s, int slot) { return s.engine().error(slot); })
+      .def_property_readonly(
+          "num_threads", [](Sampler& s) { return s.engine().num_threads(); })
+      .def_property_readonly(
+          "rows",
+          [](py::object self) {
+            auto& s = self.cast<Sampler&>();
+            return Rows(self, s.engine().rows(), s.num_slots(),
+                        s.engine().num_state(), s.engine().num_state());
+          })
+      .def_property_readonly(
+          "observations",
+          [](py::object self) {
+            auto& s = self.cast<Sampler&>();
+            const int n = s.engine().setup().program.observation_size;
+            return Rows(self, s.engine().observations(), s.num_slots(), n, n);
+          })
       .def_property_readonly("previous",
                              [](py::object self) {
                                auto& s = self.cast<Sampler&>();
-                               const Program& p = s.setup().program;
+                               const Program& p = s.engine().setup().program;
                                return Rows(self, s.previous(), s.num_slots(),
                                            p.num_prev, p.num_registers);
                              })
@@ -296,6 +310,21 @@ PYBIND11_MODULE(_native, module) {
         return py::array_t<Slot>({s.num_slots()}, {sizeof(Slot)}, s.slots(),
                                  self);
       });
+
+  py::class_<Brancher>(module, "Brancher")
+      .def(
+          py::init([](uintptr_t model, const py::dict& setup, int num_threads) {
+            return std::make_unique<Brancher>(
+                reinterpret_cast<const mjModel*>(model), MakeSetup(setup),
+                num_threads);
+          }),
+          py::arg("model_address"), py::arg("setup"), py::arg("num_threads"))
+      .def("run", &RunBranchesOf, py::arg("arrays"),
+           py::arg("physics_only") = false)
+      .def_property_readonly(
+          "num_threads", [](Brancher& b) { return b.engine().num_threads(); })
+      .def_property_readonly(
+          "num_state", [](Brancher& b) { return b.engine().num_state(); });
 }
 
 }  // namespace trpo_tf

@@ -3,13 +3,15 @@
 #include <algorithm>
 #include <cmath>
 
-// Vector code for newer processors beside the portable one. Neither contracts
-// multiply and add, and each output's terms are added in the same order, so
-// both give the same bits.
+// Vector code for newer processors beside the portable one. Both round a
+// multiply-add once and add each output's terms in the same order, so both give
+// the same bits. No AVX-512: it slows the physics around it (measured, 6 %).
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define TRPO_TF_VECTORIZE __attribute__((target_clones("avx2", "default")))
+#define TRPO_TF_VECTORIZE __attribute__((target_clones("fma", "default")))
+#define TRPO_TF_INLINE inline __attribute__((always_inline))
 #else
 #define TRPO_TF_VECTORIZE
+#define TRPO_TF_INLINE inline
 #endif
 
 namespace trpo_tf {
@@ -27,18 +29,51 @@ int Network::NumParameters() const {
 
 namespace {
 
-// out = x W + b; walks W row by row so that the inner loop has no reduction
+// n outputs of x W + b, whose sums stay in registers while the rows are walked,
+// in `chains` interleaved sums each: one sum's additions wait for each other.
+template <int n, int chains>
+TRPO_TF_INLINE void Columns(const float* weights, const float* bias,
+                            const float* x, int rows, int stride, float* out) {
+  float sum[chains][n] = {};
+  int i = 0;
+  for (; i + chains <= rows; i += chains) {
+    for (int c = 0; c < chains; c++) {
+      const float* row = weights + static_cast<size_t>(i + c) * stride;
+      for (int k = 0; k < n; k++) {
+        sum[c][k] = __builtin_fmaf(x[i + c], row[k], sum[c][k]);
+      }
+    }
+  }
+  for (; i < rows; i++) {
+    const float* row = weights + static_cast<size_t>(i) * stride;
+    for (int k = 0; k < n; k++)
+      sum[0][k] = __builtin_fmaf(x[i], row[k], sum[0][k]);
+  }
+  for (int k = 0; k < n; k++) {
+    out[k] = bias[k];
+    for (int c = 0; c < chains; c++) out[k] += sum[c][k];
+  }
+}
+
+// out = x W + b
 TRPO_TF_VECTORIZE
 void Affine(const float* weights, const float* x, int rows, int columns,
             float* out) {
-  const float* bias = weights + rows * columns;
-  for (int j = 0; j < columns; j++) out[j] = 0;
-  for (int i = 0; i < rows; i++) {
-    const float* row = weights + i * columns;
-    const float xi = x[i];
-    for (int j = 0; j < columns; j++) out[j] += xi * row[j];
+  const float* bias = weights + static_cast<size_t>(rows) * columns;
+  int j = 0;
+#define COLUMNS(n, chains)                                                \
+  for (; columns - j >= n; j += n) {                                      \
+    Columns<n, chains>(weights + j, bias + j, x, rows, columns, out + j); \
   }
-  for (int j = 0; j < columns; j++) out[j] += bias[j];
+  COLUMNS(64, 1)
+  COLUMNS(16, 4)
+  COLUMNS(8, 4)
+  COLUMNS(6, 4)
+  COLUMNS(4, 4)
+  COLUMNS(3, 4)
+  COLUMNS(2, 4)
+  COLUMNS(1, 4)
+#undef COLUMNS
 }
 
 void Softplus(float* x, int n) {
@@ -57,15 +92,15 @@ void Tanh(float* x, int n) {
     const float c = x[i] < -8.0f ? -8.0f : x[i] > 8.0f ? 8.0f : x[i];
     const float s = c * c;
     float p = 1.5230766e-08f;
-    p = p * s + 2.1894908e-05f;
-    p = p * s + 3.5716128e-03f;
-    p = p * s + 1.3444510e-01f;
-    p = p * s + 1.0f;
+    p = __builtin_fmaf(p, s, 2.1894908e-05f);
+    p = __builtin_fmaf(p, s, 3.5716128e-03f);
+    p = __builtin_fmaf(p, s, 1.3444510e-01f);
+    p = __builtin_fmaf(p, s, 1.0f);
     float q = 8.5225872e-07f;
-    q = q * s + 3.4113164e-04f;
-    q = q * s + 2.6164500e-02f;
-    q = q * s + 4.6777838e-01f;
-    q = q * s + 1.0f;
+    q = __builtin_fmaf(q, s, 3.4113164e-04f);
+    q = __builtin_fmaf(q, s, 2.6164500e-02f);
+    q = __builtin_fmaf(q, s, 4.6777838e-01f);
+    q = __builtin_fmaf(q, s, 1.0f);
     x[i] = c * p / q;
   }
 }

@@ -1,32 +1,15 @@
-// One closed loop: observe, normalise, evaluate the policy, add the noise row,
-// step the physics, evaluate the task, record; reset at the ends of episodes.
+// Slots in a closed loop: observe, act, step, record; reset at the ends of
+// episodes.
 #ifndef TRPO_TF_CSRC_ROLLOUT_H_
 #define TRPO_TF_CSRC_ROLLOUT_H_
 
 #include <mujoco/mujoco.h>
 
 #include <cstdint>
-#include <vector>
 
-#include "policy.h"
-#include "program.h"
+#include "loop.h"
 
 namespace trpo_tf {
-
-// bits of an end of an episode; 0: the episode goes on
-enum End : uint8_t { kTerminated = 1, kTruncated = 2, kDiverged = 4 };
-
-// what is fixed for a sampler
-struct Setup {
-  Program program;
-  Network network;
-  int frame_skip;
-  int time_limit;  // env steps of an episode
-  int num_actions;
-  bool clip_actions;
-  std::vector<double> low, high;      // control range
-  std::vector<double> scale, offset;  // control = offset + scale * action
-};
 
 // A simulation beside its MuJoCo row: with it, the whole environment state.
 struct Slot {
@@ -40,19 +23,18 @@ struct Slot {
 
 // Inputs and records of one call; arrays are the caller's, C-contiguous, with
 // S slots, T = capacity steps, O observations, A actions, P parameters.
-struct Call {
+struct RolloutCall {
   int capacity;
   int min_steps;  // a slot stops at the first end of an episode from here on
   int num_parameters, num_reset_rows, max_truncations, num_state;
 
-  const float* theta;             // policies x P, or null: replay `actions`
-  const double* deviations;       // policies x A
-  const double* log_normalizers;  // policies; log density at zero noise
+  Policy policy;                  // of policy 0; theta null: replay `actions`
+  const double* log_normalizers;  // policies
   const int32_t* policy_index;    // S
-  const float *mean, *inverse_deviation;  // O, of the observation normaliser
-  float observation_clip;
-  const double* noise;       // S x T x A
-  const double* reset_rows;  // S x num_reset_rows x (nq + nv)
+  const double* noise;            // S x T x A
+  const double* reset_rows;       // S x num_reset_rows x (nq + nv)
+  const int32_t* snapshot_index;  // S x T, row of `snapshots` that a step is
+                                  // to fill, or -1; or null
 
   float* observations;           // S x T x O, before the action
   double* actions;               // S x T x A, unclipped
@@ -70,21 +52,22 @@ struct Call {
   int32_t* lengths;              // S, in and out: the next step to record
   int32_t* resets_used;          // S, in and out
   int32_t* failures;             // S, out: warning bits of a divergence, or 0
-  double* last_states;           // S x num_state, row before the last step
+  double* saved_states;          // S x num_state, a row not long before the
+                                 // last step,
+  int32_t* saved_steps;          // S, and the step before which it was
   double* task_outputs;          // S x T x program outputs, or null
+  double* snapshots;             // x SnapshotSize, taken before the action
 };
 
 // where a worker finds what belongs to a slot
-struct Worker {
+struct RolloutWorker {
   const Setup* setup;
-  const Call* call;
+  const RolloutCall* call;
   Slot* slots;           // S
   double* registers;     // S x program registers
   double* observations;  // S x O, current
   float* scratch;        // S x ScratchSize
 };
-
-int ScratchSize(const Setup& setup);
 
 // Runs slot `sim` until its capacity, its stop, its last reset row or a
 // divergence (failures[sim] != 0; the caller may call again, which resets).
@@ -94,8 +77,8 @@ void RunSlot(const mjModel* m, mjData* d, int sim, void* worker);
 
 // The physics alone of what RunSlot recorded, the limit of its speed: the same
 // actions, substeps, derived quantities and resets, without policy, task,
-// record or checks. Its Call needs actions, ends, lengths and reset_rows.
-void RunPhysics(const mjModel* m, mjData* d, int sim, void* worker);
+// record or checks. Its call needs actions, ends, lengths and reset_rows.
+void RunSlotPhysics(const mjModel* m, mjData* d, int sim, void* worker);
 
 }  // namespace trpo_tf
 

@@ -1,43 +1,43 @@
-// Many slots of one task on MuJoCo's batch engine.
+// Slots and branches of one task on MuJoCo's batch engine.
 #ifndef TRPO_TF_CSRC_SAMPLER_H_
 #define TRPO_TF_CSRC_SAMPLER_H_
 
 #include <mujoco/mjbatch.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "branch.h"
 #include "rollout.h"
 
 namespace trpo_tf {
 
-// bit of Call::failures set when MuJoCo raised an error
-constexpr int kErrorBit = mjNWARNING + 1;
-
-class Sampler {
+// Simulations on a thread pool, with the working memory of each.
+class Engine {
  public:
   // Copies the model. Throws std::runtime_error where MuJoCo cannot batch it.
-  Sampler(const mjModel* model, Setup setup, int num_slots, int num_threads);
+  Engine(const mjModel* model, Setup setup, int num_sims, int num_threads);
 
-  // Runs the function on the slots `ids` (ascending) of the call.
-  void Run(const Call& call, const std::vector<int>& ids,
-           mjfBatchFunc function);
+  // Runs the function on the simulations `ids` (ascending); returns how many
+  // raised an error.
+  int Apply(const std::vector<int>& ids, mjfBatchFunc function, void* worker,
+            bool save);
 
   const Setup& setup() const { return setup_; }
   const mjModel* model() const { return mjb_model(batch_.get()); }
-  int num_slots() const { return static_cast<int>(slots_.size()); }
+  int num_sims() const { return mjb_nsim(batch_.get()); }
   int num_threads() const { return mjb_nthread(batch_.get()); }
   int num_state() const { return mjb_nstate(batch_.get()); }
-  const char* error(int slot) const { return mjb_error(batch_.get(), slot); }
+  bool failed(int sim) const { return mjb_status(batch_.get())[sim]; }
+  const char* error(int sim) const { return mjb_error(batch_.get(), sim); }
 
-  // what a snapshot of every slot consists of
-  double* rows() { return mjb_state(batch_.get()); }       // S x num_state
-  Slot* slots() { return slots_.data(); }                  // S
-  double* observations() { return observations_.data(); }  // S x O
-  double* previous() {                                     // S x num_prev,
-    return registers_.data() + setup_.program.prev;        // num_registers
-  }  // apart
+  double* rows() { return mjb_state(batch_.get()); }       // sims x num_state
+  double* registers() { return registers_.data(); }        // sims x registers
+  double* observations() { return observations_.data(); }  // sims x O
+  float* scratch() { return scratch_.data(); }             // sims x ScratchSize
 
  private:
   struct Delete {
@@ -46,9 +46,49 @@ class Sampler {
 
   Setup setup_;
   std::unique_ptr<mjBatch, Delete> batch_;
-  std::vector<Slot> slots_;
   std::vector<double> registers_, observations_;
   std::vector<float> scratch_;
+};
+
+// S slots that keep their state from call to call.
+class Sampler {
+ public:
+  Sampler(const mjModel* model, Setup setup, int num_slots, int num_threads);
+
+  // Runs RunSlot or RunSlotPhysics on the slots `ids` (ascending).
+  void Run(const RolloutCall& call, const std::vector<int>& ids,
+           bool physics_only);
+
+  Engine& engine() { return engine_; }
+  int num_slots() const { return static_cast<int>(slots_.size()); }
+
+  // what a slot consists of, beside its row and its observation
+  Slot* slots() { return slots_.data(); }  // S
+  double* previous() {                     // S x num_prev, num_registers apart
+    return engine_.registers() + engine_.setup().program.prev;
+  }
+
+ private:
+  Engine engine_;
+  std::vector<Slot> slots_;
+};
+
+// One simulation a thread, which run any number of branches.
+class Brancher {
+ public:
+  Brancher(const mjModel* model, Setup setup, int num_threads);
+
+  // Runs all branches, or their physics alone; returns what MuJoCo said of
+  // those that raised an error, (branch, text), in no order.
+  std::vector<std::pair<int64_t, std::string>> Run(const BranchCall& call,
+                                                   bool physics_only);
+
+  Engine& engine() { return engine_; }
+
+ private:
+  Engine engine_;
+  std::vector<double> actions_;   // workers x A
+  std::vector<int64_t> running_;  // workers
 };
 
 }  // namespace trpo_tf

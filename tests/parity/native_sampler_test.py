@@ -279,7 +279,7 @@ def test_state_of_another_shape_is_refused(compiled, tmp_path):
      'boundary_observations should have shape (2, 1, 34), got (2, 2, 34)'),
     ('reset_rows', np.zeros((2, 2, 16)),
      'reset_rows should have shape (2, *, 17), got (2, 2, 16)'),
-    ('last_states', np.zeros((2, 3)), None),
+    ('saved_states', np.zeros((2, 3)), None),
     ('rewards', np.zeros(2), 'rewards should have shape (*, *), got (2,)'),
     ('theta', np.zeros(72, np.float32),
      'theta should have shape (*, *), got (72,)'),

@@ -14,7 +14,8 @@ def write(directory: pathlib.Path, diverged: Sequence[Divergence]) -> None:
   """Writes one .npz per divergence; creates the directory with the first.
 
   To see one break again: restore `state` with mj_setState(model, data, state,
-  mjSTATE_INTEGRATION), set `control` and step frame_skip times.
+  mjSTATE_INTEGRATION); for each row of `controls` set it and step frame_skip
+  times.
 
   Args:
     directory: of the run's divergences.
@@ -28,6 +29,6 @@ def write(directory: pathlib.Path, diverged: Sequence[Divergence]) -> None:
     name = (f'iteration_{event.iteration:06d}_slot_{event.slot}_episode_'
             f'{event.episode}_step_{event.step}.npz')
     np.savez(
-      directory / name, state=event.state, control=event.control,
+      directory / name, state=event.state, controls=event.controls,
       causes=np.array(event.causes), message=np.array(event.message),
     )

@@ -24,9 +24,9 @@ class Divergence:
     step: env steps of the episode before the one that failed.
     causes: names of MuJoCo's warnings, 'non-finite output' or 'error'.
     message: MuJoCo's error text, if any.
-    state: float64 integration row before the failing step.
-    control: float64 [A], what the simulator received; of the step before, if
-      the reset itself failed.
+    state: float64 integration row some steps before, never before the reset.
+    controls: float64 [n, A], what the simulator received from there on; the
+      last one's step failed (or had not begun, if the reset itself failed).
   """
 
   iteration: int
@@ -36,7 +36,7 @@ class Divergence:
   causes: tuple[str, ...]
   message: str
   state: np.ndarray
-  control: np.ndarray
+  controls: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)

@@ -174,7 +174,8 @@ class NativeSlots:
       boundary_steps=((S, B), np.int32), num_boundaries=((S,), np.int32),
       last_observations=((S, O), np.float32), lengths=((S,), np.int32),
       resets_used=((S,), np.int32), failures=((S,), np.int32),
-      last_states=((S, self._native.rows.shape[1]), np.float64),
+      saved_states=((S, self._native.rows.shape[1]), np.float64),
+      saved_steps=((S,), np.int32),
     )  # fmt: skip
     if details:
       shapes['task_outputs'] = ((S, T, program.num_outputs), np.float64)
@@ -271,7 +272,8 @@ class NativeSlots:
   def _divergence(self, arrays: dict, slot: int, iteration: int) -> Divergence:
     bits, step = int(arrays['failures'][slot]), int(arrays['lengths'][slot])
     record = self.slots[slot]
-    action = arrays['actions'][slot, step]
+    begin = int(arrays['saved_steps'][slot])
+    actions = arrays['actions'][slot, begin : step + 1]
     return Divergence(
       iteration=iteration,
       slot=slot,
@@ -279,8 +281,8 @@ class NativeSlots:
       step=int(record['elapsed']),
       causes=tuple(c for i, c in enumerate(_CAUSES) if bits >> i & 1),
       message=self._native.error(slot),
-      state=arrays['last_states'][slot].copy(),
-      control=np.clip(
-        self._offset + self._scale * action, *self._control_bounds
+      state=arrays['saved_states'][slot].copy(),
+      controls=np.clip(
+        self._offset + self._scale * actions, *self._control_bounds
       ),
     )

@@ -33,13 +33,17 @@ class Snapshot:
     """Refuses what another simulator made.
 
     Args:
-      kind, version, model: of the simulator that is about to restore it.
+      kind: of the simulator that is about to restore it.
+      version: its own.
+      model: what it simulates.
       size: bytes that it needs; None: any.
 
     Raises:
       UserError: naming what differs.
     """
-    wanted = dict(kind=kind, version=version, model=model)
+    wanted: dict[str, str | int] = dict(
+      kind=kind, version=version, model=model
+    )
     if size is not None:
       wanted['size'] = size
     for name, expected in wanted.items():
