@@ -69,6 +69,9 @@ void RunBranch(const BranchCall& c, const Loop& loop, const mjModel* m,
     c.ends[b] = EndOf(c, loop, ++elapsed);
   }
   loop.Observe(c.final_observations + b * loop.num_obs);
+  if (!c.final_states || c.failures[b]) return;
+  TakeSnapshot(loop, m, d, c.num_state, elapsed,
+               c.final_states + b * SnapshotSize(loop.program, c.num_state));
 }
 
 }  // namespace

@@ -31,6 +31,7 @@ struct BranchCall {
   uint8_t* ends;              // B, 0: alive at the horizon
   int32_t* failures;          // B, warning bits of a divergence, or 0
   float* final_observations;  // B x O, after the last step
+  double* final_states;       // B x SnapshotSize, there, or null
   float* observations;        // B x L x O before each action, or null
   double* actions;            // B x L x A, or null
   double* rewards;            // B x L, or null

@@ -209,13 +209,16 @@ BranchCall MakeBranchCall(Brancher& brancher, const py::dict& arrays,
                              {N, SnapshotSize(setup.program, c.num_state)});
   c.first_actions = Take<double>(arrays, "first_actions", {N, K, A});
   c.noise = Take<double>(arrays, "noise", {N, M, L, A});
-  c.policy = MakePolicy(setup, arrays, 1);
+  if (!physics_only) c.policy = MakePolicy(setup, arrays, 1);
   c.returns = Take<double>(arrays, "returns", {N, K, M});
   c.lengths = Take<int32_t>(arrays, "lengths", {N, K, M});
   c.ends = Take<uint8_t>(arrays, "ends", {N, K, M});
   c.failures = Take<int32_t>(arrays, "failures", {N, K, M});
   c.final_observations =
       Take<float>(arrays, "final_observations", {N, K, M, O});
+  c.final_states =
+      TakeIfGiven<double>(arrays, "final_states",
+                          {N, K, M, SnapshotSize(setup.program, c.num_state)});
   c.observations = TakeIfGiven<float>(arrays, "observations", {N, K, M, L, O});
   c.actions = TakeIfGiven<double>(arrays, "actions", {N, K, M, L, A});
   c.rewards = TakeIfGiven<double>(arrays, "rewards", {N, K, M, L});

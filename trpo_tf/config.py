@@ -117,11 +117,13 @@ class SamplerConfig(Config):
   """How a batch of experience is collected."""
 
   sampler: str = setting(
-    'single_path', 'sampling procedure', choices=('single_path',)
+    'single_path', 'sampling procedure: along paths (section 5.1), or also '
+    'along branches from states of the paths (section 5.2)',
+    choices=('single_path', 'vine'),
   )
   batch_steps: int = setting(
-    2000, 'env steps per iteration (at least; whole episodes may add some)',
-    low=1,
+    2000, 'env steps per iteration (at least; whole episodes may add some); '
+    'of the trunks alone with --sampler=vine', low=1,
   )
   num_slots: int = setting(
     8, 'simulations that share a batch; fixes the result, unlike threads',
@@ -139,6 +141,28 @@ class SamplerConfig(Config):
   sampler_threads: int = setting(
     0, 'threads of the native sampler; 0: all available cores', low=0
   )
+  rollout_set_size: int = setting(
+    125, 'vine: states per iteration from which branches start, N', low=1
+  )
+  branch_actions: int = setting(
+    4, 'vine: first actions tried in each state, K (--branch_proposal=all: '
+    'every action, whatever K)', low=1,
+  )
+  branch_trials: int = setting(
+    1, 'vine: noise sequences that follow each first action, M', low=1
+  )
+  branch_length: int = setting(
+    50, 'vine: env steps of a branch, its first action included, L', low=1
+  )
+  branch_proposal: str = setting(
+    'policy', 'vine: what draws the first actions, q: the policy, uniformly '
+    'within the action bounds, or every action of a discrete space once',
+    choices=('policy', 'uniform', 'all'),
+  )
+  branch_time_limit: bool = setting(
+    False, "vine: end a branch at the task's time limit; otherwise only the "
+    'trunks are truncated',
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,8 +177,15 @@ class EstimatorConfig(Config):
     'value_network', 'baseline subtracted from returns',
     choices=('none', 'time', 'linear', 'value_network'),
   )
+  vine_objective: str = setting(
+    'self_normalized', 'vine: surrogate over the first actions; all_actions '
+    'needs --branch_proposal=all',
+    choices=('self_normalized', 'mean_baseline', 'importance_sampled',
+             'all_actions'),
+  )
   standardize_advantages: bool = setting(
-    True, 'shift and scale the advantages of a batch to mean 0, deviation 1'
+    True, 'shift and scale the advantages of a batch to mean 0, deviation 1; '
+    'vine: scale Q by its mean deviation over the actions of a state',
   )
   value_hidden_sizes: tuple[int, ...] = setting(
     (64, 64), 'units of the hidden layers of the value network', low=1
@@ -244,10 +275,39 @@ class ExperimentConfig:
         '--baseline=time averages returns of whole episodes by time step: add '
         '--whole_episodes'
       )
+    if self.sampler.sampler == 'vine':
+      self._check_vine()
     if self.sampler.batch_steps % self.sampler.num_slots:
       raise ValueError(
         f'--batch_steps={self.sampler.batch_steps} is not a multiple of '
         f'--num_slots={self.sampler.num_slots}'
+      )
+
+
+  def _check_vine(self) -> None:
+    sampler, objective = self.sampler, self.estimator.vine_objective
+    if sampler.whole_episodes:
+      raise ValueError(
+        '--sampler=vine draws its states from trunks of fixed length: drop '
+        '--whole_episodes'
+      )
+    if sampler.rollout_set_size > sampler.batch_steps:
+      raise ValueError(
+        f'--rollout_set_size={sampler.rollout_set_size} exceeds the '
+        f'--batch_steps={sampler.batch_steps} states that the trunks visit'
+      )
+    every = sampler.branch_proposal == 'all'
+    if (objective == 'all_actions') != every:
+      raise ValueError(
+        '--vine_objective=all_actions and --branch_proposal=all need each '
+        f'other; got --vine_objective={objective} and '
+        f'--branch_proposal={sampler.branch_proposal}'
+      )
+    centred = objective in ('self_normalized', 'mean_baseline')
+    if centred and sampler.branch_actions < 2:
+      raise ValueError(
+        f'--vine_objective={objective} compares the actions of a state: take '
+        f'--branch_actions of 2 or more, not {sampler.branch_actions}'
       )
 
 

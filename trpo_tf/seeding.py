@@ -21,6 +21,9 @@ class Stream(enum.IntEnum):
   VALUE_MINIBATCHES = 5  # iteration
   ENVIRONMENT = 6  # slot, episode
   EVALUATION = 7  # folds into a seed of its own
+  ROLLOUT_SET = 8  # iteration
+  BRANCH_ACTIONS = 9  # iteration
+  BRANCH_NOISE = 10  # iteration
 
 
 def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:

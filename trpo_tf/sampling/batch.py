@@ -27,6 +27,8 @@ class Divergence:
     state: float64 integration row some steps before, never before the reset.
     controls: float64 [n, A], what the simulator received from there on; the
       last one's step failed (or had not begun, if the reset itself failed).
+    branch: state, action and trial of the branch that broke, whose state is
+      that of the rollout set; () if it was the path itself.
   """
 
   iteration: int
@@ -37,6 +39,7 @@ class Divergence:
   message: str
   state: np.ndarray
   controls: np.ndarray
+  branch: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +86,46 @@ class Batch:
 
   @property
   def num_steps(self) -> int:
-    """Env steps simulated, dropped ones included."""
+    """Env steps simulated, dropped ones and those of branches included."""
     return int(self.lengths.sum())
 
   def flat(self, name: str) -> np.ndarray:
     """The kept rows of a [S, T, ...] field as [N, ...]."""
     return getattr(self, name)[self.kept]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VineBatch(Batch):
+  """Trunks (the fields of Batch) and the branches from N of their states.
+
+  Attributes:
+    rollout_set: int32 [N, 2], slot and step of each state, by slot then step.
+    first_actions: [N, K, A] unclipped float64, or int32 for discrete factors.
+    log_q: float64 [N, K], their log-probability under the proposal.
+    branch_returns: float64 [N, K, M], discounted, first step undiscounted.
+    branch_lengths: int32 [N, K, M], env steps.
+    branch_ends: uint8 [N, K, M], bits of End; 0: cut alive at its length.
+    final_observations: float32 [N, K, M, O], after a branch's last step.
+  """
+
+  rollout_set: np.ndarray
+  first_actions: np.ndarray
+  log_q: np.ndarray
+  branch_returns: np.ndarray
+  branch_lengths: np.ndarray
+  branch_ends: np.ndarray
+  final_observations: np.ndarray
+
+  @property
+  def num_branch_steps(self) -> int:
+    """Env steps of all branches."""
+    return int(self.branch_lengths.sum())
+
+  @property
+  def num_steps(self) -> int:
+    """Env steps of trunks and branches."""
+    return super().num_steps + self.num_branch_steps
+
+  def at_rollout_set(self, name: str) -> np.ndarray:
+    """The rows of a [S, T, ...] field at the rollout set, [N, ...]."""
+    return getattr(self, name)[tuple(self.rollout_set.T)]

@@ -6,6 +6,7 @@ rollout is a pure function of (snapshots, theta, normaliser, noise, resets).
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -54,6 +55,77 @@ def _program_fields(compiled: CompiledTask) -> dict:
               constants=program.constants.tolist())
 
 
+def engine_setup(compiled: CompiledTask, network: MLP, action_range: str,
+                 clip_actions: bool) -> dict:
+  """What is fixed for simulations of a task under a policy.
+
+  Raises:
+    UserError: an action range that needs control limits the model lacks.
+  """
+  scale, offset = action_scale(compiled, action_range)
+  return dict(
+    program=_program_fields(compiled),
+    layer_sizes=[
+      network.input_size, *network.hidden_sizes, network.output_size
+    ],
+    activation=_ACTIVATIONS.index(network.activation),
+    frame_skip=compiled.task.frame_skip,
+    time_limit=compiled.task.time_limit,
+    clip_actions=clip_actions,
+    low=compiled.low.tolist(),
+    high=compiled.high.tolist(),
+    scale=scale.tolist(),
+    offset=offset.tolist(),
+  )
+
+
+def make_engine(kind: str, compiled: CompiledTask, setup: dict,
+                *sizes: int) -> Any:
+  """A `Sampler` (slots, threads) or `Brancher` (threads) of the extension.
+
+  Raises:
+    UserError: a model that cannot be cloned from a state row.
+  """
+  try:
+    return getattr(_native, kind)(compiled.model._address, setup, *sizes)
+  except RuntimeError as error:
+    raise UserError(
+      f'{compiled.task.name}: the native sampler cannot run this model: '
+      f'{error}'
+    ) from error
+
+
+def controls(setup: dict, actions: np.ndarray) -> np.ndarray:
+  """What the simulator receives for actions [..., A]."""
+  u = np.array(setup['offset']) + np.array(setup['scale']) * actions
+  return np.clip(u, setup['low'], setup['high']) if setup['clip_actions'] else u
+
+
+def policy_arrays(theta: np.ndarray, normalizer: Normalizer,
+                  action_size: int) -> dict:
+  """Policies of a closed loop, as the extension takes them.
+
+  Args:
+    theta: float32 [n, P], network parameters then log deviations [A].
+    normalizer: frozen observation normaliser.
+    action_size: A.
+  """
+  log_std = theta[:, -action_size:].astype(np.float64)
+  return dict(
+    theta=np.ascontiguousarray(theta, np.float32),
+    deviations=np.exp(log_std),
+    log_normalizers=-log_std.sum(1) - action_size * 0.5 * np.log(2 * np.pi),
+    mean=normalizer.mean32,
+    inverse_deviation=normalizer.inv_std32,
+    observation_clip=float(normalizer.clip),
+  )
+
+
+def causes(bits: int) -> tuple[str, ...]:
+  """Names of what a failed step's bits say."""
+  return tuple(c for i, c in enumerate(_CAUSES) if bits >> i & 1)
+
+
 def _cut(ends: np.ndarray, last: int) -> None:
   """Marks a slot's last recorded step, unless an episode ended there."""
   if last >= 0 and not ends[last]:
@@ -91,36 +163,13 @@ class NativeSlots:
       UserError: a model that cannot be cloned from a state row, or an action
         range that needs control limits the model lacks.
     """
-    scale, offset = action_scale(compiled, action_range)
-    setup = dict(
-      program=_program_fields(compiled),
-      layer_sizes=[
-        network.input_size, *network.hidden_sizes, network.output_size
-      ],
-      activation=_ACTIVATIONS.index(network.activation),
-      frame_skip=compiled.task.frame_skip,
-      time_limit=compiled.task.time_limit,
-      clip_actions=clip_actions,
-      low=compiled.low.tolist(),
-      high=compiled.high.tolist(),
-      scale=scale.tolist(),
-      offset=offset.tolist(),
+    setup = engine_setup(compiled, network, action_range, clip_actions)
+    self._native = make_engine(
+      'Sampler', compiled, setup, num_slots, threads or default_threads()
     )
-    try:
-      self._native = _native.Sampler(
-        compiled.model._address, setup, num_slots, threads or default_threads()
-      )
-    except RuntimeError as error:
-      raise UserError(
-        f'{compiled.task.name}: the native sampler cannot run this model: '
-        f'{error}'
-      ) from error
     self.compiled = compiled
     self.num_slots = num_slots
-    self._scale, self._offset = scale, offset
-    self._control_bounds = (
-      (compiled.low, compiled.high) if clip_actions else (-np.inf, np.inf)
-    )
+    self._setup = setup
 
   @property
   def slots(self) -> np.ndarray:
@@ -196,18 +245,8 @@ class NativeSlots:
       normalizer: frozen observation normaliser.
       noise: float64 [S, T, A], standard normal; zeros act by the mean.
     """
-    size = self.compiled.action_size
-    log_std = theta[:, -size:].astype(np.float64)
-    return dict(
-      theta=np.ascontiguousarray(theta, np.float32),
-      policy_index=policy_index,
-      deviations=np.exp(log_std),
-      log_normalizers=-log_std.sum(1) - size * 0.5 * np.log(2 * np.pi),
-      mean=normalizer.mean32,
-      inverse_deviation=normalizer.inv_std32,
-      observation_clip=float(normalizer.clip),
-      noise=noise,
-    )
+    policies = policy_arrays(theta, normalizer, self.compiled.action_size)
+    return dict(policies, policy_index=policy_index, noise=noise)
 
   def rollout(
     self,
@@ -273,16 +312,15 @@ class NativeSlots:
     bits, step = int(arrays['failures'][slot]), int(arrays['lengths'][slot])
     record = self.slots[slot]
     begin = int(arrays['saved_steps'][slot])
-    actions = arrays['actions'][slot, begin : step + 1]
     return Divergence(
       iteration=iteration,
       slot=slot,
       episode=int(record['episode']),
       step=int(record['elapsed']),
-      causes=tuple(c for i, c in enumerate(_CAUSES) if bits >> i & 1),
+      causes=causes(bits),
       message=self._native.error(slot),
       state=arrays['saved_states'][slot].copy(),
-      controls=np.clip(
-        self._offset + self._scale * actions, *self._control_bounds
+      controls=controls(
+        self._setup, arrays['actions'][slot, begin : step + 1]
       ),
     )

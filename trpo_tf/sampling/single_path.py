@@ -14,6 +14,7 @@ from trpo_tf.config import SamplerConfig, TaskConfig
 from trpo_tf.errors import UserError
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import Normalizer
+from trpo_tf.sampling import native_state
 from trpo_tf.sampling.batch import Batch, Divergence, End
 from trpo_tf.sampling.native import NativeSlots
 from trpo_tf.seeding import Stream
@@ -146,6 +147,40 @@ class SinglePathSampler:
     Raises:
       UserError: the task diverges all the time.
     """
+    return self._sample(theta, normalizer, iteration, deterministic, {})
+
+  def sample_with_snapshots(
+    self,
+    theta: np.ndarray,
+    normalizer: Normalizer,
+    iteration: int,
+    places: np.ndarray,
+  ) -> tuple[Batch, np.ndarray]:
+    """Collects one batch and the states at some of its steps.
+
+    Args:
+      theta: float32 [P], the policy.
+      normalizer: frozen for the batch.
+      iteration: key of the noise.
+      places: int [N, 2], slots and steps.
+
+    Returns:
+      The batch, and the states [N, D] before the actions at `places`, see
+      branching.
+
+    Raises:
+      UserError: the task diverges all the time.
+    """
+    config = self._config
+    steps = config.batch_steps // config.num_slots
+    index = np.full((config.num_slots, steps), -1, np.int32)
+    index[tuple(places.T)] = np.arange(len(places))
+    states = np.zeros((len(places), native_state.state_size(self._compiled)))
+    wanted = dict(snapshot_index=index, snapshots=states)
+    return self._sample(theta, normalizer, iteration, False, wanted), states
+
+  def _sample(self, theta: np.ndarray, normalizer: Normalizer, iteration: int,
+              deterministic: bool, wanted: dict) -> Batch:
     config = self._config
     share = config.batch_steps // config.num_slots
     limit = self._compiled.task.time_limit
@@ -158,7 +193,7 @@ class SinglePathSampler:
         self._seed, Stream.ACTION_NOISE, iteration, slot
       ).standard_normal(noise[slot].shape)
     index = np.zeros(config.num_slots, np.int32)
-    arrays = self._slots.new_arrays(capacity)
+    arrays = self._slots.new_arrays(capacity) | wanted
     arrays |= self._slots.policy_arrays(theta[None], index, normalizer, noise)
     diverged = self._slots.rollout(
       arrays, self._resets, iteration=iteration,

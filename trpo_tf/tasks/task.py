@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import logging
 import os
 import traceback
@@ -119,6 +120,19 @@ class CompiledTask:
   def action_size(self) -> int:
     """Elements A of an action: the model's actuators."""
     return self.model.nu
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """Hash of the model and of what is observed and earned on it."""
+    saved = np.zeros(mujoco.mj_sizeModel(self.model), np.uint8)
+    mujoco.mj_saveModel(self.model, None, saved)
+    program = self.program
+    digest = hashlib.sha256(
+      repr((self.task.frame_skip, program.fields, program.current)).encode()
+    )
+    for part in (saved, program.code, program.constants):
+      digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()[:32]
 
   @property
   def term_names(self) -> tuple[str, ...]:

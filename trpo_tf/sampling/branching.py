@@ -1,0 +1,304 @@
+"""Branches from cloned states of a native task, in parallel (section 5.2).
+
+From each of N snapshots K given first actions are tried, and each is followed
+by a policy under M sequences of noise. The K branches of a state read the same
+noise (common random numbers), so their returns differ by the first action
+alone. Nothing here needs TRPO: a planner uses it too (docs/branching.md).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from trpo_tf.config import SamplerConfig, TaskConfig
+from trpo_tf.errors import UserError
+from trpo_tf.policies.mlp import MLP
+from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
+from trpo_tf.sampling import native, native_state
+from trpo_tf.sampling.single_path import SinglePathSampler
+from trpo_tf.sampling.snapshot import Snapshot
+from trpo_tf.tasks.task import CompiledTask
+
+__all__ = [
+  'Actor', 'Brancher', 'Branches', 'branch', 'initial_snapshots',
+  'noise_actor',
+]  # fmt: skip
+
+
+class Actor(NamedTuple):
+  """A Gaussian policy with its observation normaliser.
+
+  Attributes:
+    network: shape of the network, from observation to mean action.
+    theta: float32 [P], network parameters then log deviations [A].
+    normalizer: frozen.
+  """
+
+  network: MLP
+  theta: np.ndarray
+  normalizer: Normalizer
+
+
+def noise_actor(observation_size: int, action_size: int) -> Actor:
+  """The policy whose actions are the noise itself."""
+  network = MLP(observation_size, (), action_size)
+  theta = np.zeros(network.num_parameters + action_size, np.float32)
+  return Actor(network, theta, initial_normalizer(observation_size))
+
+
+@dataclasses.dataclass(frozen=True)
+class Branches:
+  """What N x K x M branches earned.
+
+  Attributes:
+    returns: float64 [N, K, M], sum of gamma^t r_t over the branch's steps.
+    lengths: int32 [N, K, M], env steps, the first action's included.
+    ends: uint8 [N, K, M], bits of End of the last step: 0 if the branch was
+      alive at its horizon; DIVERGED if its next step broke the simulation
+      (its return is then that of the steps before).
+    failures: int32 [N, K, M], what broke, see `causes`.
+    messages: MuJoCo's text of the branches (n, k, m) that raised an error.
+    final_observations: float32 [N, K, M, O], after the last step; of a branch
+      that MuJoCo stopped by an error: zeros.
+    final_states: float64 [N, K, M, D] after the last step, or None.
+    observations: float32 [N, K, M, L, O] before each action, or None.
+    actions: float64 [N, K, M, L, A] unclipped, or None.
+    rewards: float64 [N, K, M, L], 0 after the end, or None.
+  """
+
+  returns: np.ndarray
+  lengths: np.ndarray
+  ends: np.ndarray
+  failures: np.ndarray
+  messages: dict[tuple[int, int, int], str]
+  final_observations: np.ndarray
+  final_states: np.ndarray | None = None
+  observations: np.ndarray | None = None
+  actions: np.ndarray | None = None
+  rewards: np.ndarray | None = None
+
+  @property
+  def num_steps(self) -> int:
+    """Env steps simulated."""
+    return int(self.lengths.sum())
+
+  def causes(self, *branch: int) -> tuple[str, ...]:
+    """Why branch (n, k, m) diverged; () if it did not."""
+    return native.causes(int(self.failures[branch]))
+
+
+class Brancher:
+  """Runs branches of one task; keeps one simulation per thread."""
+
+  def __init__(
+    self,
+    compiled: CompiledTask,
+    network: MLP | None = None,
+    *,
+    action_range: str = 'raw',
+    clip_actions: bool = True,
+    threads: int = 0,
+  ):
+    """Makes the simulations.
+
+    Args:
+      compiled: the task.
+      network: shape of the policies that will act; None: noise alone acts.
+      action_range: 'raw' or 'control', see config.TaskConfig.
+      clip_actions: whether controls are clipped to the control range.
+      threads: 0: all available cores. The result does not depend on it.
+
+    Raises:
+      UserError: a model that cannot be cloned from a state row, or an action
+        range that needs control limits the model lacks.
+    """
+    self.compiled = compiled
+    idle = noise_actor(compiled.observation_size, compiled.action_size)
+    self._network = network or idle.network
+    self._idle = idle
+    setup = native.engine_setup(
+      compiled, self._network, action_range, clip_actions
+    )
+    self._native = native.make_engine(
+      'Brancher', compiled, setup, threads or native.default_threads()
+    )
+
+  def branch(
+    self,
+    snapshots: Sequence[Snapshot] | np.ndarray,
+    actions: np.ndarray,
+    horizon: int,
+    policy: Actor | None = None,
+    noise: np.ndarray | None = None,
+    *,
+    gamma: float = 1.0,
+    time_limit: bool = False,
+    trajectories: bool = False,
+    final_states: bool = False,
+  ) -> Branches:
+    """Runs every branch to its end or horizon.
+
+    Args:
+      snapshots: N, of this task; or their states float64 [N, D].
+      actions: float64 [N, K, A], the first action of each branch.
+      horizon: L, most env steps of a branch, its first action included.
+      policy: acts after the first step; None: the noise does.
+      noise: float64 [N, M, L, A], standard normal; row [n, m] belongs to all
+        K branches of state n, and its first entry is not used. None: one
+        branch without noise.
+      gamma: discount per env step.
+      time_limit: whether the task's time limit, counted from the episode's
+        start, ends a branch.
+      trajectories: keep observations, actions and rewards.
+      final_states: keep where every branch ended, to branch from there.
+
+    Returns:
+      The Branches. A branch is a function of its snapshot, first action,
+      noise and policy alone.
+
+    Raises:
+      UserError: no snapshot, counts below 1, shapes that do not fit, or a
+        snapshot of another model, task or MuJoCo version.
+    """
+    states = self._states(snapshots)
+    actions = np.ascontiguousarray(actions, np.float64)
+    noise = self._noise(noise, actions, horizon)
+    self._check(states, actions, noise, horizon)
+    actor = policy or self._idle
+    if actor.network != self._network:
+      raise UserError(
+        f'the policy is a network {actor.network}; this Brancher was made for '
+        f'{self._network}'
+      )
+    arrays = native.policy_arrays(
+      actor.theta[None], actor.normalizer, self.compiled.action_size
+    ) | dict(snapshots=states, first_actions=actions, noise=noise,
+             gamma=float(gamma), time_limit=bool(time_limit))
+    records = self._records(*actions.shape[:2], *noise.shape[1:3],
+                            trajectories, final_states)
+    errors = self._native.run(arrays | records)
+    shape = records['returns'].shape
+    messages = {np.unravel_index(b, shape): text for b, text in errors}
+    return Branches(messages=messages, **records)
+
+  def replay_physics(self, states: np.ndarray, actions: np.ndarray,
+                     noise: np.ndarray, branches: Branches) -> None:
+    """Repeats the physics alone of recorded branches, for benchmarks.
+
+    Args:
+      states: float64 [N, D], where they began.
+      actions: float64 [N, K, A].
+      noise: float64 [N, M, L, A].
+      branches: with trajectories.
+    """
+    records = {name: value for name, value in vars(branches).items()
+               if isinstance(value, np.ndarray)}
+    inputs = dict(snapshots=states, first_actions=actions, noise=noise,
+                  gamma=1.0, time_limit=False)
+    self._native.run(inputs | records, physics_only=True)
+
+  def _states(self, snapshots: Sequence[Snapshot] | np.ndarray) -> np.ndarray:
+    if not len(snapshots):
+      raise UserError('no snapshots to branch from')
+    if not isinstance(snapshots, np.ndarray):
+      return native_state.to_states(self.compiled, snapshots)
+    return np.ascontiguousarray(snapshots, np.float64)
+
+  def _noise(self, noise: np.ndarray | None, actions: np.ndarray,
+             horizon: int) -> np.ndarray:
+    if noise is None:
+      return np.zeros((len(actions), 1, horizon, self.compiled.action_size))
+    return np.ascontiguousarray(noise, np.float64)
+
+  def _check(self, states: np.ndarray, actions: np.ndarray, noise: np.ndarray,
+             horizon: int) -> None:
+    N, A = len(states), self.compiled.action_size
+    size = native_state.state_size(self.compiled)
+    wanted = dict(states=(N, size), actions=(N, -1, A),
+                  noise=(N, -1, horizon, A))
+    for name, array in (('states', states), ('actions', actions),
+                        ('noise', noise)):
+      shape = wanted[name]
+      if array.ndim != len(shape) or any(
+        w not in (-1, n) for w, n in zip(shape, array.shape, strict=True)
+      ):
+        raise UserError(
+          f'{name} have shape {array.shape}; {self.compiled.task.name} with '
+          f'{N} snapshots and horizon {horizon} needs '
+          f'{str(shape).replace("-1", "*")}'
+        )
+    counts = dict(horizon=horizon, actions=actions.shape[1],
+                  noise=noise.shape[1])
+    for name, count in counts.items():
+      if count < 1:
+        raise UserError(f'{name}: {count} per state; branches need at least 1')
+
+  def _records(self, N: int, K: int, M: int, L: int, trajectories: bool,
+               final_states: bool) -> dict[str, np.ndarray]:
+    O, A = self.compiled.observation_size, self.compiled.action_size
+    B = (N, K, M)
+    shapes = dict(
+      returns=(B, np.float64), lengths=(B, np.int32), ends=(B, np.uint8),
+      failures=(B, np.int32), final_observations=((*B, O), np.float32),
+    )  # fmt: skip
+    if trajectories:
+      shapes |= dict(
+        observations=((*B, L, O), np.float32),
+        actions=((*B, L, A), np.float64), rewards=((*B, L), np.float64),
+      )  # fmt: skip
+    if final_states:
+      size = native_state.state_size(self.compiled)
+      shapes['final_states'] = ((*B, size), np.float64)
+    return {k: np.zeros(shape, dtype) for k, (shape, dtype) in shapes.items()}
+
+
+def branch(
+  compiled: CompiledTask,
+  snapshots: Sequence[Snapshot],
+  actions: np.ndarray,
+  horizon: int,
+  policy: Actor | None = None,
+  noise: np.ndarray | None = None,
+  **options: Any,
+) -> Branches:
+  """Branches of a task from snapshots; see Brancher.branch.
+
+  A Brancher that is kept saves making the simulations, some milliseconds.
+
+  Args:
+    compiled: the task.
+    snapshots: N.
+    actions: float64 [N, K, A].
+    horizon: L.
+    policy: acts after the first step.
+    noise: float64 [N, M, L, A].
+    **options: of Brancher.branch.
+  """
+  brancher = Brancher(compiled, policy.network if policy else None)
+  return brancher.branch(
+    snapshots, actions, horizon, policy, noise, **options
+  )
+
+
+def initial_snapshots(
+  compiled: CompiledTask, seed: int, count: int
+) -> list[Snapshot]:
+  """Snapshots of fresh episodes, drawn by the task's reset.
+
+  Args:
+    compiled: the task.
+    seed: of the draws.
+    count: N.
+  """
+  actor = noise_actor(compiled.observation_size, compiled.action_size)
+  config = SamplerConfig(batch_steps=count, num_slots=count)
+  sampler = SinglePathSampler(
+    compiled, TaskConfig(), config, actor.network, seed
+  )
+  places = np.stack([np.arange(count), np.zeros(count, int)], axis=1)
+  _, states = sampler.sample_with_snapshots(
+    actor.theta, actor.normalizer, 0, places
+  )
+  return native_state.to_snapshots(compiled, states)

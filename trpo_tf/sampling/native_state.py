@@ -1,0 +1,51 @@
+"""The state of a native task, as a row of doubles and as a Snapshot.
+
+A row [D] is MuJoCo's integration state (time, position, velocity, warm start,
+...), the observation and the prev() values as the environment had them, and
+the elapsed env steps. Observation and prev() values are kept because they
+cannot be recomputed: an integrator leaves derived quantities at an earlier
+stage than a new mj_forward would.
+"""
+
+from collections.abc import Sequence
+
+import mujoco
+import numpy as np
+
+from trpo_tf.sampling.snapshot import Snapshot
+from trpo_tf.tasks.task import CompiledTask
+
+_KIND = 'native'
+_VERSION = f'mujoco {mujoco.__version__}'
+
+
+def state_size(compiled: CompiledTask) -> int:
+  """Doubles D of a state."""
+  row = mujoco.mj_stateSize(
+    compiled.model, mujoco.mjtState.mjSTATE_INTEGRATION
+  )
+  program = compiled.program
+  return row + program.observation_size + len(program.current) + 1
+
+
+def to_snapshots(compiled: CompiledTask, states: np.ndarray) -> list[Snapshot]:
+  """Snapshots of states float64 [N, D]."""
+  return [
+    Snapshot(_KIND, _VERSION, compiled.fingerprint, row.tobytes())
+    for row in np.asarray(states, np.float64)
+  ]
+
+
+def to_states(
+  compiled: CompiledTask, snapshots: Sequence[Snapshot]
+) -> np.ndarray:
+  """States float64 [N, D] of snapshots.
+
+  Raises:
+    UserError: a snapshot of another model, task or MuJoCo version.
+  """
+  size = state_size(compiled)
+  for snapshot in snapshots:
+    snapshot.check(_KIND, _VERSION, compiled.fingerprint, 8 * size)
+  data = b''.join(snapshot.data for snapshot in snapshots)
+  return np.frombuffer(data, np.float64).reshape(-1, size)
