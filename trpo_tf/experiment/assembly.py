@@ -9,11 +9,12 @@ from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
 from trpo_tf.sampling import gymnasium_env
 from trpo_tf.sampling.gymnasium_sampler import GymnasiumSampler
 from trpo_tf.sampling.single_path import SinglePathSampler
+from trpo_tf.sampling.vine import VineSampler
 from trpo_tf.tasks.registry import find_task
 from trpo_tf.tasks.task import CompiledTask, compile_task
 
 Policy = GaussianPolicy | CategoricalPolicy
-Sampler = SinglePathSampler | GymnasiumSampler
+PathSampler = SinglePathSampler | GymnasiumSampler
 
 
 @functools.lru_cache(maxsize=8)
@@ -44,8 +45,8 @@ def make_policy(config: ExperimentConfig) -> Policy:
   )
 
 
-def make_sampler(config: ExperimentConfig) -> Sampler:
-  """The sampler of --sampler for the task, native where the task is.
+def make_path_sampler(config: ExperimentConfig) -> PathSampler:
+  """The single-path sampler of the task, native where the task is.
 
   Raises:
     UserError: the sampler cannot run the task.
@@ -58,6 +59,22 @@ def make_sampler(config: ExperimentConfig) -> Sampler:
     )
   return GymnasiumSampler(
     config.task, config.sampler, policy, config.run.seed
+  )
+
+
+def make_sampler(config: ExperimentConfig) -> PathSampler | VineSampler:
+  """The sampler of --sampler for the task.
+
+  Raises:
+    UserError: the sampler cannot run the task.
+  """
+  if config.sampler.sampler == 'single_path':
+    return make_path_sampler(config)
+  compiled = native_task(config.task.task)
+  policy = make_policy(config)
+  return VineSampler(
+    compiled, config.task, config.sampler, policy.network, config.run.seed,
+    config.estimator.gamma,
   )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.experiment import statistics
-from trpo_tf.experiment.assembly import make_sampler
+from trpo_tf.experiment.assembly import make_path_sampler
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Batch
 from trpo_tf.seeding import Stream
@@ -54,8 +54,8 @@ def _summary(values: np.ndarray) -> dict:
 def evaluation_config(config: ExperimentConfig, episodes: int):
   """The settings under which a run is evaluated: one episode per slot."""
   sampler = dataclasses.replace(
-    config.sampler, num_slots=episodes, batch_steps=episodes,
-    whole_episodes=True, on_divergence='cut',
+    config.sampler, sampler='single_path', num_slots=episodes,
+    batch_steps=episodes, whole_episodes=True, on_divergence='cut',
   )
   estimator = dataclasses.replace(config.estimator, baseline='none')
   seed = seeding.derived_seed(config.run.seed, Stream.EVALUATION)
@@ -85,7 +85,7 @@ def evaluate(
     The evaluation, and the batch of its episodes, one a slot.
   """
   config = evaluation_config(config, episodes)
-  sampler = make_sampler(config)
+  sampler = make_path_sampler(config)
   batch = sampler.sample(theta, normalizer, 0, deterministic=deterministic)
   broken = len(batch.diverged)
   return Evaluation(batch.episode_returns, batch.episode_lengths, broken), batch

@@ -48,7 +48,7 @@ _GROUPS = {
   'value': ('explained_variance', 'value_loss'),
   'sampler': (
     'clipped_action_fraction', 'sampler_output_error', 'diverged',
-    'dropped_steps',
+    'dropped_steps', 'branch_steps',
   ),
   'time': (
     'sample_seconds', 'update_seconds', 'env_steps_per_second',

@@ -1,18 +1,19 @@
-"""TRPO's update from a single-path batch: estimate, check, step, fit."""
+"""TRPO's update from a batch of paths or of a vine: estimate, step, fit."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
-from trpo_tf.estimation import baselines, returns, surrogate
+from trpo_tf.estimation import baselines, returns, surrogate, vine
 from trpo_tf.estimation.surrogate import Consistency, PathData
+from trpo_tf.estimation.vine import VineData
 from trpo_tf.optim.trust_region import StepResult, make_step
 from trpo_tf.policies.normalizer import Normalizer
-from trpo_tf.sampling.batch import Batch
+from trpo_tf.sampling.batch import Batch, VineBatch
 from trpo_tf.seeding import Stream
 
 # float32 networks agree to about 1e-6 per unit of output; a log-probability
@@ -34,7 +35,8 @@ class Update:
     baseline: new state of the baseline.
     step: the trust-region step.
     record: numbers for the iteration's record.
-    advantages: float64 [N], before standardisation.
+    advantages: float64, before scaling: of every step [N], or with the vine
+      of the first actions over their state's mean [N, K].
   """
 
   theta: np.ndarray
@@ -44,8 +46,16 @@ class Update:
   advantages: np.ndarray
 
 
+class _Problem(NamedTuple):
+  """What the trust-region step is to solve."""
+
+  x: np.ndarray
+  data: Any
+  advantages: np.ndarray
+
+
 class Trpo:
-  """Trust region policy optimisation on single-path batches (section 5.1)."""
+  """Trust region policy optimisation (sections 5.1, 5.2 and appendix C)."""
 
   def __init__(self, policy: Any, config: ExperimentConfig):
     """Compiles the step and builds the baseline.
@@ -58,12 +68,14 @@ class Trpo:
     self._baseline = baselines.make_baseline(
       config.estimator, policy.observation_size
     )
-    self._step = make_step(
-      policy,
-      surrogate.importance_sampled,
-      config.trust_region,
-      config.sampler.batch_steps,
+    self._vine = config.sampler.sampler == 'vine'
+    objective, num_states = (
+      (vine.OBJECTIVES[config.estimator.vine_objective],
+       config.sampler.rollout_set_size)
+      if self._vine
+      else (surrogate.importance_sampled, config.sampler.batch_steps)
     )
+    self._step = make_step(policy, objective, config.trust_region, num_states)
 
   def initial_baseline(self, rng: np.random.Generator) -> Any:
     """The baseline's state before any batch."""
@@ -94,14 +106,14 @@ class Trpo:
 
     Raises:
       SamplerMismatch: recorded and recomputed policy differ.
-      UserError: every step of the batch was dropped.
+      UserError: every step of the batch was dropped, or every state of the
+        rollout set masked.
     """
     if not batch.kept.any():
       raise UserError(
         f'--on_divergence=drop left no step of {batch.num_steps}: take '
         "--on_divergence=cut, or lower the model's time step"
       )
-    estimator = self._config.estimator
     x = normalizer(batch.flat('observations'))
     timesteps = batch.flat('timesteps')
     predictions = self._baseline.predict(baseline, x, timesteps)
@@ -109,14 +121,13 @@ class Trpo:
       baseline, normalizer, batch, predictions
     )
     consistency = self._check(theta, x, batch)
-    scaled = advantages
-    if estimator.standardize_advantages:
-      scaled = (scaled - scaled.mean()) / (scaled.std() + 1e-8)
-    data = PathData(
-      batch.flat('actions'), batch.flat('log_probs'),
-      scaled.astype(np.float32),
+    problem = (
+      self._vine_problem(baseline, normalizer, batch)
+      if isinstance(batch, VineBatch)
+      else self._path_problem(x, batch, advantages)
     )
-    step = self._step(theta, x, data, self._fisher_rows(len(x), iteration))
+    rows = self._fisher_rows(len(problem.x), iteration)
+    step = self._step(theta, problem.x, problem.data, rows)
     seed = self._config.run.seed
     baseline, fit = baselines.fit(
       self._baseline, baseline, x, timesteps, targets,
@@ -128,7 +139,48 @@ class Trpo:
       value_loss=fit.loss_after,
       sampler_output_error=consistency.outputs_error,
     )
-    return Update(step.theta, baseline, step, record, advantages)
+    return Update(step.theta, baseline, step, record, problem.advantages)
+
+  def _path_problem(
+    self, x: np.ndarray, batch: Batch, advantages: np.ndarray
+  ) -> _Problem:
+    scaled = advantages
+    if self._config.estimator.standardize_advantages:
+      scaled = (scaled - scaled.mean()) / (scaled.std() + 1e-8)
+    data = PathData(
+      batch.flat('actions'), batch.flat('log_probs'),
+      scaled.astype(np.float32),
+    )
+    return _Problem(x, data, advantages)
+
+  def _vine_problem(
+    self, baseline: Any, normalizer: Normalizer, batch: VineBatch
+  ) -> _Problem:
+    """Q of the first actions; with a baseline it continues cut branches."""
+    estimator = self._config.estimator
+    final_values = None
+    if estimator.baseline != 'none':
+      shape = batch.branch_lengths.shape
+      timesteps = batch.at_rollout_set('timesteps')[:, None, None]
+      timesteps = (timesteps + batch.branch_lengths).ravel()
+      finals = batch.final_observations.reshape(timesteps.size, -1)
+      final_values = self._baseline.predict(
+        baseline, normalizer(finals), timesteps
+      ).reshape(shape)
+    q, valid = vine.q_values(
+      batch.branch_returns, batch.branch_lengths, batch.branch_ends,
+      final_values, estimator.gamma,
+    )
+    if not valid.any():
+      raise UserError(
+        'a branch of every state of the rollout set diverged: lower the '
+        "model's time step, or the spread of the first actions"
+      )
+    q = q[valid]
+    scaled = vine.scaled(q) if estimator.standardize_advantages else q
+    data = VineData(batch.first_actions[valid], batch.log_q[valid], scaled)
+    x = normalizer(batch.at_rollout_set('observations')[valid])
+    return _Problem(x, data, q - q.mean(axis=1, keepdims=True))
 
   def _estimate(
     self,

@@ -85,9 +85,14 @@ class Batch:
   diverged: tuple[Divergence, ...] = ()
 
   @property
+  def num_branch_steps(self) -> int:
+    """Env steps of branches; a batch of paths has none."""
+    return 0
+
+  @property
   def num_steps(self) -> int:
     """Env steps simulated, dropped ones and those of branches included."""
-    return int(self.lengths.sum())
+    return int(self.lengths.sum()) + self.num_branch_steps
 
   def flat(self, name: str) -> np.ndarray:
     """The kept rows of a [S, T, ...] field as [N, ...]."""
@@ -120,11 +125,6 @@ class VineBatch(Batch):
   def num_branch_steps(self) -> int:
     """Env steps of all branches."""
     return int(self.branch_lengths.sum())
-
-  @property
-  def num_steps(self) -> int:
-    """Env steps of trunks and branches."""
-    return super().num_steps + self.num_branch_steps
 
   def at_rollout_set(self, name: str) -> np.ndarray:
     """The rows of a [S, T, ...] field at the rollout set, [N, ...]."""

@@ -118,11 +118,11 @@ class Brancher:
     idle = noise_actor(compiled.observation_size, compiled.action_size)
     self._network = network or idle.network
     self._idle = idle
-    setup = native.engine_setup(
+    self._setup = native.engine_setup(
       compiled, self._network, action_range, clip_actions
     )
     self._native = native.make_engine(
-      'Brancher', compiled, setup, threads or native.default_threads()
+      'Brancher', compiled, self._setup, threads or native.default_threads()
     )
 
   def branch(
@@ -176,12 +176,17 @@ class Brancher:
       actor.theta[None], actor.normalizer, self.compiled.action_size
     ) | dict(snapshots=states, first_actions=actions, noise=noise,
              gamma=float(gamma), time_limit=bool(time_limit))
-    records = self._records(*actions.shape[:2], *noise.shape[1:3],
-                            trajectories, final_states)
+    K, M = actions.shape[1], noise.shape[1]
+    records = self._records(
+      (len(states), K, M), horizon, trajectories, final_states
+    )
     errors = self._native.run(arrays | records)
-    shape = records['returns'].shape
-    messages = {np.unravel_index(b, shape): text for b, text in errors}
+    messages = {(b // (K * M), b // M % K, b % M): text for b, text in errors}
     return Branches(messages=messages, **records)
+
+  def controls(self, actions: np.ndarray) -> np.ndarray:
+    """What the simulator receives for actions [..., A]."""
+    return native.controls(self._setup, actions)
 
   def replay_physics(self, states: np.ndarray, actions: np.ndarray,
                      noise: np.ndarray, branches: Branches) -> None:
@@ -235,10 +240,9 @@ class Brancher:
       if count < 1:
         raise UserError(f'{name}: {count} per state; branches need at least 1')
 
-  def _records(self, N: int, K: int, M: int, L: int, trajectories: bool,
+  def _records(self, B: tuple[int, int, int], L: int, trajectories: bool,
                final_states: bool) -> dict[str, np.ndarray]:
     O, A = self.compiled.observation_size, self.compiled.action_size
-    B = (N, K, M)
     shapes = dict(
       returns=(B, np.float64), lengths=(B, np.int32), ends=(B, np.uint8),
       failures=(B, np.int32), final_observations=((*B, O), np.float32),

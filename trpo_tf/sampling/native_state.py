@@ -19,13 +19,18 @@ _KIND = 'native'
 _VERSION = f'mujoco {mujoco.__version__}'
 
 
-def state_size(compiled: CompiledTask) -> int:
-  """Doubles D of a state."""
-  row = mujoco.mj_stateSize(
+def row_size(compiled: CompiledTask) -> int:
+  """Doubles of MuJoCo's integration state, with which a state begins."""
+  return mujoco.mj_stateSize(
     compiled.model, mujoco.mjtState.mjSTATE_INTEGRATION
   )
+
+
+def state_size(compiled: CompiledTask) -> int:
+  """Doubles D of a state."""
   program = compiled.program
-  return row + program.observation_size + len(program.current) + 1
+  kept = program.observation_size + len(program.current)
+  return row_size(compiled) + kept + 1
 
 
 def to_snapshots(compiled: CompiledTask, states: np.ndarray) -> list[Snapshot]:

@@ -75,7 +75,11 @@ def _draw_resets(
 
 
 class SinglePathSampler:
-  """Batches of env steps of the current policy, for any native task."""
+  """Batches of env steps of the current policy, for any native task.
+
+  Attributes:
+    action_bounds: float64 [A] each, between which actions are not clipped.
+  """
 
   def __init__(
     self,
@@ -112,7 +116,7 @@ class SinglePathSampler:
       self._slots.slots['limit'] = -(-limit * (slots + 1) // config.num_slots)
     half = (compiled.high - compiled.low) / 2
     scaled = task.action_range == 'control'
-    self._bounds = (
+    self.action_bounds = (
       (-np.ones_like(half), np.ones_like(half))
       if scaled
       else (compiled.low, compiled.high)
@@ -199,7 +203,7 @@ class SinglePathSampler:
       arrays, self._resets, iteration=iteration,
       min_steps=share if config.whole_episodes else None,
     )
-    batch = batch_from_arrays(arrays, self._bounds, diverged)
+    batch = batch_from_arrays(arrays, self.action_bounds, diverged)
     if config.on_divergence == 'drop':
       batch = drop_diverged(batch)
     return batch

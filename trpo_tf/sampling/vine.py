@@ -1,0 +1,184 @@
+"""The vine (section 5.2) on native tasks.
+
+Trunks are the paths of single-path sampling. From N of their states, cloned
+exactly, branches try K first actions each and follow the policy for M noise
+sequences that the K actions share.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from trpo_tf import seeding
+from trpo_tf.config import SamplerConfig, TaskConfig
+from trpo_tf.errors import UserError
+from trpo_tf.policies.mlp import MLP
+from trpo_tf.policies.normalizer import Normalizer
+from trpo_tf.sampling import native_state, rollout_set
+from trpo_tf.sampling.batch import Batch, Divergence, End, VineBatch
+from trpo_tf.sampling.branching import Actor, Brancher, Branches
+from trpo_tf.sampling.single_path import SinglePathSampler
+from trpo_tf.seeding import Stream
+from trpo_tf.tasks.task import CompiledTask
+
+_MOST_RECORDED = 100  # failed branches of a batch that are kept for replay
+
+
+class VineSampler:
+  """Batches of trunks and branches, for any native task."""
+
+  def __init__(
+    self,
+    compiled: CompiledTask,
+    task: TaskConfig,
+    config: SamplerConfig,
+    network: MLP,
+    seed: int,
+    gamma: float,
+  ):
+    """Makes the trunks, about to reset, and the branches' simulations.
+
+    Args:
+      compiled: the task.
+      task: treatment of actions.
+      config: trunks, rollout set and branches.
+      network: shape of the policy network.
+      seed: the run's.
+      gamma: discount of a branch's return.
+
+    Raises:
+      UserError: a proposal that does not fit the task.
+    """
+    self._compiled, self._config, self._network = compiled, config, network
+    self._seed, self._gamma = seed, gamma
+    self._trunks = SinglePathSampler(compiled, task, config, network, seed)
+    if config.branch_proposal == 'all':
+      raise UserError(
+        f'{compiled.task.name}: --branch_proposal=all needs discrete actions; '
+        'use policy or uniform'
+      )
+    bounds = self._trunks.action_bounds
+    if config.branch_proposal == 'uniform' and not np.isfinite(bounds).all():
+      raise UserError(
+        f'{compiled.task.name}: --branch_proposal=uniform needs a ctrlrange on '
+        'every actuator; use --branch_proposal=policy'
+      )
+    self._brancher = Brancher(
+      compiled, network, action_range=task.action_range,
+      clip_actions=task.clip_actions, threads=config.sampler_threads,
+    )
+
+  def state(self) -> dict[str, np.ndarray]:
+    """What the next batch depends on, beside theta and the normaliser."""
+    return self._trunks.state()
+
+  def restore(self, state: dict[str, np.ndarray]) -> None:
+    """Continues from `state`."""
+    self._trunks.restore(state)
+
+  def sample(
+    self, theta: np.ndarray, normalizer: Normalizer, iteration: int
+  ) -> VineBatch:
+    """Collects one batch.
+
+    Args:
+      theta: float32 [P], the policy.
+      normalizer: frozen for the batch.
+      iteration: key of all draws.
+
+    Returns:
+      The batch: batch_steps env steps of trunks, and those of N x K x M
+      branches.
+
+    Raises:
+      UserError: the task diverges all the time.
+    """
+    config, seed = self._config, self._seed
+    places = rollout_set.draw_states(
+      seed, iteration, config.num_slots,
+      config.batch_steps // config.num_slots, config.rollout_set_size,
+    )
+    trunk, states = self._trunks.sample_with_snapshots(
+      theta, normalizer, iteration, places
+    )
+    actions, log_q = self._propose(theta, trunk, places, iteration)
+    noise = rollout_set.branch_noise(
+      seed, iteration, (len(places), config.branch_trials,
+                        config.branch_length, self._compiled.action_size),
+    )
+    actor = Actor(self._network, theta, normalizer)
+    branches = self._brancher.branch(
+      states, actions, config.branch_length, actor, noise, gamma=self._gamma,
+      time_limit=config.branch_time_limit,
+    )
+    failed = np.argwhere(branches.ends & End.DIVERGED)
+    records = tuple(
+      self._divergence(branches, tuple(map(int, where)), states, actions,
+                       actor, noise, trunk, places, iteration)
+      for where in failed[:_MOST_RECORDED]
+    )
+    batch = vine_batch(trunk, places, actions, log_q, branches)
+    return dataclasses.replace(batch, diverged=trunk.diverged + records)
+
+  def _propose(self, theta: np.ndarray, trunk: Batch, places: np.ndarray,
+               iteration: int) -> tuple[np.ndarray, np.ndarray]:
+    """First actions [N, K, A] and their log density [N, K] under q."""
+    rng = seeding.generator(self._seed, Stream.BRANCH_ACTIONS, iteration)
+    count = self._config.branch_actions
+    if self._config.branch_proposal == 'uniform':
+      low, high = self._trunks.action_bounds
+      return rollout_set.uniform_actions(rng, low, high, len(places), count)
+    means = trunk.outputs[tuple(places.T)]
+    log_std = theta[-self._compiled.action_size :]
+    return rollout_set.gaussian_actions(rng, means, log_std, count)
+
+  def _divergence(self, branches: Branches, where: tuple[int, ...],
+                  states: np.ndarray, actions: np.ndarray, actor: Actor,
+                  noise: np.ndarray, trunk: Batch, places: np.ndarray,
+                  iteration: int) -> Divergence:
+    """The record of branch (n, k, m), run once more to learn its actions."""
+    n, k, m = where
+    again = self._brancher.branch(
+      states[[n]], actions[[n], k : k + 1], noise.shape[2], actor,
+      noise[[n], m : m + 1], trajectories=True,
+    )
+    length = int(again.lengths[0, 0, 0])
+    assert again.actions is not None
+    slot, step = map(int, places[n])
+    return Divergence(
+      iteration=iteration,
+      slot=slot,
+      episode=0,
+      step=int(trunk.timesteps[slot, step]) + length,
+      causes=branches.causes(*where),
+      message=branches.messages.get((n, k, m), ''),
+      state=states[n, : native_state.row_size(self._compiled)].copy(),
+      controls=self._brancher.controls(again.actions[0, 0, 0, : length + 1]),
+      branch=(n, k, m),
+    )
+
+
+def vine_batch(
+  trunk: Batch, places: np.ndarray, actions: np.ndarray, log_q: np.ndarray,
+  branches: Branches,
+) -> VineBatch:
+  """The batch of a trunk and its branches; it shares their memory.
+
+  Args:
+    trunk: the trunks.
+    places: int32 [N, 2], the rollout set.
+    actions: [N, K, A], first actions.
+    log_q: float64 [N, K], their log-probability under the proposal.
+    branches: what they earned.
+  """
+  fields = {f.name: getattr(trunk, f.name) for f in dataclasses.fields(trunk)}
+  return VineBatch(
+    **fields,
+    rollout_set=places,
+    first_actions=actions,
+    log_q=log_q,
+    branch_returns=branches.returns,
+    branch_lengths=branches.lengths,
+    branch_ends=branches.ends,
+    final_observations=branches.final_observations,
+  )
