@@ -16,6 +16,7 @@ from trpo_tf.tasks.language import Expression
 from trpo_tf.tasks.task import CompiledTask
 
 TERMINATED, TRUNCATED = 1, 2
+_INTEGRATION = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
 def _libm(function):
@@ -212,6 +213,23 @@ class Graph:
     ]
 
 
+@dataclasses.dataclass(frozen=True)
+class Start:
+  """An environment before an action, as the oracle had it.
+
+  Attributes:
+    row: float64 mjSTATE_INTEGRATION.
+    before: values of the `prev`s.
+    observation: float64 [O].
+    elapsed: env steps of the episode.
+  """
+
+  row: np.ndarray
+  before: dict
+  observation: np.ndarray
+  elapsed: int
+
+
 @dataclasses.dataclass
 class _Slot:
   data: mujoco.MjData
@@ -255,7 +273,7 @@ class Slots:
     Returns:
       Arrays named as the native sampler's, and as those of a Batch:
       boundary_index, boundary_observations, episode_returns, episode_lengths,
-      in order of slot and step.
+      in order of slot and step; and `starts`, the Start of each (slot, step).
     """
     S, T, _ = actions.shape
     num_obs = self.graph.roots[0].size
@@ -272,6 +290,7 @@ class Slots:
       boundary_index=[], boundary_observations=[], episode_returns=[],
       episode_lengths=[],
     )
+    starts: dict[tuple[int, int], Start] = {}
     for s, slot in enumerate(self.slots):
       for t in range(T):
         if slot.needs_reset:
@@ -279,10 +298,50 @@ class Slots:
           self._reset(slot, reset_rows(episodes, 2)[s, 0])
         out['observations'][s, t] = slot.observation
         out['timesteps'][s, t] = slot.elapsed
+        starts[s, t] = self._start(slot)
         self._step(slot, actions[s, t], out, ended, (s, t))
       out['last_observations'][s] = slot.observation
     lists = {name: np.array(values) for name, values in ended.items()}
-    return out | lists
+    return out | lists | dict(starts=starts)
+
+  def branch(
+    self, start: Start, actions: np.ndarray, time_limit: bool = False
+  ) -> dict:
+    """A branch of recorded actions, in an MjData of its own.
+
+    Args:
+      start: where it begins.
+      actions: float64 [L, A].
+      time_limit: whether the task's time limit ends it.
+
+    Returns:
+      Of the steps until its end or L: observations before them, rewards,
+      contacts after them; the last step's end; and the Start that is reached.
+    """
+    model = self.compiled.model
+    slot = _Slot(mujoco.MjData(model), start.before, start.observation,
+                 start.elapsed)
+    slot.limit = self.compiled.task.time_limit if time_limit else len(
+      actions) + start.elapsed + 1
+    mujoco.mj_setState(model, slot.data, start.row, _INTEGRATION)
+    observations, rewards, contacts, end = [], [], [], 0
+    for action in actions:
+      observations.append(slot.observation.astype(np.float32))
+      reward, end = self._advance(slot, action)[:2]
+      rewards.append(reward)
+      contacts.append(slot.data.ncon)
+      if end:
+        break
+    return dict(
+      observations=np.array(observations), rewards=np.array(rewards),
+      contacts=np.array(contacts), end=end, reached=self._start(slot),
+    )  # fmt: skip
+
+  def _start(self, slot: _Slot) -> Start:
+    model = self.compiled.model
+    row = np.empty(mujoco.mj_stateSize(model, _INTEGRATION))
+    mujoco.mj_getState(model, slot.data, row, _INTEGRATION)
+    return Start(row, slot.before, slot.observation, slot.elapsed)
 
   def _reset(self, slot: _Slot, row: np.ndarray) -> None:
     model, data = self.compiled.model, slot.data
@@ -296,7 +355,8 @@ class Slots:
     slot.elapsed, slot.episode_return = 0, 0.0
     slot.episode, slot.needs_reset = slot.episode + 1, False
 
-  def _step(self, slot: _Slot, action, out, ended, place) -> None:
+  def _advance(self, slot: _Slot, action) -> tuple[float, int, np.ndarray]:
+    """An env step: its reward, how it ends, all outputs."""
     model, data = self.compiled.model, slot.data
     control = self.offset + self.scale * action
     if self.clip_actions:
@@ -307,15 +367,17 @@ class Slots:
     self.graph.derive(model, data)
     outputs, slot.before = self.graph.evaluate(data, control, slot.before)
     size = self.graph.roots[0].size
-    slot.observation, reward = outputs[:size], outputs[size]
-    slot.elapsed += 1
-    slot.episode_return += reward
-    full = slot.limit == self.compiled.task.time_limit
+    slot.observation, slot.elapsed = outputs[:size], slot.elapsed + 1
     end = (TERMINATED if outputs[size + 1] != 0 else 0) | (
       TRUNCATED if slot.elapsed >= slot.limit else 0
     )
+    return outputs[size], end, outputs
+
+  def _step(self, slot: _Slot, action, out, ended, place) -> None:
+    reward, end, out['task_outputs'][place] = self._advance(slot, action)
     out['rewards'][place], out['ends'][place] = reward, end
-    out['task_outputs'][place] = outputs
+    slot.episode_return += reward
+    full = slot.limit == self.compiled.task.time_limit
     if end and (full or end & TERMINATED):
       ended['episode_returns'].append(slot.episode_return)
       ended['episode_lengths'].append(slot.elapsed)

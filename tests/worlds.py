@@ -1,11 +1,19 @@
 """Small MuJoCo models and tasks that several tests use."""
 
 import types
+from typing import NamedTuple
 
 import numpy as np
 
+from trpo_tf import seeding
+from trpo_tf.config import SamplerConfig, TaskConfig
+from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.mlp import MLP
+from trpo_tf.policies.normalizer import initial_normalizer
+from trpo_tf.sampling.batch import Batch
+from trpo_tf.sampling.branching import Actor
 from trpo_tf.sampling.native import NativeSlots
+from trpo_tf.sampling.single_path import SinglePathSampler
 from trpo_tf.tasks.language import concatenate
 from trpo_tf.tasks.task import (
   CompiledTask,
@@ -111,3 +119,60 @@ def slots(compiled: CompiledTask, num_slots: int, hidden=(), activation='tanh',
   network = MLP(compiled.observation_size, hidden, compiled.action_size,
                 activation)
   return NativeSlots(compiled, num_slots, network, **options)
+
+
+def actor(compiled: CompiledTask, hidden=(16,), log_std=-1.0, seed=0,
+          activation='tanh') -> Actor:
+  """A random policy; its normaliser has seen nothing."""
+  policy = GaussianPolicy(
+    MLP(compiled.observation_size, hidden, compiled.action_size, activation),
+    initial_log_std=log_std, output_scale=0.5,
+  )
+  theta = policy.initial_parameters(np.random.default_rng(seed))
+  normalizer = initial_normalizer(compiled.observation_size)
+  return Actor(policy.network, theta, normalizer)
+
+
+class Trunk(NamedTuple):
+  """Two batches of a policy, and all states of the second one.
+
+  Attributes:
+    compiled: the task.
+    actor: the policy of the second batch.
+    earlier, batch: the batches; episodes carry over.
+    states: float64 [S, T, D], before the actions of `batch`.
+    noise: float64 [S, T, A], that `batch` was drawn with.
+    limits: int [S], of the slots' first episodes.
+  """
+
+  compiled: CompiledTask
+  actor: Actor
+  earlier: Batch
+  batch: Batch
+  states: np.ndarray
+  noise: np.ndarray
+  limits: np.ndarray
+
+
+def trunk(compiled: CompiledTask, num_slots: int, steps: int, seed=0,
+          **policy) -> Trunk:
+  """Samples a trunk of `steps` per slot."""
+  config = SamplerConfig(batch_steps=num_slots * steps, num_slots=num_slots)
+  acting = actor(compiled, seed=seed, **policy)
+  sampler = SinglePathSampler(compiled, TaskConfig(), config, acting.network,
+                              seed)
+  limits = sampler.state()['slot_limit']
+  earlier = sampler.sample(acting.theta, acting.normalizer, 0)
+  normalizer = acting.normalizer.update(earlier.flat('observations'))
+  acting = acting._replace(normalizer=normalizer)
+  places = np.argwhere(np.ones((num_slots, steps)))
+  batch, states = sampler.sample_with_snapshots(
+    acting.theta, normalizer, 1, places
+  )
+  noise = np.stack([
+    seeding.generator(seed, seeding.Stream.ACTION_NOISE, 1, slot)
+    .standard_normal((steps, compiled.action_size))
+    for slot in range(num_slots)
+  ])
+  return Trunk(compiled, acting, earlier, batch,
+               states.reshape(num_slots, steps, -1), noise, limits)
