@@ -24,6 +24,7 @@ class Stream(enum.IntEnum):
   ROLLOUT_SET = 8  # iteration
   BRANCH_ACTIONS = 9  # iteration
   BRANCH_NOISE = 10  # iteration
+  RETRY_NOISE = 11  # iteration, slot, failures of the slot so far
 
 
 def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:

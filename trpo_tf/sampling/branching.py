@@ -17,6 +17,7 @@ from trpo_tf.errors import UserError
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
 from trpo_tf.sampling import native, native_state
+from trpo_tf.sampling.batch import End
 from trpo_tf.sampling.single_path import SinglePathSampler
 from trpo_tf.sampling.snapshot import Snapshot
 from trpo_tf.tasks.task import CompiledTask
@@ -62,6 +63,7 @@ class Branches:
     messages: MuJoCo's text of the branches (n, k, m) that raised an error.
     final_observations: float32 [N, K, M, O], after the last step; of a branch
       that MuJoCo stopped by an error: zeros.
+    compiled: the task.
     final_states: float64 [N, K, M, D] after the last step, or None.
     observations: float32 [N, K, M, L, O] before each action, or None.
     actions: float64 [N, K, M, L, A] unclipped, or None.
@@ -74,6 +76,7 @@ class Branches:
   failures: np.ndarray
   messages: dict[tuple[int, int, int], str]
   final_observations: np.ndarray
+  compiled: CompiledTask
   final_states: np.ndarray | None = None
   observations: np.ndarray | None = None
   actions: np.ndarray | None = None
@@ -83,6 +86,19 @@ class Branches:
   def num_steps(self) -> int:
     """Env steps simulated."""
     return int(self.lengths.sum())
+
+  def snapshots(self) -> list[Snapshot | None]:
+    """Where the N x K x M branches ended, in order; None where one diverged.
+
+    Raises:
+      ValueError: they were not kept.
+    """
+    if self.final_states is None:
+      raise ValueError('branch(..., final_states=True) keeps the final states')
+    states = self.final_states.reshape(self.ends.size, -1)
+    found = native_state.to_snapshots(self.compiled, states)
+    broken = (self.ends & End.DIVERGED).ravel() != 0
+    return [None if b else s for s, b in zip(found, broken, strict=True)]
 
   def causes(self, *branch: int) -> tuple[str, ...]:
     """Why branch (n, k, m) diverged; () if it did not."""
@@ -127,7 +143,7 @@ class Brancher:
 
   def branch(
     self,
-    snapshots: Sequence[Snapshot] | np.ndarray,
+    snapshots: Sequence[Snapshot | None] | np.ndarray,
     actions: np.ndarray,
     horizon: int,
     policy: Actor | None = None,
@@ -182,7 +198,7 @@ class Brancher:
     )
     errors = self._native.run(arrays | records)
     messages = {(b // (K * M), b // M % K, b % M): text for b, text in errors}
-    return Branches(messages=messages, **records)
+    return Branches(messages=messages, compiled=self.compiled, **records)
 
   def controls(self, actions: np.ndarray) -> np.ndarray:
     """What the simulator receives for actions [..., A]."""
@@ -204,7 +220,9 @@ class Brancher:
                   gamma=1.0, time_limit=False)
     self._native.run(inputs | records, physics_only=True)
 
-  def _states(self, snapshots: Sequence[Snapshot] | np.ndarray) -> np.ndarray:
+  def _states(
+    self, snapshots: Sequence[Snapshot | None] | np.ndarray
+  ) -> np.ndarray:
     if not len(snapshots):
       raise UserError('no snapshots to branch from')
     if not isinstance(snapshots, np.ndarray):
@@ -260,7 +278,7 @@ class Brancher:
 
 def branch(
   compiled: CompiledTask,
-  snapshots: Sequence[Snapshot],
+  snapshots: Sequence[Snapshot | None],
   actions: np.ndarray,
   horizon: int,
   policy: Actor | None = None,

@@ -32,47 +32,6 @@ from trpo_tf.sampling.snapshot import Snapshot
 __all__ = ['Cloner', 'Snapshots', 'cloner']
 
 
-class Cloner(Protocol):
-  """An environment whose states can be taken and restored.
-
-  It is to be stepped and reset through the cloner, which keeps the latest
-  observation: a snapshot holds the observation as the environment returned it,
-  it is never computed again.
-  """
-
-  action_space: gymnasium.Space
-
-  def reset(self, *, seed: int | None = None,
-            options: dict[str, Any] | None = None) -> tuple[Any, dict]:
-    """As gymnasium.Env's."""
-
-  def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict]:
-    """As gymnasium.Env's."""
-
-  def snapshot(self) -> Snapshot:
-    """The state, as it is after the latest reset, step or restore.
-
-    Raises:
-      UserError: before all of these.
-    """
-
-  def restore(self, snapshot: Snapshot) -> Any:
-    """Makes the environment what it was; any state it is in will do.
-
-    Args:
-      snapshot: of this environment or of an equal one, in any process.
-
-    Returns:
-      The observation of that state, a copy.
-
-    Raises:
-      UserError: the snapshot is of another simulator, model or size.
-    """
-
-  def close(self) -> None:
-    """As gymnasium.Env's."""
-
-
 class Snapshots(Protocol):
   """What an environment or a wrapper implements to be cloned.
 
@@ -95,7 +54,7 @@ class Snapshots(Protocol):
 
 
 def cloner(env: gymnasium.Env, task_id: str, *,
-           include_rng: bool = True) -> Cloner:
+           include_rng: bool = True) -> 'Cloner':
   """The environment with snapshots.
 
   Args:
@@ -108,12 +67,12 @@ def cloner(env: gymnasium.Env, task_id: str, *,
       reset(seed=...), then restore.
 
   Returns:
-    A gymnasium.Wrapper of env; env itself if it is one already.
+    The Cloner of env; env itself if it is one already.
 
   Raises:
     UserError: its state cannot be known, with the reason and the way out.
   """
-  if isinstance(env, _ClonableEnv):
+  if isinstance(env, Cloner):
     return env
   layers: list[tuple[Any, tuple[str, ...]]] = []
   inner = env
@@ -126,7 +85,7 @@ def cloner(env: gymnasium.Env, task_id: str, *,
     base = _base(inner, include_rng)
   except ValueError as error:
     raise _refusal(task_id, inner, str(error)) from error
-  return _ClonableEnv(env, layers, base, include_rng)
+  return Cloner(env, layers, base, include_rng)
 
 
 def _refusal(task_id: str, env: Any, why: str = '') -> UserError:
@@ -211,8 +170,13 @@ class _FieldsBase:
       setattr(self._env, name, value)
 
 
-class _ClonableEnv(gymnasium.Wrapper):
-  """The cloner of a base and the known wrappers around it."""
+class Cloner(gymnasium.Wrapper):
+  """An environment whose states can be taken and restored.
+
+  It is to be stepped and reset through the cloner, which keeps the latest
+  observation: a snapshot holds the observation as the environment returned it,
+  it is never computed again. Made by `cloner`.
+  """
 
   def __init__(self, env: gymnasium.Env,
                layers: list[tuple[Any, tuple[str, ...]]], base: _Base,
@@ -238,6 +202,11 @@ class _ClonableEnv(gymnasium.Wrapper):
     return result
 
   def snapshot(self) -> Snapshot:
+    """The state, as it is after the latest reset, step or restore.
+
+    Raises:
+      UserError: before all of these.
+    """
     if not self._running:
       raise UserError('an environment has no state to take a snapshot of '
                       'before its first reset: reset it')
@@ -250,6 +219,17 @@ class _ClonableEnv(gymnasium.Wrapper):
     return Snapshot(self._base.kind, self._base.version, self._model, data)
 
   def restore(self, snapshot: Snapshot) -> Any:
+    """Makes the environment what it was; any state it is in will do.
+
+    Args:
+      snapshot: of this environment or of an equal one, in any process.
+
+    Returns:
+      The observation of that state, a copy.
+
+    Raises:
+      UserError: the snapshot is of another simulator, model or size.
+    """
     snapshot.check(self._base.kind, self._base.version, self._model,
                    packing.packed_size(snapshot.data))
     if not self._running:

@@ -12,9 +12,14 @@ from gymnasium.wrappers import FlattenObservation
 from trpo_tf import seeding
 from trpo_tf.errors import UserError
 from trpo_tf.sampling.batch import End
+from trpo_tf.sampling.cloning import Cloner
+from trpo_tf.sampling.snapshot import Snapshot
 from trpo_tf.seeding import Stream
 
-__all__ = ['EnvironmentSlot', 'Spaces', 'describe', 'make', 'spaces_of']
+__all__ = [
+  'EnvironmentSlot', 'Spaces', 'describe', 'error_line', 'make', 'observe',
+  'send', 'spaces_of',
+]  # fmt: skip
 
 _TERMINATED, _TRUNCATED = int(End.TERMINATED), int(End.TRUNCATED)
 
@@ -76,7 +81,7 @@ def make(task_id: str) -> gymnasium.Env:
     env = gymnasium.make(task_id, disable_env_checker=True)
   except Exception as error:  # whatever a constructor may raise
     raise UserError(
-      f'--task={task_id}: the environment cannot be made: {_line(error)}'
+      f'--task={task_id}: the environment cannot be made: {error_line(error)}'
     ) from error
   space = env.observation_space
   if isinstance(space, spaces.Box) and len(space.shape) == 1:
@@ -84,7 +89,8 @@ def make(task_id: str) -> gymnasium.Env:
   return FlattenObservation(env)
 
 
-def _line(error: Exception) -> str:
+def error_line(error: Exception) -> str:
+  """An exception in one line."""
   return f'{type(error).__name__}: {" ".join(str(error).split())}'
 
 
@@ -123,6 +129,42 @@ def spaces_of(task_id: str, env: gymnasium.Env) -> Spaces:
     start=start,
     time_limit=env.spec.max_episode_steps if env.spec else None,
   )
+
+
+def observe(observation: Any, row: np.ndarray) -> None:
+  """Writes an observation to a row of the same shape.
+
+  Raises:
+    Exception: it does not fit.
+  """
+  values = np.asarray(observation, np.float32)
+  if values.shape != row.shape:
+    raise ValueError(f'observation of shape {values.shape} instead of '
+                     f'{row.shape}')
+  row[:] = values
+
+
+def send(env: gymnasium.Env, action: np.ndarray,
+         row: np.ndarray) -> tuple[float, int]:
+  """Sends an action, in the environment's own form.
+
+  Args:
+    env: the environment.
+    action: which it may overwrite.
+    row: float32 [O], gets the observation, which may be not finite.
+
+  Returns:
+    The reward, which may be not finite, and bits of End.
+
+  Raises:
+    Exception: whatever the environment raises, or it returned something else.
+  """
+  observation, reward, terminated, truncated, _ = env.step(action)
+  observe(observation, row)
+  reward, terminated, truncated = (
+    float(reward), bool(terminated), bool(truncated)
+  )
+  return reward, _TERMINATED * terminated | _TRUNCATED * truncated
 
 
 class EnvironmentSlot:
@@ -170,9 +212,9 @@ class EnvironmentSlot:
     self.sent, self.episode_return = [], 0.0
     try:
       observation, _ = self._env.reset(seed=self.episode_seed)
-      self._observe(observation)
+      observe(observation, self.observation)
     except Exception as error:
-      raise self.error(f'env.reset failed ({_line(error)})') from error
+      raise self.error(f'env.reset failed ({error_line(error)})') from error
     self.check_observation()
 
   def step(self, action: np.ndarray) -> tuple[float, int]:
@@ -182,33 +224,30 @@ class EnvironmentSlot:
     """
     self.sent.append(action.copy())
     try:
-      observation, reward, terminated, truncated, _ = self._env.step(action)
-      self._observe(observation)
-      reward, terminated, truncated = (
-        float(reward), bool(terminated), bool(truncated)
-      )
+      reward, ends = send(self._env, action, self.observation)
     except Exception as error:
-      raise self.error(f'env.step failed ({_line(error)})') from error
+      raise self.error(f'env.step failed ({error_line(error)})') from error
     if not math.isfinite(reward):
       raise self.error(f'the reward is {reward}')
     self.episode_return += reward
     if self.episode == 1 and len(self.sent) == self._first_limit:
-      self.shortened = not (terminated or truncated)
-      truncated = True
-    self.needs_reset = terminated or truncated
-    return reward, _TERMINATED * terminated | _TRUNCATED * truncated
-
-  def _observe(self, observation: Any) -> None:
-    values = np.asarray(observation, np.float32)
-    if values.shape != self.observation.shape:
-      raise ValueError(f'observation of shape {values.shape} instead of '
-                       f'{self.observation.shape}')
-    self.observation[:] = values
+      self.shortened = not ends
+      ends |= _TRUNCATED
+    self.needs_reset = ends != 0
+    return reward, ends
 
   def check_observation(self) -> None:
     """Raises UserError if the observation is not finite."""
     for i in np.flatnonzero(~np.isfinite(self.observation))[:1]:
       raise self.error(f'observation[{i}] is {self.observation[i]}')
+
+  def snapshot(self) -> Snapshot:
+    """The state before the next action; the environment is a Cloner."""
+    assert isinstance(self._env, Cloner)
+    try:
+      return self._env.snapshot()
+    except Exception as error:  # a user's code
+      raise self.error(f'snapshot() failed ({error_line(error)})') from error
 
   def replay(self, episode: int, actions: np.ndarray, observation: np.ndarray,
              episode_return: float) -> None:

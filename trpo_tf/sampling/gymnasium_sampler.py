@@ -11,7 +11,9 @@ resumed by replaying it under the same proviso.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import gymnasium
 import numpy as np
 
 from trpo_tf import seeding
@@ -20,13 +22,16 @@ from trpo_tf.errors import UserError
 from trpo_tf.policies.categorical import CategoricalPolicy
 from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.normalizer import Normalizer
+from trpo_tf.sampling import gymnasium_env
 from trpo_tf.sampling.batch import Batch, End
-from trpo_tf.sampling.gymnasium_env import EnvironmentSlot, make, spaces_of
+from trpo_tf.sampling.gymnasium_env import EnvironmentSlot, spaces_of
 from trpo_tf.sampling.numpy_policy import (
   CategoricalActor,
   GaussianActor,
+  NumpyActor,
   network_function,
 )
+from trpo_tf.sampling.snapshot import Snapshot
 from trpo_tf.seeding import Stream
 
 __all__ = ['GymnasiumSampler']
@@ -43,8 +48,7 @@ class _Records:
     self.boundaries: dict[tuple[int, int], np.ndarray] = {}
     self.episodes: dict[tuple[int, int], tuple[float, int]] = {}
 
-  def batch(self, actor: GaussianActor | CategoricalActor,
-            bounds: tuple[np.ndarray, np.ndarray],
+  def batch(self, actor: NumpyActor, bounds: tuple[np.ndarray, np.ndarray],
             last_observations: np.ndarray) -> Batch:
     """The batch, its unrecorded steps zeroed."""
     observations, outputs, actions, rewards, ends, timesteps, kept = (
@@ -78,7 +82,12 @@ class _Records:
 
 
 class GymnasiumSampler:
-  """Batches of env steps of the current policy, for any environment."""
+  """Batches of env steps of the current policy, for any environment.
+
+  Attributes:
+    spaces: what the environment gives and takes.
+    action_bounds: float64 [A] each, between which actions are not clipped.
+  """
 
   def __init__(
     self,
@@ -86,6 +95,7 @@ class GymnasiumSampler:
     config: SamplerConfig,
     policy: GaussianPolicy | CategoricalPolicy,
     seed: int,
+    make: Callable[[str], gymnasium.Env] = gymnasium_env.make,
   ):
     """Makes the environments, each about to reset.
 
@@ -95,6 +105,7 @@ class GymnasiumSampler:
       config: batch size and slots.
       policy: its network must be an MLP.
       seed: the run's.
+      make: makes an environment from its id.
 
     Raises:
       UserError: an environment that cannot be made or is not supported, or an
@@ -103,7 +114,7 @@ class GymnasiumSampler:
     """
     self._config, self._policy, self._seed = config, policy, seed
     envs = [make(task.task) for _ in range(config.num_slots)]
-    self._spaces = space = spaces_of(task.task, envs[0])
+    self.spaces = space = spaces_of(task.task, envs[0])
     fits = (space.observation_size, space.output_size)
     if (policy.observation_size, policy.output_size) != fits:
       raise ValueError(
@@ -114,16 +125,17 @@ class GymnasiumSampler:
     self._action_shape = envs[0].action_space.shape or ()
     self._clip = task.clip_actions and not space.factors
     self._scale, self._offset = np.ones(space.action_size), space.start
-    self._bounds = space.low, space.high
+    self.action_bounds = space.low, space.high
     if task.action_range == 'control' and not space.factors:
-      if not np.isfinite(self._bounds).all():
+      if not np.isfinite(self.action_bounds).all():
         raise UserError(
           f'--task={task.task}: --action_range=control needs a bounded action '
           f'space, not {envs[0].action_space}; use --action_range=raw'
         )
       self._scale = (space.high - space.low) / 2
       self._offset = (space.high + space.low) / 2
-      self._bounds = -np.ones(space.action_size), np.ones(space.action_size)
+      one = np.ones(space.action_size)
+      self.action_bounds = -one, one
     endless = config.whole_episodes and space.time_limit is None
     self._longest = _LONGEST if endless else None
     S = config.num_slots
@@ -137,7 +149,7 @@ class GymnasiumSampler:
   def _first_limit(self, slot: int) -> int | None:
     # staggered ends, as in single_path: equally long episodes would keep all
     # slots in step and a batch would hold one phase of the episode only
-    limit = self._spaces.time_limit
+    limit = self.spaces.time_limit
     if self._config.whole_episodes or limit is None:
       return None
     return -(-limit * (slot + 1) // self._config.num_slots)
@@ -200,14 +212,61 @@ class GymnasiumSampler:
       UserError: the environment failed, or returned a NaN, an infinity or an
         observation of another shape; with the keys to replay it.
     """
-    config, policy = self._config, self._policy
-    share = config.batch_steps // config.num_slots
+    return self._sample(theta, normalizer, iteration, deterministic, {})
+
+  def sample_with_snapshots(
+    self,
+    theta: np.ndarray,
+    normalizer: Normalizer,
+    iteration: int,
+    places: np.ndarray,
+  ) -> tuple[Batch, list[Snapshot]]:
+    """Collects one batch and the states at some of its steps.
+
+    Args:
+      theta: float32 [P], the policy.
+      normalizer: frozen for the batch.
+      iteration: key of the noise.
+      places: int [N, 2], slots and steps; the environments must be Cloners.
+
+    Returns:
+      The batch, and the N states before the actions at `places`.
+
+    Raises:
+      UserError: as `sample`, or an environment's snapshot failed.
+    """
+    snapshots: dict[tuple[int, int], Any] = {
+      (slot, step): None for slot, step in places.tolist()
+    }
+    batch = self._sample(theta, normalizer, iteration, False, snapshots)
+    return batch, list(snapshots.values())
+
+  def controller(
+    self, theta: np.ndarray
+  ) -> tuple[Callable[[np.ndarray], np.ndarray], NumpyActor]:
+    """The policy in NumPy.
+
+    Args:
+      theta: float32 [P].
+
+    Returns:
+      Its network as a function, and what acts by the network's outputs.
+    """
+    network = self._policy.network
     theta = np.asarray(theta, np.float32)
-    network = network_function(policy.network, theta)
-    actor = (
-      CategoricalActor(self._spaces.factors) if self._spaces.factors
-      else GaussianActor(theta[policy.network.num_parameters :])
+    actor: NumpyActor = (
+      CategoricalActor(self.spaces.factors) if self.spaces.factors
+      else GaussianActor(theta[network.num_parameters :])
     )
+    return network_function(network, theta), actor
+
+  def _sample(self, theta: np.ndarray, normalizer: Normalizer, iteration: int,
+              deterministic: bool,
+              snapshots: dict[tuple[int, int], Any]) -> Batch:
+    """As `sample`; fills in the values of snapshots by slot and step."""
+    config = self._config
+    share = config.batch_steps // config.num_slots
+    network, actor = self.controller(theta)
     noise = self._noise(actor.draw, iteration)
     records = _Records()
     while running := [
@@ -218,12 +277,14 @@ class GymnasiumSampler:
       for slot in running:
         if slot.needs_reset:
           slot.reset()
+        if (place := (slot.index, len(records.steps))) in snapshots:
+          snapshots[place] = slot.snapshot()
       observations = self._observations.copy()
       outputs = network(normalizer(observations))
       actions = actor.act(outputs, None if deterministic else next(noise))
-      results = self._step(running, self._controls(actions), records)
+      results = self._step(running, self.controls(actions), records)
       records.steps.append((observations, outputs, actions, *results))
-    return records.batch(actor, self._bounds, self._observations.copy())
+    return records.batch(actor, self.action_bounds, self._observations.copy())
 
   def _noise(self, draw: Callable, iteration: int) -> Iterator[np.ndarray]:
     """Noise rows [S, A], step by step; slot s reads its own stream."""
@@ -231,15 +292,15 @@ class GymnasiumSampler:
       seeding.generator(self._seed, Stream.ACTION_NOISE, iteration, slot.index)
       for slot in self._slots
     ]
-    shape = (_NOISE_BLOCK, self._spaces.action_size)
+    shape = (_NOISE_BLOCK, self.spaces.action_size)
     while True:
       yield from np.stack([draw(stream, shape) for stream in streams], 1)
 
-  def _controls(self, actions: np.ndarray) -> np.ndarray:
+  def controls(self, actions: np.ndarray) -> np.ndarray:
     """What the environments receive for actions [S, A]."""
     controls = self._offset + self._scale * actions
     if self._clip:
-      controls = np.clip(controls, self._spaces.low, self._spaces.high)
+      controls = np.clip(controls, self.spaces.low, self.spaces.high)
     return controls.astype(self._action_dtype).reshape(-1, *self._action_shape)
 
   def _step(self, running: list[EnvironmentSlot], controls: np.ndarray,

@@ -256,6 +256,7 @@ class NativeSlots:
     min_steps: int | None = None,
     iteration: int = 0,
     max_divergences: int = 1000,
+    retry_noise: Callable[[int, int], np.ndarray] | None = None,
   ) -> list[Divergence]:
     """Fills the records; runs every slot to its capacity or stop.
 
@@ -267,6 +268,9 @@ class NativeSlots:
         on; None: all run to the capacity.
       iteration: recorded with divergences.
       max_divergences: refuse to go on beyond.
+      retry_noise: (slot, its failures so far) -> [A], the noise of the step
+        that is recorded in place of a failed one: the same action may fail
+        again for ever. None: the same noise.
 
     Returns:
       The divergences, in order of slot within each pass.
@@ -279,6 +283,7 @@ class NativeSlots:
     slots, lengths = self.slots, arrays['lengths']
     count = max(2, capacity // 8)
     found: list[Divergence] = []
+    failures = np.zeros(self.num_slots, int)
     while True:
       running = (lengths < capacity) & ~(
         (lengths >= stop) & (slots['needs_reset'] == 1)
@@ -291,6 +296,10 @@ class NativeSlots:
       self._native.run(ids.tolist(), arrays | dict(min_steps=stop))
       for slot in ids[arrays['failures'][ids] != 0]:
         found.append(self._divergence(arrays, int(slot), iteration))
+        failures[slot] += 1
+        if retry_noise:
+          noise = retry_noise(int(slot), int(failures[slot]))
+          arrays['noise'][slot, lengths[slot]] = noise
         _cut(arrays['ends'][slot], lengths[slot] - 1)
       if len(found) > max_divergences:
         raise UserError(

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import mujoco
 import numpy as np
 
+from trpo_tf.errors import UserError
 from trpo_tf.sampling.snapshot import Snapshot
 from trpo_tf.tasks.task import CompiledTask
 
@@ -42,15 +43,18 @@ def to_snapshots(compiled: CompiledTask, states: np.ndarray) -> list[Snapshot]:
 
 
 def to_states(
-  compiled: CompiledTask, snapshots: Sequence[Snapshot]
+  compiled: CompiledTask, snapshots: Sequence[Snapshot | None]
 ) -> np.ndarray:
   """States float64 [N, D] of snapshots.
 
   Raises:
-    UserError: a snapshot of another model, task or MuJoCo version.
+    UserError: a snapshot of another model, task or MuJoCo version, or None.
   """
   size = state_size(compiled)
-  for snapshot in snapshots:
+  rows = []
+  for i, snapshot in enumerate(snapshots):
+    if snapshot is None:
+      raise UserError(f'snapshot {i} is None: its branch diverged, drop it')
     snapshot.check(_KIND, _VERSION, compiled.fingerprint, 8 * size)
-  data = b''.join(snapshot.data for snapshot in snapshots)
-  return np.frombuffer(data, np.float64).reshape(-1, size)
+    rows.append(np.frombuffer(snapshot.data, np.float64))
+  return np.stack(rows)

@@ -10,7 +10,9 @@ import numpy as np
 
 from trpo_tf.policies.mlp import MLP
 
-__all__ = ['CategoricalActor', 'GaussianActor', 'network_function']
+__all__ = [
+  'CategoricalActor', 'GaussianActor', 'NumpyActor', 'network_function',
+]  # fmt: skip
 
 
 class GaussianActor:
@@ -68,6 +70,8 @@ class CategoricalActor:
     return total
 
 
+NumpyActor = GaussianActor | CategoricalActor
+
 _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
   'tanh': np.tanh,
   'softplus': lambda x: np.logaddexp(x, 0),
@@ -77,7 +81,10 @@ _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def network_function(
   network: MLP, theta: np.ndarray
 ) -> Callable[[np.ndarray], np.ndarray]:
-  """The network at theta as a function of float32 [S, O], in NumPy."""
+  """The network at theta as a function of float32 [S, O], in NumPy.
+
+  The outputs of a row are the same bits whatever the other rows are.
+  """
   activation = _ACTIVATIONS[network.activation]
   shapes = network.layer_shapes
   starts = np.cumsum([a * b for a, b in shapes])[:-1]
@@ -85,8 +92,11 @@ def network_function(
   *hidden, last = (p.reshape(s) for p, s in zip(parts, shapes, strict=True))
 
   def outputs(x):
+    # rows multiplied one by one: a product of matrices sums in an order that
+    # depends on their number
+    x = x[:, None]
     for layer in hidden:
       x = activation(x @ layer[:-1] + layer[-1])
-    return x @ last[:-1] + last[-1]
+    return (x @ last[:-1] + last[-1])[:, 0]
 
   return outputs

@@ -199,9 +199,17 @@ class SinglePathSampler:
     index = np.zeros(config.num_slots, np.int32)
     arrays = self._slots.new_arrays(capacity) | wanted
     arrays |= self._slots.policy_arrays(theta[None], index, normalizer, noise)
+
+    def retry_noise(slot: int, failures: int) -> np.ndarray:
+      rng = seeding.generator(
+        self._seed, Stream.RETRY_NOISE, iteration, slot, failures
+      )
+      return rng.standard_normal(self._compiled.action_size)
+
     diverged = self._slots.rollout(
       arrays, self._resets, iteration=iteration,
       min_steps=share if config.whole_episodes else None,
+      retry_noise=None if deterministic else retry_noise,
     )
     batch = batch_from_arrays(arrays, self.action_bounds, diverged)
     if config.on_divergence == 'drop':

@@ -1,0 +1,275 @@
+"""The vine (section 5.2) on any Gymnasium environment that can be cloned.
+
+The same batches, streams and draws as `vine`, in Python: trunks are the paths
+of GymnasiumSampler, and the branches run in environments of their own, which
+restore the trunks' snapshots. The policy acts for several branches at once.
+
+A branch is a function of its snapshot, first action, noise and policy alone,
+if the environment is one of its state. A branch whose environment raises an
+exception or returns a NaN or an infinity has failed: it is marked as diverged
+and recorded, its `state` being the bytes (uint8) of its snapshot's data.
+"""
+
+import itertools
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+from gymnasium.wrappers import TimeLimit
+
+from trpo_tf import seeding
+from trpo_tf.config import SamplerConfig, TaskConfig
+from trpo_tf.errors import UserError
+from trpo_tf.policies.categorical import CategoricalPolicy
+from trpo_tf.policies.gaussian import GaussianPolicy
+from trpo_tf.policies.normalizer import Normalizer
+from trpo_tf.sampling import gymnasium_env, rollout_set
+from trpo_tf.sampling.batch import Batch, Divergence, End, VineBatch
+from trpo_tf.sampling.cloning import Cloner, cloner
+from trpo_tf.sampling.gymnasium_sampler import GymnasiumSampler
+from trpo_tf.sampling.numpy_policy import CategoricalActor, NumpyActor
+from trpo_tf.sampling.snapshot import Snapshot
+from trpo_tf.seeding import Stream
+
+__all__ = ['GymnasiumVineSampler']
+
+_LANES = 8  # environments that run branches side by side
+_MOST_ACTIONS = 64  # tried in each state by --branch_proposal=all
+_MOST_RECORDED = 100  # failed branches of a batch that are kept for replay
+
+
+class GymnasiumVineSampler:
+  """Batches of trunks and branches, for any environment that can be cloned."""
+
+  def __init__(
+    self,
+    task: TaskConfig,
+    config: SamplerConfig,
+    policy: GaussianPolicy | CategoricalPolicy,
+    seed: int,
+    gamma: float,
+  ):
+    """Makes the environments of trunks and branches.
+
+    Args:
+      task: Gymnasium id and treatment of actions, as for GymnasiumSampler.
+      config: trunks, rollout set and branches. branch_time_limit is about
+        Gymnasium's TimeLimit; an environment that truncates by itself ends
+        its branches too.
+      policy: its network must be an MLP.
+      seed: the run's.
+      gamma: discount of a branch's return.
+
+    Raises:
+      UserError: an environment that GymnasiumSampler refuses or that cannot
+        be cloned, or a proposal that does not fit its actions.
+      ValueError: a policy of other sizes.
+    """
+    self._config, self._seed = config, seed
+    self._trunks = GymnasiumSampler(task, config, policy, seed, _clonable)
+    self._every = self._check_proposal(task.task)
+    envs = [_clonable(task.task) for _ in range(_LANES)]
+    if not config.branch_time_limit:
+      for env in envs:
+        _lift_time_limit(env)
+    self._brancher = _Brancher(
+      task.task, envs, self._trunks.spaces.observation_size, gamma
+    )
+
+  def _check_proposal(self, task_id: str) -> np.ndarray | None:
+    """Every action int32 [K, A] if q tries them all."""
+    spaces, proposal = self._trunks.spaces, self._config.branch_proposal
+    bounded = np.isfinite(self._trunks.action_bounds).all()
+    if proposal == 'uniform' and not bounded:
+      raise UserError(
+        f'--task={task_id}: --branch_proposal=uniform needs a bounded action '
+        'space; use --branch_proposal=policy'
+      )
+    if proposal != 'all':
+      return None
+    if not spaces.factors:
+      raise UserError(
+        f'--task={task_id}: --branch_proposal=all needs discrete actions; use '
+        'policy or uniform'
+      )
+    count = math.prod(spaces.factors)
+    if count > _MOST_ACTIONS:
+      raise UserError(
+        f'--task={task_id}: --branch_proposal=all would try {count} actions in '
+        f'each state, at most {_MOST_ACTIONS} are possible; use policy or '
+        'uniform'
+      )
+    return np.array(list(itertools.product(*map(range, spaces.factors))),
+                    np.int32)
+
+  def state(self) -> dict[str, np.ndarray]:
+    """What the next batch depends on, beside theta and the normaliser."""
+    return self._trunks.state()
+
+  def restore(self, state: dict[str, np.ndarray]) -> None:
+    """Continues from `state`, as GymnasiumSampler does."""
+    self._trunks.restore(state)
+
+  def sample(
+    self, theta: np.ndarray, normalizer: Normalizer, iteration: int
+  ) -> VineBatch:
+    """Collects one batch.
+
+    Args:
+      theta: float32 [P], the policy.
+      normalizer: frozen for the batch.
+      iteration: key of all draws.
+
+    Returns:
+      The batch: batch_steps env steps of trunks, and those of N x K x M
+      branches.
+
+    Raises:
+      UserError: the environment failed on a trunk, or to restore.
+    """
+    config, seed = self._config, self._seed
+    places = rollout_set.draw_states(
+      seed, iteration, config.num_slots,
+      config.batch_steps // config.num_slots, config.rollout_set_size,
+    )
+    trunk, snapshots = self._trunks.sample_with_snapshots(
+      theta, normalizer, iteration, places
+    )
+    network, actor = self._trunks.controller(theta)
+    actions, log_q = self._propose(
+      actor, theta, trunk.outputs[tuple(places.T)], iteration
+    )
+    shape = (len(places), config.branch_trials, config.branch_length,
+             actions.shape[2])
+    noise = rollout_set.branch_noise(seed, iteration, shape, actor.draw)
+    records, failures = self._brancher.run(
+      snapshots, actions, noise,
+      lambda observations, rows: actor.act(
+        network(normalizer(observations)), rows
+      ),
+      self._trunks.controls,
+    )
+    diverged = tuple(
+      _divergence(failure, snapshots, trunk, places, iteration)
+      for failure in failures
+    )
+    fields = vars(trunk) | records | {'diverged': diverged}
+    return VineBatch(**fields, rollout_set=places, first_actions=actions,
+                     log_q=log_q)
+
+  def _propose(self, actor: NumpyActor, theta: np.ndarray, outputs: np.ndarray,
+               iteration: int) -> tuple[np.ndarray, np.ndarray]:
+    """First actions [N, K, A] and their log-probability [N, K] under q."""
+    rng = seeding.generator(self._seed, Stream.BRANCH_ACTIONS, iteration)
+    N, K = len(outputs), self._config.branch_actions
+    factors = self._trunks.spaces.factors
+    if self._every is not None:
+      shape = N, *self._every.shape
+      log_q = np.full(shape[:2], -np.log(shape[1]))
+      return np.broadcast_to(self._every, shape), log_q
+    if self._config.branch_proposal == 'uniform':
+      if factors:
+        choices = rng.integers(factors, size=(N, K, len(factors)),
+                               dtype=np.int32)
+        return choices, np.full((N, K), -np.log(factors).sum())
+      low, high = self._trunks.action_bounds
+      return rollout_set.uniform_actions(rng, low, high, N, K)
+    if isinstance(actor, CategoricalActor):
+      logits = np.repeat(outputs, K, axis=0)
+      choices = actor.act(logits, actor.draw(rng, (N * K, len(factors))))
+      log_q = actor.log_prob(logits, choices)
+      return choices.reshape(N, K, -1), log_q.reshape(N, K)
+    log_std = np.asarray(theta)[-outputs.shape[1] :]
+    return rollout_set.gaussian_actions(rng, outputs, log_std, K)
+
+
+def _clonable(task_id: str) -> Cloner:
+  return cloner(gymnasium_env.make(task_id), task_id)
+
+
+def _lift_time_limit(env: gymnasium.Env) -> None:
+  """Makes TimeLimit never truncate; it counts on, as its snapshots say."""
+  while isinstance(env, gymnasium.Wrapper):
+    if isinstance(env, TimeLimit):
+      env._max_episode_steps = sys.maxsize
+    env = env.env
+
+
+class _Failure(NamedTuple):
+  """A branch that failed.
+
+  Attributes:
+    branch: its state, action and trial.
+    cause, message: as of a Divergence.
+    controls: [n, ...] that the environment got; the last one's step failed.
+  """
+
+  branch: tuple[int, int, int]
+  cause: str
+  message: str
+  controls: np.ndarray
+
+
+def _divergence(failure: _Failure, snapshots: Sequence[Snapshot], trunk: Batch,
+                places: np.ndarray, iteration: int) -> Divergence:
+  n = failure.branch[0]
+  slot, step = map(int, places[n])
+  count = len(failure.controls)
+  return Divergence(
+    iteration=iteration,
+    slot=slot,
+    episode=0,
+    step=int(trunk.timesteps[slot, step]) + count - 1,
+    causes=(failure.cause,),
+    message=failure.message,
+    state=np.frombuffer(snapshots[n].data, np.uint8),
+    controls=failure.controls.reshape(count, -1),
+    branch=failure.branch,
+  )
+
+
+class _Lane:
+  """An environment that runs branches, one after the other.
+
+  Attributes:
+    index: number of the lane.
+    branch: state, action and trial of its branch.
+    sent: what the environment got in the branch.
+    earned: discounted sum of rewards.
+    end: bits of End of the last step; DIVERGED: it failed.
+    cause, message: why it failed.
+  """
+
+  def __init__(self, index: int, env: Cloner, observation: np.ndarray):
+    """Observations are written to `observation`, float32 [O]."""
+    self.index, self._env, self._observation = index, env, observation
+
+  def begin(self, branch: tuple[int, ...], snapshot: Snapshot) -> None:
+    """Restores a branch's state."""
+    gymnasium_env.observe(self._env.restore(snapshot), self._observation)
+    self.branch, self.sent = branch, list[np.ndarray]()
+    self.earned, self._discount, self.end = 0.0, 1.0, 0
+    self.cause = self.message = ''
+
+  def step(self, control: np.ndarray, gamma: float) -> None:
+    """Sends an action; the caller checks the observation."""
+    self.sent.append(control.copy())
+    try:
+      reward, self.end = gymnasium_env.send(
+        self._env, control, self._observation
+      )
+    except Exception as error:  # whatever the environment raises
+      self.fail('error', gymnasium_env.error_line(error))
+      return
+    if not math.isfinite(reward):
+      self.fail('non-finite output', f'the reward is {reward}')
+      return
+    self.earned += self._discount * reward
+    self._discount *= gamma
+
+  def fail(self, cause: str, message: str) -> None:
+    """Ends the branch before its last step, which failed."""
+    self.end, self.cause, self.message = int(End.DIVERGED), cause, message
