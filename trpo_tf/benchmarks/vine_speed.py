@@ -1,0 +1,174 @@
+"""The native vine against the limit of its speed, and how it scales.
+
+MuJoCo's Python package installs a profiling clock that takes a tenth or more
+of a small model's step; the native code stops it while it runs, for the vine
+and for the bare physics alike. The rivals (vine_rivals) run as they ship.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from trpo_tf.benchmarks import timing
+from trpo_tf.benchmarks.vine_workload import Workload
+from trpo_tf.sampling import native
+
+FACTORS = (0.25, 0.5, 1, 2, 4)  # of N, K and L
+_CLONES = 20_000
+
+
+def alternating(
+  functions: Sequence[Callable[[], Any]], rounds: int
+) -> np.ndarray:
+  """Seconds [rounds, functions], the order reversed each round."""
+  times = np.zeros((rounds, len(functions)))
+  order = list(range(len(functions)))
+  for i in range(rounds):
+    for which in order if i % 2 == 0 else reversed(order):
+      times[i, which] = timing.seconds(functions[which])
+  return times
+
+
+def against_physics(
+  workload: Workload, threads: int, pairs: int
+) -> dict[str, Any]:
+  """Times the vine, as training runs it, and the physics of its branches.
+
+  Both start from the same rows and run the same lengths, actions, derived
+  quantities, threads and scheduling; the vine also evaluates policy and task.
+
+  Args:
+    workload: the branches.
+    threads: of both.
+    pairs: alternating timings.
+
+  Returns:
+    env_steps, mean_length, branches that diverged, env_steps_per_second of
+    both, and native_over_physics, the ratio of speeds.
+  """
+  brancher = workload.learner.brancher(threads)
+  recorded = workload.run(brancher, trajectories=True)
+  plain = workload.run(brancher)
+  if plain.returns.tobytes() != recorded.returns.tobytes():
+    raise RuntimeError('returns depend on whether trajectories are recorded')
+
+  def physics() -> None:
+    brancher.replay_physics(
+      workload.states, workload.actions, workload.noise, recorded
+    )
+
+  times = alternating((lambda: workload.run(brancher), physics), pairs)
+  steps = recorded.num_steps
+  native_seconds, physics_seconds = np.median(times, axis=0)
+  return dict(
+    workload.sizes,
+    threads=threads,
+    env_steps=steps,
+    mean_length=float(recorded.lengths.mean()),
+    diverged=int((recorded.failures != 0).sum()),
+    native_env_steps_per_second=steps / float(native_seconds),
+    physics_env_steps_per_second=steps / float(physics_seconds),
+    native_over_physics=timing.ratio(times[:, 1], times[:, 0]),
+  )
+
+
+def thread_counts() -> list[int]:
+  """1 to all cores; on a machine with many, powers of two and all cores."""
+  cores = native.default_threads()
+  if cores <= 8:
+    return list(range(1, cores + 1))
+  powers = [2**i for i in range(cores.bit_length()) if 2**i < cores]
+  return [*powers, cores]
+
+
+def by_threads(workload: Workload, pairs: int) -> list[dict[str, Any]]:
+  """`against_physics` on 1 to all cores."""
+  return [against_physics(workload, n, pairs) for n in thread_counts()]
+
+
+def by_sizes(
+  largest: Workload, base: dict[str, int], threads: int, pairs: int
+) -> dict[str, list[dict[str, Any]]]:
+  """`against_physics` with N, K and L times each of FACTORS.
+
+  The states that branches visit, and so the cost of their physics, depend on
+  the size too; the ratio to the bare physics does not.
+
+  Args:
+    largest: branches of max(FACTORS) times N, K and L.
+    base: N, K and L.
+    threads: of the vine.
+    pairs: alternating timings of each.
+
+  Returns:
+    Results by what was varied: states, actions or horizon.
+  """
+  found: dict[str, list[dict[str, Any]]] = {}
+  for name in ('states', 'actions', 'horizon'):
+    sizes = sorted({max(1, round(f * base[name])) for f in FACTORS})
+    found[name] = [
+      against_physics(
+        largest.part(**{**base, name: size}), threads, pairs
+      )
+      for size in sizes
+    ]
+  return found
+
+
+def clone_microseconds(workload: Workload, rounds: int) -> dict[str, float]:
+  """What one clone costs on one thread.
+
+  Args:
+    workload: its states are cloned.
+    rounds: timings of each, whose medians count.
+
+  Returns:
+    native: a state row restored as the vine does it, without a step;
+    set_state: the same by mj_setState called from Python; mj_copyData: the
+    whole mjData, called from Python too (such a call takes some 0.3).
+  """
+  N = len(workload.states)
+  many = dataclasses.replace(
+    workload, noise=np.ascontiguousarray(workload.noise[:, :1, :1]),
+    actions=np.repeat(workload.actions[:, :1], -(-_CLONES // N), axis=1),
+  )
+  brancher = workload.learner.brancher(1)
+  recorded = many.run(brancher, trajectories=True)
+  still = dataclasses.replace(
+    recorded, lengths=np.zeros_like(recorded.lengths)
+  )
+  functions = {
+    'native': lambda: brancher.replay_physics(
+      many.states, many.actions, many.noise, still
+    )
+  } | _python_clones(workload, still.lengths.size)
+  times = alternating(list(functions.values()), rounds)
+  each = 1e6 * np.median(times, axis=0) / still.lengths.size
+  return dict(zip(functions, each.tolist(), strict=True))
+
+
+def _python_clones(
+  workload: Workload, count: int
+) -> dict[str, Callable[[], None]]:
+  model = workload.learner.compiled.model
+  kind = mujoco.mjtState.mjSTATE_INTEGRATION
+  rows = workload.states[:, : mujoco.mj_stateSize(model, kind)]
+  rows = np.ascontiguousarray(rows[: 32])
+  sources = [mujoco.MjData(model) for _ in rows]
+  for source, row in zip(sources, rows, strict=True):
+    mujoco.mj_setState(model, source, row, kind)
+    mujoco.mj_forward(model, source)
+  target = mujoco.MjData(model)
+
+  def set_state() -> None:
+    for i in range(count):
+      mujoco.mj_setState(model, target, rows[i % len(rows)], kind)
+
+  def copy_data() -> None:
+    for i in range(count):
+      mujoco.mj_copyData(target, model, sources[i % len(rows)])
+
+  return {'set_state': set_state, 'mj_copyData': copy_data}

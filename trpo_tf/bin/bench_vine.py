@@ -1,0 +1,150 @@
+"""Measures the native vine: speed, its limit, its rivals, memory, variance.
+
+  python -m trpo_tf.bin.bench_vine --task=Hopper-v5 --json=FILE
+
+Prints a table and writes FILE and a picture beside it. All numbers are of one
+run on this machine; ratios are of alternating pairs. The limit, the bare
+physics, runs with MuJoCo's profiling clock off, as the vine does; the rivals
+run as they ship.
+"""
+
+import json
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from absl import flags as absl_flags
+from rich.console import Console
+
+from trpo_tf.bin import flags
+from trpo_tf.errors import UserError
+
+_TASK = absl_flags.DEFINE_string('task', 'Hopper-v5', 'a native task')
+_JSON = absl_flags.DEFINE_string(
+  'json', 'runs/bench_vine.json', 'where to write; the picture is FILE.png'
+)
+_RUN_DIR = absl_flags.DEFINE_string(
+  'run_dir', '', 'a training run of the task, whose policy the variance is '
+  'measured for too'
+)
+
+
+def _count(name: str, default: int, help: str, least: int = 1):
+  return absl_flags.DEFINE_integer(name, default, help, lower_bound=least)
+
+
+_STATES = _count('states', 64, 'states from which branches start, N')
+_ACTIONS = _count('actions', 4, 'first actions tried in each state, K')
+_TRIALS = _count('trials', 1, 'noise sequences of each action, M')
+_HORIZON = _count('horizon', 50, 'env steps of a branch, L')
+_THREADS = _count('threads', 0, 'threads; 0: all cores', 0)
+_PAIRS = _count('pairs', 21, 'alternating timings of each ratio', 3)
+_VARIANCE_STATES = _count('variance_states', 32, 'states of the variances', 2)
+_SEQUENCES = _count(
+  'noise_sequences', 64, 'noise sequences of each variance', 2
+)
+_HORIZONS = (10, 50, 100)  # of the variances
+
+
+def _measure(console: Console) -> Iterator[tuple[str, Any]]:
+  """Yields the parts of the result by their names, as they are measured."""
+  from trpo_tf.benchmarks import (
+    vine_memory,
+    vine_rivals,
+    vine_speed,
+    vine_variance,
+    vine_workload,
+  )
+  from trpo_tf.sampling.native import default_threads
+
+  learners = {'untrained': vine_workload.untrained(_TASK.value)}
+  if _RUN_DIR.value:
+    learners['trained'] = vine_workload.trained(_RUN_DIR.value, _TASK.value)
+  threads = _THREADS.value or default_threads()
+  base = dict(states=_STATES.value, actions=_ACTIONS.value,
+              horizon=_HORIZON.value)
+  yield 'task', _TASK.value
+  yield 'threads', threads
+  yield 'sizes', base | dict(trials=_TRIALS.value)
+  most = {name: max(vine_speed.FACTORS) * n for name, n in base.items()}
+  largest = vine_workload.make_workload(
+    learners['untrained'], trials=_TRIALS.value, **most
+  )
+  workload = largest.part(**base)
+  few = max(3, _PAIRS.value // 4)
+  say = lambda what: console.print(f'measuring: {what}', style='dim')
+  say('memory')
+  large = largest.part(**most | dict(horizon=base['horizon']))
+  yield 'memory', vine_memory.memory(workload, large, threads)
+  say('speed')
+  speed = vine_speed.against_physics(workload, threads, _PAIRS.value)
+  yield 'speed', speed
+  for name in ('native_env_steps_per_second', 'physics_env_steps_per_second',
+               'native_over_physics'):
+    yield name, speed[name]
+  say('rivals')
+  rivals = vine_rivals.against_rivals(workload, threads, _PAIRS.value)
+  yield 'rivals', rivals
+  for name in ('mujoco_batch', 'gymnasium'):
+    found = rivals[name]
+    yield f'native_over_{name}', found and found['native_over']['median']
+  say('clones')
+  clone = vine_speed.clone_microseconds(workload, few)
+  yield 'clone', clone
+  yield 'clone_microseconds', clone['native']
+  say('scaling')
+  yield 'scaling', dict(
+    threads=vine_speed.by_threads(workload, few),
+    **vine_speed.by_sizes(largest, base, threads, few),
+  )
+  variances = {}
+  for name, learner in learners.items():
+    say(f'variance, {name} policy')
+    variances[name] = vine_variance.variance_ratios(
+      vine_workload.make_workload(
+        learner, _VARIANCE_STATES.value, 2, 2 * _SEQUENCES.value,
+        max(_HORIZONS),
+      ), _HORIZONS, threads,
+    )
+  yield 'noise_sequences', _SEQUENCES.value
+  yield 'crn_variance_ratio', variances
+
+
+def _print_machine(console: Console, session: dict[str, Any]) -> None:
+  host = session['host']
+  versions = {k: v for k, v in session['versions'].items() if v}
+  console.print(f'{host["cpu"]}, {host["cores"]} cores, {host["platform"]}')
+  console.print(', '.join(f'{k} {v}' for k, v in versions.items()))
+  console.print(session['command'])
+
+
+def main(_) -> None:
+  """Measures, prints and writes."""
+  path = pathlib.Path(_JSON.value)
+  if path.suffix != '.json':
+    raise UserError(f'--json={path}: end it in .json')
+  flags.import_tensorflow()
+  from trpo_tf.benchmarks import vine_figure, vine_tables
+  from trpo_tf.experiment import checkpoint, provenance, threads
+
+  threads.configure_tensorflow()
+  console = Console()
+  begin = time.time()
+  result: dict[str, Any] = dict(session=provenance.session())
+  _print_machine(console, result['session'])
+  for name, value in _measure(console):
+    result[name] = value
+  result['seconds'] = time.time() - begin
+  for table in vine_tables.tables(result):
+    console.print(table)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  text = json.dumps(result, indent=2) + '\n'
+  checkpoint.write_atomically(path, text.encode())
+  picture = path.with_suffix('.png')
+  vine_figure.draw(result).savefig(picture)
+  console.print(f'written to {path} and {picture}')
+
+
+if __name__ == '__main__':
+  flags.run(main)
