@@ -8,6 +8,7 @@ from trpo_tf.policies.gaussian import GaussianPolicy, gaussian_policy
 from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
 from trpo_tf.sampling import gymnasium_env
 from trpo_tf.sampling.gymnasium_sampler import GymnasiumSampler
+from trpo_tf.sampling.gymnasium_vine import GymnasiumVineSampler
 from trpo_tf.sampling.single_path import SinglePathSampler
 from trpo_tf.sampling.vine import VineSampler
 from trpo_tf.tasks.registry import find_task
@@ -15,6 +16,7 @@ from trpo_tf.tasks.task import CompiledTask, compile_task
 
 Policy = GaussianPolicy | CategoricalPolicy
 PathSampler = SinglePathSampler | GymnasiumSampler
+AnyVineSampler = VineSampler | GymnasiumVineSampler
 
 
 @functools.lru_cache(maxsize=8)
@@ -62,7 +64,7 @@ def make_path_sampler(config: ExperimentConfig) -> PathSampler:
   )
 
 
-def make_sampler(config: ExperimentConfig) -> PathSampler | VineSampler:
+def make_sampler(config: ExperimentConfig) -> PathSampler | AnyVineSampler:
   """The sampler of --sampler for the task.
 
   Raises:
@@ -72,8 +74,13 @@ def make_sampler(config: ExperimentConfig) -> PathSampler | VineSampler:
     return make_path_sampler(config)
   compiled = native_task(config.task.task)
   policy = make_policy(config)
-  return VineSampler(
-    compiled, config.task, config.sampler, policy.network, config.run.seed,
+  if compiled:
+    return VineSampler(
+      compiled, config.task, config.sampler, policy.network, config.run.seed,
+      config.estimator.gamma,
+    )
+  return GymnasiumVineSampler(
+    config.task, config.sampler, policy, config.run.seed,
     config.estimator.gamma,
   )
 

@@ -192,11 +192,13 @@ class Cloner(gymnasium.Wrapper):
     self._model = _digest(env, base.model, include_rng)
 
   def reset(self, **kwargs: Any) -> tuple[Any, dict]:
+    """As gymnasium.Env's."""
     self._observation, info = self.env.reset(**kwargs)
     self._restored, self._running = None, True
     return self._observation, info
 
   def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict]:
+    """As gymnasium.Env's."""
     result = self.env.step(action)
     self._observation, self._restored = result[0], None
     return result

@@ -10,11 +10,11 @@ exception or returns a NaN or an infinity has failed: it is marked as diverged
 and recorded, its `state` being the bytes (uint8) of its snapshot's data.
 """
 
-import itertools
 import math
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from itertools import compress, product
+from typing import NamedTuple
 
 import gymnasium
 import numpy as np
@@ -36,7 +36,7 @@ from trpo_tf.seeding import Stream
 
 __all__ = ['GymnasiumVineSampler']
 
-_LANES = 8  # environments that run branches side by side
+_LANES = 16  # environments that run branches side by side
 _MOST_ACTIONS = 64  # tried in each state by --branch_proposal=all
 _MOST_RECORDED = 100  # failed branches of a batch that are kept for replay
 
@@ -102,8 +102,7 @@ class GymnasiumVineSampler:
         f'each state, at most {_MOST_ACTIONS} are possible; use policy or '
         'uniform'
       )
-    return np.array(list(itertools.product(*map(range, spaces.factors))),
-                    np.int32)
+    return np.array(list(product(*map(range, spaces.factors))), np.int32)
 
   def state(self) -> dict[str, np.ndarray]:
     """What the next batch depends on, beside theta and the normaliser."""
@@ -172,18 +171,33 @@ class GymnasiumVineSampler:
       return np.broadcast_to(self._every, shape), log_q
     if self._config.branch_proposal == 'uniform':
       if factors:
-        choices = rng.integers(factors, size=(N, K, len(factors)),
-                               dtype=np.int32)
-        return choices, np.full((N, K), -np.log(factors).sum())
+        return _uniform_choices(rng, factors, N, K)
       low, high = self._trunks.action_bounds
       return rollout_set.uniform_actions(rng, low, high, N, K)
     if isinstance(actor, CategoricalActor):
-      logits = np.repeat(outputs, K, axis=0)
-      choices = actor.act(logits, actor.draw(rng, (N * K, len(factors))))
-      log_q = actor.log_prob(logits, choices)
-      return choices.reshape(N, K, -1), log_q.reshape(N, K)
+      return _policy_choices(rng, actor, outputs, len(factors), K)
     log_std = np.asarray(theta)[-outputs.shape[1] :]
     return rollout_set.gaussian_actions(rng, outputs, log_std, K)
+
+
+def _uniform_choices(rng: np.random.Generator, factors: tuple[int, ...],
+                     num_states: int,
+                     count: int) -> tuple[np.ndarray, np.ndarray]:
+  """K uniform draws in each state, int32 [N, K, A], and their log q."""
+  shape = num_states, count, len(factors)
+  choices = rng.integers(factors, size=shape, dtype=np.int32)
+  return choices, np.full(shape[:2], -np.log(factors).sum())
+
+
+def _policy_choices(rng: np.random.Generator, actor: CategoricalActor,
+                    logits: np.ndarray, num_factors: int,
+                    count: int) -> tuple[np.ndarray, np.ndarray]:
+  """K draws of the policy in each state, int32 [N, K, A], and their log q."""
+  shape = len(logits), count
+  logits = np.repeat(logits, count, axis=0)
+  choices = actor.act(logits, rng.random((len(logits), num_factors)))
+  log_q = actor.log_prob(logits, choices)
+  return choices.reshape(*shape, -1), log_q.reshape(shape)
 
 
 def _clonable(task_id: str) -> Cloner:
@@ -203,13 +217,12 @@ class _Failure(NamedTuple):
 
   Attributes:
     branch: its state, action and trial.
-    cause, message: as of a Divergence.
+    error: what the environment raised; '' if it returned a NaN or an infinity.
     controls: [n, ...] that the environment got; the last one's step failed.
   """
 
-  branch: tuple[int, int, int]
-  cause: str
-  message: str
+  branch: tuple[int, ...]
+  error: str
   controls: np.ndarray
 
 
@@ -223,8 +236,8 @@ def _divergence(failure: _Failure, snapshots: Sequence[Snapshot], trunk: Batch,
     slot=slot,
     episode=0,
     step=int(trunk.timesteps[slot, step]) + count - 1,
-    causes=(failure.cause,),
-    message=failure.message,
+    causes=('error' if failure.error else 'non-finite output',),
+    message=failure.error,
     state=np.frombuffer(snapshots[n].data, np.uint8),
     controls=failure.controls.reshape(count, -1),
     branch=failure.branch,
@@ -238,9 +251,7 @@ class _Lane:
     index: number of the lane.
     branch: state, action and trial of its branch.
     sent: what the environment got in the branch.
-    earned: discounted sum of rewards.
-    end: bits of End of the last step; DIVERGED: it failed.
-    cause, message: why it failed.
+    error: of the exception that the environment raised, if it did.
   """
 
   def __init__(self, index: int, env: Cloner, observation: np.ndarray):
@@ -248,28 +259,144 @@ class _Lane:
     self.index, self._env, self._observation = index, env, observation
 
   def begin(self, branch: tuple[int, ...], snapshot: Snapshot) -> None:
-    """Restores a branch's state."""
+    """Restores the state of a branch."""
+    self.branch, self.sent, self.error = branch, list[np.ndarray](), ''
     gymnasium_env.observe(self._env.restore(snapshot), self._observation)
-    self.branch, self.sent = branch, list[np.ndarray]()
-    self.earned, self._discount, self.end = 0.0, 1.0, 0
-    self.cause = self.message = ''
 
-  def step(self, control: np.ndarray, gamma: float) -> None:
-    """Sends an action; the caller checks the observation."""
+  def step(self, control: np.ndarray) -> tuple[float, int]:
+    """Sends an action; returns reward and ends, or NaN for an exception."""
     self.sent.append(control.copy())
     try:
-      reward, self.end = gymnasium_env.send(
-        self._env, control, self._observation
-      )
+      return gymnasium_env.send(self._env, control, self._observation)
     except Exception as error:  # whatever the environment raises
-      self.fail('error', gymnasium_env.error_line(error))
-      return
-    if not math.isfinite(reward):
-      self.fail('non-finite output', f'the reward is {reward}')
-      return
-    self.earned += self._discount * reward
-    self._discount *= gamma
+      self.error = gymnasium_env.error_line(error)
+      return math.nan, 0
 
-  def fail(self, cause: str, message: str) -> None:
-    """Ends the branch before its last step, which failed."""
-    self.end, self.cause, self.message = int(End.DIVERGED), cause, message
+  def failure(self) -> _Failure:
+    """The failure of the last step."""
+    return _Failure(self.branch, self.error, np.array(self.sent))
+
+
+class _Records:
+  """What the branches earned; [N, K, M] fields of VineBatch.
+
+  Attributes:
+    lengths: int32 [N, K, M], env steps so far.
+  """
+
+  def __init__(self, branches: tuple[int, ...], longest: int,
+               observation_size: int, gamma: float):
+    """For branches of up to `longest` steps."""
+    self._longest, self._gamma = longest, gamma
+    self._returns = np.zeros(branches)
+    self.lengths = np.zeros(branches, np.int32)
+    self._ends = np.zeros(branches, np.uint8)
+    self._finals = np.zeros((*branches, observation_size), np.float32)
+
+  def add(self, where: tuple[np.ndarray, ...], rewards: np.ndarray,
+          ends: np.ndarray,
+          observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Adds one step of the branches `where`.
+
+    Args:
+      where: states, actions and trials, int [B] each.
+      rewards: float64 [B].
+      ends: bits of End, [B].
+      observations: float32 [B, O] after the step. It failed where they or
+        the reward are not finite.
+
+    Returns:
+      bool [B] each: which steps failed, and which branches are over.
+    """
+    failed = ~(np.isfinite(rewards) & np.isfinite(observations).all(1))
+    discounts = self._gamma ** self.lengths[where]
+    self._returns[where] += discounts * np.where(failed, 0, rewards)
+    self.lengths[where] += ~failed
+    self._ends[where] = np.where(failed, End.DIVERGED, ends)
+    at_end = ~failed & ((ends != 0) | (self.lengths[where] == self._longest))
+    self._finals[tuple(i[at_end] for i in where)] = observations[at_end]
+    return failed, at_end | failed
+
+  def fields(self) -> dict[str, np.ndarray]:
+    """By their names in VineBatch."""
+    return dict(
+      branch_returns=self._returns, branch_lengths=self.lengths,
+      branch_ends=self._ends, final_observations=self._finals,
+    )
+
+
+class _Brancher:
+  """Runs branches in lanes that go in lock-step, each from state to state."""
+
+  def __init__(self, task_id: str, envs: Sequence[Cloner],
+               observation_size: int, gamma: float):
+    """Takes the environments, whatever state they are in."""
+    self._task_id, self._gamma = task_id, gamma
+    self._observations = np.zeros((len(envs), observation_size), np.float32)
+    self._lanes = [
+      _Lane(i, env, self._observations[i]) for i, env in enumerate(envs)
+    ]
+
+  def run(
+    self,
+    snapshots: Sequence[Snapshot],
+    first_actions: np.ndarray,
+    noise: np.ndarray,
+    act: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    controls: Callable[[np.ndarray], np.ndarray],
+  ) -> tuple[dict[str, np.ndarray], list[_Failure]]:
+    """Runs every branch to its end or its length.
+
+    Args:
+      snapshots: N.
+      first_actions: [N, K, A].
+      noise: float64 [N, M, L, A].
+      act: actions [B, A] for observations [B, O] and noise [B, A].
+      controls: what the environments receive for actions [B, A].
+
+    Returns:
+      The fields of VineBatch that say what the branches earned, and the first
+      _MOST_RECORDED failures.
+
+    Raises:
+      UserError: an environment failed to restore.
+    """
+    branches = (*first_actions.shape[:2], noise.shape[1])
+    records = _Records(branches, noise.shape[2], self._observations.shape[1],
+                       self._gamma)
+    waiting, failures = np.ndindex(branches), list[_Failure]()
+    running = self._begin(self._lanes, waiting, snapshots)
+    while running:
+      where = n, k, m = tuple(np.array([lane.branch for lane in running]).T)
+      rows, t = [lane.index for lane in running], records.lengths[where]
+      actions = act(self._observations[rows], noise[n, m, t])
+      first = t == 0
+      actions[first] = first_actions[n[first], k[first]]
+      rewards, ends = np.array([
+        lane.step(control)
+        for lane, control in zip(running, controls(actions), strict=True)
+      ]).T
+      failed, over = records.add(where, rewards, ends.astype(np.uint8),
+                                 self._observations[rows])
+      failures += [lane.failure() for lane in compress(running, failed)]
+      idle = list(compress(running, over))
+      running = [
+        *compress(running, ~over), *self._begin(idle, waiting, snapshots)
+      ]
+    failures.sort(key=lambda failure: failure.branch)
+    return records.fields(), failures[:_MOST_RECORDED]
+
+  def _begin(self, idle: Sequence[_Lane], waiting: Iterator[tuple[int, ...]],
+             snapshots: Sequence[Snapshot]) -> list[_Lane]:
+    """Begins waiting branches in idle lanes; returns these."""
+    begun = []
+    for lane, branch in zip(idle, waiting, strict=False):
+      try:
+        lane.begin(branch, snapshots[branch[0]])
+      except Exception as error:  # a user's code
+        raise UserError(
+          f'--task={self._task_id}: restore() failed '
+          f'({gymnasium_env.error_line(error)})'
+        ) from error
+      begun.append(lane)
+    return begun
