@@ -355,6 +355,69 @@ def test_treatment_of_actions(compiled, options):
   assert got.lengths.sum() > 20 and np.abs(got.actions).max() > 3
 
 
+def _sensed(sim):
+  d = _define(sim)
+  return Definition(
+    concatenate(d.observation, sim.sensordata, sim.cfrc_ext['ball'],
+                sim.subtree_linvel['cart']),
+    d.reward + 0.01 * total(sim.sensordata),
+  )  # fmt: skip
+
+
+_OPTION = '<option timestep="0.01"/>'
+_TWIST = '<motor name="twist" joint="hinge"'
+_VARIANTS = {
+  **{
+    name: (_OPTION, f'<option timestep="0.01" integrator="{name}"/>')
+    for name in ('Euler', 'RK4', 'implicit', 'implicitfast', 'discrete')
+  },
+  **{
+    solver: (_OPTION, f'<option timestep="0.01" solver="{solver}" '
+             'cone="elliptic" noslip_iterations="2"/>')
+    for solver in ('PGS', 'CG', 'Newton')
+  },
+  'speculative': (_OPTION, '<option timestep="0.01"><flag '
+                  'speculative="enable"/></option>'),
+  'activation': (_TWIST, '<general name="twist" joint="hinge" '
+                 'dyntype="filter" dynprm=".05"'),
+  'delayed control': (_TWIST, _TWIST + ' delay=".05" nsample="8"'),
+  'delayed sensor': ('<jointvel name="slide"',
+                     '<jointvel delay=".03" nsample="6" name="slide"'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', _VARIANTS)
+def test_kinds_of_models(tmp_path, name):
+  """Integrators, solvers, activations, delays: oracle and pieces agree."""
+  old, new = _VARIANTS[name]
+  assert worlds.CART.count(old) == 1
+  compiled = worlds.make(tmp_path, worlds.CART.replace(old, new), _sensed)
+  trunk = worlds.trunk(compiled, 2, 40)
+  slots = Slots(compiled, 2, first_limits=trunk.limits)
+  resets = ResetTable(compiled, 0)
+  slots.rollout(trunk.earlier.actions, resets)
+  reference = slots.rollout(trunk.batch.actions, resets)['starts']
+  places = [(0, 3), (1, 11), (0, 19), (1, 27)]
+  actions, noise = draws(compiled, 4, 2, 1, 16)
+  own = Brancher(compiled, trunk.actor.network, threads=2)
+  whole = own.branch(
+    np.stack([trunk.states[place] for place in places]), actions, 16,
+    trunk.actor, noise, trajectories=True, final_states=True,
+  )  # fmt: skip
+  for n, k in np.ndindex(4, 2):
+    want = slots.branch(reference[places[n]], whole.actions[n, k, 0])
+    for field in ('observations', 'rewards'):
+      assert getattr(whole, field)[n, k, 0].tobytes() == want[field].tobytes()
+  states = np.stack([trunk.states[place] for place in places])
+  states = np.repeat(states, 2, axis=0).reshape(4, 2, 1, -1)
+  for cut, end in ((0, 5), (5, 6), (6, 16)):
+    part = _follow(own, trunk.actor, whole, noise, states, cut, end)
+    states = part.final_states.reshape(4, 2, 1, -1)
+    want = whole.rewards[..., cut:end].tobytes()
+    assert part.rewards.tobytes() == want
+  assert states.tobytes() == whole.final_states.tobytes()
+
+
 # A pole that swings as it should, and a light mass on a spring that is too
 # stiff for the time step: once pushed it grows fourfold with every step.
 WILD = """
@@ -486,6 +549,13 @@ def test_divergence_stays_in_its_branches(tmp_path, quiet, threads):
               noise)
   _assert_failed(got, failing)
   assert not got.messages and (got.lengths[failing] > 3).all()
+  ended = got.snapshots()
+  assert [s is None for s in ended] == list((got.ends != 0).ravel())
+  with pytest.raises(UserError, match='snapshot 2 is None'):
+    branch(compiled, ended, np.zeros((len(ended), 1, 2)), 2)
+  kept = [s for s in ended if s]
+  assert native_state.to_states(compiled, kept).tobytes() == (
+    got.final_states[got.ends == 0].tobytes())
   for n, k, m in np.argwhere(got.ends == End.DIVERGED):
     length = got.lengths[n, k, m]
     controls = [actions[n, k], *noise[n, m, 1 : length + 1]]
