@@ -59,31 +59,32 @@ def _bars(axis: Any, labels: list[str], values: list[float],
   axis.invert_yaxis()
   axis.grid(False, axis='y')
   axis.spines['left'].set_visible(False)
-  axis.margins(x=0.28)
+  axis.set_xlim(0, 1.35 * max(values))
   for place, value, text in zip(places, values, texts, strict=True):
     axis.annotate(text, (value, place), (4, 0), textcoords='offset points',
                   va='center', fontsize=_SMALL)
 
 
 def _speeds(axis: Any, result: dict[str, Any]) -> None:
-  speed = result['native_env_steps_per_second']
-  ratio = result['native_over_physics']
-  rows = [
-    ('bare mj_step loop\n(the limit)', result['physics_env_steps_per_second'],
-     '', _GREY),
-    ('native vine', speed,
-     '{:.3f} of the limit\n[{:.3f}, {:.3f}]'.format(
-       ratio['median'], *ratio['ci95']), _COLORS[0]),
-  ]
-  rows += [
-    (label, found['env_steps_per_second'],
-     f'vine: {found["native_over"]["median"]:.2f} x', _COLORS[1])
+  """Speeds relative to the vine's, measured in pairs with it."""
+  ratios = {'bare mj_step loop\n(the limit)': result['native_over_physics'],
+            'native vine': None}
+  ratios |= {
+    label: found['native_over']
     for name, label in _RIVALS.items() if (found := result['rivals'][name])
-  ]
-  _bars(axis, *map(list, zip(*rows, strict=True)))
-  axis.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=''))
-  axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
-  axis.set_xlabel('env steps per second')
+  }
+  values, texts = [], []
+  for ratio in ratios.values():
+    if ratio is None:
+      values.append(1.0)
+      texts.append(f'{result["native_env_steps_per_second"]:,.0f}\nenv steps/s')
+    else:
+      value, (low, high) = 1 / ratio['median'], ratio['ci95']
+      values.append(value)
+      texts.append(f'{value:.3f}\n[{1 / high:.3f}, {1 / low:.3f}]')
+  colors = [_GREY, _COLORS[0]] + [_COLORS[1]] * (len(values) - 2)
+  _bars(axis, list(ratios), values, texts, colors)
+  axis.set_xlabel('env steps per second, relative to the native vine')
   axis.set_title('Speed', loc='left')
 
 
@@ -134,7 +135,8 @@ def _variance(axis: Any, result: dict[str, Any]) -> None:
   policies = result['crn_variance_ratio']
   axis.axhline(1, color='#404040', linewidth=1, linestyle=':')
   for i, (name, horizons) in enumerate(policies.items()):
-    kept = {L: f for L, f in horizons.items() if f['states']}
+    kept = {L: f for L, f in horizons.items()
+            if f['states'] and f['ci95'][0] > 0}  # a log scale
     shift = 0.14 * (i - (len(policies) - 1) / 2)
     places = [list(horizons).index(L) + shift for L in kept]
     medians = [f['median'] for f in kept.values()]
@@ -146,21 +148,22 @@ def _variance(axis: Any, result: dict[str, Any]) -> None:
                   capsize=4, markersize=6, label=f'{name} policy')
     for place, found in zip(places, kept.values(), strict=True):
       saved = found['simulator_steps_saved']
-      if saved:
-        axis.annotate(
-          f'{saved:.1f} x', (place, found['median']),
-          (7 if i else -7, 0), textcoords='offset points', va='center',
-          ha='left' if i else 'right', fontsize=_SMALL, color=_COLORS[i],
-        )
+      axis.annotate(
+        f'{saved:.3g} x', (place, found['median']), (7 if i else -7, 0),
+        textcoords='offset points', va='center',
+        ha='left' if i else 'right', fontsize=_SMALL, color=_COLORS[i],
+      )
     axis.set_xticks(range(len(horizons)), list(horizons))
     axis.set_xlim(-0.6, len(horizons) - 0.4)
-  axis.set_ylim(0, max(1.3, axis.get_ylim()[1]))
-  axis.text(0.99, 1, 'no help above ', transform=axis.get_yaxis_transform(),
-            ha='right', va='bottom', fontsize=_SMALL, color='#404040')
-  axis.set_xlabel('length L of the branches')
+  axis.set_yscale('log')
+  low, high = axis.get_ylim()
+  axis.set_ylim(low, max(5, high))
+  axis.text(0.99, 1.05, 'no help from here', fontsize=_SMALL, color='#404040',
+            transform=axis.get_yaxis_transform(), ha='right', va='bottom')
+  axis.set_xlabel('length L of the branches (k x: simulator steps saved)')
   axis.set_ylabel('var(Q1 - Q2), common / independent')
-  axis.set_title('Common random numbers (k x: steps saved)', loc='left')
-  axis.legend(loc='upper left', fontsize=_SMALL)
+  axis.set_title('Common random numbers', loc='left')
+  axis.legend(loc='upper left', fontsize=_SMALL, ncols=2)
 
 
 def _clone(axis: Any, result: dict[str, Any]) -> None:
@@ -184,7 +187,7 @@ def _memory(axis: Any, result: dict[str, Any]) -> None:
     f'simulations and\nfirst call, {small:,} branches': found['growth_small'],
     f'first call of\n{large:,} branches': found['growth_large'],
     f'{found["calls"]} more calls': found['growth_more_calls'],
-    f'an mjData for each\nof {large:,} branches':
+    f'an mjData for each of\n{large:,} branches, at least':
       large * found['mjdata_without_arena'],
   }
   known = {label: value / mib for label, value in rows.items()
@@ -192,5 +195,5 @@ def _memory(axis: Any, result: dict[str, Any]) -> None:
   _bars(axis, list(known), list(known.values()),
         [f'{v:.2f}' for v in known.values()],
         [_COLORS[0]] * (len(known) - 1) + [_GREY])
-  axis.set_xlabel('growth of peak resident memory, MiB (grey: at least)')
+  axis.set_xlabel('growth of peak resident memory [MiB]')
   axis.set_title('Memory', loc='left')

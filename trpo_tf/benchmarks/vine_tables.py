@@ -5,26 +5,28 @@ from typing import Any
 from rich.table import Table
 
 _RIVALS = {
-  'mujoco_batch': ('mujoco.batch, TF policy (1)', '>', 1),
-  'gymnasium': ('gymnasium, NumPy policy (2)', '>=', 4),
-  'envpool': ('EnvPool, NumPy policy (3)', '', None),
+  'mujoco_batch': ('mujoco.batch (1)', '>', 1),
+  'gymnasium': ('gymnasium (2)', '>=', 4),
+  'envpool': ('EnvPool (3)', '', None),
 }
 _SPEED_NOTES = (
-  '(1) all live branches in lock-step; does less: no observation, reward or '
-  'termination. (2) a Python loop with set_state: one thread, {} of the '
-  'branches, not exact. (3) plain steps: it cannot branch.'
+  '(1) policy in TF, all live branches in lock-step; does less: no '
+  'observation, reward or termination. (2) policy in NumPy, a Python loop with set_state: '
+  'one thread, {} of the branches, not exact. (3) policy in NumPy, plain '
+  'steps: it cannot branch.'
 )
 _VARIANCE_NOTES = (
   'var(Q1 - Q2) with common random numbers over that with independent ones: '
-  'median over states, {} noise sequences each; steps saved: how many times '
-  'the simulator steps independent noise needs for the same variance.'
+  'median over states ({} noise sequences each), and ratio of the means. Steps '
+  'saved: how many times the simulator steps independent noise needs for the '
+  'same variance, in the median.'
 )
 
 
 def _table(title: str, columns: tuple[str, ...], **options: Any) -> Table:
   table = Table(title=title, title_justify='left', **options)
   for i, name in enumerate(columns):
-    table.add_column(name, justify='right' if i else 'left')
+    table.add_column(name, justify='right' if i else 'left', no_wrap=not i)
   return table
 
 
@@ -45,23 +47,27 @@ def _ratio(ratio: dict[str, Any], text: str, bar: float | None) -> list[str]:
 
 
 def _speed(result: dict[str, Any]) -> Table:
-  sizes = ', '.join(f'{n} {name}' for name, n in result['sizes'].items())
+  sizes = 'N = {states}, K = {actions}, M = {trials}, L = {horizon}'.format(
+    **result['sizes']
+  )
   loop = result['rivals']['gymnasium']
   table = _table(
-    f'{result["task"]}: {sizes}; {result["threads"]} threads; '
-    f'branches of {result["speed"]["mean_length"]:.1f} env steps',
+    f'{result["task"]}: {sizes}, {result["threads"]} threads, mean length '
+    f'{result["speed"]["mean_length"]:.1f}',
     ('', 'env steps/s', 'native is', '95 % interval', 'bar'),
     caption=_SPEED_NOTES.format(loop['branches'] if loop else 'none'),
     caption_justify='left',
   )
   table.add_row('native vine', f'{result["native_env_steps_per_second"]:,.0f}')
   table.add_row(
-    'bare mj_step loop, the limit',
+    'bare mj_step loop',
     f'{result["physics_env_steps_per_second"]:,.0f}',
     *_ratio(result['native_over_physics'], '>=', 0.97),
   )
   for name, (label, text, bar) in _RIVALS.items():
     found = result['rivals'][name]
+    if name == 'gymnasium' and result['task'] != 'Hopper-v5':
+      bar = None  # it was set for that task
     if found:
       table.add_row(label, f'{found["env_steps_per_second"]:,.0f}',
                     *_ratio(found['native_over'], text, bar))
@@ -123,7 +129,7 @@ def _costs(result: dict[str, Any]) -> Table:
 def _variance(result: dict[str, Any]) -> Table:
   table = _table(
     'common random numbers',
-    ('policy', 'L', 'ratio', '95 % interval', 'steps saved', ''),
+    ('policy', 'L', 'median', '95 % interval', 'of means', 'steps saved', ''),
     caption=_VARIANCE_NOTES.format(result['noise_sequences']),
     caption_justify='left',
   )
@@ -132,9 +138,10 @@ def _variance(result: dict[str, Any]) -> Table:
       row = [policy, str(horizon)]
       if found['states']:
         saved = found['simulator_steps_saved']
-        row += [f'{found["median"]:.3f}', _interval(*found['ci95']),
-                f'{saved:.2f} x' if saved else 'all']
+        row += [f'{found["median"]:.3g}',
+                '{:.3g} to {:.3g}'.format(*found['ci95']),
+                f'{found["pooled"]:.3g}', f'{saved:.4g} x' if saved else 'all']
       else:
-        row += ['-'] * 3
+        row += ['-'] * 4
       table.add_row(*row, found['verdict'])
   return table
