@@ -55,7 +55,7 @@ def test_files_and_table(bench):
   assert (results[0].code, results[0].stderr) == (0, '')
   picture = (folder / 'out' / 'bench.png').read_bytes()
   assert picture.startswith(b'\x89PNG') and len(picture) > 50_000
-  for text in ('native vine', 'bare mj_step loop', 'mujoco.batch', 'gymnasium',
+  for text in ('native vine', 'bare physics', 'mujoco.batch', 'gymnasium',
                'EnvPool', 'mj_copyData', 'untrained', 'trained',
                'written to out/bench.json and out/bench.png'):
     assert text in results[0].stdout

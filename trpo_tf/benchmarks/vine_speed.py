@@ -15,6 +15,7 @@ import numpy as np
 from trpo_tf.benchmarks import timing
 from trpo_tf.benchmarks.vine_workload import Workload
 from trpo_tf.sampling import native
+from trpo_tf.sampling.branching import Branches
 
 FACTORS = (0.25, 0.5, 1, 2, 4)  # of N, K and L
 _CLONES = 20_000
@@ -33,22 +34,39 @@ def alternating(
 
 
 def against_physics(
-  workload: Workload, threads: int, pairs: int
-) -> dict[str, Any]:
+  cells: Sequence[tuple[Workload, int]], pairs: int
+) -> list[dict[str, Any]]:
   """Times the vine, as training runs it, and the physics of its branches.
 
   Both start from the same rows and run the same lengths, actions, derived
   quantities, threads and scheduling; the vine also evaluates policy and task.
 
   Args:
-    workload: the branches.
-    threads: of both.
+    cells: branches and the threads that run them, timed in turn, as the
+      machine's speed drifts.
     pairs: alternating timings.
 
   Returns:
-    env_steps, mean_length, branches that diverged, env_steps_per_second of
-    both, and native_over_physics, the ratio of speeds.
+    For each cell: sizes, threads, env_steps, mean_length, diverged branches,
+    env_steps_per_second of both, and native_over_physics, the ratio of
+    speeds.
   """
+  runs = [_pair(workload, threads) for workload, threads in cells]
+  functions = [f for native_run, physics, _ in runs
+               for f in (native_run, physics)]
+  times = alternating(functions, pairs).reshape(pairs, len(cells), 2)
+  return [
+    dict(workload.sizes, threads=threads, **_speeds(recorded, times[:, i]))
+    for i, ((workload, threads), (_, _, recorded)) in enumerate(
+      zip(cells, runs, strict=True)
+    )
+  ]
+
+
+def _pair(
+  workload: Workload, threads: int
+) -> tuple[Callable[[], Any], Callable[[], Any], Branches]:
+  """The vine, its bare physics, and what both run."""
   brancher = workload.learner.brancher(threads)
   recorded = workload.run(brancher, trajectories=True)
   plain = workload.run(brancher)
@@ -60,12 +78,14 @@ def against_physics(
       workload.states, workload.actions, workload.noise, recorded
     )
 
-  times = alternating((lambda: workload.run(brancher), physics), pairs)
+  return lambda: workload.run(brancher), physics, recorded
+
+
+def _speeds(recorded: Branches, times: np.ndarray) -> dict[str, Any]:
+  """Results of one cell from its seconds [pairs, 2], vine and physics."""
   steps = recorded.num_steps
   native_seconds, physics_seconds = np.median(times, axis=0)
   return dict(
-    workload.sizes,
-    threads=threads,
     env_steps=steps,
     mean_length=float(recorded.lengths.mean()),
     diverged=int((recorded.failures != 0).sum()),
@@ -86,7 +106,7 @@ def thread_counts() -> list[int]:
 
 def by_threads(workload: Workload, pairs: int) -> list[dict[str, Any]]:
   """`against_physics` on 1 to all cores."""
-  return [against_physics(workload, n, pairs) for n in thread_counts()]
+  return against_physics([(workload, n) for n in thread_counts()], pairs)
 
 
 def by_sizes(
@@ -106,15 +126,11 @@ def by_sizes(
   Returns:
     Results by what was varied: states, actions or horizon.
   """
-  found: dict[str, list[dict[str, Any]]] = {}
+  found = {}
   for name in ('states', 'actions', 'horizon'):
     sizes = sorted({max(1, round(f * base[name])) for f in FACTORS})
-    found[name] = [
-      against_physics(
-        largest.part(**{**base, name: size}), threads, pairs
-      )
-      for size in sizes
-    ]
+    parts = [largest.part(**{**base, name: size}) for size in sizes]
+    found[name] = against_physics([(part, threads) for part in parts], pairs)
   return found
 
 

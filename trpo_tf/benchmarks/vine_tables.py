@@ -11,9 +11,9 @@ _RIVALS = {
 }
 _SPEED_NOTES = (
   '(1) policy in TF, all live branches in lock-step; does less: no '
-  'observation, reward or termination. (2) policy in NumPy, a Python loop with set_state: '
-  'one thread, {} of the branches, not exact. (3) policy in NumPy, plain '
-  'steps: it cannot branch.'
+  'observation, reward or termination. (2) policy in NumPy, a Python loop '
+  'with set_state: one thread, {} of the branches, not exact. (3) policy in '
+  'NumPy, plain steps: it cannot branch.'
 )
 _VARIANCE_NOTES = (
   'var(Q1 - Q2) with common random numbers over that with independent ones: '
@@ -54,13 +54,13 @@ def _speed(result: dict[str, Any]) -> Table:
   table = _table(
     f'{result["task"]}: {sizes}, {result["threads"]} threads, mean length '
     f'{result["speed"]["mean_length"]:.1f}',
-    ('', 'env steps/s', 'native is', '95 % interval', 'bar'),
+    ('', 'env steps/s', 'native /', '95 % interval', 'bar'),
     caption=_SPEED_NOTES.format(loop['branches'] if loop else 'none'),
     caption_justify='left',
   )
   table.add_row('native vine', f'{result["native_env_steps_per_second"]:,.0f}')
   table.add_row(
-    'bare mj_step loop',
+    'bare physics',
     f'{result["physics_env_steps_per_second"]:,.0f}',
     *_ratio(result['native_over_physics'], '>=', 0.97),
   )

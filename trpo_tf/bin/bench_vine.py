@@ -78,7 +78,7 @@ def _measure(console: Console) -> Iterator[tuple[str, Any]]:
   large = largest.part(**most | dict(horizon=base['horizon']))
   yield 'memory', vine_memory.memory(workload, large, threads)
   say('speed')
-  speed = vine_speed.against_physics(workload, threads, _PAIRS.value)
+  speed, = vine_speed.against_physics([(workload, threads)], _PAIRS.value)
   yield 'speed', speed
   for name in ('native_env_steps_per_second', 'physics_env_steps_per_second',
                'native_over_physics'):
