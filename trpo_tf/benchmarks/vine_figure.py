@@ -157,7 +157,9 @@ def _variance(axis: Any, result: dict[str, Any]) -> None:
     axis.set_xlim(-0.6, len(horizons) - 0.4)
   axis.set_yscale('log')
   low, high = axis.get_ylim()
-  axis.set_ylim(low, max(5, high))
+  axis.set_ylim(min(low, 0.03), max(5, high))
+  axis.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter('%g'))
+  axis.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
   axis.text(0.99, 1.05, 'no help from here', fontsize=_SMALL, color='#404040',
             transform=axis.get_yaxis_transform(), ha='right', va='bottom')
   axis.set_xlabel('length L of the branches (k x: simulator steps saved)')

@@ -79,7 +79,7 @@ def _speed(result: dict[str, Any]) -> Table:
 
 def _scaling(result: dict[str, Any]) -> Table:
   table = _table(
-    'scaling; time / physics stays flat, whatever states the branches visit',
+    'scaling (env steps cost more or less by the states that branches visit)',
     ('', 'branches', 'env steps/s', 'us an env step', 'time / physics'),
   )
   for name, rows in result['scaling'].items():
