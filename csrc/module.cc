@@ -84,10 +84,12 @@ Policy MakePolicy(const Setup& setup, const py::dict& arrays,
   const py::ssize_t A = setup.num_actions;
   const py::ssize_t O = setup.program.observation_size;
   const int num_parameters = Size(arrays, "theta", 2, 1);
-  if (num_parameters < setup.network.NumParameters()) {
-    throw py::value_error("theta has " + std::to_string(num_parameters) +
-                          " parameters; the network alone has " +
-                          std::to_string(setup.network.NumParameters()));
+  const py::ssize_t wanted = setup.network.NumParameters() + A;
+  if (num_parameters != wanted) {
+    throw py::value_error(
+        "theta has " + std::to_string(num_parameters) +
+        " parameters; the network and the log deviations have " +
+        std::to_string(wanted));
   }
   Policy policy{};
   policy.theta = Take<float>(arrays, "theta", {policies, num_parameters});

@@ -88,7 +88,7 @@ _BAD_TASKS = {
   'reset_shape.py:TASK': 'returned shapes (32, 3) and (32, 3)',
   'raises.py:TASK': "raises.py:2: KeyError: 'gravity'",
   'syntax.py:TASK': 'syntax.py: SyntaxError',
-  'Blackjack-v1 --sampler=vine': 'should be one of <single_path>',
+  'Blackjack-v1 --sampler=vines': 'should be one of <single_path|vine>',
   'spin.py:TASK --action_range=control': 'use --action_range=raw',
 }
 _BAD_RUNS = {

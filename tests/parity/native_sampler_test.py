@@ -268,7 +268,7 @@ def test_state_of_another_shape_is_refused(compiled, tmp_path):
     ('noise', np.zeros((2, 4, 2)),
      'noise should have shape (2, 5, 2), got (2, 4, 2)'),
     ('theta', np.zeros((3, 5), np.float32),
-     'theta has 5 parameters; the network alone has 70'),
+     'theta has 5 parameters; the network and the log deviations have 72'),
     ('policy_index', np.array([0, 3], np.int32),
      'policy_index names a policy that is not there'),
     ('policy_index', np.array([0, -1], np.int32),

@@ -65,8 +65,10 @@ class Branches:
       that MuJoCo stopped by an error: zeros.
     compiled: the task.
     final_states: float64 [N, K, M, D] after the last step, or None.
-    observations: float32 [N, K, M, L, O] before each action, or None.
-    actions: float64 [N, K, M, L, A] unclipped, or None.
+    observations: float32 [N, K, M, L, O] before each action, 0 after the end,
+      or None.
+    actions: float64 [N, K, M, L, A] unclipped, 0 after the end, or None; of a
+      diverged branch that of the failed step is the last.
     rewards: float64 [N, K, M, L], 0 after the end, or None.
   """
 
@@ -105,6 +107,13 @@ class Branches:
     return native.causes(int(self.failures[branch]))
 
 
+def _check_numbers(horizon: int, gamma: float) -> None:
+  if not isinstance(horizon, int | np.integer) or horizon < 1:
+    raise UserError(f'horizon={horizon}: branches need at least 1 env step')
+  if not 0 <= gamma <= 1:
+    raise UserError(f'gamma={gamma} is outside [0, 1]')
+
+
 class Brancher:
   """Runs branches of one task; keeps one simulation per thread."""
 
@@ -130,6 +139,8 @@ class Brancher:
       UserError: a model that cannot be cloned from a state row, or an action
         range that needs control limits the model lacks.
     """
+    if threads < 0:
+      raise UserError(f'threads={threads}: take 0 for all cores, or more')
     self.compiled = compiled
     idle = noise_actor(compiled.observation_size, compiled.action_size)
     self._network = network or idle.network
@@ -180,14 +191,13 @@ class Brancher:
     """
     states = self._states(snapshots)
     actions = np.ascontiguousarray(actions, np.float64)
-    noise = self._noise(noise, actions, horizon)
-    self._check(states, actions, noise, horizon)
+    _check_numbers(horizon, gamma)
+    if noise is None:
+      noise = np.zeros((len(states), 1, horizon, self.compiled.action_size))
+    noise = np.ascontiguousarray(noise, np.float64)
+    self._check_shapes(states, actions, noise, horizon)
     actor = policy or self._idle
-    if actor.network != self._network:
-      raise UserError(
-        f'the policy is a network {actor.network}; this Brancher was made for '
-        f'{self._network}'
-      )
+    self._check_actor(actor)
     arrays = native.policy_arrays(
       actor.theta[None], actor.normalizer, self.compiled.action_size
     ) | dict(snapshots=states, first_actions=actions, noise=noise,
@@ -229,21 +239,27 @@ class Brancher:
       return native_state.to_states(self.compiled, snapshots)
     return np.ascontiguousarray(snapshots, np.float64)
 
-  def _noise(self, noise: np.ndarray | None, actions: np.ndarray,
-             horizon: int) -> np.ndarray:
-    if noise is None:
-      return np.zeros((len(actions), 1, horizon, self.compiled.action_size))
-    return np.ascontiguousarray(noise, np.float64)
+  def _check_actor(self, actor: Actor) -> None:
+    if actor.network != self._network:
+      raise UserError(
+        f'the policy is a network {actor.network}; this Brancher was made for '
+        f'{self._network}'
+      )
+    size = self._network.num_parameters + self.compiled.action_size
+    if actor.theta.shape != (size,):
+      raise UserError(
+        f'theta has shape {actor.theta.shape}; the network and '
+        f'{self.compiled.action_size} log deviations need ({size},)'
+      )
 
-  def _check(self, states: np.ndarray, actions: np.ndarray, noise: np.ndarray,
-             horizon: int) -> None:
+  def _check_shapes(self, states: np.ndarray, actions: np.ndarray,
+                    noise: np.ndarray, horizon: int) -> None:
     N, A = len(states), self.compiled.action_size
     size = native_state.state_size(self.compiled)
-    wanted = dict(states=(N, size), actions=(N, -1, A),
-                  noise=(N, -1, horizon, A))
-    for name, array in (('states', states), ('actions', actions),
-                        ('noise', noise)):
-      shape = wanted[name]
+    for name, array, shape in (
+      ('states', states, (N, size)), ('actions', actions, (N, -1, A)),
+      ('noise', noise, (N, -1, horizon, A)),
+    ):  # fmt: skip
       if array.ndim != len(shape) or any(
         w not in (-1, n) for w, n in zip(shape, array.shape, strict=True)
       ):
@@ -252,11 +268,8 @@ class Brancher:
           f'{N} snapshots and horizon {horizon} needs '
           f'{str(shape).replace("-1", "*")}'
         )
-    counts = dict(horizon=horizon, actions=actions.shape[1],
-                  noise=noise.shape[1])
-    for name, count in counts.items():
-      if count < 1:
-        raise UserError(f'{name}: {count} per state; branches need at least 1')
+      if array.shape[1] < 1:
+        raise UserError(f'{name}: 0 per state; branches need at least 1')
 
   def _records(self, B: tuple[int, int, int], L: int, trajectories: bool,
                final_states: bool) -> dict[str, np.ndarray]:
@@ -313,7 +326,12 @@ def initial_snapshots(
     compiled: the task.
     seed: of the draws.
     count: N.
+
+  Raises:
+    UserError: a count below 1.
   """
+  if count < 1:
+    raise UserError(f'count={count}: take at least 1 snapshot')
   actor = noise_actor(compiled.observation_size, compiled.action_size)
   config = SamplerConfig(batch_steps=count, num_slots=count)
   sampler = SinglePathSampler(
