@@ -44,7 +44,8 @@ WILD = """
 """
 _SLOTS, _STEPS, _WILD_SLOT = 4, 60, 2
 # of the last call to C++, not of the batch
-_SCRATCH = ('reset_rows', 'resets_used', 'failures', 'saved_states', 'saved_steps')
+_SCRATCH = ('reset_rows', 'resets_used', 'failures', 'saved_states',
+            'saved_steps')
 
 
 @pytest.fixture(autouse=True)

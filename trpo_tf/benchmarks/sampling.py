@@ -64,19 +64,19 @@ def against_physics(
       arrays[counter][:] = 0
     slots.rollout(arrays, resets)
 
-  def from_start(function: Callable[[], None]) -> float:
-    slots.restore(start)
-    return timing.seconds(function)
+  def from_start(function: Callable[[], None]) -> Callable[[], None]:
+    def run() -> None:
+      slots.restore(start)
+      function()
 
-  from_start(closed_loop)
+    return run
+
+  from_start(closed_loop)()
   most = int((slots.slots['episode'] - start['slot_episode']).max())
   replayed = dict(arrays)
   replayed['reset_rows'] = resets(start['slot_episode'], max(most, 1))
-  functions = (closed_loop, lambda: slots.replay_physics(replayed))
-  times = np.zeros((pairs, 2))
-  for i in range(pairs):
-    for which in ((0, 1), (1, 0))[i % 2]:  # the order swapped each time
-      times[i, which] = from_start(functions[which])
+  physics = from_start(lambda: slots.replay_physics(replayed))
+  times = timing.alternating([from_start(closed_loop), physics], pairs)
   total = int(arrays['lengths'].sum())
   return dict(
     task=name,

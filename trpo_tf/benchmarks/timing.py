@@ -1,7 +1,7 @@
 """Timings on shared, noisy machines: ratios of pairs, medians, intervals."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,18 @@ def seconds(function: Callable[[], Any]) -> float:
   begin = time.perf_counter()
   function()
   return time.perf_counter() - begin
+
+
+def alternating(
+  functions: Sequence[Callable[[], Any]], rounds: int
+) -> np.ndarray:
+  """Seconds [rounds, functions], the order reversed each round."""
+  times = np.zeros((rounds, len(functions)))
+  order = list(range(len(functions)))
+  for i in range(rounds):
+    for which in order if i % 2 == 0 else reversed(order):
+      times[i, which] = seconds(functions[which])
+  return times
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import matplotlib
 import matplotlib.figure
 import matplotlib.ticker
 
-from trpo_tf.experiment.plots import _COLORS, _STYLE
+from trpo_tf.experiment.plots import COLORS, STYLE
 
 _RIVALS = {
   'mujoco_batch': 'mujoco.batch, lock-step\n+ TF policy (no reward)',
@@ -20,7 +20,7 @@ _GREY = '#9a9a9a'
 
 def draw(result: dict[str, Any]) -> matplotlib.figure.Figure:
   """Draws the JSON of bench_vine, one panel a question."""
-  with matplotlib.rc_context(_STYLE):
+  with matplotlib.rc_context(STYLE):
     figure = matplotlib.figure.Figure(
       figsize=(12.5, 7), dpi=160, layout='constrained'
     )
@@ -82,7 +82,7 @@ def _speeds(axis: Any, result: dict[str, Any]) -> None:
       value, (low, high) = 1 / ratio['median'], ratio['ci95']
       values.append(value)
       texts.append(f'{value:.3f}\n[{1 / high:.3f}, {1 / low:.3f}]')
-  colors = [_GREY, _COLORS[0]] + [_COLORS[1]] * (len(values) - 2)
+  colors = [_GREY, COLORS[0]] + [COLORS[1]] * (len(values) - 2)
   _bars(axis, list(ratios), values, texts, colors)
   axis.set_xlabel('env steps per second, relative to the native vine')
   axis.set_title('Speed', loc='left')
@@ -93,7 +93,7 @@ def _threads(axis: Any, result: dict[str, Any]) -> None:
   counts = [f['threads'] for f in found]
   for name, label, color in (
     ('physics', 'bare mj_step loop', _GREY),
-    ('native', 'native vine', _COLORS[0]),
+    ('native', 'native vine', COLORS[0]),
   ):
     speeds = [f[f'{name}_env_steps_per_second'] for f in found]
     axis.plot(counts, speeds, 'o-', color=color, label=label, markersize=5)
@@ -113,7 +113,7 @@ def _threads(axis: Any, result: dict[str, Any]) -> None:
 def _sizes(axis: Any, result: dict[str, Any]) -> None:
   marks = ('o-', 's-', '^-')
   for (name, label), mark, color in zip(
-    _VARIED.items(), marks, _COLORS, strict=False
+    _VARIED.items(), marks, COLORS, strict=False
   ):
     base, found = result['sizes'][name], result['scaling'][name]
     factors = [f[name] / base for f in found]
@@ -144,14 +144,14 @@ def _variance(axis: Any, result: dict[str, Any]) -> None:
       [f['median'] - f['ci95'][0] for f in kept.values()],
       [f['ci95'][1] - f['median'] for f in kept.values()],
     ]
-    axis.errorbar(places, medians, spread, fmt='o', color=_COLORS[i],
+    axis.errorbar(places, medians, spread, fmt='o', color=COLORS[i],
                   capsize=4, markersize=6, label=f'{name} policy')
     for place, found in zip(places, kept.values(), strict=True):
       saved = found['simulator_steps_saved']
       axis.annotate(
         f'{saved:.3g} x', (place, found['median']), (7 if i else -7, 0),
         textcoords='offset points', va='center',
-        ha='left' if i else 'right', fontsize=_SMALL, color=_COLORS[i],
+        ha='left' if i else 'right', fontsize=_SMALL, color=COLORS[i],
       )
     axis.set_xticks(range(len(horizons)), list(horizons))
     axis.set_xlim(-0.6, len(horizons) - 0.4)
@@ -176,7 +176,7 @@ def _clone(axis: Any, result: dict[str, Any]) -> None:
   }
   values = [result['clone'][name] for name in labels]
   _bars(axis, list(labels.values()), values, [f'{v:.2f}' for v in values],
-        [_COLORS[0], _COLORS[1], _COLORS[1]])
+        [COLORS[0], COLORS[1], COLORS[1]])
   axis.set_xlabel('microseconds, one thread')
   axis.set_title('Cost of a clone', loc='left')
 
@@ -196,6 +196,6 @@ def _memory(axis: Any, result: dict[str, Any]) -> None:
            if value is not None}
   _bars(axis, list(known), list(known.values()),
         [f'{v:.2f}' for v in known.values()],
-        [_COLORS[0]] * (len(known) - 1) + [_GREY])
+        [COLORS[0]] * (len(known) - 1) + [_GREY])
   axis.set_xlabel('growth of peak resident memory [MiB]')
   axis.set_title('Memory', loc='left')

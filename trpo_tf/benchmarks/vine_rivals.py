@@ -11,7 +11,6 @@ import tensorflow as tf
 from mujoco import batch as mujoco_batch
 
 from trpo_tf.benchmarks import timing
-from trpo_tf.benchmarks.vine_speed import alternating
 from trpo_tf.benchmarks.vine_workload import Workload
 from trpo_tf.sampling.branching import Branches
 from trpo_tf.sampling.numpy_policy import GaussianActor, network_function
@@ -60,7 +59,7 @@ def against_rivals(
     rival.run()  # compiles, allocates
   functions = [lambda: workload.run(brancher)]
   functions += [rival.run for rival in rivals.values()]
-  times = alternating(functions, rounds)
+  times = timing.alternating(functions, rounds)
   native = times[:, 0] / recorded.num_steps
   found: dict[str, Any] = dict.fromkeys(made)
   for i, (name, rival) in enumerate(rivals.items(), 1):

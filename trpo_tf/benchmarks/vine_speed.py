@@ -21,18 +21,6 @@ FACTORS = (0.25, 0.5, 1, 2, 4)  # of N, K and L
 _CLONES = 20_000
 
 
-def alternating(
-  functions: Sequence[Callable[[], Any]], rounds: int
-) -> np.ndarray:
-  """Seconds [rounds, functions], the order reversed each round."""
-  times = np.zeros((rounds, len(functions)))
-  order = list(range(len(functions)))
-  for i in range(rounds):
-    for which in order if i % 2 == 0 else reversed(order):
-      times[i, which] = timing.seconds(functions[which])
-  return times
-
-
 def against_physics(
   cells: Sequence[tuple[Workload, int]], pairs: int
 ) -> list[dict[str, Any]]:
@@ -54,7 +42,7 @@ def against_physics(
   runs = [_pair(workload, threads) for workload, threads in cells]
   functions = [f for native_run, physics, _ in runs
                for f in (native_run, physics)]
-  times = alternating(functions, pairs).reshape(pairs, len(cells), 2)
+  times = timing.alternating(functions, pairs).reshape(pairs, len(cells), 2)
   return [
     dict(workload.sizes, threads=threads, **_speeds(recorded, times[:, i]))
     for i, ((workload, threads), (_, _, recorded)) in enumerate(
@@ -161,7 +149,7 @@ def clone_microseconds(workload: Workload, rounds: int) -> dict[str, float]:
       many.states, many.actions, many.noise, still
     )
   } | _python_clones(workload, still.lengths.size)
-  times = alternating(list(functions.values()), rounds)
+  times = timing.alternating(list(functions.values()), rounds)
   each = 1e6 * np.median(times, axis=0) / still.lengths.size
   return dict(zip(functions, each.tolist(), strict=True))
 

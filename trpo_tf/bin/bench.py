@@ -139,31 +139,21 @@ def _memory(table: Table) -> dict:
   return result | dict(growth=growth)
 
 
-def _print_machine(
-  console: Console, session: dict[str, Any], rivals: dict[str, str]
-) -> None:
-  host = session['host']
-  versions = {k: v for k, v in (session['versions'] | rivals).items() if v}
-  console.print(f'{host["cpu"]}, {host["cores"]} cores, {host["platform"]}')
-  console.print(', '.join(f'{k} {v}' for k, v in versions.items()))
-  console.print(session['command'])
-  if not rivals:
-    console.print(
-      'sb3-contrib is not installed; to measure it too: pip install '
-      "-c constraints.txt -e '.[bench]'", style='yellow', markup=False,
-    )
-
-
 def main(_) -> None:
   """Measures, prints and writes."""
   flags.import_tensorflow()
-  from trpo_tf.benchmarks import rival
+  from trpo_tf.benchmarks import machine, rival
   from trpo_tf.experiment import checkpoint, provenance, threads
 
   threads.configure_tensorflow()
   session = provenance.session()
   console = Console()
-  _print_machine(console, session, rival.versions())
+  machine.describe(console, session, rival.versions())
+  if not rival.versions():
+    console.print(
+      'sb3-contrib is not installed; to measure it too: pip install '
+      "-c constraints.txt -e '.[bench]'", style='yellow', markup=False,
+    )
   table = Table(title='trpo_tf benchmarks')
   for name in ('measurement', 'ratio (95 % interval)', 'bar', 'absolute'):
     table.add_column(name)

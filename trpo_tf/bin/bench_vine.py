@@ -111,28 +111,20 @@ def _measure(console: Console) -> Iterator[tuple[str, Any]]:
   yield 'crn_variance_ratio', variances
 
 
-def _print_machine(console: Console, session: dict[str, Any]) -> None:
-  host = session['host']
-  versions = {k: v for k, v in session['versions'].items() if v}
-  console.print(f'{host["cpu"]}, {host["cores"]} cores, {host["platform"]}')
-  console.print(', '.join(f'{k} {v}' for k, v in versions.items()))
-  console.print(session['command'])
-
-
 def main(_) -> None:
   """Measures, prints and writes."""
   path = pathlib.Path(_JSON.value)
   if path.suffix != '.json':
     raise UserError(f'--json={path}: end it in .json')
   flags.import_tensorflow()
-  from trpo_tf.benchmarks import vine_figure, vine_tables
+  from trpo_tf.benchmarks import machine, vine_figure, vine_tables
   from trpo_tf.experiment import checkpoint, provenance, threads
 
   threads.configure_tensorflow()
   console = Console()
   begin = time.time()
   result: dict[str, Any] = dict(session=provenance.session())
-  _print_machine(console, result['session'])
+  machine.describe(console, result['session'], {})
   for name, value in _measure(console):
     result[name] = value
   result['seconds'] = time.time() - begin

@@ -15,7 +15,8 @@ def write(directory: pathlib.Path, diverged: Sequence[Divergence]) -> None:
 
   To see one break again: restore `state` with mj_setState(model, data, state,
   mjSTATE_INTEGRATION); for each row of `controls` set it and step frame_skip
-  times.
+  times. Of a Gymnasium environment's branch `state` holds the bytes that its
+  cloner restores.
 
   Args:
     directory: of the run's divergences.

@@ -20,13 +20,16 @@ from trpo_tf import config as config_lib
 from trpo_tf import errors
 from trpo_tf.experiment import run_directory, sinks, statistics
 
-__all__ = ['Group', 'Run', 'group_runs', 'learning_curves', 'load_run']
+__all__ = [
+  'COLORS', 'STYLE', 'Group', 'Run', 'group_runs', 'learning_curves',
+  'load_run',
+]  # fmt: skip
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
-_COLORS = (
+COLORS = (
   '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000'
 )  # fmt: skip
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
   'font.size': 9,
   'axes.spines.top': False,
   'axes.spines.right': False,
@@ -216,7 +219,7 @@ def learning_curves(
   tasks = list(dict.fromkeys(group.task for group in groups))
   columns = min(math.ceil(math.sqrt(len(tasks))), 3)
   rows = math.ceil(len(tasks) / columns)
-  with matplotlib.rc_context(_STYLE):
+  with matplotlib.rc_context(STYLE):
     figure = matplotlib.figure.Figure(
       figsize=(1 + 4.2 * columns, 0.6 + 3.1 * rows), dpi=200,
       layout='constrained',
@@ -241,7 +244,7 @@ def _draw_panel(
   raw = [_xy(run, x, y, 0.0)[0] for group in groups for run in group.runs]
   window = smooth * max(xs[-1] for xs in raw)
   for number, group in enumerate(groups):
-    color = _COLORS[number % len(_COLORS)]
+    color = COLORS[number % len(COLORS)]
     curves = [_xy(run, x, y, window) for run in group.runs]
     grid, values = _on_common_grid(curves)
     if len(curves) > 1:

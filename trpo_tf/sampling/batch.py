@@ -24,9 +24,10 @@ class Divergence:
     step: env steps of the episode before the one that failed.
     causes: names of MuJoCo's warnings, 'non-finite output' or 'error'.
     message: MuJoCo's error text, if any.
-    state: float64 integration row some steps before, never before the reset.
-    controls: float64 [n, A], what the simulator received from there on; the
-      last one's step failed (or had not begun, if the reset itself failed).
+    state: float64 integration row some steps before, never before the reset;
+      of a Gymnasium environment's branch the bytes (uint8) of its snapshot.
+    controls: [n, A], what the simulator received from there on; the last
+      one's step failed (or had not begun, if the reset itself failed).
     branch: state, action and trial of the branch that broke, whose state is
       that of the rollout set; () if it was the path itself.
   """

@@ -1,0 +1,22 @@
+"""The lines that begin a benchmark's report."""
+
+from typing import Any
+
+from rich.console import Console
+
+
+def describe(
+  console: Console, session: dict[str, Any], rivals: dict[str, str]
+) -> None:
+  """Prints machine, versions and command.
+
+  Args:
+    console: where to.
+    session: of provenance.session().
+    rivals: versions of other libraries that are measured.
+  """
+  host = session['host']
+  versions = {k: v for k, v in (session['versions'] | rivals).items() if v}
+  console.print(f'{host["cpu"]}, {host["cores"]} cores, {host["platform"]}')
+  console.print(', '.join(f'{k} {v}' for k, v in versions.items()))
+  console.print(session['command'])
