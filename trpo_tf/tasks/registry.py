@@ -9,10 +9,10 @@ import traceback
 import gymnasium
 
 from trpo_tf.errors import UserError
-from trpo_tf.tasks import gymnasium_v5
+from trpo_tf.tasks import gymnasium_v5, paper
 from trpo_tf.tasks.task import Task
 
-NATIVE_TASKS: dict[str, Task] = dict(gymnasium_v5.TASKS)
+NATIVE_TASKS: dict[str, Task] = gymnasium_v5.TASKS | paper.TASKS
 
 
 def find_task(name: str) -> Task | None:
