@@ -88,6 +88,13 @@ def test_wheel_imports_from_another_folder(site, tmp_path):
     assert pathlib.Path(file).is_relative_to(site)
 
 
+def test_wheel_holds_the_models(site):
+  models = [path.relative_to(ROOT) for path in ROOT.glob("trpo_tf/**/*.xml")]
+  assert models
+  for model in models:
+    assert (site / model).read_bytes() == (ROOT / model).read_bytes()
+
+
 def test_extension_finds_mujoco_by_its_own_path(site, tmp_path):
   """Nothing else in the process has loaded the library."""
   (extension,) = site.glob("trpo_tf/sampling/_native*.so")

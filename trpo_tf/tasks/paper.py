@@ -118,15 +118,9 @@ def walker(sim: Simulation) -> Definition:
   return _runner(sim, WALKER_TORQUES)
 
 
-@functools.lru_cache(maxsize=2)
-def _scratch(model: mujoco.MjModel) -> mujoco.MjData:
-  """Kept, as making one takes longer than an early episode's reset should."""
-  return mujoco.MjData(model)
-
-
 def _depth(model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
   """How far each pose [n, nq] reaches below the floor at z = 0; at least 0."""
-  data = _scratch(model)
+  data = mujoco.MjData(model)
   radii, halves = _capsules(model)
   depths = np.empty(len(qpos))
   for i, row in enumerate(qpos):
