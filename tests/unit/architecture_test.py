@@ -9,6 +9,7 @@ _ROOT = pathlib.Path(__file__).parents[2] / 'trpo_tf'
 _ORDER = (
   ('errors',),
   ('config', 'seeding'),
+  ('theory',),
   ('tasks',),
   ('policies',),
   ('sampling',),

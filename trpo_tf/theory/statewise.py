@@ -1,0 +1,136 @@
+"""The best policy of an observation within a KL divergence of the old one.
+
+maximise sum_a pi(a) B(a) subject to KL(old || pi) <= kappa has the solution
+
+  pi(a) = lambda old(a) / (nu - B(a)),
+
+with nu above the largest gain and lambda, the multiplier of the
+constraint, such that pi sums to 1. A larger nu means a smaller step. Only
+actions that old takes are considered. All rows of any number of problems are
+solved at once, [..., O, A], also for steps so small that pi differs from old in
+the last digits only. A row is an observation (observations.py) or a row.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from trpo_tf.theory.roots import find_root
+
+__all__ = ['Solution', 'of_divergence', 'of_multiplier']
+
+# Probabilities shrink by this factor in a step at most.
+_SMALLEST = np.log(1e-13)
+_FLAT = 1e-13  # gains that differ by less than rounding
+
+
+@dataclasses.dataclass(frozen=True)
+class Solution:
+  """What maximises each row.
+
+  Attributes:
+    policy: [..., O, A].
+    divergence: KL(old || policy), [..., O].
+    multiplier: lambda = d gain / d divergence, [..., O]; 0 where all actions
+      are equally good.
+  """
+
+  policy: np.ndarray
+  divergence: np.ndarray
+  multiplier: np.ndarray
+
+
+def of_divergence(
+  old: np.ndarray, gains: np.ndarray, kappa: np.ndarray | float
+) -> Solution:
+  """The solution whose divergence is kappa.
+
+  Args:
+    old: [..., O, A].
+    gains: [..., O, A].
+    kappa: [..., O]; positive.
+
+  Returns:
+    The solution. Its divergence is smaller where kappa would all but forbid an
+    action.
+  """
+  row = _Row(old, gains)
+  kappa = np.broadcast_to(kappa, row.best.shape)
+  high = np.log(row.range + row.spread * np.sqrt(2 / kappa))
+  log_x = find_root(
+    lambda z: np.log(row.divergence(np.exp(z))) - np.log(kappa),
+    row.log_lowest, high,
+  )
+  return row.solution(np.exp(log_x))
+
+
+def of_multiplier(
+  old: np.ndarray, gains: np.ndarray, multiplier: np.ndarray | float
+) -> Solution:
+  """The solution that maximises gain - multiplier * divergence.
+
+  Args:
+    old: [..., O, A].
+    gains: [..., O, A].
+    multiplier: [..., O]; positive.
+
+  Returns:
+    The solution.
+  """
+  row = _Row(old, gains)
+  multiplier = np.broadcast_to(multiplier, row.best.shape)
+  # lambda is a mean of nu - B that is at most the arithmetic one, nu.
+  high = np.log(row.range + 2 * multiplier)
+  log_x = find_root(
+    lambda z: np.log(row.multiplier(np.exp(z))) - np.log(multiplier),
+    row.log_lowest, high,
+  )
+  return row.solution(np.exp(log_x))
+
+
+class _Row:
+  """Everything as a function of x = nu - max_a B(a), [..., O]."""
+
+  def __init__(self, old: np.ndarray, gains: np.ndarray):
+    mean = (old * gains).sum(axis=-1, keepdims=True)
+    centred = np.where(old > 0, gains - mean, 0.0)
+    scale = np.abs(gains).max(axis=(-1, -2))[..., np.newaxis]
+    flat = np.ptp(centred, axis=-1) <= _FLAT * scale
+    self.flat, self.unchanged = flat, old
+    # Any problem does where the answer is the old policy.
+    actions = old.shape[-1]
+    flat = flat[..., np.newaxis]
+    self.old = np.where(flat, 1 / actions, old)
+    self.b = np.where(flat, np.linspace(-1, 1, actions), centred)
+    self.best = self.b.max(axis=-1)
+    self.spread = np.sqrt((self.old * self.b**2).sum(axis=-1))
+    self.range = np.ptp(self.b, axis=-1)
+    self.log_lowest = np.log(self.range) + _SMALLEST
+
+  def divergence(self, x: np.ndarray) -> np.ndarray:
+    t, rest = self._relative(x)
+    # 1 / (1 - t) = 1 + t + t^2 / (1 - t), and the mean of t is 0.
+    first = np.log1p((self.old * t**2 / rest).sum(axis=-1))
+    logs = np.where(t < 0.5, np.log1p(-np.minimum(t, 0.5)), np.log(rest))
+    kl = first + (self.old * (logs + t)).sum(axis=-1)
+    return np.maximum(kl, np.finfo(np.float64).tiny)  # has a logarithm
+
+  def multiplier(self, x: np.ndarray) -> np.ndarray:
+    _, rest = self._relative(x)
+    return (self.best + x) / (self.old / rest).sum(axis=-1)
+
+  def solution(self, x: np.ndarray) -> Solution:
+    _, rest = self._relative(x)
+    policy = self.old / rest
+    policy /= policy.sum(axis=-1, keepdims=True)
+    return Solution(
+      np.where(self.flat[..., np.newaxis], self.unchanged, policy),
+      np.where(self.flat, 0, self.divergence(x)),
+      np.where(self.flat, 0, self.multiplier(x)),
+    )
+
+  def _relative(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """B / nu and 1 - B / nu, the latter without cancellation; [..., O, A]."""
+    nu = (self.best + x)[..., np.newaxis]
+    below = self.best[..., np.newaxis] - self.b + x[..., np.newaxis]
+    return self.b / nu, below / nu
