@@ -14,10 +14,13 @@ Loop MakeLoop(const BranchWorker& w, int sim) {
               w.scratch + s * ScratchSize(*w.setup));
 }
 
-// where branch b starts
+// which state branch b starts from
+int64_t StateOf(const BranchCall& c, int64_t b) {
+  return b / (static_cast<int64_t>(c.num_firsts) * c.num_trials);
+}
+
 const double* Start(const BranchCall& c, const Loop& loop, int64_t b) {
-  return c.snapshots + b / (c.num_firsts * c.num_trials) *
-                           SnapshotSize(loop.program, c.num_state);
+  return c.snapshots + StateOf(c, b) * SnapshotSize(loop.program, c.num_state);
 }
 
 // The action of step t, given for the first and drawn for the others.
@@ -29,7 +32,7 @@ void ChooseAction(const BranchCall& c, const Loop& loop, int64_t b, int t,
     std::memcpy(action, first, sizeof(double) * A);
     return;
   }
-  const int64_t n = b / (c.num_firsts * c.num_trials), m = b % c.num_trials;
+  const int64_t n = StateOf(c, b), m = b % c.num_trials;
   const double* noise = c.noise + ((n * c.num_trials + m) * c.horizon + t) * A;
   float* output = loop.scratch + ScratchSize(loop.setup) - A;
   float* rounded = output - loop.num_obs;
@@ -50,9 +53,9 @@ void RunBranch(const BranchCall& c, const Loop& loop, const mjModel* m,
   c.returns[b] = 0;
   c.ends[b] = c.failures[b] = c.lengths[b] = 0;
   for (int t = 0; t < c.horizon && !c.ends[b]; t++) {
-    const int64_t k = b * c.horizon + t;
-    if (c.observations) loop.Observe(c.observations + k * loop.num_obs);
-    if (c.actions) action = c.actions + k * loop.num_act;
+    const int64_t step = b * c.horizon + t;
+    if (c.observations) loop.Observe(c.observations + step * loop.num_obs);
+    if (c.actions) action = c.actions + step * loop.num_act;
     ChooseAction(c, loop, b, t, action);
     loop.Control(d, action);
     c.failures[b] = loop.Advance(m, d);
@@ -62,7 +65,7 @@ void RunBranch(const BranchCall& c, const Loop& loop, const mjModel* m,
     }
     loop.StoreObservation();
     loop.UpdatePrevious();
-    if (c.rewards) c.rewards[k] = loop.reward();
+    if (c.rewards) c.rewards[step] = loop.reward();
     c.returns[b] += discount * loop.reward();
     discount *= c.gamma;
     c.lengths[b] = t + 1;

@@ -93,8 +93,9 @@ int Loop::Advance(const mjModel* m, mjData* d) const {
 void Loop::AdvancePhysics(const mjModel* m, mjData* d,
                           const double* action) const {
   for (int i = 0; i < num_act; i++) {
-    d->ctrl[i] = Clip(setup.offset[i] + setup.scale[i] * action[i],
-                      setup.low[i], setup.high[i]);
+    double u = setup.offset[i] + setup.scale[i] * action[i];
+    if (setup.clip_actions) u = Clip(u, setup.low[i], setup.high[i]);
+    d->ctrl[i] = u;
   }
   for (int i = 0; i < setup.frame_skip; i++) mj_step(m, d);
   ComputeDerived(m, d, program.derived);

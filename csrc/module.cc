@@ -75,6 +75,11 @@ Setup MakeSetup(const py::dict& fields) {
   setup.scale = fields["scale"].cast<std::vector<double>>();
   setup.offset = fields["offset"].cast<std::vector<double>>();
   setup.num_actions = static_cast<int>(setup.low.size());
+  const std::vector<int>& sizes = setup.network.sizes;
+  if (sizes.size() < 2 || sizes.front() != setup.program.observation_size ||
+      sizes.back() != setup.num_actions) {
+    throw py::value_error("layer_sizes do not fit the task");
+  }
   return setup;
 }
 
@@ -225,7 +230,7 @@ BranchCall MakeBranchCall(Brancher& brancher, const py::dict& arrays,
   c.actions = TakeIfGiven<double>(arrays, "actions", {N, K, M, L, A});
   c.rewards = TakeIfGiven<double>(arrays, "rewards", {N, K, M, L});
   if (!physics_only) return c;
-  Find(arrays, "actions");
+  if (!c.actions) throw py::value_error("missing array actions");
   for (int64_t b = 0; b < c.num_branches(); b++) {
     if (c.lengths[b] < 0 || c.lengths[b] > L) {
       throw py::value_error("lengths must lie in [0, horizon]");
@@ -327,9 +332,7 @@ PYBIND11_MODULE(_native, module) {
       .def("run", &RunBranchesOf, py::arg("arrays"),
            py::arg("physics_only") = false)
       .def_property_readonly(
-          "num_threads", [](Brancher& b) { return b.engine().num_threads(); })
-      .def_property_readonly(
-          "num_state", [](Brancher& b) { return b.engine().num_state(); });
+          "num_threads", [](Brancher& b) { return b.engine().num_threads(); });
 }
 
 }  // namespace trpo_tf

@@ -77,6 +77,7 @@ Sampler::Sampler(const mjModel* model, Setup setup, int num_slots,
 
 void Sampler::Run(const RolloutCall& call, const std::vector<int>& ids,
                   bool physics_only) {
+  const std::lock_guard<std::mutex> lock(mutex_);
   RolloutWorker worker{&engine_.setup(),       &call,
                        slots_.data(),          engine_.registers(),
                        engine_.observations(), engine_.scratch()};
@@ -100,6 +101,7 @@ Brancher::Brancher(const mjModel* model, Setup setup, int num_threads)
 
 std::vector<std::pair<int64_t, std::string>> Brancher::Run(
     const BranchCall& call, bool physics_only) {
+  const std::lock_guard<std::mutex> lock(mutex_);
   std::atomic<int64_t> next{0};
   BranchWorker worker{&engine_.setup(),
                       &call,
@@ -113,7 +115,8 @@ std::vector<std::pair<int64_t, std::string>> Brancher::Run(
   std::iota(ids.begin(), ids.end(), 0);
   std::vector<std::pair<int64_t, std::string>> errors;
   const mjfBatchFunc function = physics_only ? RunBranchPhysics : RunBranches;
-  // a worker that meets an error stops; the others go on, and it begins anew
+  // A worker that meets an error stops; it begins anew when the others have
+  // run out of branches.
   while (engine_.Apply(ids, function, &worker, false)) {
     for (int id : ids) {
       if (!engine_.failed(id)) continue;

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -70,6 +71,7 @@ class Sampler {
 
  private:
   Engine engine_;
+  std::mutex mutex_;  // one call at a time
   std::vector<Slot> slots_;
 };
 
@@ -87,6 +89,7 @@ class Brancher {
 
  private:
   Engine engine_;
+  std::mutex mutex_;              // one call at a time
   std::vector<double> actions_;   // workers x A
   std::vector<int64_t> running_;  // workers
 };

@@ -174,7 +174,8 @@ class EstimatorConfig(Config):
     0.95, 'lambda of generalised advantage estimation', low=0, high=1
   )
   baseline: str = setting(
-    'value_network', 'baseline subtracted from returns',
+    'value_network', 'baseline subtracted from returns; vine: the value '
+    'network continues branches at their cut',
     choices=('none', 'time', 'linear', 'value_network'),
   )
   vine_objective: str = setting(
@@ -270,22 +271,28 @@ class ExperimentConfig:
     Raises:
       ValueError: naming both settings and the way out.
     """
-    if self.estimator.baseline == 'time' and not self.sampler.whole_episodes:
+    if self.sampler.sampler == 'vine':
+      self._check_vine()
+    elif (
+      self.estimator.baseline == 'time' and not self.sampler.whole_episodes
+    ):
       raise ValueError(
         '--baseline=time averages returns of whole episodes by time step: add '
         '--whole_episodes'
       )
-    if self.sampler.sampler == 'vine':
-      self._check_vine()
     if self.sampler.batch_steps % self.sampler.num_slots:
       raise ValueError(
         f'--batch_steps={self.sampler.batch_steps} is not a multiple of '
         f'--num_slots={self.sampler.num_slots}'
       )
 
-
   def _check_vine(self) -> None:
     sampler, objective = self.sampler, self.estimator.vine_objective
+    if self.estimator.baseline not in ('none', 'value_network'):
+      raise ValueError(
+        f'--baseline={self.estimator.baseline} cannot continue a branch that '
+        'was cut: --sampler=vine takes --baseline=value_network or none'
+      )
     if sampler.whole_episodes:
       raise ValueError(
         '--sampler=vine draws its states from trunks of fixed length: drop '

@@ -29,7 +29,7 @@ from trpo_tf.experiment import assembly
 from trpo_tf.experiment.training import Training
 from trpo_tf.policies.gaussian import gaussian_policy
 from trpo_tf.policies.normalizer import initial_normalizer
-from trpo_tf.sampling import gymnasium_env, packing, rollout_set
+from trpo_tf.sampling import gymnasium_env, packing, vine_draws
 from trpo_tf.sampling.batch import End
 from trpo_tf.sampling.cloning import cloner
 from trpo_tf.sampling.gymnasium_vine import GymnasiumVineSampler
@@ -239,11 +239,11 @@ def test_branches_that_repeat_the_trunk_reproduce_it(task_id, monkeypatch):
             'random' if discrete else 'standard_normal')(trunk.actions[0].shape)
     for slot in range(S)
   ])
-  places = rollout_set.draw_states(SEED, 0, S, T - L, 12)
+  places = vine_draws.draw_states(SEED, 0, S, T - L, 12)
   rows = np.stack([noise[s, t : t + L] for s, t in places])
   first = np.repeat(trunk.actions[tuple(places.T)][:, None], 3, 1)
-  monkeypatch.setattr(rollout_set, 'draw_states', lambda *_: places)
-  monkeypatch.setattr(rollout_set, 'branch_noise', lambda *_: rows[:, None])
+  monkeypatch.setattr(vine_draws, 'draw_states', lambda *_: places)
+  monkeypatch.setattr(vine_draws, 'branch_noise', lambda *_: rows[:, None])
   monkeypatch.setattr(made, '_propose', lambda *_: (first, np.zeros((12, 3))))
   batch = made.sample(theta, normalizer, 0)
   for n, (s, t) in enumerate(places.tolist()):

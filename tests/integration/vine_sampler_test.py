@@ -13,7 +13,7 @@ from trpo_tf.experiment import divergence_log
 from trpo_tf.experiment.training import Training
 from trpo_tf.policies.gaussian import gaussian_policy
 from trpo_tf.policies.normalizer import initial_normalizer
-from trpo_tf.sampling import rollout_set
+from trpo_tf.sampling import vine_draws
 from trpo_tf.sampling.batch import End
 from trpo_tf.sampling.single_path import SinglePathSampler
 from trpo_tf.sampling.vine import VineSampler
@@ -145,7 +145,7 @@ def test_rollout_set_is_drawn_without_replacement_and_evenly():
   counts = np.zeros((4, 25))
   draws = 2000
   for i in range(draws):
-    places = rollout_set.draw_states(5, i, 4, 25, 10)
+    places = vine_draws.draw_states(5, i, 4, 25, 10)
     assert len({tuple(p) for p in places}) == 10
     assert (np.diff(places[:, 0] * 25 + places[:, 1]) > 0).all()
     counts[tuple(places.T)] += 1
@@ -184,7 +184,7 @@ def test_uniform_proposal(hopper):
 def test_first_action_alone_tells_branches_apart(hopper):
   """Noise is shared by the actions of a state, not by states or trials."""
   (batch,) = _sample(hopper, branch_length=2)
-  noise = rollout_set.branch_noise(0, 0, (10, 2, 2, 3))
+  noise = vine_draws.branch_noise(0, 0, (10, 2, 2, 3))
   assert len(np.unique(noise)) == noise.size
   assert len(np.unique(batch.branch_returns)) == batch.branch_returns.size
 
@@ -225,8 +225,12 @@ def test_a_failure_masks_its_partners_in_the_step(tmp_path):
     assert step.record['diverged'] > 0
     assert step.record['step_status'] == 'accepted'
     assert np.isfinite(step.state.theta).all()
-    failed = ((step.batch.branch_ends & End.DIVERGED) != 0).any(axis=(1, 2))
-    assert len(step.histograms['advantages']) < 40 <= failed.sum() + 40
+    failed = (step.batch.branch_ends & End.DIVERGED) != 0
+    lost = failed.any(axis=1).all(axis=1).sum()  # no trial of theirs is clean
+    assert len(step.histograms['advantages']) == 40 - lost
+    assert step.record['masked_states'] == lost
+    trunks = sum(not d.branch for d in step.batch.diverged)
+    assert step.record['diverged'] == trunks + failed.sum()
 
 
 def _training(**changes):
@@ -245,6 +249,21 @@ def test_learns_to_balance_without_a_value_function(objective):
   returns = [step.record['return_mean'] for step in training.iterations()]
   assert np.nanmean(returns[:2]) < 30  # random actions fall after some 10 steps
   assert np.nanmean(returns[-3:]) > 150
+
+
+def test_states_of_dropped_trunks_are_left_out(tmp_path):
+  path = tmp_path / 'fragile.py'
+  worlds.write(tmp_path, _LEVER)
+  path.write_text(_FRAGILE_FILE)
+  training = _training(task=f'{path}:FRAGILE', on_divergence='drop',
+                       rollout_set_size=60, total_env_steps=3000)
+  masked = 0
+  for step in training.iterations():
+    failed = (step.batch.branch_ends & End.DIVERGED) != 0
+    lost = failed.any(axis=1).all(axis=1) | ~step.batch.at_rollout_set('kept')
+    assert step.record['masked_states'] == lost.sum()
+    masked += (~step.batch.at_rollout_set('kept')).sum()
+  assert masked > 0
 
 
 def test_bootstrap_uses_the_value_network():
@@ -278,6 +297,9 @@ def test_resumes_to_the_same_bytes():
   (dict(rollout_set_size=0), 'rollout_set_size=0'),
   (dict(rollout_set_size=241), 'rollout_set_size=241 exceeds'),
   (dict(whole_episodes=True), 'whole_episodes'),
+  (dict(baseline='linear'), '--baseline=value_network or none'),
+  (dict(baseline='time'), '--baseline=value_network or none'),
+  (dict(baseline='time', whole_episodes=True), 'value_network or none'),
   (dict(branch_proposal='all'), 'all_actions'),
   (dict(vine_objective='all_actions'), 'branch_proposal'),
 ])  # fmt: skip

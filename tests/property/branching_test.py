@@ -799,7 +799,7 @@ def test_parameters_of_another_number_are_refused(trunk, brancher, extra):
 
 def test_normalizer_of_another_width_is_refused(trunk, brancher):
   other = trunk.actor._replace(normalizer=worlds.identity_normalizer(3))
-  with pytest.raises(ValueError, match='25') as caught:
+  with pytest.raises(UserError, match='normaliser is of 3') as caught:
     brancher.branch(starts(trunk, 2), np.zeros((2, 1, 2)), 5, other)
   _assert_one_clear_line(caught)
 

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -93,6 +94,29 @@ def test_rows_missing_before_the_checkpoint_are_refused(tmp_path):
   with pytest.raises(errors.UserError, match='ends at iteration 2 but .* 5'):
     sinks.CsvSink(path, 5)
   assert path.read_bytes() == before
+
+
+def test_a_file_of_fewer_columns_is_read_and_continued(tmp_path):
+  """As an older version wrote it; its numbers keep their digits."""
+  path = tmp_path / 'progress.csv'
+  path.write_text('iteration,env_steps,entropy\n1,100,0.1\n2,200,0.25\n')
+  columns = sinks.read_csv(path)
+  assert columns['entropy'].tolist() == [0.1, 0.25]
+  assert np.isnan(columns['branch_steps']).all()
+  assert path.read_text().startswith('iteration,env_steps,entropy\n')
+  sink = sinks.CsvSink(path, 2)
+  sink.write(_record(3), {})
+  sink.close()
+  assert sinks.read_csv(path)['iteration'].tolist() == [1, 2, 3]
+  assert path.read_text().splitlines()[0] == ','.join(sinks.COLUMNS)
+
+
+def test_published_runs_can_be_read():
+  root = pathlib.Path(__file__).parents[2] / 'docs' / 'results'
+  paths = list(root.glob('*/*/*/progress.csv'))
+  assert len(paths) >= 25
+  for path in paths:
+    assert sinks.read_csv(path)['env_steps'][-1] > 0
 
 
 @pytest.mark.parametrize('content', ['iteration,reward\n1,2\n', 'a note'])

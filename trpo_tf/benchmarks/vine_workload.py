@@ -12,7 +12,7 @@ from trpo_tf.errors import UserError
 from trpo_tf.experiment import assembly, checkpoint, run_directory
 from trpo_tf.policies.gaussian import GaussianPolicy, gaussian_policy
 from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
-from trpo_tf.sampling import rollout_set
+from trpo_tf.sampling import vine_draws
 from trpo_tf.sampling.branching import Actor, Brancher, Branches
 from trpo_tf.sampling.single_path import SinglePathSampler
 from trpo_tf.seeding import Stream
@@ -166,15 +166,15 @@ def make_workload(
     config.SamplerConfig(batch_steps=_TRUNKS * steps, num_slots=_TRUNKS),
     learner.policy.network, seed,
   )
-  places = rollout_set.draw_states(seed, 0, _TRUNKS, steps, states)
+  places = vine_draws.draw_states(seed, 0, _TRUNKS, steps, states)
   batch, rows = sampler.sample_with_snapshots(
     learner.theta, learner.normalizer, 0, places
   )
-  first, _ = rollout_set.gaussian_actions(
+  first, _ = vine_draws.gaussian_actions(
     seeding.generator(seed, Stream.BRANCH_ACTIONS, 0),
     batch.outputs[tuple(places.T)], learner.log_std, actions,
   )
-  noise = rollout_set.branch_noise(
+  noise = vine_draws.branch_noise(
     seed, 0, (states, trials, horizon, learner.compiled.action_size)
   )
   return Workload(learner, rows, first, noise)

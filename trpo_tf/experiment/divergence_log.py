@@ -15,8 +15,8 @@ def write(directory: pathlib.Path, diverged: Sequence[Divergence]) -> None:
 
   To see one break again: restore `state` with mj_setState(model, data, state,
   mjSTATE_INTEGRATION); for each row of `controls` set it and step frame_skip
-  times. Of a Gymnasium environment's branch `state` holds the bytes that its
-  cloner restores.
+  times. Of a Gymnasium environment's branch, restore
+  Snapshot(*header, state.tobytes()) with its cloner.
 
   Args:
     directory: of the run's divergences.
@@ -34,4 +34,5 @@ def write(directory: pathlib.Path, diverged: Sequence[Divergence]) -> None:
     np.savez(
       directory / name, state=event.state, controls=event.controls,
       causes=np.array(event.causes), message=np.array(event.message),
+      header=np.array(event.header),
     )

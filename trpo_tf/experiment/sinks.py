@@ -22,6 +22,7 @@ from tensorboard.plugins.scalar import summary_v2 as scalar_summary
 from tensorboard.summary.writer import record_writer
 
 from trpo_tf import errors
+from trpo_tf.experiment import checkpoint
 
 __all__ = [
   'COLUMNS', 'CsvSink', 'Histograms', 'Record', 'Sink', 'TensorBoardSink',
@@ -48,7 +49,7 @@ _GROUPS = {
   'value': ('explained_variance', 'value_loss'),
   'sampler': (
     'clipped_action_fraction', 'sampler_output_error', 'diverged',
-    'dropped_steps', 'branch_steps',
+    'dropped_steps', 'branch_steps', 'masked_states',
   ),
   'time': (
     'sample_seconds', 'update_seconds', 'env_steps_per_second',
@@ -90,10 +91,14 @@ class CsvSink:
 
     Raises:
       UserError: the file has other columns, or lacks rows of iterations up to
-        the checkpoint's; it stays as it was.
+        the checkpoint's; it stays as it was. (Columns of an older version,
+        which had fewer, are no obstacle: NaN stands in the new ones.)
     """
     self._path = pathlib.Path(path)
-    content = self._path.read_bytes() if self._path.exists() else b''
+    found = self._path.read_bytes() if self._path.exists() else b''
+    content = _upgraded(found)
+    if content != found:
+      checkpoint.write_atomically(self._path, content)
     end, self._last = _kept(content, last_iteration, self._path)
     self._file = open(self._path, 'ab')
     self._file.truncate(end)
@@ -140,6 +145,23 @@ def _cell(value: Any) -> str:
   return str(int(value))
 
 
+def _upgraded(content: bytes) -> bytes:
+  """The file with today's columns, if an older version wrote it.
+
+  Columns that it lacks are NaN. A file of other columns stays as it is.
+  """
+  header = content[: content.find(b'\n') + 1]
+  names = header.decode(errors='replace').strip().split(',')
+  if header in (b'', _HEADER) or not set(names) < set(COLUMNS):
+    return content
+  whole = content[: content.rfind(b'\n') + 1].decode()
+  text = io.StringIO()
+  writer = csv.DictWriter(text, COLUMNS, restval='nan', lineterminator='\n')
+  writer.writeheader()
+  writer.writerows(csv.DictReader(io.StringIO(whole)))
+  return text.getvalue().encode()
+
+
 def _kept(
   content: bytes, last_iteration: int | None, path: pathlib.Path
 ) -> tuple[int, int | None]:
@@ -178,7 +200,7 @@ def read_csv(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     UserError: no such file, or other columns.
   """
   try:
-    content = pathlib.Path(path).read_bytes()
+    content = _upgraded(pathlib.Path(path).read_bytes())
   except FileNotFoundError:
     raise errors.UserError(f'{path} does not exist') from None
   end, _ = _kept(content, None, pathlib.Path(path))

@@ -152,7 +152,7 @@ class Training:
       **_episode_record(batch),
       **update.record,
       clipped_action_fraction=batch.clipped_fraction,
-      diverged=len(batch.diverged),
+      diverged=batch.num_diverged,
       dropped_steps=int(batch.lengths.sum() - batch.kept.sum()),
       branch_steps=batch.num_branch_steps,
       sample_seconds=sampled - begin,

@@ -138,8 +138,15 @@ class Trpo:
       explained_variance=fit.explained_before,
       value_loss=fit.loss_after,
       sampler_output_error=consistency.outputs_error,
+      masked_states=self._num_states(batch) - len(problem.x),
     )
     return Update(step.theta, baseline, step, record, problem.advantages)
+
+  def _num_states(self, batch: Batch) -> int:
+    """States of the step before any is left out."""
+    if isinstance(batch, VineBatch):
+      return len(batch.rollout_set)
+    return int(batch.kept.sum())
 
   def _path_problem(
     self, x: np.ndarray, batch: Batch, advantages: np.ndarray
@@ -171,6 +178,7 @@ class Trpo:
       batch.branch_returns, batch.branch_lengths, batch.branch_ends,
       final_values, estimator.gamma,
     )
+    valid &= batch.at_rollout_set('kept')
     if not valid.any():
       raise UserError(
         'a branch of every state of the rollout set diverged: lower the '

@@ -5,6 +5,8 @@ import enum
 
 import numpy as np
 
+MOST_RECORDED = 100  # failed branches of a batch that are kept for replay
+
 
 class End(enum.IntFlag):
   """How a step ended its episode; 0 when the episode goes on."""
@@ -20,7 +22,7 @@ class Divergence:
 
   Attributes:
     iteration, slot, episode: keys of the trajectory; the slot's first
-      episode is 1.
+      episode is 1 (0 for a branch, whose episode is its trunk's).
     step: env steps of the episode before the one that failed.
     causes: names of MuJoCo's warnings, 'non-finite output' or 'error'.
     message: MuJoCo's error text, if any.
@@ -30,6 +32,8 @@ class Divergence:
       one's step failed (or had not begun, if the reset itself failed).
     branch: state, action and trial of the branch that broke, whose state is
       that of the rollout set; () if it was the path itself.
+    header: kind, version and model of the snapshot of which `state` is the
+      data; () if `state` is a row.
   """
 
   iteration: int
@@ -41,6 +45,7 @@ class Divergence:
   state: np.ndarray
   controls: np.ndarray
   branch: tuple[int, ...] = ()
+  header: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +91,11 @@ class Batch:
   diverged: tuple[Divergence, ...] = ()
 
   @property
+  def num_diverged(self) -> int:
+    """Simulations that broke."""
+    return len(self.diverged)
+
+  @property
   def num_branch_steps(self) -> int:
     """Env steps of branches; a batch of paths has none."""
     return 0
@@ -111,7 +121,8 @@ class VineBatch(Batch):
     branch_returns: float64 [N, K, M], discounted, first step undiscounted.
     branch_lengths: int32 [N, K, M], env steps.
     branch_ends: uint8 [N, K, M], bits of End; 0: cut alive at its length.
-    final_observations: float32 [N, K, M, O], after a branch's last step.
+    final_observations: float32 [N, K, M, O], after a branch's last step; of a
+      branch that diverged it means nothing.
   """
 
   rollout_set: np.ndarray
@@ -121,6 +132,12 @@ class VineBatch(Batch):
   branch_lengths: np.ndarray
   branch_ends: np.ndarray
   final_observations: np.ndarray
+
+  @property
+  def num_diverged(self) -> int:
+    """Simulations that broke; the first MOST_RECORDED branches are recorded."""
+    branches = int(((self.branch_ends & End.DIVERGED) != 0).sum())
+    return sum(not d.branch for d in self.diverged) + branches
 
   @property
   def num_branch_steps(self) -> int:

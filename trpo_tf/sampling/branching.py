@@ -141,6 +141,11 @@ class Brancher:
     """
     if threads < 0:
       raise UserError(f'threads={threads}: take 0 for all cores, or more')
+    if compiled.model.nplugin:
+      raise UserError(
+        f'{compiled.task.name}: a model with engine plugins cannot branch: '
+        'they may keep state outside the simulation'
+      )
     self.compiled = compiled
     idle = noise_actor(compiled.observation_size, compiled.action_size)
     self._network = network or idle.network
@@ -244,6 +249,11 @@ class Brancher:
       raise UserError(
         f'the policy is a network {actor.network}; this Brancher was made for '
         f'{self._network}'
+      )
+    if actor.normalizer.mean32.shape != (self.compiled.observation_size,):
+      raise UserError(
+        f'the normaliser is of {actor.normalizer.mean32.size} observations; '
+        f'{self.compiled.task.name} has {self.compiled.observation_size}'
       )
     size = self._network.num_parameters + self.compiled.action_size
     if actor.theta.shape != (size,):

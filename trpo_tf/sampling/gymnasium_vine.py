@@ -26,8 +26,14 @@ from trpo_tf.errors import UserError
 from trpo_tf.policies.categorical import CategoricalPolicy
 from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.normalizer import Normalizer
-from trpo_tf.sampling import gymnasium_env, rollout_set
-from trpo_tf.sampling.batch import Batch, Divergence, End, VineBatch
+from trpo_tf.sampling import gymnasium_env, vine_draws
+from trpo_tf.sampling.batch import (
+  MOST_RECORDED,
+  Batch,
+  Divergence,
+  End,
+  VineBatch,
+)
 from trpo_tf.sampling.cloning import Cloner, cloner
 from trpo_tf.sampling.gymnasium_sampler import GymnasiumSampler
 from trpo_tf.sampling.numpy_policy import CategoricalActor, NumpyActor
@@ -38,7 +44,6 @@ __all__ = ['GymnasiumVineSampler']
 
 _LANES = 16  # environments that run branches side by side
 _MOST_ACTIONS = 64  # tried in each state by --branch_proposal=all
-_MOST_RECORDED = 100  # failed branches of a batch that are kept for replay
 
 
 class GymnasiumVineSampler:
@@ -130,7 +135,7 @@ class GymnasiumVineSampler:
       UserError: the environment failed on a trunk, or to restore.
     """
     config, seed = self._config, self._seed
-    places = rollout_set.draw_states(
+    places = vine_draws.draw_states(
       seed, iteration, config.num_slots,
       config.batch_steps // config.num_slots, config.rollout_set_size,
     )
@@ -143,7 +148,7 @@ class GymnasiumVineSampler:
     )
     shape = (len(places), config.branch_trials, config.branch_length,
              actions.shape[2])
-    noise = rollout_set.branch_noise(seed, iteration, shape, actor.draw)
+    noise = vine_draws.branch_noise(seed, iteration, shape, actor.draw)
     records, failures = self._brancher.run(
       snapshots, actions, noise,
       lambda observations, rows: actor.act(
@@ -155,7 +160,8 @@ class GymnasiumVineSampler:
       _divergence(failure, snapshots, trunk, places, iteration)
       for failure in failures
     )
-    fields = vars(trunk) | records | {'diverged': diverged}
+    fields = vars(trunk) | records
+    fields['diverged'] = trunk.diverged + diverged
     return VineBatch(**fields, rollout_set=places, first_actions=actions,
                      log_q=log_q)
 
@@ -171,33 +177,13 @@ class GymnasiumVineSampler:
       return np.broadcast_to(self._every, shape), log_q
     if self._config.branch_proposal == 'uniform':
       if factors:
-        return _uniform_choices(rng, factors, N, K)
+        return vine_draws.uniform_choices(rng, factors, N, K)
       low, high = self._trunks.action_bounds
-      return rollout_set.uniform_actions(rng, low, high, N, K)
+      return vine_draws.uniform_actions(rng, low, high, N, K)
     if isinstance(actor, CategoricalActor):
-      return _policy_choices(rng, actor, outputs, len(factors), K)
+      return vine_draws.policy_choices(rng, actor, outputs, len(factors), K)
     log_std = np.asarray(theta)[-outputs.shape[1] :]
-    return rollout_set.gaussian_actions(rng, outputs, log_std, K)
-
-
-def _uniform_choices(rng: np.random.Generator, factors: tuple[int, ...],
-                     num_states: int,
-                     count: int) -> tuple[np.ndarray, np.ndarray]:
-  """K uniform draws in each state, int32 [N, K, A], and their log q."""
-  shape = num_states, count, len(factors)
-  choices = rng.integers(factors, size=shape, dtype=np.int32)
-  return choices, np.full(shape[:2], -np.log(factors).sum())
-
-
-def _policy_choices(rng: np.random.Generator, actor: CategoricalActor,
-                    logits: np.ndarray, num_factors: int,
-                    count: int) -> tuple[np.ndarray, np.ndarray]:
-  """K draws of the policy in each state, int32 [N, K, A], and their log q."""
-  shape = len(logits), count
-  logits = np.repeat(logits, count, axis=0)
-  choices = actor.act(logits, rng.random((len(logits), num_factors)))
-  log_q = actor.log_prob(logits, choices)
-  return choices.reshape(*shape, -1), log_q.reshape(shape)
+    return vine_draws.gaussian_actions(rng, outputs, log_std, K)
 
 
 def _clonable(task_id: str) -> Cloner:
@@ -230,6 +216,7 @@ def _divergence(failure: _Failure, snapshots: Sequence[Snapshot], trunk: Batch,
                 places: np.ndarray, iteration: int) -> Divergence:
   n = failure.branch[0]
   slot, step = map(int, places[n])
+  snapshot = snapshots[n]
   count = len(failure.controls)
   return Divergence(
     iteration=iteration,
@@ -238,9 +225,10 @@ def _divergence(failure: _Failure, snapshots: Sequence[Snapshot], trunk: Batch,
     step=int(trunk.timesteps[slot, step]) + count - 1,
     causes=('error' if failure.error else 'non-finite output',),
     message=failure.error,
-    state=np.frombuffer(snapshots[n].data, np.uint8),
+    state=np.frombuffer(snapshot.data, np.uint8),
     controls=failure.controls.reshape(count, -1),
     branch=failure.branch,
+    header=(snapshot.kind, snapshot.version, snapshot.model),
   )
 
 
@@ -356,7 +344,7 @@ class _Brancher:
 
     Returns:
       The fields of VineBatch that say what the branches earned, and the first
-      _MOST_RECORDED failures.
+      MOST_RECORDED failures.
 
     Raises:
       UserError: an environment failed to restore.
@@ -384,7 +372,7 @@ class _Brancher:
         *compress(running, ~over), *self._begin(idle, waiting, snapshots)
       ]
     failures.sort(key=lambda failure: failure.branch)
-    return records.fields(), failures[:_MOST_RECORDED]
+    return records.fields(), failures[:MOST_RECORDED]
 
   def _begin(self, idle: Sequence[_Lane], waiting: Iterator[tuple[int, ...]],
              snapshots: Sequence[Snapshot]) -> list[_Lane]:

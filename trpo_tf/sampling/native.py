@@ -60,8 +60,16 @@ def engine_setup(compiled: CompiledTask, network: MLP, action_range: str,
   """What is fixed for simulations of a task under a policy.
 
   Raises:
-    UserError: an action range that needs control limits the model lacks.
+    UserError: a network of other sizes, or an action range that needs control
+      limits the model lacks.
   """
+  sizes = compiled.observation_size, compiled.action_size
+  if (network.input_size, network.output_size) != sizes:
+    raise UserError(
+      f'{compiled.task.name} has {sizes[0]} observations and {sizes[1]} '
+      f'actions; the network has {network.input_size} inputs and '
+      f'{network.output_size} outputs'
+    )
   scale, offset = action_scale(compiled, action_range)
   return dict(
     program=_program_fields(compiled),

@@ -14,14 +14,18 @@ from trpo_tf.config import SamplerConfig, TaskConfig
 from trpo_tf.errors import UserError
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import Normalizer
-from trpo_tf.sampling import native_state, rollout_set
-from trpo_tf.sampling.batch import Batch, Divergence, End, VineBatch
+from trpo_tf.sampling import native_state, vine_draws
+from trpo_tf.sampling.batch import (
+  MOST_RECORDED,
+  Batch,
+  Divergence,
+  End,
+  VineBatch,
+)
 from trpo_tf.sampling.branching import Actor, Brancher, Branches
 from trpo_tf.sampling.single_path import SinglePathSampler
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.task import CompiledTask
-
-_MOST_RECORDED = 100  # failed branches of a batch that are kept for replay
 
 
 class VineSampler:
@@ -94,7 +98,7 @@ class VineSampler:
       UserError: the task diverges all the time.
     """
     config, seed = self._config, self._seed
-    places = rollout_set.draw_states(
+    places = vine_draws.draw_states(
       seed, iteration, config.num_slots,
       config.batch_steps // config.num_slots, config.rollout_set_size,
     )
@@ -102,7 +106,7 @@ class VineSampler:
       theta, normalizer, iteration, places
     )
     actions, log_q = self._propose(theta, trunk, places, iteration)
-    noise = rollout_set.branch_noise(
+    noise = vine_draws.branch_noise(
       seed, iteration, (len(places), config.branch_trials,
                         config.branch_length, self._compiled.action_size),
     )
@@ -115,7 +119,7 @@ class VineSampler:
     records = tuple(
       self._divergence(branches, tuple(map(int, where)), states, actions,
                        actor, noise, trunk, places, iteration)
-      for where in failed[:_MOST_RECORDED]
+      for where in failed[:MOST_RECORDED]
     )
     batch = vine_batch(trunk, places, actions, log_q, branches)
     return dataclasses.replace(batch, diverged=trunk.diverged + records)
@@ -127,10 +131,10 @@ class VineSampler:
     count = self._config.branch_actions
     if self._config.branch_proposal == 'uniform':
       low, high = self._trunks.action_bounds
-      return rollout_set.uniform_actions(rng, low, high, len(places), count)
+      return vine_draws.uniform_actions(rng, low, high, len(places), count)
     means = trunk.outputs[tuple(places.T)]
     log_std = theta[-self._compiled.action_size :]
-    return rollout_set.gaussian_actions(rng, means, log_std, count)
+    return vine_draws.gaussian_actions(rng, means, log_std, count)
 
   def _divergence(self, branches: Branches, where: tuple[int, ...],
                   states: np.ndarray, actions: np.ndarray, actor: Actor,

@@ -7,6 +7,7 @@ with the same seed, and the draws do not depend on who simulates.
 import numpy as np
 
 from trpo_tf import seeding
+from trpo_tf.sampling.numpy_policy import CategoricalActor
 from trpo_tf.seeding import Stream
 
 
@@ -72,6 +73,26 @@ def uniform_actions(
   actions = rng.uniform(low, high, (num_states, count, low.size))
   log_q = -np.log(high - low).sum()
   return actions, np.full((num_states, count), log_q)
+
+
+def uniform_choices(rng: np.random.Generator, factors: tuple[int, ...],
+                     num_states: int,
+                     count: int) -> tuple[np.ndarray, np.ndarray]:
+  """K uniform draws in each state, int32 [N, K, A], and their log q."""
+  shape = num_states, count, len(factors)
+  choices = rng.integers(factors, size=shape, dtype=np.int32)
+  return choices, np.full(shape[:2], -np.log(factors).sum())
+
+
+def policy_choices(rng: np.random.Generator, actor: CategoricalActor,
+                    logits: np.ndarray, num_factors: int,
+                    count: int) -> tuple[np.ndarray, np.ndarray]:
+  """K draws of the policy in each state, int32 [N, K, A], and their log q."""
+  shape = len(logits), count
+  logits = np.repeat(logits, count, axis=0)
+  choices = actor.act(logits, rng.random((len(logits), num_factors)))
+  log_q = actor.log_prob(logits, choices)
+  return choices.reshape(*shape, -1), log_q.reshape(shape)
 
 
 def branch_noise(seed: int, iteration: int, shape: tuple[int, ...],
