@@ -29,6 +29,17 @@ int Network::NumParameters() const {
 
 namespace {
 
+constexpr int kRowsAhead = 8;
+
+// Fetches n weights that are soon read: the physics has driven them out of the
+// nearest cache, and the processor's own guess comes late.
+template <int n>
+TRPO_TF_INLINE void Prefetch(const float* row) {
+#ifdef __GNUC__
+  for (int k = 0; k < n; k += 16) __builtin_prefetch(row + k);
+#endif
+}
+
 // n outputs of x W + b, whose sums stay in registers while the rows are walked,
 // in `chains` interleaved sums each: one sum's additions wait for each other.
 template <int n, int chains>
@@ -39,6 +50,7 @@ TRPO_TF_INLINE void Columns(const float* weights, const float* bias,
   for (; i + chains <= rows; i += chains) {
     for (int c = 0; c < chains; c++) {
       const float* row = weights + static_cast<size_t>(i + c) * stride;
+      Prefetch<n>(row + kRowsAhead * stride);
       for (int k = 0; k < n; k++) {
         sum[c][k] = __builtin_fmaf(x[i + c], row[k], sum[c][k]);
       }

@@ -66,7 +66,7 @@ def tv_penalty(mdp: MDP, old: np.ndarray, new: np.ndarray) -> np.ndarray:
 
 
 def tight_tv_penalty(mdp: MDP, old: np.ndarray, new: np.ndarray) -> np.ndarray:
-  """`tv_penalty` as its proof (appendix A, equation 37) has it, [...]."""
+  """`tv_penalty` before the last step of its proof (appendix A), [...]."""
   alpha = divergences.total_variation(old, new).max(axis=-1)
   return 4 * _largest_advantage(mdp, old) * _both(mdp.gamma, alpha, alpha)
 

@@ -16,6 +16,8 @@ import numpy as np
 __all__ = ['MDP', 'advantages', 'expected_return', 'optimal', 'uniform',
            'values', 'visits']  # fmt: skip
 
+_ROUNDING = 16 * np.finfo(np.float64).eps
+
 
 @dataclasses.dataclass(frozen=True)
 class MDP:
@@ -25,7 +27,7 @@ class MDP:
     transitions: [..., S, A, S] probabilities of the next state.
     rewards: [..., S, A] expected rewards.
     start: [..., S] probabilities of the first state, rho_0.
-    gamma: discount, in [0, 1).
+    gamma: discount, in (0, 1).
     observations: [S] integers 0..O-1, what is seen in each state; None: the
       states themselves.
   """
@@ -55,9 +57,15 @@ def visits(mdp: MDP, pi: np.ndarray) -> np.ndarray:
 
 
 def advantages(mdp: MDP, pi: np.ndarray) -> np.ndarray:
-  """A_pi = Q_pi - V_pi, [..., S, A]."""
-  v = values(mdp, pi)
-  return _action_values(mdp, v) - v[..., np.newaxis]
+  """A_pi = Q_pi - V_pi, [..., S, A]; 0 where it is nothing but rounding.
+
+  Steps do not depend on the scale of advantages, so that a policy that cannot
+  be improved would follow the rounding errors.
+  """
+  v = values(mdp, pi)[..., np.newaxis]
+  a = _action_values(mdp, v[..., 0]) - v
+  noise = _ROUNDING * np.abs(v).max(axis=-2, keepdims=True)
+  return np.where(np.abs(a) > noise, a, 0.0)
 
 
 def expected_return(mdp: MDP, pi: np.ndarray) -> np.ndarray:

@@ -4,11 +4,11 @@ maximise sum_a pi(a) B(a) subject to KL(old || pi) <= kappa has the solution
 
   pi(a) = lambda old(a) / (nu - B(a)),
 
-with nu above the largest gain and lambda, the multiplier of the
-constraint, such that pi sums to 1. A larger nu means a smaller step. Only
+with nu above the largest gain and lambda, the multiplier of the constraint,
+such that pi sums to 1. A larger nu means a smaller step. Only
 actions that old takes are considered. All rows of any number of problems are
 solved at once, [..., O, A], also for steps so small that pi differs from old in
-the last digits only. A row is an observation (observations.py) or a row.
+the last digits only. A row is an observation (observations.py) or a state.
 """
 
 import dataclasses
@@ -56,6 +56,7 @@ def of_divergence(
   """
   row = _Row(old, gains)
   kappa = np.broadcast_to(kappa, row.best.shape)
+  # From nu = 2 max B on, the divergence is at most 2 (spread / nu)^2.
   high = np.log(row.range + row.spread * np.sqrt(2 / kappa))
   log_x = find_root(
     lambda z: np.log(row.divergence(np.exp(z))) - np.log(kappa),
@@ -79,8 +80,8 @@ def of_multiplier(
   """
   row = _Row(old, gains)
   multiplier = np.broadcast_to(multiplier, row.best.shape)
-  # lambda is a mean of nu - B that is at most the arithmetic one, nu.
-  high = np.log(row.range + 2 * multiplier)
+  # lambda is a mean of nu - B and so at least x.
+  high = np.log(row.range + multiplier)
   log_x = find_root(
     lambda z: np.log(row.multiplier(np.exp(z))) - np.log(multiplier),
     row.log_lowest, high,

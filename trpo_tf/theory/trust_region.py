@@ -52,7 +52,7 @@ def mean_kl_step(mdp: MDP, old: np.ndarray, delta: float) -> np.ndarray:
 
   largest = np.abs(gains).max(axis=(-1, -2))
   largest = np.where(largest > 0, largest, 1)
-  # From 2 max B on, a divergence is at most 2 (sigma / multiplier)^2.
+  # nu is at least lambda; see statewise.of_divergence.
   high = np.log(largest * (2 + 2 / np.sqrt(delta)))
   low = np.log(largest) - 300 * np.log(10)
   best = solve(find_root(excess, low, high)).policy
