@@ -259,7 +259,7 @@ def _draw_panel(
     )  # fmt: skip
   if x == 'env_steps':
     axis.xaxis.set_major_formatter(lambda value, _: _short(value))
-    unit, width = 'env steps', _short(window)
+    unit, width = 'env steps', _short(float(f'{window:.2g}'))
   else:
     unit, width = 'hours', f'{window:.2g}'
   average = f' (moving average over {width})' if window else ''
