@@ -6,6 +6,7 @@ sequences that the K actions share.
 """
 
 import dataclasses
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -110,16 +111,18 @@ class VineSampler:
       seed, iteration, (len(places), config.branch_trials,
                         config.branch_length, self._compiled.action_size),
     )
-    actor = Actor(self._network, theta, normalizer)
-    branches = self._brancher.branch(
-      states, actions, config.branch_length, actor, noise, gamma=self._gamma,
-      time_limit=config.branch_time_limit,
-    )
-    failed = np.argwhere(branches.ends & End.DIVERGED)
+    inputs = _Inputs(states, actions, noise,
+                     Actor(self._network, theta, normalizer))
+    branches = self._branch(inputs)
+    failed = np.argwhere(branches.ends & End.DIVERGED)[:MOST_RECORDED]
     records = tuple(
-      self._divergence(branches, tuple(map(int, where)), states, actions,
-                       actor, noise, trunk, places, iteration)
-      for where in failed[:MOST_RECORDED]
+      self._divergence(
+        inputs.only(n, k, m), iteration=iteration, branch=(n, k, m),
+        slot=int(places[n, 0]), start=int(trunk.timesteps[tuple(places[n])]),
+        causes=branches.causes(n, k, m),
+        message=branches.messages.get((n, k, m), ''),
+      )
+      for n, k, m in failed.tolist()
     )
     batch = vine_batch(trunk, places, actions, log_q, branches)
     return dataclasses.replace(batch, diverged=trunk.diverged + records)
@@ -136,30 +139,41 @@ class VineSampler:
     log_std = theta[-self._compiled.action_size :]
     return vine_draws.gaussian_actions(rng, means, log_std, count)
 
-  def _divergence(self, branches: Branches, where: tuple[int, ...],
-                  states: np.ndarray, actions: np.ndarray, actor: Actor,
-                  noise: np.ndarray, trunk: Batch, places: np.ndarray,
-                  iteration: int) -> Divergence:
-    """The record of branch (n, k, m), run once more to learn its actions."""
-    n, k, m = where
-    again = self._brancher.branch(
-      states[[n]], actions[[n], k : k + 1], noise.shape[2], actor,
-      noise[[n], m : m + 1], trajectories=True,
+  def _branch(self, inputs: '_Inputs', trajectories: bool = False) -> Branches:
+    return self._brancher.branch(
+      inputs.states, inputs.actions, self._config.branch_length, inputs.actor,
+      inputs.noise, gamma=self._gamma, trajectories=trajectories,
+      time_limit=self._config.branch_time_limit,
     )
-    length = int(again.lengths[0, 0, 0])
+
+  def _divergence(self, inputs: '_Inputs', *, start: int,
+                  **keys: Any) -> Divergence:
+    """The record of a branch, run once more to learn its actions."""
+    again = self._branch(inputs, trajectories=True)
     assert again.actions is not None
-    slot, step = map(int, places[n])
+    length = again.lengths.item()
+    row = native_state.row_size(self._compiled)
     return Divergence(
-      iteration=iteration,
-      slot=slot,
       episode=0,
-      step=int(trunk.timesteps[slot, step]) + length,
-      causes=branches.causes(*where),
-      message=branches.messages.get((n, k, m), ''),
-      state=states[n, : native_state.row_size(self._compiled)].copy(),
+      step=start + length,
+      state=inputs.states[0, :row].copy(),
       controls=self._brancher.controls(again.actions[0, 0, 0, : length + 1]),
-      branch=(n, k, m),
+      **keys,
     )
+
+
+class _Inputs(NamedTuple):
+  """What the branches are a function of."""
+
+  states: np.ndarray
+  actions: np.ndarray
+  noise: np.ndarray
+  actor: Actor
+
+  def only(self, n: int, k: int, m: int) -> '_Inputs':
+    """Those of one branch."""
+    return _Inputs(self.states[[n]], self.actions[[n], k : k + 1],
+                   self.noise[[n], m : m + 1], self.actor)
 
 
 def vine_batch(
