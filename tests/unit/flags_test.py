@@ -86,12 +86,31 @@ def _values(field):
   return st.floats(low, high, exclude_min=meta['open_low'])
 
 
+def _consistent(values):
+  """The settings with those that contradict others made to agree."""
+  batch_steps = values['batch_steps'] * values['num_slots']
+  values = values | dict(batch_steps=batch_steps)
+  if values['sampler'] == 'single_path':
+    whole = values['whole_episodes'] or values['baseline'] == 'time'
+    return values | dict(whole_episodes=whole)
+  every = values['branch_proposal'] == 'all'
+  centred = values['vine_objective'] != 'importance_sampled'
+  known = values['baseline'] in ('none', 'value_network')
+  return values | dict(
+    whole_episodes=False,
+    baseline=values['baseline'] if known else 'none',
+    rollout_set_size=min(values['rollout_set_size'], batch_steps),
+    branch_actions=values['branch_actions'] + centred,
+    vine_objective=(
+      'all_actions' if every
+      else values['vine_objective'].replace('all_actions', 'mean_baseline')
+    ),
+  )
+
+
 _SETTINGS = st.fixed_dictionaries(
   {name: _values(field) for name, field in _FIELDS.items()}
-).map(lambda values: values | {
-  'whole_episodes': values['whole_episodes'] or values['baseline'] == 'time',
-  'batch_steps': values['batch_steps'] * values['num_slots'],
-})  # fmt: skip
+).map(_consistent)
 
 
 @hypothesis.given(values=_SETTINGS)
