@@ -56,6 +56,29 @@ CART = """
 </mujoco>
 """
 
+# A pole that swings as it should, and a light mass on a spring that is too
+# stiff for the time step: at rest it stays there, and once pushed it grows
+# about fourfold with every step of the simulator.
+WILD = """
+<mujoco>
+  <option timestep="0.01" integrator="Euler"/>
+  <worldbody>
+    <body name="pole">
+      <joint name="hinge" type="hinge" axis="0 1 0" damping=".1"/>
+      <geom type="capsule" fromto="0 0 0 0 0 -.4" size=".03"/>
+    </body>
+    <body name="mass" pos="5 0 0">
+      <joint name="spring" type="slide" axis="1 0 0" stiffness="62.5"/>
+      <geom type="sphere" size=".1" mass="1e-3"/>
+    </body>
+  </worldbody>
+  <actuator>
+    <motor joint="hinge"/>
+    <motor joint="spring" gear="1e-3" ctrlrange="-.5 .5" ctrllimited="true"/>
+  </actuator>
+</mujoco>
+"""
+
 
 def write(directory, xml: str) -> str:
   """Writes a model; returns its path."""

@@ -20,28 +20,6 @@ from trpo_tf.tasks.gymnasium_v5 import TASKS
 from trpo_tf.tasks.language import concatenate, where
 from trpo_tf.tasks.task import Definition, compile_task
 
-# A pole that swings as it should, and a light mass on a spring that is too
-# stiff for the time step: at rest it stays there, and once pushed it grows
-# about fourfold with every step of the simulator.
-WILD = """
-<mujoco>
-  <option timestep="0.01" integrator="Euler"/>
-  <worldbody>
-    <body name="pole">
-      <joint name="hinge" type="hinge" axis="0 1 0" damping=".1"/>
-      <geom type="capsule" fromto="0 0 0 0 0 -.4" size=".03"/>
-    </body>
-    <body name="mass" pos="5 0 0">
-      <joint name="spring" type="slide" axis="1 0 0" stiffness="62.5"/>
-      <geom type="sphere" size=".1" mass="1e-3"/>
-    </body>
-  </worldbody>
-  <actuator>
-    <motor joint="hinge"/>
-    <motor joint="spring" gear="1e-3" ctrlrange="-.5 .5" ctrllimited="true"/>
-  </actuator>
-</mujoco>
-"""
 _SLOTS, _STEPS, _WILD_SLOT = 4, 60, 2
 # of the last call to C++, not of the batch
 _SCRATCH = ('reset_rows', 'resets_used', 'failures', 'saved_states',
@@ -66,7 +44,7 @@ def _reset(model, rng, n):
 
 def _compiled(tmp_path, define=worlds.observe, **options):
   options = dict(time_limit=25, reset=_reset) | options
-  return worlds.make(tmp_path, WILD, define, **options)
+  return worlds.make(tmp_path, worlds.WILD, define, **options)
 
 
 def _actions(wild):

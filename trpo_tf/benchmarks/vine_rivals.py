@@ -184,7 +184,7 @@ def envpool_steps(
   del recorded
   learner, compiled = workload.learner, workload.learner.compiled
   try:
-    import envpool  # type: ignore[import-not-found]
+    import envpool
   except ImportError:
     return None
   names = [compiled.task.gymnasium_id.replace('-v5', v) for v in ('-v5', '-v4')]
