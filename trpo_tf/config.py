@@ -12,6 +12,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+POPULATION_METHODS = ('cem', 'cma')  # one candidate a slot, acting by its mean
+STEP_METHODS = (
+  'trpo', 'natural_gradient', 'max_kl', 'empirical_fisher', 'kl_penalty',
+  'policy_gradient',
+)  # fmt: skip
+METHODS = (*STEP_METHODS, *POPULATION_METHODS, 'rwr')
+
 
 def setting(
   default: Any,
@@ -74,6 +81,10 @@ class TaskConfig(Config):
     'task: a native one (Hopper-v5, ...), the Python file of one of your own '
     '(path/to/file.py:NAME), or any Gymnasium id (module:Id-v0)',
   )
+  time_limit: int = setting(
+    0, "env steps after which an episode is truncated; 0: the task's own",
+    low=0,
+  )
   action_range: str = setting(
     'raw',
     'meaning of an action of one: one unit of control (raw), or the end of '
@@ -105,6 +116,10 @@ class PolicyConfig(Config):
   )
   normalize_observations: bool = setting(
     True, 'normalise observations by running mean and standard deviation'
+  )
+  normalizer_iterations: int = setting(
+    0, 'iterations whose batches the normaliser learns from, then it stays as '
+    'it is; 0: all', low=0,
   )
   observation_clip: float = setting(
     10.0, 'bound on normalised observations, in standard deviations', low=0,
@@ -224,7 +239,65 @@ class TrustRegionConfig(Config):
     0.8, 'factor between the tries of the line search', low=0, high=0.99,
     open_low=True,
   )
+  kl_slack: float = setting(
+    1.0, 'KL that the line search accepts, in multiples of --max_kl', low=1,
+    high=10,
+  )
   max_backtracks: int = setting(10, 'tries of the line search', low=1, high=100)
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodConfig(Config):
+  """What turns a batch into the next policy: TRPO, or what it is beside."""
+
+  method: str = setting(
+    'trpo', 'update of the policy: the trust-region step; the other steps on '
+    'the surrogate that section 8 of the paper compares it with; or the '
+    'derivative-free cem, cma and rwr',
+    choices=METHODS,
+  )
+  lagrange_multiplier: float = setting(
+    1.0, 'natural_gradient: fixed multiplier of the KL divergence; a step is '
+    'the natural gradient divided by it', low=0, open_low=True,
+  )
+  kl_coefficient: float = setting(
+    1.0, 'kl_penalty: factor of the mean KL that is subtracted from the '
+    'surrogate; the first one if it adapts', low=0, open_low=True,
+  )
+  adapt_kl_coefficient: bool = setting(
+    False, 'kl_penalty: double the coefficient after a step beyond 1.5 times '
+    '--max_kl, halve it after one within 2/3 of it',
+  )
+  l2_bound: float = setting(
+    1e-4, 'policy_gradient: bound on half the squared length of a step in the '
+    'parameters', low=0, open_low=True,
+  )
+  fit_evaluations: int = setting(
+    100, 'kl_penalty, rwr: most evaluations of L-BFGS an iteration', low=1
+  )
+  elite_fraction: float = setting(
+    0.1, 'cem, rwr: share of the paths, the best ones, that is learned from',
+    low=0, high=1, open_low=True,
+  )
+  population_std: float = setting(
+    0.1, 'cem, cma: initial deviation of the population around the initial '
+    'policy, in each parameter', low=0, open_low=True,
+  )
+  extra_std: float = setting(
+    0.1, 'cem: deviation that is added to the population, in variance, at '
+    'first', low=0,
+  )
+  extra_std_iterations: int = setting(
+    20, 'cem: iterations over which the added variance falls to zero', low=1
+  )
+  rwr_weights: str = setting(
+    'elite', 'rwr: weights of the paths in the regression: one for the elite, '
+    'or exponential in the return', choices=('elite', 'exponential'),
+  )
+  rwr_temperature: float = setting(
+    1.0, 'rwr: deviations of the return over which an exponential weight '
+    'changes by e', low=0, open_low=True,
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,6 +307,10 @@ class RunConfig(Config):
   seed: int = setting(0, 'seed of everything random', low=0, high=2**31 - 1)
   total_env_steps: int = setting(
     1_000_000, 'env steps to train for', low=1, high=2**53
+  )
+  total_iterations: int = setting(
+    0, 'iterations to train for, if --total_env_steps allow it; 0: any number',
+    low=0,
   )
   run_dir: str = setting('', 'directory of the run (required)')
   resume: str = setting(
@@ -263,6 +340,7 @@ class ExperimentConfig:
   trust_region: TrustRegionConfig = dataclasses.field(
     default_factory=TrustRegionConfig
   )
+  method: MethodConfig = dataclasses.field(default_factory=MethodConfig)
   run: RunConfig = dataclasses.field(default_factory=RunConfig)
 
   def __post_init__(self):
@@ -271,6 +349,8 @@ class ExperimentConfig:
     Raises:
       ValueError: naming both settings and the way out.
     """
+    if self.method.method in (*POPULATION_METHODS, 'rwr'):
+      self._check_whole_paths()
     if self.sampler.sampler == 'vine':
       self._check_vine()
     elif (
@@ -284,6 +364,14 @@ class ExperimentConfig:
       raise ValueError(
         f'--batch_steps={self.sampler.batch_steps} is not a multiple of '
         f'--num_slots={self.sampler.num_slots}'
+      )
+
+  def _check_whole_paths(self) -> None:
+    method = self.method.method
+    if self.sampler.sampler == 'vine' or not self.sampler.whole_episodes:
+      raise ValueError(
+        f'--method={method} compares the returns of whole paths: add '
+        '--whole_episodes with --sampler=single_path, or take --method=trpo'
       )
 
   def _check_vine(self) -> None:

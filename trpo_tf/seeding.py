@@ -25,6 +25,7 @@ class Stream(enum.IntEnum):
   BRANCH_ACTIONS = 9  # iteration
   BRANCH_NOISE = 10  # iteration
   RETRY_NOISE = 11  # iteration, slot, failures of the slot so far
+  POPULATION = 12  # iteration
 
 
 def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from trpo_tf import config, errors
 from trpo_tf.experiment.training import Training
-from trpo_tf.methods.trpo import SamplerMismatch
+from trpo_tf.methods.surrogate_learner import SamplerMismatch
 
 _HIDDEN = 8
 _same_worker = pytest.mark.xdist_group('learner')
@@ -120,7 +120,7 @@ def _sample(training: Training, theta: np.ndarray):
 def _update(training: Training, batch):
   state = training.state
   return training.learner.update(
-    state.theta, state.baseline, state.normalizer, batch, 1
+    state.theta, state.learner, state.normalizer, batch, 1
   )
 
 

@@ -20,6 +20,7 @@ import tensorflow as tf
 from trpo_tf import config
 from trpo_tf.estimation import surrogate, vine
 from trpo_tf.optim import trust_region
+from trpo_tf.optim.step import StepStatus
 from trpo_tf.policies import categorical, gaussian, mlp
 
 S, A = 4, 3
@@ -475,7 +476,7 @@ def test_one_trace_serves_every_batch(name, kind):
   for n in (50, 31, 64):
     _, _, x, data, _ = any_problem(kind, n=n, seed=n)
     result = step(theta, x, data)
-    assert result.status == trust_region.StepStatus.ACCEPTED
+    assert result.status == StepStatus.ACCEPTED
     assert result.surrogate_after > result.surrogate_before
     after_first = after_first or len(traces)
   assert len(traces) == after_first
@@ -512,7 +513,7 @@ def test_a_step_improves_the_return_within_the_bound(name):
     POLICY, vine.OBJECTIVES[name], config.TrustRegionConfig(max_kl=max_kl),
     len(x))
   result = step(theta, x, data)
-  assert result.status == trust_region.StepStatus.ACCEPTED
+  assert result.status == StepStatus.ACCEPTED
   old, new = (tabular.softmax_table(v.astype(np.float64), S)
               for v in (theta, result.theta))
   kl = (old * np.log(old / new)).sum(axis=1)[s].mean()

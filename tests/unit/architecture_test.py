@@ -17,6 +17,7 @@ _ORDER = (
   ('optim',),
   ('methods',),
   ('experiment',),
+  ('reproduction',),
   ('benchmarks',),
   ('bin',),
 )

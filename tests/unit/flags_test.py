@@ -90,6 +90,8 @@ def _consistent(values):
   """The settings with those that contradict others made to agree."""
   batch_steps = values['batch_steps'] * values['num_slots']
   values = values | dict(batch_steps=batch_steps)
+  if values['method'] in (*config.POPULATION_METHODS, 'rwr'):
+    return values | dict(sampler='single_path', whole_episodes=True)
   if values['sampler'] == 'single_path':
     whole = values['whole_episodes'] or values['baseline'] == 'time'
     return values | dict(whole_episodes=whole)

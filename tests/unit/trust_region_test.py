@@ -7,10 +7,11 @@ import tensorflow as tf
 
 from trpo_tf import config
 from trpo_tf.estimation import surrogate
+from trpo_tf.optim import step as step_lib
 from trpo_tf.optim import trust_region
 from trpo_tf.policies import categorical, gaussian, mlp
 
-Status = trust_region.StepStatus
+Status = step_lib.StepStatus
 N = 200
 
 

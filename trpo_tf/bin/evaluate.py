@@ -63,7 +63,7 @@ def main(_) -> None:
   from trpo_tf.experiment.evaluation import evaluate, evaluation_config
   from trpo_tf.policies.normalizer import Normalizer
 
-  task = assembly.native_task(config.task.task)
+  task = assembly.native_task(config.task.task, config.task.time_limit)
   if _VIDEO.value and not task:
     raise UserError(f'--video: {config.task.task} is not a native task; '
                     'leave --video out')

@@ -99,7 +99,7 @@ def _train(config, stack: contextlib.ExitStack) -> int:
   for message in (*run.messages, *messages):
     show(message)
   _iterate(run, training, made)
-  if training.state.env_steps < config.run.total_env_steps:
+  if not training.finished:
     show(f'stopped at {training.state.env_steps:,} env steps; the same command '
          'continues')
     return EXIT_STOPPED

@@ -1,7 +1,8 @@
 """Baselines: predictions of the return, fitted after each batch.
 
 A baseline has
-  initial_state(rng) -> state, a NamedTuple of NumPy arrays;
+  state_type, a NamedTuple of NumPy arrays;
+  initial_state(rng) -> state, of that type;
   predict(state, x, timesteps) -> float64 [N];
   fit(state, x, timesteps, returns, rng) -> the new state;
 with x float32 [N, O] normalised observations, timesteps int [N] the step
@@ -90,6 +91,8 @@ class NoState(NamedTuple):
 class NoBaseline:
   """Predicts 0."""
 
+  state_type = NoState
+
   def initial_state(self, rng: np.random.Generator) -> NoState:
     """No state."""
     del rng
@@ -119,6 +122,8 @@ class TimeState(NamedTuple):
 
 class TimeBaseline:
   """Predicts the mean return of a time step over the episodes of a batch."""
+
+  state_type = TimeState
 
   def initial_state(self, rng: np.random.Generator) -> TimeState:
     """Predicts 0 at every step."""
@@ -154,6 +159,8 @@ class LinearBaseline:
 
   The features of Duan et al. 2016 (rllab); o is clipped to +-10.
   """
+
+  state_type = LinearState
 
   def __init__(self, observation_size: int, ridge: float = 1e-5):
     """Args: width O; the ridge, added to the features' mean square."""

@@ -119,6 +119,8 @@ def _minibatches(
 class ValueNetwork:
   """Baseline that fits a network to value targets: see `baselines`."""
 
+  state_type = ValueState
+
   def __init__(self, settings: config.EstimatorConfig, observation_size: int):
     """Args: the settings; O, the width of a normalised observation."""
     self._settings = settings

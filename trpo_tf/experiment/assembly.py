@@ -1,8 +1,10 @@
 """From settings to objects: the one place that knows which class does what."""
 
+import dataclasses
 import functools
 
-from trpo_tf.config import ExperimentConfig
+from trpo_tf.config import ExperimentConfig, TaskConfig
+from trpo_tf.errors import UserError
 from trpo_tf.policies.categorical import CategoricalPolicy, categorical_policy
 from trpo_tf.policies.gaussian import GaussianPolicy, gaussian_policy
 from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
@@ -20,19 +22,40 @@ AnyVineSampler = VineSampler | GymnasiumVineSampler
 
 
 @functools.lru_cache(maxsize=8)
-def native_task(name: str) -> CompiledTask | None:
+def native_task(name: str, time_limit: int = 0) -> CompiledTask | None:
   """The compiled native task of --task, None for a Gymnasium id.
+
+  Args:
+    name: of the task.
+    time_limit: env steps after which it truncates; 0: its own.
 
   Raises:
     UserError: no such task, or one that cannot be compiled.
   """
   task = find_task(name)
+  if task and time_limit:
+    task = dataclasses.replace(task, time_limit=time_limit)
   return compile_task(task) if task else None
+
+
+def _native_task(settings: TaskConfig) -> CompiledTask | None:
+  """The same of the settings.
+
+  Raises:
+    UserError: as above, or a time limit for an environment of Gymnasium.
+  """
+  compiled = native_task(settings.task, settings.time_limit)
+  if not compiled and settings.time_limit:
+    raise UserError(
+      f'--time_limit is for native tasks: register {settings.task} with '
+      'another max_episode_steps'
+    )
+  return compiled
 
 
 def make_policy(config: ExperimentConfig) -> Policy:
   """The policy that fits the task's observations and actions."""
-  compiled = native_task(config.task.task)
+  compiled = _native_task(config.task)
   if compiled:
     return gaussian_policy(
       config.policy, compiled.observation_size, compiled.action_size
@@ -53,7 +76,7 @@ def make_path_sampler(config: ExperimentConfig) -> PathSampler:
   Raises:
     UserError: the sampler cannot run the task.
   """
-  compiled = native_task(config.task.task)
+  compiled = _native_task(config.task)
   policy = make_policy(config)
   if compiled:
     return SinglePathSampler(
@@ -72,7 +95,7 @@ def make_sampler(config: ExperimentConfig) -> PathSampler | AnyVineSampler:
   """
   if config.sampler.sampler == 'single_path':
     return make_path_sampler(config)
-  compiled = native_task(config.task.task)
+  compiled = _native_task(config.task)
   policy = make_policy(config)
   if compiled:
     return VineSampler(

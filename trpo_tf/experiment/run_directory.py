@@ -25,8 +25,9 @@ __all__ = [
 
 # What may differ when a run resumes: these do not touch what it computes.
 FREE_SETTINGS = frozenset({
-  'total_env_steps', 'run_dir', 'sampler_threads', 'tf_threads', 'tensorboard',
-  'checkpoint_seconds', 'keep_checkpoints', 'resume',
+  'total_env_steps', 'total_iterations', 'run_dir', 'sampler_threads',
+  'tf_threads', 'tensorboard', 'checkpoint_seconds', 'keep_checkpoints',
+  'resume',
 })  # fmt: skip
 _FORMAT = 'trpo_tf run 1'
 _LOCK = 'run.lock'

@@ -6,15 +6,17 @@ iterations it yields and may stop after any of them.
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
+from trpo_tf.errors import UserError
 from trpo_tf.experiment import assembly
-from trpo_tf.methods.trpo import Trpo, Update
+from trpo_tf.methods.learner import Update
+from trpo_tf.methods.registry import make_learner
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Batch
 from trpo_tf.seeding import Stream
@@ -35,7 +37,7 @@ class TrainingState:
     elapsed_seconds: spent training, over all sessions.
     theta: float32 [P], the policy.
     normalizer: of observations, for the next batch.
-    baseline: state of the baseline, a NamedTuple of arrays.
+    learner: state of the method, a tree of arrays.
     sampler: state of the sampler, a tree of arrays.
   """
 
@@ -45,25 +47,27 @@ class TrainingState:
   elapsed_seconds: float
   theta: np.ndarray
   normalizer: Normalizer
-  baseline: Any
+  learner: dict[str, Any]
   sampler: dict[str, Any]
 
   def tree(self) -> dict[str, Any]:
     """The state as nested dicts of arrays and numbers, for a checkpoint."""
-    return _fields(self) | {
-      'normalizer': _fields(self.normalizer),
-      'baseline': self.baseline._asdict(),
-    }
+    return _fields(self) | {'normalizer': _fields(self.normalizer)}
 
   @classmethod
-  def from_tree(
-    cls, tree: dict[str, Any], baseline_type: Callable[..., Any]
-  ) -> 'TrainingState':
-    """The state that `tree` gave, with the baseline's own type of state."""
-    return cls(**tree | {
-      'normalizer': Normalizer(**tree['normalizer']),
-      'baseline': baseline_type(**tree['baseline']),
-    })
+  def from_tree(cls, tree: dict[str, Any]) -> 'TrainingState':
+    """The state that `tree` gave.
+
+    Raises:
+      UserError: the tree is of a version that stored other things.
+    """
+    names = {f.name for f in dataclasses.fields(cls)}
+    if tree.keys() != names:
+      raise UserError(
+        'the checkpoint is of another version of trpo_tf: begin anew in '
+        'another --run_dir'
+      )
+    return cls(**tree | {'normalizer': Normalizer(**tree['normalizer'])})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,43 +101,56 @@ class Training:
     self.config = config
     self.policy = assembly.make_policy(config)
     self.sampler = assembly.make_sampler(config)
-    self.learner = Trpo(self.policy, config)
+    self.learner = make_learner(self.policy, config)
     self.state = self._initial_state()
     if saved is not None:
-      kind = type(self.state.baseline)
-      self.state = TrainingState.from_tree(saved, kind)
+      self.state = TrainingState.from_tree(saved)
       self.sampler.restore(self.state.sampler)
 
   def _initial_state(self) -> TrainingState:
     seed = self.config.run.seed
+    theta = self.policy.initial_parameters(
+      seeding.generator(seed, Stream.INITIAL_POLICY)
+    )
     return TrainingState(
       iteration=0,
       env_steps=0,
       episodes=0,
       elapsed_seconds=0.0,
-      theta=self.policy.initial_parameters(
-        seeding.generator(seed, Stream.INITIAL_POLICY)
-      ),
+      theta=theta,
       normalizer=assembly.make_normalizer(self.config, self.policy),
-      baseline=self.learner.initial_baseline(
-        seeding.generator(seed, Stream.INITIAL_VALUE)
+      learner=self.learner.initial_state(
+        theta, seeding.generator(seed, Stream.INITIAL_VALUE)
       ),
       sampler=self.sampler.state(),
     )
 
   def iterations(self) -> Iterator[Iteration]:
-    """Runs until total_env_steps are reached."""
-    while self.state.env_steps < self.config.run.total_env_steps:
+    """Runs until it is finished."""
+    while not self.finished:
       yield self._iterate()
+
+  @property
+  def finished(self) -> bool:
+    """Whether the iterations or env steps of the run are done."""
+    run, state = self.config.run, self.state
+    return (
+      state.env_steps >= run.total_env_steps
+      or 0 < run.total_iterations <= state.iteration
+    )
 
   def _iterate(self) -> Iteration:
     old, begin = self.state, time.perf_counter()
-    batch = self.sampler.sample(old.theta, old.normalizer, old.iteration)
+    batch = self.learner.sample(
+      self.sampler, old.theta, old.learner, old.normalizer, old.iteration
+    )
     sampled = time.perf_counter()
     update = self.learner.update(
-      old.theta, old.baseline, old.normalizer, batch, old.iteration
+      old.theta, old.learner, old.normalizer, batch, old.iteration
     )
-    normalizer = old.normalizer.update(batch.flat('observations'))
+    normalizer = old.normalizer
+    if self._normalizer_learns(old.iteration):
+      normalizer = normalizer.update(batch.flat('observations'))
     end = time.perf_counter()
     self.state = TrainingState(
       iteration=old.iteration + 1,
@@ -142,7 +159,7 @@ class Training:
       elapsed_seconds=old.elapsed_seconds + end - begin,
       theta=update.theta,
       normalizer=normalizer,
-      baseline=update.baseline,
+      learner=update.state,
       sampler=self.sampler.state(),
     )
     record = dict(
@@ -161,6 +178,10 @@ class Training:
       elapsed_seconds=self.state.elapsed_seconds,
     )
     return Iteration(self.state, record, _histograms(batch, update), batch)
+
+  def _normalizer_learns(self, iteration: int) -> bool:
+    count = self.config.policy.normalizer_iterations
+    return count == 0 or iteration < count
 
 
 def _episode_record(batch: Batch) -> dict[str, float]:
@@ -183,5 +204,5 @@ def _histograms(batch: Batch, update: Update) -> dict[str, np.ndarray]:
   return dict(
     returns=batch.episode_returns,
     actions=batch.flat('actions').ravel(),
-    advantages=update.advantages,
+    **update.histograms,
   )

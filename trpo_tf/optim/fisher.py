@@ -14,7 +14,9 @@ import tensorflow as tf
 
 from trpo_tf.policies import linearization
 
-__all__ = ['Linearized', 'linearize', 'num_blocks', 'product', 'split', 'vjp']
+__all__ = [
+  'Linearized', 'analytic', 'linearize', 'num_blocks', 'product', 'split', 'vjp'
+]  # fmt: skip
 
 _BLOCK = 4096
 
@@ -100,3 +102,11 @@ def product(policy: Any, linearized: Linearized, v: tf.Tensor) -> tf.Tensor:
   through = _sum64([b.vjp(metric(b.jvp(tangent))) for b, metric in pairs])
   count = tf.cast(tf.shape(outputs)[0], tf.float64)
   return through / count + policy.direct_metric_product(v)
+
+
+def analytic(
+  policy: Any, theta: tf.Tensor, linearized: Linearized, data: Any
+) -> Callable[[tf.Tensor], tf.Tensor]:
+  """Products with the Fisher matrix of appendix C.1: no samples enter it."""
+  del theta, data
+  return lambda v: product(policy, linearized, v)

@@ -37,21 +37,23 @@ def line_search(
   ratio: float,
   max_tries: int,
   enabled: tf.Tensor | bool = True,
+  bounded: str = 'mean_kl',
 ) -> LineSearchResult:
   """Tries theta + ratio^j * step, j = 0, 1, ... (appendix C of the paper).
 
-  A candidate passes when its surrogate is larger than `before` and its mean
-  KL is at most `max_kl`; a NaN passes neither.
+  A candidate passes when its surrogate is larger than `before` and its KL
+  (mean, or of the worst state) is at most `max_kl`; a NaN passes neither.
 
   Args:
     evaluate: maps a candidate [P] to its Evaluation on the full batch.
     theta: [P] where to start.
     step: float64 [P] the longest step.
     before: float64 [] surrogate at theta.
-    max_kl: bound on the mean KL, in nats.
+    max_kl: bound on the KL, in nats.
     ratio: factor between tries, in (0, 1).
     max_tries: most candidates.
     enabled: bool []; False tries none.
+    bounded: field of Evaluation that is bounded: 'mean_kl' or 'max_kl'.
 
   Returns:
     The LineSearchResult.
@@ -66,7 +68,7 @@ def line_search(
     fraction = tf.where(j == 0, tf.ones([], tf.float64), fraction * ratio)
     candidate = tf.cast(origin + fraction * step, theta.dtype)
     last = evaluate(candidate)
-    passed = (last.surrogate > before) & (last.mean_kl <= max_kl)
+    passed = (last.surrogate > before) & (getattr(last, bounded) <= max_kl)
     return j + 1, passed, candidate, fraction, last
 
   zero = tf.zeros([], tf.float64)

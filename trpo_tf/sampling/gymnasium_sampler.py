@@ -200,7 +200,7 @@ class GymnasiumSampler:
     """Collects one batch.
 
     Args:
-      theta: float32 [P], the policy.
+      theta: float32 [P], the policy, or [S, P], one a slot.
       normalizer: frozen for the batch.
       iteration: key of the noise.
       deterministic: act by the mean or the likeliest choice.
@@ -247,7 +247,7 @@ class GymnasiumSampler:
     """The policy in NumPy.
 
     Args:
-      theta: float32 [P].
+      theta: float32 [P], or [S, P], one a row of observations.
 
     Returns:
       Its network as a function, and what acts by the network's outputs.
@@ -256,9 +256,17 @@ class GymnasiumSampler:
     theta = np.asarray(theta, np.float32)
     actor: NumpyActor = (
       CategoricalActor(self.spaces.factors) if self.spaces.factors
-      else GaussianActor(theta[network.num_parameters :])
+      else GaussianActor(theta[..., network.num_parameters :])
     )
-    return network_function(network, theta), actor
+    if theta.ndim == 1:
+      return network_function(network, theta), actor
+    functions = [network_function(network, row) for row in theta]
+
+    def each(x: np.ndarray) -> np.ndarray:
+      rows = zip(functions, np.split(x, len(x)), strict=True)
+      return np.concatenate([function(row) for function, row in rows])
+
+    return each, actor
 
   def _sample(self, theta: np.ndarray, normalizer: Normalizer, iteration: int,
               deterministic: bool,

@@ -140,7 +140,7 @@ class SinglePathSampler:
     """Collects one batch.
 
     Args:
-      theta: float32 [P], the policy.
+      theta: float32 [P], the policy, or [S, P], one a slot.
       normalizer: frozen for the batch.
       iteration: key of the noise.
       deterministic: act by the mean instead of sampling.
@@ -196,9 +196,10 @@ class SinglePathSampler:
       noise[slot] = seeding.generator(
         self._seed, Stream.ACTION_NOISE, iteration, slot
       ).standard_normal(noise[slot].shape)
-    index = np.zeros(config.num_slots, np.int32)
+    policies = np.atleast_2d(theta)
+    index = np.arange(config.num_slots, dtype=np.int32) % len(policies)
     arrays = self._slots.new_arrays(capacity) | wanted
-    arrays |= self._slots.policy_arrays(theta[None], index, normalizer, noise)
+    arrays |= self._slots.policy_arrays(policies, index, normalizer, noise)
 
     def retry_noise(slot: int, failures: int) -> np.ndarray:
       rng = seeding.generator(

@@ -1,6 +1,11 @@
-"""TRPO's update from a batch of paths or of a vine: estimate, step, fit."""
+"""Updates by a step on the surrogate: estimate, step, fit the baseline.
 
-import dataclasses
+The batch is of paths or of a vine. The step is TRPO's or another one: all that
+section 8 of the paper compares TRPO with, but for the derivative-free methods,
+differs from it in nothing else.
+"""
+
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,9 +14,10 @@ from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
 from trpo_tf.estimation import baselines, returns, surrogate, vine
-from trpo_tf.estimation.surrogate import Consistency, PathData
+from trpo_tf.estimation.surrogate import Consistency, Objective, PathData
 from trpo_tf.estimation.vine import VineData
-from trpo_tf.optim.trust_region import StepResult, make_step
+from trpo_tf.methods.learner import RECORD, Update
+from trpo_tf.optim.step import Step, StepResult
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Batch, VineBatch
 from trpo_tf.seeding import Stream
@@ -26,26 +32,6 @@ class SamplerMismatch(RuntimeError):
   """The sampler's policy is not the one that is about to be updated."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Update:
-  """What an update leaves behind.
-
-  Attributes:
-    theta: float32 [P], the new policy; the old one if the step was refused.
-    baseline: new state of the baseline.
-    step: the trust-region step.
-    record: numbers for the iteration's record.
-    advantages: float64, before scaling: of every step [N], or with the vine
-      of the first actions over their state's mean [N, K].
-  """
-
-  theta: np.ndarray
-  baseline: Any
-  step: StepResult
-  record: dict[str, Any]
-  advantages: np.ndarray
-
-
 class _Problem(NamedTuple):
   """What the trust-region step is to solve."""
 
@@ -54,15 +40,21 @@ class _Problem(NamedTuple):
   advantages: np.ndarray
 
 
-class Trpo:
-  """Trust region policy optimisation (sections 5.1, 5.2 and appendix C)."""
+class SurrogateLearner:
+  """Sections 5.1 and 5.2, and a step."""
 
-  def __init__(self, policy: Any, config: ExperimentConfig):
+  def __init__(
+    self,
+    policy: Any,
+    config: ExperimentConfig,
+    make_step: Callable[[Objective, int], Step],
+  ):
     """Compiles the step and builds the baseline.
 
     Args:
       policy: the policy to update.
       config: the experiment.
+      make_step: compiles the step for an objective and about that many states.
     """
     self._policy, self._config = policy, config
     self._baseline = baselines.make_baseline(
@@ -75,16 +67,52 @@ class Trpo:
       if self._vine
       else (surrogate.importance_sampled, config.sampler.batch_steps)
     )
-    self._step = make_step(policy, objective, config.trust_region, num_states)
+    self._step = make_step(objective, num_states)
 
-  def initial_baseline(self, rng: np.random.Generator) -> Any:
-    """The baseline's state before any batch."""
-    return self._baseline.initial_state(rng)
+  def initial_state(
+    self, theta: np.ndarray, rng: np.random.Generator
+  ) -> dict[str, Any]:
+    """The baseline's state before any batch; `rng` initialises it."""
+    del theta
+    return {'baseline': self._baseline.initial_state(rng)._asdict()}
+
+  def sample(
+    self,
+    sampler: Any,
+    theta: np.ndarray,
+    state: dict[str, Any],
+    normalizer: Normalizer,
+    iteration: int,
+  ) -> Batch:
+    """A batch of the policy itself."""
+    del state
+    return sampler.sample(theta, normalizer, iteration)
+
+  def take_step(
+    self,
+    theta: np.ndarray,
+    problem: _Problem,
+    fisher_rows: np.ndarray | None,
+    state: dict[str, Any],
+  ) -> tuple[StepResult, dict[str, Any]]:
+    """Solves the problem.
+
+    Args:
+      theta: float32 [P].
+      problem: the surrogate's states and data.
+      fisher_rows: int [n], rows for the Fisher matrix; None: all.
+      state: the learner's.
+
+    Returns:
+      The step, and the parts of the state that it changes.
+    """
+    del state
+    return self._step(theta, problem.x, problem.data, fisher_rows), {}
 
   def update(
     self,
     theta: np.ndarray,
-    baseline: Any,
+    state: dict[str, Any],
     normalizer: Normalizer,
     batch: Batch,
     iteration: int,
@@ -96,13 +124,15 @@ class Trpo:
 
     Args:
       theta: float32 [P], the policy that sampled the batch.
-      baseline: its state.
+      state: the learner's.
       normalizer: as used while sampling.
       batch: the experience.
       iteration: key of the random draws.
 
     Returns:
-      The update.
+      The update. Its histogram of advantages has, before scaling, those of
+      every step [N], or with the vine of the first actions over their state's
+      mean [N, K].
 
     Raises:
       SamplerMismatch: recorded and recomputed policy differ.
@@ -114,6 +144,7 @@ class Trpo:
         f'--on_divergence=drop left no step of {batch.num_steps}: take '
         "--on_divergence=cut, or lower the model's time step"
       )
+    baseline = self._baseline.state_type(**state['baseline'])
     x = normalizer(batch.flat('observations'))
     timesteps = batch.flat('timesteps')
     predictions = self._baseline.predict(baseline, x, timesteps)
@@ -127,20 +158,23 @@ class Trpo:
       else self._path_problem(x, batch, advantages)
     )
     rows = self._fisher_rows(len(problem.x), iteration)
-    step = self._step(theta, problem.x, problem.data, rows)
+    step, changed = self.take_step(theta, problem, rows, state)
     seed = self._config.run.seed
     baseline, fit = baselines.fit(
       self._baseline, baseline, x, timesteps, targets,
       seeding.generator(seed, Stream.VALUE_MINIBATCHES, iteration),
       predictions,
     )
-    record = _step_record(step) | dict(
+    record = RECORD | _step_record(step) | dict(
       explained_variance=fit.explained_before,
       value_loss=fit.loss_after,
       sampler_output_error=consistency.outputs_error,
       masked_states=self._num_states(batch) - len(problem.x),
     )
-    return Update(step.theta, baseline, step, record, problem.advantages)
+    state = state | changed | {'baseline': baseline._asdict()}
+    return Update(
+      step.theta, state, record, {'advantages': problem.advantages}
+    )
 
   def _num_states(self, batch: Batch) -> int:
     """States of the step before any is left out."""

@@ -1,0 +1,143 @@
+"""What counts as finished, the metric, the choice of a sweep, the estimate."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import reproductions
+
+from trpo_tf.reproduction import estimate, locomotion, logs
+
+_N = reproductions.ITERATIONS
+
+
+@pytest.fixture
+def table(tmp_path):
+  return reproductions.table(tmp_path / 'flagfiles')
+
+
+@pytest.fixture
+def groups(table, tmp_path):
+  return reproductions.groups(table, tmp_path / 'out')
+
+
+@pytest.fixture
+def run(groups):
+  return groups[0].variants[''][0]
+
+
+def _configured(run, **settings):
+  return dataclasses.replace(
+    run.config, run=dataclasses.replace(run.config.run, **settings)
+  )
+
+
+def test_metric_is_the_return_over_the_horizon(run):
+  progress = {'return_mean': np.array([math.nan, 500, math.nan, math.nan, 2e3])}
+  values = locomotion.reward_per_step(progress, run.config)
+  np.testing.assert_array_equal(values, [math.nan, 0.5, 0.5, 0.5, 2.0])
+  task = dataclasses.replace(run.config.task, time_limit=100)
+  limited = dataclasses.replace(run.config, task=task)
+  values = locomotion.reward_per_step(progress, limited)
+  np.testing.assert_array_equal(values, [math.nan, 5.0, 5.0, 5.0, 20.0])
+  swimmer = dataclasses.replace(run.config.task, task='paper/swimmer')
+  config = dataclasses.replace(run.config, task=swimmer)
+  assert locomotion.reward_per_step(progress, config)[-1] == 4.0
+
+
+def test_nothing_there(table, run):
+  assert logs.read(table, run) is None
+  run.directory.mkdir(parents=True)
+  assert logs.read(table, run) is None
+  reproductions.write(run, [])
+  assert logs.read(table, run) is None
+  assert not logs.Logs(table).finished(run)
+
+
+def test_interrupted_and_finished(table, run):
+  read = logs.Logs(table)
+  reproductions.write(run, np.arange(_N - 1) * 1000)
+  log = read(run)
+  assert not log.finished
+  np.testing.assert_array_equal(log.values, np.arange(_N - 1))
+  reproductions.write(run, np.arange(_N) * 1000)
+  assert read.finished(run)
+
+
+def test_finished_by_env_steps(table, run):
+  """Iterations of the helper have 1000 of them."""
+  by_steps = _configured(run, total_iterations=0, total_env_steps=4500)
+  run = dataclasses.replace(run, config=by_steps)
+  reproductions.write(run, [1.0] * 4)
+  assert not logs.read(table, run).finished
+  reproductions.write(run, [1.0] * 5)
+  assert logs.read(table, run).finished
+
+
+def test_a_longer_run_counts_up_to_the_plan(table, run):
+  reproductions.write(run, np.arange(_N + 7.0), total_iterations=_N + 7)
+  log = logs.read(table, run)
+  assert log.finished
+  assert log.values.size == log.progress['env_steps'].size == _N
+
+
+def test_a_run_of_other_settings_does_not_count(table, run):
+  reproductions.write(run, [1.0] * _N, max_kl=0.02)
+  assert logs.read(table, run) is None
+
+
+def test_tail_mean():
+  assert logs.tail_mean(np.arange(30.0)) == 28.0  # of 27, 28, 29
+  assert logs.tail_mean(np.array([1.0, 5.0])) == 5.0
+
+
+def test_choice_of_a_sweep(table, groups):
+  group, read = groups[1], logs.Logs(table)
+  high, low = group.sweep
+  assert logs.choose(group, read) is None
+  reproductions.write(high, [9.0] * (_N - 1))  # unfinished
+  assert logs.choose(group, read) is None
+  reproductions.write(low, [0.0] * (_N - 2) + [4.0, 4.0])
+  assert logs.choose(group, read) == '0.1'
+  reproductions.write(high, [9.0] * (_N - 2) + [3.0, 4.0])
+  assert logs.choose(group, read) == '0.1'
+  assert logs.choose(groups[0], read) == ''
+
+
+def test_most_env_steps_of_each_sampler(table, run):
+  read = logs.Logs(table)
+
+  def most(**settings):
+    sampler = dataclasses.replace(run.config.sampler, **settings)
+    config = dataclasses.replace(run.config, sampler=sampler)
+    other = dataclasses.replace(run, config=config)
+    return estimate.most_env_steps([other], read)
+
+  assert most(batch_steps=2000) == _N * 2000
+  # 10 slots of at most 199 + 1000 steps
+  assert most(batch_steps=2000, num_slots=10, whole_episodes=True) == (
+    _N * 10 * (199 + 1000)
+  )
+  vine = dict(sampler='vine', batch_steps=800, rollout_set_size=5,
+              branch_actions=3, branch_trials=2, branch_length=7)  # fmt: skip
+  assert most(**vine) == _N * (800 + 5 * 3 * 2 * 7)
+  reproductions.write(run, [1.0] * 8)
+  assert estimate.most_env_steps([run], read) == (_N - 8) * 2000
+
+
+def test_seconds_left(table, groups, run):
+  read = logs.Logs(table)
+  other = groups[0].variants[''][1]
+  work = [(groups[0], [run, other])]
+
+  def left(jobs):
+    return estimate.seconds_left(table, work, read, jobs)
+
+  one = _N * 2000 / table.speeds['cartpole'] + 8
+  assert left(1) == pytest.approx(2 * one)
+  assert left(2) == left(100) == pytest.approx(one)
+  reproductions.write(run, [1.0] * 8)  # 2 seconds each
+  assert left(1) == pytest.approx(12 * 2 + 8 + _N * 2 + 8)
+  reproductions.write(run, [1.0] * _N)
+  assert left(5) == pytest.approx(_N * 2 + 8)

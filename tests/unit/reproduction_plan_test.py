@@ -1,0 +1,138 @@
+"""Which runs make Figure 4, and which curves they are held against."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import pytest
+import reproductions
+
+from trpo_tf import errors
+from trpo_tf.reproduction import locomotion, plan
+
+_TABLE = locomotion.TABLE
+
+
+@pytest.fixture
+def table(tmp_path):
+  return reproductions.table(tmp_path / 'flagfiles')
+
+
+def test_pairs_are_those_of_figure_4():
+  pairs = plan.select(_TABLE, (), ())
+  assert len(pairs) == 8 + 7 + 5 + 5
+  curves = {(t, m) for t, ms in _TABLE.reference.items() for m in ms}
+  assert set(pairs) - curves == {('walker', 'natural_gradient')}
+  assert curves <= set(pairs)
+
+
+def test_select_keeps_the_order_of_the_table():
+  assert plan.select(_TABLE, ['hopper', 'swimmer'], ['rwr', 'vine']) == [
+    ('swimmer', 'vine'), ('swimmer', 'rwr'),
+    ('hopper', 'vine'), ('hopper', 'rwr'),
+  ]  # fmt: skip
+  only = plan.select(_TABLE, (), ['cma'])
+  assert only == [('cartpole', 'cma'), ('swimmer', 'cma')]
+
+
+@pytest.mark.parametrize('tasks, methods, message', [
+  (['ant'], (), '--tasks=ant: choose from cartpole, swimmer, hopper, walker'),
+  ((), ['trpo'], '--methods=trpo: choose from vine, single_path, '),
+  (['hopper'], ['cma'], '--tasks=hopper: the covariance of thousands .*; it '
+   'goes with cartpole, swimmer, and hopper has vine, single_path'),
+  (['swimmer'], ['max_kl'], 'only tractable with the six'),
+  (['walker'], ['empirical_fisher'], 'matrix of all pairs'),
+])  # fmt: skip
+def test_select_refuses(tasks, methods, message):
+  with pytest.raises(errors.UserError, match=message):
+    plan.select(_TABLE, tasks, methods)
+
+
+def test_every_method_that_a_task_lacks_has_a_reason():
+  lacking = {m for ms in _TABLE.tasks.values() for m in _TABLE.methods
+             if m not in ms}  # fmt: skip
+  assert lacking == set(_TABLE.absent)
+
+
+def test_runs_of_a_method(table):
+  group = reproductions.groups(table, pathlib.Path('out'))[0]
+  assert not group.sweep
+  assert group.runs('') == group.runs(None) == group.variants['']
+  first, second = group.runs('')
+  assert (first.seed, second.seed) == (0, 1)
+  assert second.directory == pathlib.Path('out/cartpole/vine/1')
+  assert second.flags == (
+    f'--flagfile={table.flagfiles}/cartpole_vine.flags',
+    '--total_iterations=20', '--notensorboard', '--seed=1',
+    '--run_dir=out/cartpole/vine/1',
+  )  # fmt: skip
+  assert second.config.run.seed == 1
+  assert second.config.run.total_iterations == 20
+
+
+def test_runs_of_a_sweep(table):
+  group = reproductions.groups(table, pathlib.Path('out'), seeds=3)[1]
+  assert group.swept == 'lagrange_multiplier'
+  names = ['/'.join(run.parts) for run in group.sweep]
+  assert names == [f'cartpole/natural_gradient/{v}/0' for v in ('3', '0.1')]
+  chosen = group.runs('0.1')
+  assert [(r.variant, r.seed) for r in chosen] == [
+    ('3', 0), ('0.1', 0), ('0.1', 1), ('0.1', 2)
+  ]  # fmt: skip
+  assert len(group.runs(None)) == len(chosen)
+  assert [r.config.method.lagrange_multiplier for r in chosen] == [
+    3, 0.1, 0.1, 0.1
+  ]  # fmt: skip
+  assert chosen[1].directory == pathlib.Path(
+    'out/cartpole/natural_gradient/0.1/0'
+  )
+
+
+def test_directories_are_different(table):
+  runs = [
+    run for group in reproductions.groups(table, pathlib.Path('out'))
+    for runs in group.variants.values() for run in runs
+  ]  # fmt: skip
+  assert len({run.directory for run in runs}) == len(runs) == 14
+
+
+def test_flagfiles_must_be_there(table):
+  elsewhere = dataclasses.replace(table, flagfiles='not/here')
+  with pytest.raises(errors.UserError, match='start from the root of the repo'):
+    reproductions.groups(elsewhere, pathlib.Path('out'))
+
+
+@pytest.mark.parametrize('budget', _TABLE.budgets)
+def test_overrides_go_with_every_method(budget):
+  """None contradicts the settings: what parses is consistent."""
+  for task, method in plan.select(_TABLE, (), ()):
+    given = _TABLE.budgets[budget].flags(task, method)
+    values = dict(flag.removeprefix('--').split('=') for flag in given)
+    steps = int(values.get('batch_steps', 1000))
+    assert steps % int(values.get('num_slots', 1)) == 0
+    assert int(values.get('rollout_set_size', 1)) <= steps
+    assert (budget == 'paper') == (not given) or task in ('cartpole', 'swimmer')
+
+
+# (iteration, value) as read from the figure by another reader of the PDF's
+# paths, to the three digits that were noted
+@pytest.mark.parametrize('task, method, points', [
+  ('cartpole', 'vine', [(5, 0.247), (20, 8.467), (49, 9.935)]),
+  ('cartpole', 'rwr', [(10, 1.031), (40, 3.513), (49, 4.341)]),
+  ('swimmer', 'cem', [(5, -0.079), (30, 0.051), (49, 0.126)]),
+  ('hopper', 'single_path', [(25, 0.476), (100, 1.893), (199, 2.157)]),
+  ('walker', 'vine', [(50, 1.174), (150, 2.773), (199, 2.941)]),
+])  # fmt: skip
+def test_reference_curves(task, method, points):
+  curve = _TABLE.reference[task][method]
+  for x, y in points:
+    assert np.interp(x, curve.x, curve.y) == pytest.approx(y, abs=6e-4)
+
+
+def test_reference_curves_begin_at_zero_and_have_error_bars():
+  for curves in _TABLE.reference.values():
+    for curve in curves.values():
+      assert curve.x[0] == 0 and (np.diff(curve.x) > 0).all()
+      assert curve.x[-1] in (49, 199)
+      assert (curve.errors[:, 0] % 10 == 0).all()
+      assert (curve.errors[:, 1] <= curve.errors[:, 2]).all()

@@ -1,0 +1,195 @@
+"""The table against numbers worked out by hand, the figure and the files."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+import reproductions
+
+from trpo_tf.reproduction import figure, logs, markdown, report, results
+
+_N = reproductions.ITERATIONS
+
+
+@pytest.fixture
+def table(tmp_path):
+  return reproductions.table(tmp_path / 'flagfiles')
+
+
+@pytest.fixture
+def groups(table, tmp_path):
+  return reproductions.groups(table, tmp_path / 'out')
+
+
+def _gather(table, groups):
+  return results.gather(table, groups, logs.Logs(table))
+
+
+def _rows(text):
+  lines = [line for line in text.splitlines() if line.startswith('| ')]
+  return [[cell.strip() for cell in line.strip('|').split('|')]
+          for line in lines if not line.startswith('| method')]  # fmt: skip
+
+
+def _fill(groups):
+  """Finishes all but the walker's; seed s has the returns s + 0, 1, ...."""
+  for group in groups:
+    if group.task == 'cartpole':
+      for variant, runs in group.variants.items():
+        level = 1 + 1000 * (variant == '3')
+        for run in runs:
+          returns = 1000 * (level + run.seed + np.arange(_N))
+          reproductions.write(run, returns)
+
+
+def test_numbers_by_hand(table, groups):
+  _fill(groups)
+  vine, gradient, cma = _gather(table, groups)
+  assert vine.values.shape == (2, _N)
+  assert vine.window == 1  # 5 % of 20
+  # seeds 0 and 1 end with 1 + 19 and 2 + 19
+  np.testing.assert_array_equal(vine.final, [20, 21])
+  assert vine.final_interval == (20, 21)
+  # iteration 20 is the paper's 19, between (10, 1) and (30, 3)
+  assert vine.reference_there == pytest.approx(1.9)
+  assert vine.reference_end == cma.reference_end == 3
+  assert gradient.setting == 'lagrange_multiplier=3'
+  # the last tenth: iterations 19 and 20
+  assert gradient.sweep == {'3': 1001 + 18.5, '0.1': 1 + 18.5}
+  assert np.isnan([gradient.reference_there, gradient.reference_end]).all()
+
+
+def test_a_longer_window(table, groups):
+  groups = reproductions.groups(table, groups[0].runs('')[0].directory, seeds=1)
+  result = results.Result(
+    'cartpole', 'vine', '', {}, np.arange(40.0)[None] ** 2,
+    np.arange(40.0)[None], 1, 40, reproductions.REFERENCE,
+  )  # fmt: skip
+  assert result.window == 2
+  assert result.final == (38**2 + 39**2) / 2
+  assert np.isnan(result.reference_there)  # the paper's end at 30
+  shorter = results.Result(
+    'cartpole', 'vine', '', {}, np.zeros((1, 31)), np.zeros((1, 31)), 1, 40,
+    reproductions.REFERENCE,
+  )  # fmt: skip
+  assert shorter.window == 2
+  assert shorter.reference_there == pytest.approx((2.9 + 3.0) / 2)
+  assert np.isnan(shorter.final_interval).all()  # one seed
+
+
+def test_table(table, groups):
+  _fill(groups)
+  text = markdown.render(table, 'short', _gather(table, groups))
+  assert _rows(text) == [
+    ['vine', '2', '20', '20.0k', '**20.500** (20.000 to 21.000)', '1.900',
+     '3.000'],
+    ['natural gradient (lagrange_multiplier=3)', '2', '20', '20.0k',
+     '**1020.500** (1020.000 to 1021.000)', '-', '-'],
+    ['CMA', '2', '20', '20.0k', '**20.500** (20.000 to 21.000)', '1.900',
+     '3.000'],
+  ]  # fmt: skip
+  assert '## cart-pole\n' in text and '## walker' not in text
+  assert 'n of m' not in text
+  assert 'tenth of the iterations: 3: 1019.500, 0.1: 19.500.' in text
+  for words in ('Budget `short`', 'reward per env step', 'percentile',
+                'arXiv 1502.05477v5', 'last 5 %'):  # fmt: skip
+    assert words in text
+
+
+def test_unfinished_runs_count_up_to_the_common_iteration(table, tmp_path):
+  groups = reproductions.groups(table, tmp_path / 'out', seeds=3)
+  first, second, _ = groups[0].variants['']
+  reproductions.write(first, 1000 * np.arange(1.0, 21))
+  reproductions.write(second, 1000 * np.arange(3.0, 14))  # 11 iterations
+  text = markdown.render(table, 'short', _gather(table, groups))
+  assert _rows(text) == [
+    ['vine', '2 of 3', '11 of 20', '11.0k', '**12.000** (11.000 to 13.000)',
+     '1.000', '3.000'],
+  ]  # fmt: skip
+  assert '"n of m" marks what is not finished' in text
+
+
+def test_a_sweep_that_is_not_finished(table, groups):
+  high, low = groups[1].sweep
+  reproductions.write(high, [9000.0] * (_N - 1))
+  assert not _gather(table, groups)
+  reproductions.write(low, [500.0] * _N)
+  text = markdown.render(table, 'short', _gather(table, groups))
+  assert 'last tenth of the iterations: 3: -, 0.1: 0.500.' in text
+  assert _rows(text)[0][:2] == [
+    'natural gradient (lagrange_multiplier=0.1)', '1 of 2'
+  ]  # fmt: skip
+
+
+def test_a_single_seed_has_no_interval(table, tmp_path):
+  groups = reproductions.groups(table, tmp_path / 'out', seeds=1)
+  reproductions.write(groups[0].variants[''][0], [500.0] * _N)
+  (row,) = _rows(markdown.render(table, 'short', _gather(table, groups)))
+  assert row[4] == '**0.500**'
+
+
+def test_figure(table, groups):
+  _fill(groups)
+  for run in groups[3].variants['']:  # the walker's vine
+    reproductions.write(run, [100.0] * 5)
+  drawn = figure.draw(table, _gather(table, groups))
+  first, second = drawn.axes
+  assert [a.get_title(loc='left') for a in drawn.axes] == [
+    'cart-pole', 'walker'
+  ]  # fmt: skip
+  # three lines of ours and two of the paper; one
+  assert len(first.lines) == 5 and len(second.lines) == 1
+  np.testing.assert_array_equal(second.lines[0].get_xdata(), range(5))
+  np.testing.assert_array_equal(second.lines[0].get_ydata(), [0.1] * 5)
+  vine = first.lines[-1]  # on top
+  assert vine.get_color() == second.lines[0].get_color()
+  np.testing.assert_allclose(vine.get_ydata(), np.arange(1.5, 21))
+  colors = {line.get_color() for line in first.lines}
+  assert len(colors) == 3
+  (legend,) = drawn.legends
+  assert [text.get_text() for text in legend.get_texts()] == [
+    'vine', 'natural gradient', 'CMA', 'ours (solid)', 'paper (dashed)'
+  ]  # fmt: skip
+
+
+def test_every_method_has_its_own_colour():
+  table = reproductions.locomotion.TABLE
+  result = [
+    results.Result(task, method, '', {}, np.zeros((1, 3)), np.zeros((1, 3)), 1,
+                   3, None)
+    for task, methods in table.tasks.items() for method in methods
+  ]  # fmt: skip
+  axes = figure.draw(table, result).axes
+  assert len(axes) == 4
+  assert len({line.get_color() for line in axes[0].lines}) == 8
+  assert {line.get_color() for line in axes[3].lines} < {
+    line.get_color() for line in axes[0].lines
+  }
+
+
+def test_files(table, groups, tmp_path):
+  out, docs = tmp_path / 'out', tmp_path / 'docs'
+  assert not report.write(table, 'short', groups, [out])
+  _fill(groups)
+  (docs / 'csv').mkdir(parents=True)
+  (docs / 'csv' / 'of_another_run.csv').write_text('kept')
+  assert report.write(table, 'short', groups, [out, docs])
+  for name in ('table.md', 'figure.png', 'csv/cartpole_vine_1.csv'):
+    assert (out / name).read_bytes() == (docs / name).read_bytes()
+  assert (docs / 'figure.png').read_bytes()[:4] == b'\x89PNG'
+  assert sorted(p.name for p in (docs / 'csv').iterdir()) == [
+    'cartpole_cma_0.csv', 'cartpole_cma_1.csv',
+    'cartpole_natural_gradient_0.1_0.csv',
+    'cartpole_natural_gradient_0.1_1.csv',
+    'cartpole_natural_gradient_3_0.csv', 'cartpole_natural_gradient_3_1.csv',
+    'cartpole_vine_0.csv', 'cartpole_vine_1.csv', 'of_another_run.csv',
+  ]  # fmt: skip
+  text = (docs / 'csv' / 'cartpole_vine_1.csv').read_text()
+  rows = list(csv.DictReader(io.StringIO(text)))
+  assert len(rows) == _N
+  assert rows[1] == {
+    'iteration': '2', 'env_steps': '2000', 'reward_per_step': '3',
+    'return_mean': '3000', 'mean_kl': '0.00333333', 'max_state_kl': '0',
+    'elapsed_seconds': '4',
+  }  # fmt: skip

@@ -1,0 +1,147 @@
+r"""Reproduces a figure or table of the paper: runs it all and tabulates it.
+
+  python -m trpo_tf.bin.reproduce --table=locomotion --budget=smoke
+
+Start it from the root of the repository. The same command continues: finished
+runs are skipped, others go on from their checkpoints. SIGINT and SIGTERM let
+every run finish its iteration and save, and exit with code 3; a second one
+stops at once. Exit code 1: runs have failed. Runs and results are in
+OUT/BUDGET: table.md, figure.png and csv/, one slim file a run.
+"""
+
+import os
+import pathlib
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags as absl_flags
+
+from trpo_tf import config, errors
+from trpo_tf.bin import flags
+from trpo_tf.reproduction import locomotion, plan
+from trpo_tf.reproduction.campaign import Campaign
+from trpo_tf.reproduction.table import Table
+
+_EXIT_FAILED = 1
+_EXIT_STOPPED = 3  # as train: the same command continues
+_TABLES = {table.name: table for table in (locomotion.TABLE,)}
+
+_TABLE = absl_flags.DEFINE_enum(
+  'table', 'locomotion', list(_TABLES), 'what to reproduce; locomotion: Figure '
+  '4 of the paper',
+)  # fmt: skip
+_BUDGET = absl_flags.DEFINE_enum(
+  'budget', 'short', list(locomotion.TABLE.budgets), 'how long to run: the '
+  "paper's sizes, shorter ones, or just to see that all of it runs",
+)  # fmt: skip
+_TASKS = absl_flags.DEFINE_list('tasks', [], 'tasks; empty: all')
+_METHODS = absl_flags.DEFINE_list('methods', [], 'methods; empty: all')
+_SEEDS = absl_flags.DEFINE_integer(
+  'seeds', 0, "number of seeds, from 0 on; 0: the budget's own", lower_bound=0
+)
+_JOBS = absl_flags.DEFINE_integer(
+  'jobs', 0, 'runs side by side, which share the cores; 0: one a core',
+  lower_bound=0,
+)  # fmt: skip
+_OUT = absl_flags.DEFINE_string(
+  'out', '', 'directory for runs and results; empty: runs/TABLE'
+)
+_REPORT_ONLY = absl_flags.DEFINE_bool(
+  'report_only', False, 'run nothing: write the table of what is there'
+)
+_PUBLISH = absl_flags.DEFINE_string(
+  'publish', '', 'directory that gets a copy of the results, beside what it '
+  'holds already; empty: none',
+)  # fmt: skip
+
+
+def _parse(arguments: Sequence[str]) -> config.ExperimentConfig:
+  """The settings that arguments of the train binary make."""
+  values = absl_flags.FlagValues()
+  flags.define(values)
+  try:
+    rest = values(['train', *arguments])[1:]
+  except absl_flags.Error as error:
+    raise errors.UserError(f'{" ".join(arguments)}: {error}') from error
+  if rest:
+    raise errors.UserError(f'{arguments[0]}: {rest[0]!r} is not a flag')
+  return flags.experiment_config(values)
+
+
+def _count_stops() -> Callable[[], int]:
+  """Counts the signals that ask to stop, from now on."""
+  received = []
+  for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+      signal.signal(number, lambda number, frame: received.append(number))
+  return lambda: len(received)
+
+
+def _command(threads: int) -> Callable[[plan.Run], list[str]]:
+  return lambda run: [
+    sys.executable, '-m', 'trpo_tf.bin.train', *run.flags, '--noprogress',
+    f'--sampler_threads={threads}', f'--tf_threads={threads}',
+  ]  # fmt: skip
+
+
+def _run(table: Table, pairs: Sequence[tuple[str, str]], seeds: int,
+         out: pathlib.Path) -> int:
+  """Runs what is left of the pairs; returns the exit code."""
+  groups = plan.make_groups(table, _BUDGET.value, pairs, seeds, out, _parse)
+  cores = len(os.sched_getaffinity(0))
+  jobs = _JOBS.value or cores
+  campaign = Campaign(table, groups, jobs, lambda line: print(line, flush=True))
+  command = _command(max(1, cores // jobs))
+  if not campaign.run(command, _count_stops()):
+    print('stopped: the same command continues; with --report_only it writes '
+          'the table of what there is')
+    return _EXIT_STOPPED
+  if campaign.failures:
+    count = len(campaign.failures)
+    print(f'{count} run{"s" * (count > 1)} failed; the same command tries '
+          'again')
+    return _EXIT_FAILED
+  return 0
+
+
+def _report(table: Table, seeds: int, out: pathlib.Path) -> bool:
+  """Writes the results of all runs in `out`, also of earlier commands."""
+  from trpo_tf.reproduction import report
+
+  pairs = [
+    (task, method)
+    for task, method in plan.select(table, (), ())
+    if (out / task / method).is_dir()
+  ]
+  there = [path.parent.name for path in out.rglob('run.json')]
+  seeds = max([seeds, *(int(name) + 1 for name in there if name.isdigit())])
+  groups = plan.make_groups(table, _BUDGET.value, pairs, seeds, out, _parse)
+  directories = [out]
+  if _PUBLISH.value:
+    directories.append(pathlib.Path(_PUBLISH.value))
+  if not report.write(table, _BUDGET.value, groups, directories):
+    return False
+  for directory in directories:
+    print(f'written to {directory}: table.md, figure.png, csv/')
+  return True
+
+
+def main(_) -> int:
+  """Runs and reports; returns the exit code."""
+  table = _TABLES[_TABLE.value]
+  pairs = plan.select(table, _TASKS.value, _METHODS.value)
+  seeds = _SEEDS.value or table.budgets[_BUDGET.value].seeds
+  out = pathlib.Path(_OUT.value or f'runs/{table.name}') / _BUDGET.value
+  if _REPORT_ONLY.value:
+    if not _report(table, seeds, out):
+      raise errors.UserError(f'{out} has no results yet')
+    return 0
+  code = _run(table, pairs, seeds, out)
+  if code != _EXIT_STOPPED:
+    _report(table, seeds, out)
+  return code
+
+
+if __name__ == '__main__':
+  flags.run(main)

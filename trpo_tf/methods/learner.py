@@ -1,0 +1,103 @@
+"""What every method is to the training loop: a learner.
+
+A learner says which policies sample a batch and turns the batch into the next
+policy. It has no state of its own: what it carries from iteration to
+iteration is a tree of arrays that the loop passes in and stores.
+"""
+
+import dataclasses
+from typing import Any, Protocol
+
+import numpy as np
+
+from trpo_tf.policies.normalizer import Normalizer
+from trpo_tf.sampling.batch import Batch
+
+__all__ = ['Learner', 'RECORD', 'Update']
+
+# The numbers of an update; a learner gives those that its method has.
+RECORD: dict[str, Any] = dict(
+  mean_kl=float('nan'),
+  max_state_kl=float('nan'),
+  surrogate_before=float('nan'),
+  surrogate_after=float('nan'),
+  step_status='none',
+  step_fraction=float('nan'),
+  step_evaluations=0,
+  cg_iterations=0,
+  cg_residual=float('nan'),
+  gradient_norm=float('nan'),
+  curvature=float('nan'),
+  entropy=float('nan'),
+  explained_variance=float('nan'),
+  value_loss=float('nan'),
+  sampler_output_error=float('nan'),
+  masked_states=0,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+  """What an update leaves behind.
+
+  Attributes:
+    theta: float32 [P], the new policy.
+    state: the learner's new state, a tree of arrays.
+    record: numbers for the iteration's record, of RECORD.
+    histograms: arrays by name.
+  """
+
+  theta: np.ndarray
+  state: dict[str, Any]
+  record: dict[str, Any]
+  histograms: dict[str, np.ndarray]
+
+
+class Learner(Protocol):
+  """A method, for one policy and one configuration."""
+
+  def initial_state(
+    self, theta: np.ndarray, rng: np.random.Generator
+  ) -> dict[str, Any]:
+    """The state before any batch.
+
+    Args:
+      theta: float32 [P], the initial policy.
+      rng: source of initial values.
+    """
+
+  def sample(
+    self,
+    sampler: Any,
+    theta: np.ndarray,
+    state: dict[str, Any],
+    normalizer: Normalizer,
+    iteration: int,
+  ) -> Batch:
+    """Collects the next batch, of the policy or of candidates around it.
+
+    Args:
+      sampler: the task's.
+      theta: float32 [P], the policy.
+      state: the learner's.
+      normalizer: frozen for the batch.
+      iteration: key of the random draws.
+    """
+
+  def update(
+    self,
+    theta: np.ndarray,
+    state: dict[str, Any],
+    normalizer: Normalizer,
+    batch: Batch,
+    iteration: int,
+  ) -> Update:
+    """Learns from a batch.
+
+    Args:
+      theta: float32 [P], the policy before.
+      state: the learner's.
+      normalizer: as used while sampling.
+      batch: of the candidates.
+      iteration: key of the random draws.
+    """

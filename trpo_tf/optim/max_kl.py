@@ -1,0 +1,273 @@
+"""TRPO's step with a bound on the KL divergence of every state (equation 11).
+
+The theory bounds the largest KL divergence of a state; TRPO the mean instead.
+Section 8.1 of the paper compares the two. To second order the step d solves
+
+  maximise g^T d  subject to  d^T F_s d / 2 <= delta in every state s,
+
+F_s = J_s^T M_s J_s. With multipliers in proportion to weights w_s of mean 1,
+d is a multiple of F_w^-1 g, F_w the mean of w_s F_s, and the dual problem is
+to minimise g^T F_w^-1 g over w: a c-optimal design. Its derivative in w_s is
+minus the curvature d^T F_s d, so weights grow where that is above its weighted
+mean and shrink where it is below; at the optimum no state is above.
+
+Uniform weights are TRPO's direction, where the iteration begins.
+"""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from trpo_tf import config
+from trpo_tf.errors import UserError
+from trpo_tf.estimation import surrogate
+from trpo_tf.optim import conjugate_gradient, fisher, trust_region
+from trpo_tf.optim import step as step_lib
+
+__all__ = ['MAX_STATES', 'Solution', 'make_step', 'solve']
+
+# An update of the weights costs up to cg_iterations + 2 products over all
+# states. Cart-pole batches have 256,000, and whole episodes add some.
+MAX_STATES = 300_000
+
+_MAX_UPDATES = 50  # of the weights
+# Largest over weighted mean curvature to stop at: its root bounds what a
+# better d would gain.
+_GAP = 1.02
+# Each update continues the solution of the last one.
+_CG_TOLERANCE = 1e-3
+# The exponent of an update while the dual keeps falling along updates, and
+# once it has risen; of powers between 0.5 and 2 none serves all problems.
+_FASTER, _SLOWER = 1.5, 0.4
+_SMALLEST_RATIO = 1e-3  # A weight must be able to come back.
+
+
+class Solution(NamedTuple):
+  """The step's direction and its multipliers.
+
+  Attributes:
+    direction: s, with the largest curvature of a state, not the mean's.
+    weights: float64 [N], mean 1, multipliers of the states up to a factor.
+    updates: int32 [], of the weights.
+  """
+
+  direction: trust_region.Direction
+  weights: tf.Tensor
+  updates: tf.Tensor
+
+
+class _Iterate(NamedTuple):
+  """Weights and what they lead to.
+
+  Attributes:
+    updates: int32 [], of the weights so far.
+    log_weights: float64 [N], of mean 1; logarithms do not underflow.
+    exponent: float64 [], of the next update.
+    ratios: float64 [N], curvature of each state over their weighted mean.
+    cg: the solution of (F_w + damping I) s = g; its iterations are of all
+      updates.
+    best: the cg with the largest gain so far.
+    gain: float64 [], g^T s / sqrt(largest curvature) of it.
+  """
+
+  updates: tf.Tensor
+  log_weights: tf.Tensor
+  exponent: tf.Tensor
+  ratios: tf.Tensor
+  cg: conjugate_gradient.ConjugateGradientResult
+  best: conjugate_gradient.ConjugateGradientResult
+  gain: tf.Tensor
+
+
+def _curvatures(problem: step_lib.Problem, s: tf.Tensor) -> tf.Tensor:
+  """s^T F_s s of every state, float64 [N]."""
+  linearized = problem.linearized
+  tangent = tf.cast(s, linearized.outputs.dtype)
+  parts = []
+  for block, metric in zip(linearized.blocks, linearized.metrics, strict=True):
+    along = block.jvp(tangent)
+    terms = tf.cast(along, tf.float64) * tf.cast(metric(along), tf.float64)
+    parts.append(tf.reduce_sum(terms, axis=1))
+  direct = tf.tensordot(s, problem.policy.direct_metric_product(s), 1)
+  return tf.concat(parts, axis=0) + direct
+
+
+def _weighted(
+  linearized: fisher.Linearized, weights: tf.Tensor
+) -> fisher.Linearized:
+  """The same states, whose mean Fisher matrix is F_w; weights [N], mean 1."""
+  factors = tf.cast(weights, linearized.outputs.dtype)[:, tf.newaxis]
+  parts = fisher.split(factors, len(linearized.blocks))
+
+  def scaled(metric, part):
+    return lambda tangent: part * metric(tangent)
+
+  return linearized._replace(
+    metrics=list(map(scaled, linearized.metrics, parts))
+  )
+
+
+def _continue(
+  problem: step_lib.Problem,
+  settings: config.TrustRegionConfig,
+  weights: tf.Tensor,
+  last: conjugate_gradient.ConjugateGradientResult,
+) -> conjugate_gradient.ConjugateGradientResult:
+  """Solves (F_w + damping I) s = g for new weights, from the last solution."""
+  linearized = _weighted(problem.linearized, weights)
+
+  def product(v):
+    through = fisher.product(problem.policy, linearized, v)
+    return through + settings.cg_damping * v
+
+  cg = conjugate_gradient.conjugate_gradient(
+    product, problem.gradient - product(last.solution),
+    settings.cg_iterations, _CG_TOLERANCE,
+  )
+  return cg._replace(
+    solution=last.solution + cg.solution,
+    iterations=last.iterations + cg.iterations,
+  )
+
+
+def _judge(
+  problem: step_lib.Problem,
+  damping: float,
+  weights: tf.Tensor,
+  s: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+  """Ratios and gain of s, see _Iterate; curvatures are damped."""
+  damped = damping * tf.tensordot(s, s, 1)
+  curvatures = _curvatures(problem, s) + damped
+  ratios = curvatures / tf.reduce_mean(weights * curvatures)
+  along = tf.tensordot(problem.gradient, s, 1)
+  return ratios, along / tf.sqrt(tf.reduce_max(curvatures))
+
+
+def _update(
+  problem: step_lib.Problem,
+  settings: config.TrustRegionConfig,
+  last: _Iterate,
+) -> _Iterate:
+  """Multiplies the weights by a power of the ratios, and solves again."""
+  slopes = tf.math.log(tf.maximum(last.ratios, _SMALLEST_RATIO))
+  logits = last.log_weights + last.exponent * slopes
+  count = tf.cast(tf.size(logits), tf.float64)
+  log_weights = tf.nn.log_softmax(logits) + tf.math.log(count)
+  weights = tf.exp(log_weights)
+  cg = _continue(problem, settings, weights, last.cg)
+  ratios, gain = _judge(problem, settings.cg_damping, weights, cg.solution)
+  # The dual's derivative along the update, at its end, has the other sign.
+  falling = tf.reduce_mean(weights * slopes * (ratios - 1)) > 0
+  exponent = last.exponent * tf.where(
+    falling, tf.constant(_FASTER, tf.float64), _SLOWER
+  )
+  better = gain > last.gain
+  best = tf.nest.map_structure(
+    lambda new, old: tf.where(better, new, old), cg, last.best
+  )
+  return _Iterate(
+    last.updates + 1, log_weights, exponent, ratios, cg, best,
+    tf.where(better, gain, last.gain),
+  )
+
+
+def solve(
+  problem: step_lib.Problem, settings: config.TrustRegionConfig
+) -> Solution:
+  """Solves the quadratic model, with every F_s damped as TRPO's matrix is.
+
+  The direction with the largest gain is kept: none is worse than TRPO's.
+
+  Args:
+    problem: the surrogate at theta.
+    settings: iterations and damping.
+
+  Returns:
+    The Solution; a zero direction where the gradient is not usable.
+  """
+  cg = trust_region.solve(problem, settings).cg
+  ones = tf.ones_like(problem.old.entropy())
+  ratios, gain = _judge(problem, settings.cg_damping, ones, cg.solution)
+  start = _Iterate(
+    tf.constant(0), tf.zeros_like(ones), tf.ones([], tf.float64), ratios, cg,
+    cg, gain,
+  )
+
+  def unfinished(iterate):
+    # False for the NaNs of a zero direction.
+    apart = tf.reduce_max(iterate.ratios) > _GAP
+    return apart & (iterate.updates < _MAX_UPDATES)
+
+  (last,) = tf.while_loop(
+    unfinished, lambda iterate: (_update(problem, settings, iterate),), (start,)
+  )
+  s = last.best.solution
+  curvature = tf.reduce_max(_curvatures(problem, s))
+  direction = trust_region.Direction(
+    s,
+    curvature,
+    curvature + settings.cg_damping * tf.tensordot(s, s, 1),
+    (curvature > 0) & tf.math.is_finite(curvature),
+    last.best._replace(iterations=last.cg.iterations),
+  )
+  return Solution(direction, tf.exp(last.log_weights), last.updates)
+
+
+def _check_states(count: int) -> None:
+  if count > MAX_STATES:
+    raise UserError(
+      f'--method=max_kl weighs each of {count} states, more than '
+      f'{MAX_STATES}: lower --batch_steps or --num_slots, or take '
+      '--method=trpo'
+    )
+
+
+def make_step(
+  policy: Any,
+  objective: surrogate.Objective,
+  settings: config.TrustRegionConfig,
+  num_states: int,
+) -> step_lib.Step:
+  """Compiles the step, see `step.compile_step`.
+
+  Args:
+    policy: the policy that samples the batches.
+    objective: terms of the surrogate.
+    settings: delta, here the bound on every state's KL; CG and line search.
+    num_states: about how many states a batch has.
+
+  Returns:
+    The step; it takes no fisher_rows.
+
+  Raises:
+    UserError: a batch, which the step refuses as well, has more than
+      MAX_STATES states; or the Fisher matrix is to be of a part of them: the
+      bound would not be known of the others.
+  """
+  if settings.fisher_fraction != 1:
+    raise UserError(
+      '--method=max_kl bounds the KL divergence of every state: take '
+      f'--fisher_fraction=1, not {settings.fisher_fraction}'
+    )
+  _check_states(num_states)
+
+  def run(theta, x, data, fisher_rows, blocks):
+    del fisher_rows
+    problem = step_lib.expand(policy, objective, theta, x, data, blocks)
+    direction = solve(problem, settings).direction
+    curvature = tf.where(direction.sound, direction.curvature, 1.0)
+    beta = tf.sqrt(2 * settings.max_kl / curvature)
+    return trust_region.search(
+      problem, settings, direction, beta, bounded='max_kl'
+    )
+
+  compiled = step_lib.compile_step(run, num_states)
+
+  def step(theta, x, data, fisher_rows=None):
+    if fisher_rows is not None:
+      raise ValueError(f'{len(fisher_rows)} fisher_rows: all states count')
+    _check_states(len(x))
+    return compiled(theta, x, data)
+
+  return step

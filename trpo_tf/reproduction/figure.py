@@ -1,0 +1,95 @@
+"""The learning curves of a reproduction over the published ones."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import matplotlib.figure
+import matplotlib.lines
+import numpy as np
+
+from trpo_tf.experiment import statistics
+from trpo_tf.experiment.plots import COLORS, STYLE
+from trpo_tf.reproduction.results import Result
+from trpo_tf.reproduction.table import Curve, Table
+
+__all__ = ['draw']
+
+_COLORS = (*COLORS, '#888888')
+_OURS: dict[str, Any] = dict(linewidth=1.9, solid_capstyle='round')
+_PAPER: dict[str, Any] = dict(linewidth=1.0, linestyle=(0, (4, 1.5)))
+_GREY = '#606060'
+
+
+def draw(
+  table: Table, results: Sequence[Result]
+) -> matplotlib.figure.Figure:
+  """Draws a panel a task, two in a row.
+
+  Args:
+    table: the table.
+    results: the lines; a method has the same colour in all panels.
+
+  Returns:
+    The figure.
+  """
+  tasks = [t for t in table.tasks if any(r.task == t for r in results)]
+  columns = min(2, len(tasks))
+  rows = -(-len(tasks) // columns)
+  colors = dict(zip(table.methods, _COLORS, strict=False))
+  with matplotlib.rc_context(STYLE):
+    figure = matplotlib.figure.Figure(
+      figsize=(1.2 + 4.4 * columns, 1.3 + 3.1 * rows), dpi=200,
+      layout='constrained',
+    )  # fmt: skip
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis, task in zip(axes.flat, tasks, strict=False):
+      shown = [result for result in results if result.task == task]
+      for result in reversed(shown):  # the table's first lie on top
+        _draw_one(axis, result, colors[result.method])
+      axis.set_title(table.labels.get(task, task), loc='left')
+      axis.set_xlabel('iteration')
+      axis.margins(x=0.015)
+    for axis in axes.flat[len(tasks) :]:
+      axis.remove()
+    for axis in axes[:, 0]:
+      axis.set_ylabel(table.metric_name.replace('_', ' '))
+    _add_legend(figure, table, results, colors)
+  return figure
+
+
+def _draw_one(axis: Any, result: Result, color: str) -> None:
+  if result.reference is not None:
+    _draw_reference(axis, result.reference, color)
+  # iteration 1 of a run is iteration 0 of the paper
+  x = np.arange(result.values.shape[1])
+  if len(result.values) > 1:
+    low, high = statistics.bootstrap_interval(result.values, resamples=2000)
+    axis.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+  axis.plot(x, result.values.mean(axis=0), color=color, zorder=3, **_OURS)
+
+
+def _draw_reference(axis: Any, curve: Curve, color: str) -> None:
+  axis.plot(curve.x, curve.y, color=color, zorder=2.5, alpha=0.9, **_PAPER)
+  x, low, high = curve.errors.T
+  axis.vlines(x, low, high, color=color, linewidth=0.8, alpha=0.45)
+
+
+def _add_legend(figure: matplotlib.figure.Figure, table: Table,
+                results: Sequence[Result], colors: dict[str, str]) -> None:
+  line = matplotlib.lines.Line2D
+  methods = [m for m in table.methods if any(r.method == m for r in results)]
+  entries = [
+    line([], [], color=colors[m], label=table.labels.get(m, m), **_OURS)
+    for m in methods
+  ]
+  entries += [
+    line([], [], color=_GREY, label='ours (solid)', **_OURS),
+    line([], [], color=_GREY, label='paper (dashed)', **_PAPER),
+  ]
+  columns = min(5, len(entries)) if len(figure.axes) > 1 else 3
+  figure.legend(handles=entries, loc='outside upper center', ncols=columns)
+  figure.supxlabel(
+    'ours: mean over seeds and its 95 % bootstrap interval; paper: mean of its '
+    'five runs, error bars', fontsize=7, color=_GREY,
+  )  # fmt: skip

@@ -1,0 +1,64 @@
+"""Files of a reproduction: table.md, figure.png and a slim CSV per run."""
+
+import csv
+import io
+import pathlib
+from collections.abc import Sequence
+
+from trpo_tf.experiment import checkpoint
+from trpo_tf.reproduction import figure, logs, markdown
+from trpo_tf.reproduction.plan import Group
+from trpo_tf.reproduction.results import gather
+from trpo_tf.reproduction.table import Table
+
+__all__ = ['write']
+
+_COUNTS = ('iteration', 'env_steps')
+_NUMBERS = ('return_mean', 'mean_kl', 'max_state_kl', 'elapsed_seconds')
+
+
+def write(
+  table: Table, budget: str, groups: Sequence[Group],
+  directories: Sequence[pathlib.Path],
+) -> bool:
+  """Writes what there is of a table; other files stay as they are.
+
+  Args:
+    table: the table.
+    budget: name of its budget.
+    groups: its runs.
+    directories: each gets all files; created when missing.
+
+  Returns:
+    False if there is nothing to write yet.
+  """
+  read = logs.Logs(table)
+  results = gather(table, groups, read)
+  if not results:
+    return False
+  text, picture = markdown.render(table, budget, results), io.BytesIO()
+  figure.draw(table, results).savefig(picture, format='png')
+  files = {'table.md': text.encode(), 'figure.png': picture.getvalue()}
+  for group in groups:
+    for runs in group.variants.values():
+      for run in runs:
+        if (log := read(run)) is not None:
+          files[f'csv/{"_".join(run.parts)}.csv'] = _slim(table, log)
+  for directory in directories:
+    (directory / 'csv').mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+      checkpoint.write_atomically(directory / name, content)
+  return True
+
+
+def _slim(table: Table, log: logs.Log) -> bytes:
+  """The metric and the columns that go with it, to six digits."""
+  columns = {name: log.progress[name] for name in (*_COUNTS, *_NUMBERS)}
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  writer.writerow((*_COUNTS, table.metric_name, *_NUMBERS))
+  for i, value in enumerate(log.values):
+    counts = [f'{columns[name][i]:.0f}' for name in _COUNTS]
+    numbers = [f'{columns[name][i]:.6g}' for name in _NUMBERS]
+    writer.writerow((*counts, f'{value:.6g}', *numbers))
+  return text.getvalue().encode()
