@@ -162,7 +162,7 @@ def test_every_method_has_its_own_colour():
   ]  # fmt: skip
   axes = figure.draw(table, result).axes
   assert len(axes) == 4
-  assert len({line.get_color() for line in axes[0].lines}) == 8
+  assert len({line.get_color() for line in axes[0].lines}) == 9
   assert {line.get_color() for line in axes[3].lines} < {
     line.get_color() for line in axes[0].lines
   }

@@ -15,7 +15,7 @@ from trpo_tf.reproduction.table import Curve, Table
 
 __all__ = ['draw']
 
-_COLORS = (*COLORS, '#888888')
+_COLORS = (*COLORS, '#888888', '#8B5A2B')
 _OURS: dict[str, Any] = dict(linewidth=1.9, solid_capstyle='round')
 _PAPER: dict[str, Any] = dict(linewidth=1.0, linestyle=(0, (4, 1.5)))
 _GREY = '#606060'

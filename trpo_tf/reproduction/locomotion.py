@@ -14,7 +14,7 @@ __all__ = ['TABLE', 'reward_per_step']
 
 _TASKS = {
   'cartpole': ('vine', 'single_path', 'natural_gradient', 'max_kl',
-               'empirical_fisher', 'cem', 'cma', 'rwr'),
+               'empirical_fisher', 'cem', 'cma', 'rwr', 'rwr_exponential'),
   'swimmer': ('vine', 'single_path', 'natural_gradient', 'empirical_fisher',
               'cem', 'cma', 'rwr'),
   'hopper': ('vine', 'single_path', 'natural_gradient', 'cem', 'rwr'),
@@ -29,12 +29,15 @@ _LABELS = {
   'cem': 'CEM',
   'cma': 'CMA',
   'rwr': 'RWR',
+  'rwr_exponential': 'RWR, exponential weights',
 }
 _ABSENT = {
   'max_kl': "a bound on every state's KL is only tractable with the six "
   'parameters of the cart-pole',
   'empirical_fisher': 'its matrix of all pairs of parameters is too large for '
   'policies with thousands of them',
+  'rwr_exponential': 'the paper does not have it; it is there to see whether '
+  'RWR solves the cart-pole at all',
   'cma': 'the covariance of thousands of parameters is too large',
 }
 # The paper sweeps the step size in factors of three; the authors' code by
