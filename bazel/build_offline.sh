@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds with Debian's Bazel (4.2.3) and without a network:
-#   bazel/build_offline.sh build //csrc:_native.so
+#   bazel/build_offline.sh build //csrc:_native.so //csrc:_atari.so
 # Packages: bazel-bootstrap bazel-rules-java bazel-rules-proto bazel-platforms.
 # Exits with 69 where they are not installed.
 # PYTHON_BIN: the Python whose headers, pybind11 and MuJoCo are used (python3).

@@ -1,4 +1,4 @@
-"""What the extension needs from the active Python, as a local repository."""
+"""What the extensions need from the active Python, as a local repository."""
 
 _FIND = """
 import importlib.util, sysconfig

@@ -79,7 +79,8 @@ class TaskConfig(Config):
   task: str = setting(
     'Hopper-v5',
     'task: a native one (Hopper-v5, ...), the Python file of one of your own '
-    '(path/to/file.py:NAME), or any Gymnasium id (module:Id-v0)',
+    '(path/to/file.py:NAME), an Atari game (atari/pong), or any Gymnasium id '
+    '(module:Id-v0)',
   )
   time_limit: int = setting(
     0, "env steps after which an episode is truncated; 0: the task's own",
@@ -99,11 +100,48 @@ class TaskConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True)
+class AtariConfig(Config):
+  """How a game of --task=atari/... is seen and played."""
+
+  atari_observation: str = setting(
+    'paper', "a frame: the paper's, every 4 x 4 pixels averaged (52 x 40), or "
+    'of 84 x 84 averages (nature)', choices=('paper', 'nature'),
+  )
+  atari_actions: str = setting(
+    'joystick', 'actions: three factors, horizontal, vertical and button, or '
+    'one choice among those that the game uses (minimal)',
+    choices=('joystick', 'minimal'),
+  )
+  frame_skip: int = setting(
+    4, 'emulator frames of an env step, all with its action', low=1, high=1000
+  )
+  noop_max: int = setting(
+    30, 'most emulator frames of doing nothing that begin an episode; their '
+    'number is uniform from 1', low=0, high=10_000,
+  )
+  sticky_actions: float = setting(
+    0.0, "probability, each emulator frame, that the frame before's action is "
+    'repeated instead', low=0, high=0.99,
+  )
+  life_loss_ends_return: bool = setting(
+    False, 'end the return, but not the game, at the loss of a life'
+  )
+  clip_rewards: bool = setting(
+    False, 'learn from the sign of the reward of an env step; the scores that '
+    'are logged stay raw',
+  )
+
+
+@dataclasses.dataclass(frozen=True)
 class PolicyConfig(Config):
   """The policy network and the observation normaliser."""
 
   hidden_sizes: tuple[int, ...] = setting(
     (64, 64), 'units of each hidden layer; empty: a linear policy', low=1
+  )
+  conv_filters: tuple[int, ...] = setting(
+    (16, 16), 'Atari: filters of each convolution, 4 x 4 with stride 2, before '
+    'the hidden layers; of the value network too', low=1,
   )
   activation: str = setting(
     'tanh', 'activation of the hidden layers', choices=('tanh', 'softplus')
@@ -154,7 +192,8 @@ class SamplerConfig(Config):
     'state, or dropped from the batch', choices=('cut', 'drop'),
   )
   sampler_threads: int = setting(
-    0, 'threads of the native sampler; 0: all available cores', low=0
+    0, 'threads of the native sampler, worker processes of an Atari game; 0: '
+    'all available cores', low=0
   )
   rollout_set_size: int = setting(
     125, 'vine: states per iteration from which branches start, N', low=1
@@ -332,6 +371,7 @@ class ExperimentConfig:
   """All settings of a run, by group."""
 
   task: TaskConfig = dataclasses.field(default_factory=TaskConfig)
+  atari: AtariConfig = dataclasses.field(default_factory=AtariConfig)
   policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
   sampler: SamplerConfig = dataclasses.field(default_factory=SamplerConfig)
   estimator: EstimatorConfig = dataclasses.field(

@@ -1,5 +1,6 @@
-"""Bazel builds the extension that CMake builds, without a network."""
+"""Bazel builds the extensions that CMake builds, without a network."""
 
+import importlib.util
 import os
 import pathlib
 import subprocess
@@ -10,35 +11,39 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 _NOT_INSTALLED = 69  # exit status of bazel/build_offline.sh
 
-# Each extension is loaded in a process of its own: two in one process would
-# register the same C++ types twice.
+# One worker runs this file: a workspace is built by one Bazel at a time.
+pytestmark = pytest.mark.xdist_group("bazel")
+
+# Each file is loaded in a process of its own: two files of an extension in one
+# process would register the same C++ types twice.
 _DESCRIBE = """
 import importlib.util, sys
 import mujoco
-spec = importlib.util.spec_from_file_location(
-  "trpo_tf.sampling._native", sys.argv[1])
-native = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(native)
-print(native.MUJOCO_VERSION, sorted(native.OPS), sorted(dir(native)))
+spec = importlib.util.spec_from_file_location(*sys.argv[1:])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+print(getattr(module, "MUJOCO_VERSION", ""), sorted(getattr(module, "OPS", ())))
+print(*[(name, getattr(module, name).__doc__) for name in sorted(dir(module))])
 """
 
 
-def _describe(extension: pathlib.Path | str) -> str:
-  """The MuJoCo version, the operations and the names of an extension."""
+def _describe(module: str, extension: pathlib.Path | str) -> str:
+  """The MuJoCo version, the operations, names and docs of an extension."""
   return subprocess.run(
-    [sys.executable, "-c", _DESCRIBE, str(extension)],
+    [sys.executable, "-c", _DESCRIBE, module, str(extension)],
     check=True, capture_output=True, text=True).stdout
 
 
-def test_bazel_builds_the_installed_extension():
-  import trpo_tf.sampling._native as installed
-
+@pytest.mark.parametrize("name", ["_native", "_atari"])
+def test_bazel_builds_the_installed_extension(name):
+  module = f"trpo_tf.sampling.{name}"
+  installed = importlib.util.find_spec(module)
   build = subprocess.run(
-    [ROOT / "bazel" / "build_offline.sh", "build", "//csrc:_native.so"],
+    [ROOT / "bazel" / "build_offline.sh", "build", f"//csrc:{name}.so"],
     env=os.environ | {"PYTHON_BIN": sys.executable},
     capture_output=True, text=True)
   if build.returncode == _NOT_INSTALLED:
     pytest.skip(build.stderr.strip())
   assert build.returncode == 0, build.stderr
-  built = ROOT / "build" / "bazel-bin" / "csrc" / "_native.so"
-  assert _describe(built) == _describe(installed.__file__)
+  built = ROOT / "build" / "bazel-bin" / "csrc" / f"{name}.so"
+  assert _describe(module, built) == _describe(module, installed.origin)

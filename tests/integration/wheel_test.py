@@ -82,7 +82,8 @@ def test_wheel_imports_from_another_folder(site, tmp_path):
   printed = _check(_run(
     "-S", "-c",
     "import trpo_tf.config, trpo_tf.sampling._native as n; "
-    "print(trpo_tf.config.__file__); print(n.__file__)",
+    "import trpo_tf.sampling._atari as a; "
+    "print(trpo_tf.config.__file__, n.__file__, a.__file__)",
     cwd=tmp_path, PYTHONPATH=os.pathsep.join(packages)))
   for file in printed.split():
     assert pathlib.Path(file).is_relative_to(site)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from trpo_tf import config
 from trpo_tf.estimation import surrogate, value_network
 from trpo_tf.optim import trust_region
-from trpo_tf.policies import gaussian
+from trpo_tf.policies import gaussian, mlp
 
 
 def fingerprint() -> str:
@@ -29,7 +29,8 @@ def fingerprint() -> str:
     policy, surrogate.importance_sampled, config.TrustRegionConfig(), n)
   steps = {step(theta, x, data).theta.tobytes() for _ in range(5)}
   assert len(steps) == 1
-  value = value_network.ValueNetwork(config.EstimatorConfig(value_epochs=2), 11)
+  value = value_network.ValueNetwork(
+    config.EstimatorConfig(value_epochs=2), mlp.MLP(11, (), 1))
   state = value.initial_state(rng)
   fits = {
     value.fit(state, x, None, actions[:, 0], np.random.default_rng(1))

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from trpo_tf import config
 from trpo_tf.estimation import baselines, value_network
+from trpo_tf.policies import mlp
 
 
 def rng(seed=0):
@@ -14,7 +15,7 @@ def rng(seed=0):
 
 def test_none_predicts_zero():
   baseline = baselines.make_baseline(
-    config.EstimatorConfig(baseline='none'), 2)
+    config.EstimatorConfig(baseline='none'), mlp.MLP(2, (), 1))
   x, t, returns = np.ones((3, 2), np.float32), np.arange(3), np.ones(3)
   state, found = baselines.fit(
     baseline, baseline.initial_state(rng()), x, t, returns, rng())
@@ -63,7 +64,7 @@ def test_linear_clips_observations_and_survives_constant_ones():
 def network(**kwargs):
   settings = config.EstimatorConfig(
     **{'value_hidden_sizes': (8,), 'value_minibatch': 16, **kwargs})
-  return value_network.ValueNetwork(settings, 3)
+  return value_network.ValueNetwork(settings, mlp.MLP(3, (), 1))
 
 
 def batch(n=100):

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trpo_tf import config
+from trpo_tf.errors import UserError
 from trpo_tf.estimation import value_network
+from trpo_tf.policies import mlp
 
 __all__ = [
   'Baseline', 'FitDiagnostics', 'LinearBaseline', 'NoBaseline',
@@ -100,8 +102,8 @@ class NoBaseline:
 
   def predict(self, state, x, timesteps) -> np.ndarray:
     """Zeros, float64 [N]."""
-    del state, timesteps
-    return np.zeros(len(x))
+    del state, x
+    return np.zeros(len(timesteps))
 
   def fit(self, state, x, timesteps, returns, rng) -> NoState:
     """Learns nothing."""
@@ -195,15 +197,29 @@ class LinearBaseline:
 
 
 def make_baseline(
-  settings: config.EstimatorConfig, observation_size: int
+  settings: config.EstimatorConfig, network: Any
 ) -> Baseline:
-  """The baseline that settings.baseline names."""
+  """The baseline that settings.baseline names.
+
+  Args:
+    settings: which baseline, and its own settings.
+    network: the policy's, whose inputs it sees.
+
+  Returns:
+    The baseline.
+
+  Raises:
+    UserError: a baseline that cannot see the policy's inputs.
+  """
+  if settings.baseline == 'linear' and not isinstance(network, mlp.MLP):
+    raise UserError(
+      '--baseline=linear is a regression on observations that are vectors: '
+      'take --baseline=value_network or time'
+    )
   makers = {
     'none': NoBaseline,
     'time': TimeBaseline,
-    'linear': lambda: LinearBaseline(observation_size),
-    'value_network': lambda: value_network.ValueNetwork(
-      settings, observation_size
-    ),
+    'linear': lambda: LinearBaseline(network.input_size),
+    'value_network': lambda: value_network.ValueNetwork(settings, network),
   }
   return makers[settings.baseline]()

@@ -167,7 +167,7 @@ def _recompute(policy: Any) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
 def check_consistency(
   policy: Any,
   theta: np.ndarray,
-  x: np.ndarray,
+  x: Any,
   actions: np.ndarray,
   outputs: np.ndarray,
   log_probs: np.ndarray,
@@ -177,7 +177,7 @@ def check_consistency(
   Args:
     policy: the sampling policy.
     theta: float32 [P] its parameters.
-    x: float32 [N, O] observations as normalised for the sampler.
+    x: float32 [N, O] observations as normalised for the sampler, or Stacks.
     actions: [N, A] recorded actions.
     outputs: float32 [N, M] recorded outputs.
     log_probs: float32 [N] recorded log probabilities.
@@ -186,7 +186,9 @@ def check_consistency(
     The largest differences; the caller decides what to tolerate. A NaN on
     either side gives a NaN error at its row.
   """
-  expected = _recompute(policy)(*map(tf.convert_to_tensor, (theta, x, actions)))
+  expected = _recompute(policy)(
+    *tf.nest.map_structure(tf.convert_to_tensor, (theta, x, actions))
+  )
   by_output = np.abs(expected[0].numpy() - outputs).max(axis=1)
   by_log_prob = np.abs(expected[1].numpy() - log_probs)
   # argmax finds the first NaN, if there is one.

@@ -5,15 +5,17 @@ returns, and its output layer is rescaled so that no prediction changes when
 they do (PopArt: van Hasselt et al. 2016).
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from trpo_tf import config
-from trpo_tf.policies import mlp
+from trpo_tf.policies import mlp, stacks
+from trpo_tf.policies.stacks import Stacks
 
 __all__ = ['ValueNetwork', 'ValueState', 'adam_step', 'rescale']
 
@@ -121,14 +123,17 @@ class ValueNetwork:
 
   state_type = ValueState
 
-  def __init__(self, settings: config.EstimatorConfig, observation_size: int):
-    """Args: the settings; O, the width of a normalised observation."""
+  def __init__(self, settings: config.EstimatorConfig, policy_network: Any):
+    """Args: the settings; the policy's network, whose inputs it sees."""
     self._settings = settings
-    self._network = mlp.MLP(observation_size, settings.value_hidden_sizes, 1)
+    self._network = dataclasses.replace(
+      policy_network, hidden_sizes=settings.value_hidden_sizes, output_size=1,
+      activation='tanh',
+    )
     self._predict = tf.function(
       self._network.outputs, input_signature=[
         tf.TensorSpec([self._network.num_parameters]),
-        tf.TensorSpec([None, observation_size]),
+        self._network.input_spec,
       ])
     self._fit = _compile_fit(self._network, settings.value_learning_rate)
 
@@ -140,9 +145,9 @@ class ValueNetwork:
                       count)
 
   def predict(
-    self, state: ValueState, x: np.ndarray, timesteps: np.ndarray
+    self, state: ValueState, x: Any, timesteps: np.ndarray
   ) -> np.ndarray:
-    """Values float64 [N] at normalised observations x float32 [N, O]."""
+    """Values float64 [N] at x, float32 [N, O] or Stacks."""
     del timesteps
     outputs = self._predict(state.theta, x).numpy()[:, 0].astype(np.float64)
     return state.return_mean + state.return_scale * outputs
@@ -168,7 +173,7 @@ class ValueNetwork:
   def fit(
     self,
     state: ValueState,
-    x: np.ndarray,
+    x: Any,
     timesteps: np.ndarray,
     returns: np.ndarray,
     rng: np.random.Generator,
@@ -177,7 +182,7 @@ class ValueNetwork:
 
     Args:
       state: where to start.
-      x: float32 [N, O] normalised observations.
+      x: inputs of N states.
       timesteps: [N], ignored.
       returns: float64 [N] targets.
       rng: source of the minibatches.
@@ -187,18 +192,19 @@ class ValueNetwork:
     """
     del timesteps
     settings = self._settings
-    n, size = len(x), settings.value_minibatch
+    n, size = len(returns), settings.value_minibatch
     state = self._moved_statistics(state, returns)
     rows = _minibatches(rng, n, size, settings.value_epochs)
-    capacity = -(-n // _CAPACITY) * _CAPACITY
-    most = max(1, capacity // size) * settings.value_epochs
     targets = (returns - state.return_mean) / state.return_scale
+    data: tuple[Any, ...] = x, targets.astype(np.float32)[:, np.newaxis], rows
+    if not isinstance(x, Stacks):
+      capacity = -(-n // _CAPACITY) * _CAPACITY
+      most = max(1, capacity // size) * settings.value_epochs
+      sizes = capacity, capacity, most
+      data = tuple(map(_padded, data, sizes))
     moments = self._fit(
       state.theta, state.first_moment, state.second_moment,
-      np.float32(state.adam_steps),
-      _padded(np.asarray(x, np.float32), capacity),
-      _padded(targets.astype(np.float32)[:, np.newaxis], capacity),
-      _padded(rows, most), np.int32(len(rows)),
+      np.float32(state.adam_steps), *data, np.int32(len(rows)),
     )
     theta, first, second = (t.numpy() for t in moments)
     return state._replace(
@@ -213,18 +219,21 @@ def _padded(array: np.ndarray, rows: int) -> np.ndarray:
   return result
 
 
-def _compile_fit(network: mlp.MLP, rate: float) -> Callable:
-  """All Adam steps of a fit as one XLA call.
+def _compile_fit(network: Any, rate: float) -> Callable:
+  """All Adam steps of a fit as one call, of XLA for an MLP.
 
   XLA fuses the elementwise work of a minibatch: 77 us a step (64-64, 128
-  rows) against 190 us as an ordinary graph.
+  rows) against 190 us as an ordinary graph. Its convolutions are slower.
   """
+  compiled = isinstance(network, mlp.MLP)
 
-  @functools.partial(tf.function, jit_compile=True)
+  @functools.partial(
+    tf.function, jit_compile=compiled, reduce_retracing=not compiled
+  )
   def fit(theta, m, v, count, x, targets, rows, steps):
     def iteration(i, count, theta, m, v):
       chosen = rows[i]
-      linearized = network.linearize(theta, tf.gather(x, chosen))
+      linearized = network.linearize(theta, stacks.take(x, chosen))
       error = linearized.outputs - tf.gather(targets, chosen)
       gradient = linearized.vjp(error / tf.cast(len(chosen), tf.float32))
       theta, m, v = adam_step(theta, m, v, gradient, count + 1, rate)

@@ -5,19 +5,29 @@ import functools
 
 from trpo_tf.config import ExperimentConfig, TaskConfig
 from trpo_tf.errors import UserError
-from trpo_tf.policies.categorical import CategoricalPolicy, categorical_policy
+from trpo_tf.policies.categorical import (
+  CategoricalPolicy,
+  atari_policy,
+  categorical_policy,
+)
+from trpo_tf.policies.conv import ConvNet, pixel_function
 from trpo_tf.policies.gaussian import GaussianPolicy, gaussian_policy
 from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
 from trpo_tf.sampling import gymnasium_env
+from trpo_tf.sampling.atari_sampler import AtariSampler
 from trpo_tf.sampling.gymnasium_sampler import GymnasiumSampler
 from trpo_tf.sampling.gymnasium_vine import GymnasiumVineSampler
 from trpo_tf.sampling.single_path import SinglePathSampler
 from trpo_tf.sampling.vine import VineSampler
+from trpo_tf.tasks import atari
 from trpo_tf.tasks.registry import find_task
 from trpo_tf.tasks.task import CompiledTask, compile_task
 
+# those that see a batch through the products and steps of `optim` alone
+_ATARI_METHODS = 'trpo', 'natural_gradient', 'policy_gradient', 'max_kl'
+
 Policy = GaussianPolicy | CategoricalPolicy
-PathSampler = SinglePathSampler | GymnasiumSampler
+PathSampler = SinglePathSampler | GymnasiumSampler | AtariSampler
 AnyVineSampler = VineSampler | GymnasiumVineSampler
 
 
@@ -53,8 +63,29 @@ def _native_task(settings: TaskConfig) -> CompiledTask | None:
   return compiled
 
 
+def find_game(config: ExperimentConfig) -> atari.Game | None:
+  """The Atari game of --task, None if it is another task.
+
+  Raises:
+    UserError: no such game, or a method that cannot learn from frames.
+  """
+  game = atari.find_game(
+    config.task.task, config.atari, config.task.time_limit
+  )
+  method = config.method.method
+  if game and method not in _ATARI_METHODS:
+    raise UserError(
+      f'--method={method} cannot learn from frames: take '
+      f'{", ".join(_ATARI_METHODS)}, or a native or Gymnasium task'
+    )
+  return game
+
+
 def make_policy(config: ExperimentConfig) -> Policy:
   """The policy that fits the task's observations and actions."""
+  game = find_game(config)
+  if game:
+    return atari_policy(config.policy, game.frame_shape, game.factors)
   compiled = _native_task(config.task)
   if compiled:
     return gaussian_policy(
@@ -76,8 +107,12 @@ def make_path_sampler(config: ExperimentConfig) -> PathSampler:
   Raises:
     UserError: the sampler cannot run the task.
   """
-  compiled = _native_task(config.task)
   policy = make_policy(config)
+  game = find_game(config)
+  if game:
+    outputs = pixel_function(policy.network)
+    return AtariSampler(game, config.sampler, outputs, config.run.seed)
+  compiled = _native_task(config.task)
   if compiled:
     return SinglePathSampler(
       compiled, config.task, config.sampler, policy.network, config.run.seed
@@ -109,7 +144,9 @@ def make_sampler(config: ExperimentConfig) -> PathSampler | AnyVineSampler:
 
 
 def make_normalizer(config: ExperimentConfig, policy: Policy) -> Normalizer:
-  """The observation normaliser before any observation."""
+  """The observation normaliser before any observation; frames have none."""
+  if isinstance(policy.network, ConvNet):
+    return initial_normalizer(0, enabled=False)
   return initial_normalizer(
     policy.observation_size,
     config.policy.normalize_observations,

@@ -33,9 +33,9 @@ class SamplerMismatch(RuntimeError):
 
 
 class _Problem(NamedTuple):
-  """What the trust-region step is to solve."""
+  """What the trust-region step is to solve; x: inputs of N states."""
 
-  x: np.ndarray
+  x: Any
   data: Any
   advantages: np.ndarray
 
@@ -58,7 +58,7 @@ class SurrogateLearner:
     """
     self._policy, self._config = policy, config
     self._baseline = baselines.make_baseline(
-      config.estimator, policy.observation_size
+      config.estimator, policy.network
     )
     self._vine = config.sampler.sampler == 'vine'
     objective, num_states = (
@@ -145,7 +145,7 @@ class SurrogateLearner:
         "--on_divergence=cut, or lower the model's time step"
       )
     baseline = self._baseline.state_type(**state['baseline'])
-    x = normalizer(batch.flat('observations'))
+    x = batch.inputs(batch.flat('observations'), normalizer)
     timesteps = batch.flat('timesteps')
     predictions = self._baseline.predict(baseline, x, timesteps)
     advantages, targets = self._estimate(
@@ -157,7 +157,7 @@ class SurrogateLearner:
       if isinstance(batch, VineBatch)
       else self._path_problem(x, batch, advantages)
     )
-    rows = self._fisher_rows(len(problem.x), iteration)
+    rows = self._fisher_rows(len(problem.advantages), iteration)
     step, changed = self.take_step(theta, problem, rows, state)
     seed = self._config.run.seed
     baseline, fit = baselines.fit(
@@ -169,7 +169,7 @@ class SurrogateLearner:
       explained_variance=fit.explained_before,
       value_loss=fit.loss_after,
       sampler_output_error=consistency.outputs_error,
-      masked_states=self._num_states(batch) - len(problem.x),
+      masked_states=self._num_states(batch) - len(problem.advantages),
     )
     state = state | changed | {'baseline': baseline._asdict()}
     return Update(
@@ -183,7 +183,7 @@ class SurrogateLearner:
     return int(batch.kept.sum())
 
   def _path_problem(
-    self, x: np.ndarray, batch: Batch, advantages: np.ndarray
+    self, x: Any, batch: Batch, advantages: np.ndarray
   ) -> _Problem:
     scaled = advantages
     if self._config.estimator.standardize_advantages:
@@ -204,9 +204,9 @@ class SurrogateLearner:
       shape = batch.branch_lengths.shape
       timesteps = batch.at_rollout_set('timesteps')[:, None, None]
       timesteps = (timesteps + batch.branch_lengths).ravel()
-      finals = batch.final_observations.reshape(timesteps.size, -1)
+      finals = batch.inputs(batch.final_observations, normalizer)
       final_values = self._baseline.predict(
-        baseline, normalizer(finals), timesteps
+        baseline, finals, timesteps
       ).reshape(shape)
     q, valid = vine.q_values(
       batch.branch_returns, batch.branch_lengths, batch.branch_ends,
@@ -221,7 +221,8 @@ class SurrogateLearner:
     q = q[valid]
     scaled = vine.scaled(q) if estimator.standardize_advantages else q
     data = VineData(batch.first_actions[valid], batch.log_q[valid], scaled)
-    x = normalizer(batch.at_rollout_set('observations')[valid])
+    states = batch.at_rollout_set('observations')[valid]
+    x = batch.inputs(states, normalizer)
     return _Problem(x, data, q - q.mean(axis=1, keepdims=True))
 
   def _estimate(
@@ -242,7 +243,8 @@ class SurrogateLearner:
 
     def value_of(observations: np.ndarray) -> np.ndarray:
       unused = np.zeros(len(observations), np.int32)
-      return self._baseline.predict(baseline, normalizer(observations), unused)
+      inputs = batch.inputs(observations, normalizer)
+      return self._baseline.predict(baseline, inputs, unused)
 
     boundary = np.zeros(batch.rewards.shape)
     if len(batch.boundary_index):
@@ -255,7 +257,7 @@ class SurrogateLearner:
     return advantages[batch.kept], targets[batch.kept]
 
   def _check(
-    self, theta: np.ndarray, x: np.ndarray, batch: Batch
+    self, theta: np.ndarray, x: Any, batch: Batch
   ) -> Consistency:
     found = surrogate.check_consistency(
       self._policy, theta, x, batch.flat('actions'), batch.flat('outputs'),

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from trpo_tf.policies import linearization
+from trpo_tf.policies.stacks import Stacks
 
 __all__ = [
   'Linearized', 'analytic', 'linearize', 'num_blocks', 'product', 'split', 'vjp'
@@ -26,14 +27,16 @@ def num_blocks(num_states: int) -> int:
   return -(-num_states // _BLOCK)
 
 
-def split(x: tf.Tensor, blocks: int) -> list[tf.Tensor]:
+def split(x: Any, blocks: int) -> list[Any]:
   """Cuts [N, ...] into a fixed number of blocks, equal to within one row.
 
-  N may be unknown while tracing, so whole-episode batches, whose N varies,
-  need neither padding nor a new trace.
+  The parts of Stacks share their frames. N may be unknown while tracing, so
+  whole-episode batches, whose N varies, need neither padding nor a new trace.
   """
   if blocks == 1:
     return [x]
+  if isinstance(x, Stacks):
+    return [x._replace(rows=part) for part in split(x.rows, blocks)]
   n = tf.shape(x)[0]
   return [x[n * i // blocks : n * (i + 1) // blocks] for i in range(blocks)]
 
@@ -53,14 +56,14 @@ class Linearized(NamedTuple):
 
 
 def linearize(
-  policy: Any, theta: tf.Tensor, x: tf.Tensor, blocks: int
+  policy: Any, theta: tf.Tensor, x: Any, blocks: int
 ) -> Linearized:
   """Linearises a policy once, for the products of a whole step.
 
   Args:
     policy: gives linearize and metric.
     theta: [P] parameters.
-    x: [N, O] normalised observations.
+    x: inputs of N states, see `split`.
     blocks: number of blocks, see `num_blocks`.
 
   Returns:

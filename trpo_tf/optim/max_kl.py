@@ -267,7 +267,7 @@ def make_step(
   def step(theta, x, data, fisher_rows=None):
     if fisher_rows is not None:
       raise ValueError(f'{len(fisher_rows)} fisher_rows: all states count')
-    _check_states(len(x))
+    _check_states(len(data[0]))
     return compiled(theta, x, data)
 
   return step

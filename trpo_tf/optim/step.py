@@ -85,7 +85,7 @@ class Problem:
     policy: the policy.
     objective: terms of the surrogate.
     theta: float32 [P].
-    x: float32 [N, O] normalised observations.
+    x: float32 [N, O] normalised observations, or Stacks.
     data: the objective's data, leading dimension N.
     blocks: blocks to cut N rows into, see `fisher`.
     linearized: the policy linearised on x.
@@ -98,7 +98,7 @@ class Problem:
   policy: Any
   objective: surrogate.Objective
   theta: tf.Tensor
-  x: tf.Tensor
+  x: Any
   data: Any
   blocks: int
   linearized: fisher.Linearized
@@ -144,7 +144,7 @@ def expand(
   policy: Any,
   objective: surrogate.Objective,
   theta: tf.Tensor,
-  x: tf.Tensor,
+  x: Any,
   data: Any,
   blocks: int = 1,
 ) -> Problem:
@@ -154,7 +154,7 @@ def expand(
     policy: the policy that sampled the batch.
     objective: terms of the surrogate, see `surrogate`.
     theta: float32 [P] parameters.
-    x: float32 [N, O] normalised observations.
+    x: float32 [N, O] normalised observations, or Stacks of N.
     data: the objective's data, leading dimension N.
     blocks: blocks to cut N rows into, see `fisher`.
 

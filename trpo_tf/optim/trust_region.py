@@ -17,6 +17,7 @@ from trpo_tf.optim.step import (
   expand,
   result,
 )
+from trpo_tf.policies import stacks
 
 __all__ = [
   'Direction', 'make_step', 'search', 'solve', 'trust_region_step'
@@ -65,7 +66,7 @@ def solve(
   policy, linearized, data = problem.policy, problem.linearized, problem.data
   if fisher_rows is not None:
     share = max(1, round(problem.blocks * settings.fisher_fraction))
-    rows = tf.gather(problem.x, fisher_rows)
+    rows = stacks.take(problem.x, fisher_rows)
     linearized = fisher.linearize(policy, problem.theta, rows, share)
     data = tf.nest.map_structure(lambda t: tf.gather(t, fisher_rows), data)
   product = matrix(policy, problem.theta, linearized, data)

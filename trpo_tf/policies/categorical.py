@@ -9,9 +9,9 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from trpo_tf import config
-from trpo_tf.policies import linearization, mlp
+from trpo_tf.policies import conv, linearization, mlp
 
-__all__ = ['CategoricalPolicy', 'categorical_policy']
+__all__ = ['CategoricalPolicy', 'atari_policy', 'categorical_policy']
 
 
 # Logit of the choices that pad a narrow factor to the width of the widest.
@@ -129,4 +129,17 @@ def categorical_policy(
   """The (factored) categorical MLP policy that the settings describe."""
   network = mlp.MLP(observation_size, settings.hidden_sizes,
                     sum(factor_sizes), settings.activation)
+  return CategoricalPolicy(network, tuple(factor_sizes), settings.output_scale)
+
+
+def atari_policy(
+  settings: config.PolicyConfig,
+  frame_shape: tuple[int, int],
+  factor_sizes: tuple[int, ...],
+) -> CategoricalPolicy:
+  """The convolutional policy of section 8.2, on stacks of four frames."""
+  network = conv.ConvNet(
+    (*frame_shape, 4), settings.conv_filters, settings.hidden_sizes,
+    sum(factor_sizes), settings.activation,
+  )
   return CategoricalPolicy(network, tuple(factor_sizes), settings.output_scale)

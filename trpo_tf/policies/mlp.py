@@ -14,9 +14,9 @@ import tensorflow as tf
 
 from trpo_tf.policies import linearization
 
-__all__ = ['MLP']
+__all__ = ['ACTIVATIONS', 'MLP', 'orthogonal']
 
-_ACTIVATIONS = {
+ACTIVATIONS = {
   # Each: the function, and its derivative written in the function's value.
   'tanh': (tf.tanh, lambda h: 1 - h * h),
   'softplus': (tf.math.softplus, lambda h: -tf.math.expm1(-h)),
@@ -45,9 +45,9 @@ class MLP:
 
   def __post_init__(self):
     """Raises ValueError for an activation that does not exist."""
-    if self.activation not in _ACTIVATIONS:
+    if self.activation not in ACTIVATIONS:
       raise ValueError(
-        f'activation={self.activation!r}: choose one of {set(_ACTIVATIONS)}'
+        f'activation={self.activation!r}: choose one of {set(ACTIVATIONS)}'
       )
 
   @property
@@ -60,6 +60,11 @@ class MLP:
   def num_parameters(self) -> int:
     """Length P of the flat parameter vector."""
     return sum(a * b for a, b in self.layer_shapes)
+
+  @property
+  def input_spec(self) -> tf.TensorSpec:
+    """Inputs of any number of states, float32 [N, input_size]."""
+    return tf.TensorSpec([None, self.input_size])
 
   def initial_parameters(
     self, rng: np.random.Generator, output_scale: float
@@ -77,7 +82,7 @@ class MLP:
     last = len(self.layer_shapes) - 1
     for i, (rows, columns) in enumerate(self.layer_shapes):
       gain = output_scale if i == last else np.sqrt(2)
-      parts += [gain * _orthogonal(rng, rows - 1, columns), np.zeros(columns)]
+      parts += [gain * orthogonal(rng, rows - 1, columns), np.zeros(columns)]
     return np.concatenate([p.ravel() for p in parts]).astype(np.float32)
 
   def layers(self, theta: tf.Tensor) -> list[tf.Tensor]:
@@ -98,7 +103,7 @@ class MLP:
     Returns:
       [N, M] outputs.
     """
-    function, _ = _ACTIVATIONS[self.activation]
+    function, _ = ACTIVATIONS[self.activation]
     *hidden, last = self.layers(theta)
     for layer in hidden:
       x = function(_append_one(x) @ layer)
@@ -119,7 +124,7 @@ class MLP:
     Returns:
       The Linearization at theta.
     """
-    function, derivative = _ACTIVATIONS[self.activation]
+    function, derivative = ACTIVATIONS[self.activation]
     layers = self.layers(theta)
     inputs, slopes = [_append_one(x)], []
     for layer in layers[:-1]:
@@ -148,7 +153,9 @@ class MLP:
     return linearization.Linearization(inputs[-1] @ layers[-1], jvp, vjp)
 
 
-def _orthogonal(rng: np.random.Generator, rows: int, columns: int):
+def orthogonal(
+  rng: np.random.Generator, rows: int, columns: int
+) -> np.ndarray:
   """A float64 [rows, columns] matrix with orthonormal rows or columns."""
   normal = rng.standard_normal((max(rows, columns), min(rows, columns)))
   q, r = np.linalg.qr(normal)

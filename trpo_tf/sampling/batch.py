@@ -2,8 +2,11 @@
 
 import dataclasses
 import enum
+from typing import Any
 
 import numpy as np
+
+from trpo_tf.policies.normalizer import Normalizer
 
 MOST_RECORDED = 100  # failed branches of a batch that are kept for replay
 
@@ -108,6 +111,18 @@ class Batch:
   def flat(self, name: str) -> np.ndarray:
     """The kept rows of a [S, T, ...] field as [N, ...]."""
     return getattr(self, name)[self.kept]
+
+  def inputs(self, observations: np.ndarray, normalizer: Normalizer) -> Any:
+    """What the networks see.
+
+    Args:
+      observations: [..., O], as in the fields of this batch.
+      normalizer: as used while sampling.
+
+    Returns:
+      float32 [N, O].
+    """
+    return normalizer(observations.reshape(-1, observations.shape[-1]))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

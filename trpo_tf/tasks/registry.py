@@ -9,7 +9,7 @@ import traceback
 import gymnasium
 
 from trpo_tf.errors import UserError
-from trpo_tf.tasks import gymnasium_v5, paper
+from trpo_tf.tasks import atari, gymnasium_v5, paper
 from trpo_tf.tasks.task import Task
 
 NATIVE_TASKS: dict[str, Task] = gymnasium_v5.TASKS | paper.TASKS
@@ -24,13 +24,16 @@ def find_task(name: str) -> Task | None:
 
   Returns:
     The task; None if `name` is a Gymnasium id that is not native (Id-v0, or
-    module:Id-v0 with the module that registers it).
+    module:Id-v0 with the module that registers it), or of an Atari game,
+    which `atari.find_game` finds.
 
   Raises:
     UserError: no such task, file, module or Gymnasium id.
   """
   if name in NATIVE_TASKS:
     return NATIVE_TASKS[name]
+  if name.startswith(atari.PREFIX):
+    return None
   path, _, attribute = name.rpartition(':')
   if path.endswith('.py'):
     return _load(path, attribute)

@@ -1,0 +1,248 @@
+"""A convolutional network on one flat parameter vector.
+
+Convolutions of 4 x 4 with stride 2 and no padding, then an MLP (section 8.2 of
+the paper). The flat vector holds each convolution's kernel [4, 4, in, out]
+row-major and its bias, then the MLP's parameters: like the layers of an MLP
+that sees patches.
+
+The activations of a state take 36 KB, those of a batch gigabytes. So a batch
+goes through the network in chunks, one after the other, and products with the
+Jacobian run the network again instead of keeping its activations.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trpo_tf.policies import linearization, mlp, stacks
+from trpo_tf.policies.stacks import Stacks
+
+__all__ = ['ConvNet', 'pixel_function']
+
+_KERNEL, _STRIDE = 4, 2
+_CHUNK = 256  # states: their activations stay within the cache
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvNet:
+  """Shape of a convolutional network; its parameters are passed in.
+
+  Attributes:
+    input_shape: height H, width W and frames C of an observation.
+    filters: of each convolution.
+    hidden_sizes: units of the MLP's hidden layers.
+    output_size: width M of an output.
+    activation: of all layers but the last.
+  """
+
+  input_shape: tuple[int, int, int]
+  filters: tuple[int, ...]
+  hidden_sizes: tuple[int, ...]
+  output_size: int
+  activation: str = 'tanh'
+
+  def __post_init__(self):
+    """Raises ValueError where nothing is left of a frame."""
+    if min(self._sizes[-1]) < 1:
+      raise ValueError(
+        f'{len(self.filters)} convolutions leave nothing of '
+        f'{self.input_shape[0]} x {self.input_shape[1]} pixels'
+      )
+
+  @property
+  def input_size(self) -> int:
+    """Numbers of an observation."""
+    return int(np.prod(self.input_shape))
+
+  @property
+  def input_spec(self) -> Stacks:
+    """Inputs of any number of states."""
+    *shape, channels = self.input_shape
+    return Stacks(
+      tf.TensorSpec([None, *shape], tf.uint8),
+      tf.TensorSpec([None, channels], tf.int32),
+    )
+
+  @property
+  def _sizes(self) -> list[tuple[int, ...]]:
+    """Height and width before, between and after the convolutions."""
+    sizes: list[tuple[int, ...]] = [self.input_shape[:2]]
+    for _ in self.filters:
+      sizes.append(tuple((n - _KERNEL) // _STRIDE + 1 for n in sizes[-1]))
+    return sizes
+
+  @functools.cached_property
+  def head(self) -> mlp.MLP:
+    """What follows the convolutions."""
+    channels = (self.input_shape[2], *self.filters)[-1]
+    features = channels * int(np.prod(self._sizes[-1]))
+    return mlp.MLP(
+      features, self.hidden_sizes, self.output_size, self.activation
+    )
+
+  @property
+  def _kernel_shapes(self) -> tuple[tuple[int, int], ...]:
+    """Shape (4 * 4 * in + 1, out) of each convolution's [W; b]."""
+    channels = (self.input_shape[2], *self.filters)
+    return tuple(
+      (_KERNEL**2 * a + 1, b) for a, b in itertools.pairwise(channels)
+    )
+
+  @property
+  def layer_shapes(self) -> tuple[tuple[int, int], ...]:
+    """Shape (in + 1, out) of each layer's [W; b]."""
+    return (*self._kernel_shapes, *self.head.layer_shapes)
+
+  @property
+  def num_parameters(self) -> int:
+    """Length P of the flat parameter vector."""
+    return sum(a * b for a, b in self.layer_shapes)
+
+  def initial_parameters(
+    self, rng: np.random.Generator, output_scale: float
+  ) -> np.ndarray:
+    """Draws orthogonal weights and zero biases, as `MLP` does.
+
+    Args:
+      rng: source of the weights.
+      output_scale: gain of the output layer; the others have sqrt(2).
+
+    Returns:
+      float32 [P].
+    """
+    kernels = [
+      np.append(np.sqrt(2) * mlp.orthogonal(rng, rows - 1, columns),
+                np.zeros(columns))
+      for rows, columns in self._kernel_shapes
+    ]  # fmt: skip
+    head = self.head.initial_parameters(rng, output_scale)
+    return np.concatenate([*kernels, head]).astype(np.float32)
+
+  def pixel_outputs(self, theta: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
+    """Runs the network on a few observations.
+
+    Args:
+      theta: [P] parameters.
+      pixels: uint8 [n, H, W, C].
+
+    Returns:
+      [n, M] outputs.
+    """
+    function, _ = mlp.ACTIVATIONS[self.activation]
+    sizes = [a * b for a, b in self._kernel_shapes]
+    *kernels, head = tf.split(theta, [*sizes, self.head.num_parameters])
+    h = tf.cast(pixels, theta.dtype) / 255
+    for layer, filters in zip(kernels, self.filters, strict=True):
+      kernel = tf.reshape(layer[:-filters], [_KERNEL, _KERNEL, -1, filters])
+      convolved = tf.nn.conv2d(h, kernel, _STRIDE, 'VALID')
+      h = function(convolved + layer[-filters:])
+    return self.head.outputs(head, tf.reshape(h, [-1, self.head.input_size]))
+
+  def outputs(self, theta: tf.Tensor, x: Stacks) -> tf.Tensor:
+    """Runs the network.
+
+    Args:
+      theta: [P] parameters.
+      x: N observations.
+
+    Returns:
+      [N, M] outputs.
+    """
+    return self._concatenated(
+      lambda part: self.pixel_outputs(theta, part), x, theta.dtype
+    )
+
+  def linearize(
+    self, theta: tf.Tensor, x: Stacks
+  ) -> linearization.Linearization:
+    """Linearises the outputs; products with many states run it again.
+
+    Args:
+      theta: [P] parameters.
+      x: N observations.
+
+    Returns:
+      The Linearization at theta.
+    """
+    outputs, n = self.pixel_outputs, x.rows.shape[0]
+    if n is not None and n <= _CHUNK:
+      return linearization.linearize_autodiff(
+        outputs, theta, stacks.pixels(x)
+      )
+
+    def jvp(v):
+      return self._concatenated(
+        lambda part: linearization.jvp(outputs, theta, part, v), x, theta.dtype
+      )
+
+    def vjp(u):
+      def add(total, chunk):
+        part = stacks.pixels(x._replace(rows=x.rows[chunk]))
+        return total + linearization.vjp(outputs, theta, part, u[chunk])
+
+      return _fold(add, tf.zeros_like(theta), x)
+
+    return linearization.Linearization(self.outputs(theta, x), jvp, vjp)
+
+  def _concatenated(
+    self, function: Callable[[tf.Tensor], tf.Tensor], x: Stacks,
+    dtype: tf.DType,
+  ) -> tf.Tensor:
+    """What a function of pixels [n, H, W, C] to [n, M] gives for all of x."""
+
+    def write(parts, chunk):
+      part = stacks.pixels(x._replace(rows=x.rows[chunk]))
+      return parts.write(chunk.start // _CHUNK, function(part))
+
+    empty = tf.TensorArray(
+      dtype, size=0, dynamic_size=True, infer_shape=False,
+      element_shape=[None, self.output_size],
+    )  # fmt: skip
+    return _fold(write, empty, x).concat()
+
+
+def _fold(add: Callable[[Any, slice], Any], start: Any, x: Stacks) -> Any:
+  """Adds the chunks of x one after the other, so that memory holds just one.
+
+  Args:
+    add: maps what there is and the rows of a chunk to what there is then.
+    start: what there is at first.
+    x: N observations.
+
+  Returns:
+    The last result.
+  """
+  n = tf.shape(x.rows)[0]
+
+  def body(begin, result):
+    return begin + _CHUNK, add(result, slice(begin, begin + _CHUNK))
+
+  return tf.while_loop(
+    lambda begin, _: begin < n, body, (0, start), parallel_iterations=1
+  )[1]
+
+
+def pixel_function(
+  network: ConvNet,
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+  """Compiles a network for a sampler.
+
+  Args:
+    network: the network.
+
+  Returns:
+    Maps theta [P] and uint8 [n, H, W, C] to float32 [n, M], in NumPy.
+  """
+  compiled = tf.function(
+    network.pixel_outputs,
+    input_signature=[
+      tf.TensorSpec([network.num_parameters]),
+      tf.TensorSpec([None, *network.input_shape], tf.uint8),
+    ],
+  )
+  return lambda theta, pixels: compiled(theta, pixels).numpy()

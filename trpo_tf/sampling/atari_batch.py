@@ -1,0 +1,52 @@
+"""The experience of one iteration in an Atari game; frames are stored once."""
+
+import dataclasses
+
+import numpy as np
+
+from trpo_tf.policies.normalizer import Normalizer
+from trpo_tf.policies.stacks import Stacks
+from trpo_tf.sampling.batch import Batch
+
+__all__ = ['AtariBatch']
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AtariBatch(Batch):
+  """A Batch whose observations are rows of a store of frames.
+
+  An observation is the four newest frames, the oldest first; row 0, black,
+  stands for those before an episode's first.
+
+  Attributes:
+    frames: uint8 [F, H, W].
+    observations: int32 [S, T, 4], rows of `frames`, before each action.
+    last_observations: int32 [S, 4].
+    boundary_observations: int32 [B, 4].
+    actions: int32 [S, T, factors].
+    rewards: float64 [S, T], raw or their signs, see AtariConfig.
+    ends: TERMINATED at the loss of a life too, if that is to end a return.
+    timesteps: env steps of the game, which a lost life does not begin anew.
+    episode_returns: float64 [E], raw scores of whole games.
+    deaths: causes of the deaths of worker processes, after each of which the
+      batch was sampled anew, with the same result.
+  """
+
+  frames: np.ndarray
+  deaths: tuple[str, ...] = ()
+
+  def inputs(self, observations: np.ndarray, normalizer: Normalizer) -> Stacks:
+    """What the networks see of observations, rows [..., 4]: N of them."""
+    del normalizer
+    return Stacks(self.frames, observations.reshape(-1, observations.shape[-1]))
+
+  def stacks(self, rows: np.ndarray) -> np.ndarray:
+    """Observations as pixels.
+
+    Args:
+      rows: int32 [..., 4], of `frames`.
+
+    Returns:
+      uint8 [..., H, W, 4].
+    """
+    return np.moveaxis(self.frames[rows], -3, -1)

@@ -1,0 +1,196 @@
+"""An Atari game as a slot of a batch: one emulator and its running episode."""
+
+import hashlib
+import pathlib
+from typing import NamedTuple
+
+import ale_py
+import numpy as np
+
+from trpo_tf import seeding
+from trpo_tf.errors import UserError
+from trpo_tf.sampling import packing
+from trpo_tf.sampling.atari_screen import Screen
+from trpo_tf.sampling.batch import End
+from trpo_tf.sampling.cloning_ale import _FIRST_FRAMES, _Recorder
+from trpo_tf.seeding import Stream
+from trpo_tf.tasks.atari import Game
+
+__all__ = ['AtariSlot', 'Starts', 'Step']
+
+_NOOP = 0
+
+
+class _Emulator(NamedTuple):
+  """An emulator, and the same one as its states are taken."""
+
+  ale: ale_py.ALEInterface
+  recorder: _Recorder
+
+
+def _start(game: Game, seed: int) -> _Emulator:
+  """A fresh emulator after a reset."""
+  ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+  ale = ale_py.ALEInterface()
+  ale.setInt('random_seed', seed)
+  ale.setFloat('repeat_action_probability', game.config.sticky_actions)
+  ale.loadROM(game.rom)
+  recorder = _Recorder(ale)
+  recorder.reset_game()
+  return _Emulator(ale, recorder)
+
+
+class Starts:
+  """The states from which episodes of a game begin, by number of no-ops.
+
+  A reset takes as long as twenty env steps, and what it leads to depends in
+  some games on what was played before it (Beam Rider). So an episode begins by
+  a restore. What is special in the first frames after a reset is not in a
+  state: with fewer no-ops an episode lives through a reset after a restore.
+
+  Attributes:
+    screen: of the emulators that begin here, one at a time.
+  """
+
+  def __init__(self, game: Game):
+    ale, recorder = _start(game, seed=0)
+    self.screen = Screen(game)
+    self._states, self._lives, self._frames = [], [], []
+    for noops in range(1, max(_FIRST_FRAMES, game.config.noop_max) + 1):
+      recorder.act(_NOOP)
+      if noops >= _FIRST_FRAMES:
+        self._states.append((*recorder.save(False), False))
+        self._lives.append(ale.lives())
+        self._frames.append(np.zeros(game.frame_shape, np.uint8))
+        self.screen.capture(ale, 1)
+        self.screen.write_frame(self._frames[-1], num_screens=1)
+
+  def begin(self, noops: int, emulator: _Emulator, frame: np.ndarray) -> int:
+    """Begins an episode; the emulator's generator goes on as it is.
+
+    Args:
+      noops: emulator frames of doing nothing after the reset.
+      emulator: any of the game.
+      frame: uint8 [H, W], gets the first frame.
+
+    Returns:
+      The lives.
+    """
+    ale, recorder = emulator
+    place = max(0, noops - _FIRST_FRAMES)
+    recorder.restore(*self._states[place])
+    if noops >= _FIRST_FRAMES:
+      frame[:] = self._frames[place]
+      return self._lives[place]
+    recorder.reset_game()
+    for _ in range(noops):
+      recorder.act(_NOOP)
+    self.screen.capture(ale, 1)
+    self.screen.write_frame(frame, num_screens=1)
+    return ale.lives()
+
+
+class Step(NamedTuple):
+  """What an env step gave.
+
+  Attributes:
+    reward: raw.
+    ends: bits of End, of the game; 0 if only a life was lost.
+    life_lost: whether there are fewer lives than before.
+  """
+
+  reward: int
+  ends: int
+  life_lost: bool
+
+
+class AtariSlot:
+  """One emulator and its running episode."""
+
+  def __init__(self, game: Game, starts: Starts, seed: int, index: int):
+    """Starts the emulator; an episode begins with `begin`.
+
+    Args:
+      game: what is played.
+      starts: of the game; slots may share it.
+      seed: the run's.
+      index: number of the slot.
+    """
+    self._game, self._starts = game, starts
+    self._seed, self._index = seed, index
+    # apart from the keys of the episodes, (slot, episode)
+    self._emulator = _start(
+      game, seeding.derived_seed(seed, Stream.ENVIRONMENT, index, 0, 1)
+    )
+    self._origin = _origin(game)
+    self._episode = self._elapsed = self._lives = 0
+
+  def begin(self, frame: np.ndarray) -> None:
+    """Begins the next episode; its first frame is written to uint8 [H, W]."""
+    noops, most = 0, self._game.config.noop_max
+    if most:
+      draws = seeding.generator(
+        self._seed, Stream.ENVIRONMENT, self._index, self._episode
+      )
+      noops = int(draws.integers(1, most, endpoint=True))
+    self._lives = self._starts.begin(noops, self._emulator, frame)
+    self._episode += 1
+    self._elapsed = 0
+
+  def step(self, code: int, frame: np.ndarray) -> Step:
+    """Sends an action for the frames of an env step.
+
+    Args:
+      code: ALE's action.
+      frame: uint8 [H, W], gets the frame, unless the game is over.
+    """
+    config, screen = self._game.config, self._starts.screen
+    ale, recorder = self._emulator
+    # without sticky actions what the recorder notes matters at the start only
+    lean = not config.sticky_actions and self._elapsed >= _FIRST_FRAMES
+    act = ale.act if lean else recorder.act
+    self._elapsed += 1
+    reward, ends = 0, 0
+    for left in reversed(range(config.frame_skip)):
+      reward += act(code)
+      if ale.game_over():
+        ends = int(End.TERMINATED)
+        break
+      if left < 2:
+        screen.capture(ale, 1 - left)
+    else:
+      screen.write_frame(frame, min(2, config.frame_skip))
+    if self._elapsed == self._game.time_limit:
+      ends |= int(End.TRUNCATED)
+    lives, self._lives = self._lives, ale.lives()
+    return Step(reward, ends, self._lives < lives)
+
+  def save(self) -> bytes:
+    """The state before the next action, the emulator's generator included."""
+    return packing.pack([
+      self._origin, self._episode, self._elapsed, self._lives,
+      (*self._emulator.recorder.save(True), True),
+    ])  # fmt: skip
+
+  def load(self, data: bytes) -> None:
+    """Makes the slot what it was at `save`; the stack of frames is not in it.
+
+    Raises:
+      UserError: the state is of another ROM or version of ale_py.
+    """
+    origin, self._episode, self._elapsed, self._lives, state = (
+      packing.unpack(data)
+    )
+    if origin != self._origin:
+      raise UserError(
+        f'the stored emulator is {origin}, this one is {self._origin}: begin '
+        'anew in another --run_dir'
+      )
+    self._emulator.recorder.restore(*state)
+
+
+def _origin(game: Game) -> str:
+  """What can load a state."""
+  rom = pathlib.Path(game.rom).read_bytes()
+  digest = hashlib.sha256(rom).hexdigest()[:16]
+  return f'ale-py {ale_py.__version__}, {game.name} {digest}'

@@ -1,0 +1,157 @@
+"""Atari games of the Arcade Learning Environment: --task=atari/pong."""
+
+import dataclasses
+import difflib
+import functools
+
+import ale_py
+import gymnasium
+import numpy as np
+from ale_py import roms
+
+from trpo_tf.config import AtariConfig
+from trpo_tf.errors import UserError
+
+__all__ = ['Game', 'JOYSTICK', 'PAPER_GAMES', 'PREFIX', 'find_game']
+
+PAPER_GAMES = ('beam_rider', 'breakout', 'enduro', 'pong', 'qbert', 'seaquest',
+               'space_invaders')  # fmt: skip
+STACK = 4  # frames of an observation
+PREFIX = 'atari/'
+_LONGEST = 108_000  # emulator frames of an episode: half an hour of play
+_ACTIONS = 18
+_GYMNASIUM = 'ale_py.env:AtariEnv'  # entry point of its games
+
+
+def _joystick() -> np.ndarray:
+  """ALE's action of every position: left, middle, right; down, middle, up."""
+  names = [
+    [f'{v}{h}{b}' or 'NOOP' for b in ('', 'FIRE')]
+    for h in ('LEFT', '', 'RIGHT') for v in ('DOWN', '', 'UP')
+  ]
+  codes = [[ale_py.Action.__members__[n].value for n in row] for row in names]
+  return np.array(codes, np.int32).reshape(3, 3, 2)
+
+
+JOYSTICK = _joystick()
+
+
+@dataclasses.dataclass(frozen=True)
+class Game:
+  """What a game gives and takes.
+
+  Attributes:
+    name: of the ROM.
+    rom: path of the ROM.
+    screen: height and width of the emulator's screen.
+    rows: first and last (exclusive) row of the screen that are seen.
+    frame_shape: height H and width W of a frame.
+    factors: choices of each discrete factor of an action.
+    codes: int32 of shape `factors`, ALE's actions.
+    time_limit: env steps after which an episode is truncated.
+    config: the settings.
+  """
+
+  name: str
+  rom: str
+  screen: tuple[int, int]
+  rows: tuple[int, int]
+  frame_shape: tuple[int, int]
+  factors: tuple[int, ...]
+  codes: np.ndarray
+  time_limit: int
+  config: AtariConfig
+
+
+def find_game(task: str, config: AtariConfig,
+              time_limit: int = 0) -> Game | None:
+  """Finds a game.
+
+  Args:
+    task: 'atari/' and the name of a ROM of ale_py.
+    config: how it is seen and played.
+    time_limit: env steps; 0: as many as 108,000 emulator frames give.
+
+  Returns:
+    The game; None if the task is no Atari game.
+
+  Raises:
+    UserError: no such game, no ROM, or one without the actions; or a game of
+      Gymnasium, whose own frame skip would be another one.
+  """
+  if not task.startswith(PREFIX):
+    _check_frame_skip(task, config.frame_skip)
+    return None
+  name = task.removeprefix(PREFIX)
+  rom = _rom_path(task, name)
+  screen, legal, minimal = _properties(rom)
+  codes = JOYSTICK if config.atari_actions == 'joystick' else minimal
+  if not np.isin(codes, legal).all():
+    raise UserError(
+      f'--task={task} takes {len(legal)} actions, --atari_actions=joystick '
+      f'needs {_ACTIONS}: use --atari_actions=minimal'
+    )
+  height, width = screen
+  rows, frame_shape = (0, height), (84, 84)
+  if config.atari_observation == 'paper':
+    top = height % 4 // 2  # 210 is no multiple of 4: a row at either end
+    rows = top, top + height // 4 * 4
+    frame_shape = height // 4, width // 4
+  return Game(
+    name=name,
+    rom=rom,
+    screen=screen,
+    rows=rows,
+    frame_shape=frame_shape,
+    factors=codes.shape,
+    codes=codes,
+    time_limit=time_limit or max(1, _LONGEST // config.frame_skip),
+    config=config,
+  )
+
+
+def _check_frame_skip(task: str, frame_skip: int) -> None:
+  spec = gymnasium.registry.get(task.rpartition(':')[2])
+  if spec is None or spec.entry_point != _GYMNASIUM or frame_skip == 1:
+    return
+  skip = spec.kwargs.get('frameskip', 4)  # which is AtariEnv's default
+  raise UserError(
+    f'--task={task} has a frame skip of its own, {skip}, '
+    f'--frame_skip={frame_skip} would be a second one: take '
+    f'--task={PREFIX}{spec.kwargs["game"]}, or --frame_skip=1'
+  )
+
+
+def _rom_path(task: str, name: str) -> str:
+  known = roms.get_all_rom_ids()
+  if name not in known:
+    close = difflib.get_close_matches(name.lower(), known, 1)
+    hint = f'did you mean {PREFIX}{close[0]}?' if close else (
+      f'games: {", ".join(PAPER_GAMES)} and the other ROMs of ale_py'
+    )
+    raise UserError(f'--task={task}: no such game; {hint}')
+  try:
+    path = str(roms.get_rom_path(name))
+  except OSError as error:
+    raise UserError(
+      f'--task={task}: no ROM ({" ".join(str(error).split())}): reinstall '
+      'ale-py, or unset ALE_ROMS_DIR'
+    ) from error
+  if ale_py.ALEInterface.isSupportedROM(path) != name:
+    raise UserError(f'--task={task}: ale_py has its ROM, but not its rewards: '
+                    'it is not a game for one player')
+  return path
+
+
+@functools.lru_cache(maxsize=8)
+def _properties(rom: str) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
+  """Screen's height and width, legal and minimal actions."""
+  ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+  ale = ale_py.ALEInterface()
+  ale.loadROM(rom)
+  height, width = ale.getScreenDims()
+  legal, minimal = (
+    np.array([action.value for action in actions], np.int32)
+    for actions in (ale.getLegalActionSet(), ale.getMinimalActionSet())
+  )
+  return (height, width), legal, minimal
