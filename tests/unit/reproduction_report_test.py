@@ -1,6 +1,7 @@
 """The table against numbers worked out by hand, the figure and the files."""
 
 import csv
+import dataclasses
 import io
 
 import numpy as np
@@ -60,22 +61,42 @@ def test_numbers_by_hand(table, groups):
   assert np.isnan([gradient.reference_there, gradient.reference_end]).all()
 
 
-def test_a_longer_window(table, groups):
-  groups = reproductions.groups(table, groups[0].runs('')[0].directory, seeds=1)
-  result = results.Result(
-    'cartpole', 'vine', '', {}, np.arange(40.0)[None] ** 2,
-    np.arange(40.0)[None], 1, 40, reproductions.REFERENCE,
+def _result(values, task='cartpole', method='vine', **fields):
+  """One seed whose iterations have 1000 env steps."""
+  values = np.asarray(values, float)[None]
+  given = dict(
+    setting='', sweep={}, errors=np.full(values.shape, np.nan),
+    env_steps=1000.0 * np.arange(1, values.size + 1)[None], planned_seeds=1,
+    planned_iterations=40, planned_env_steps=10**9, reference=None,
+    by_env_steps=False, window=2,
   )  # fmt: skip
-  assert result.window == 2
+  return results.Result(task, method, values=values, **given | fields)
+
+
+def test_a_longer_window():
+  result = _result(np.arange(40) ** 2, reference=reproductions.REFERENCE)
   assert result.final == (38**2 + 39**2) / 2
   assert np.isnan(result.reference_there)  # the paper's end at 30
-  shorter = results.Result(
-    'cartpole', 'vine', '', {}, np.zeros((1, 31)), np.zeros((1, 31)), 1, 40,
-    reproductions.REFERENCE,
-  )  # fmt: skip
-  assert shorter.window == 2
+  shorter = _result(np.zeros(31), reference=reproductions.REFERENCE)
   assert shorter.reference_there == pytest.approx((2.9 + 3.0) / 2)
   assert np.isnan(shorter.final_interval).all()  # one seed
+  assert shorter.unfinished and not result.unfinished
+
+
+def test_one_seed_with_errors_and_env_steps():
+  curve = results.Curve(np.array([0.0, 4000.0]), np.array([0.0, 8.0]),
+                        np.zeros((0, 3)))
+  result = _result(
+    [1, 2, 5], errors=np.array([[9.0, 9.0, 0.5]]), reference=curve,
+    by_env_steps=True, window=1, planned_iterations=0, planned_env_steps=3000,
+  )  # fmt: skip
+  assert result.final_interval == pytest.approx((5 - 0.98, 5 + 0.98))
+  np.testing.assert_allclose(result.interval[1], [1 + 17.64, 2 + 17.64, 5.98])
+  # the third batch is of a policy that has learned from 2000 env steps
+  np.testing.assert_array_equal(result.x, [0, 1000, 2000])
+  assert result.reference_there == pytest.approx(4)
+  assert not result.unfinished
+  assert dataclasses.replace(result, planned_env_steps=3001).unfinished
 
 
 def test_table(table, groups):
@@ -85,13 +106,13 @@ def test_table(table, groups):
     ['vine', '2', '20', '20.0k', '**20.500** (20.000 to 21.000)', '1.900',
      '3.000'],
     ['natural gradient (lagrange_multiplier=3)', '2', '20', '20.0k',
-     '**1020.500** (1020.000 to 1021.000)', '-', '-'],
+     '**1020.5** (1020.0 to 1021.0)', '-', '-'],
     ['CMA', '2', '20', '20.0k', '**20.500** (20.000 to 21.000)', '1.900',
      '3.000'],
   ]  # fmt: skip
   assert '## cart-pole\n' in text and '## walker' not in text
   assert 'n of m' not in text
-  assert 'tenth of the iterations: 3: 1019.500, 0.1: 19.500.' in text
+  assert 'tenth of the iterations: 3: 1019.5, 0.1: 19.500.' in text
   for words in ('Budget `short`', 'reward per env step', 'percentile',
                 'arXiv 1502.05477v5', 'last 5 %'):  # fmt: skip
     assert words in text
@@ -156,8 +177,7 @@ def test_figure(table, groups):
 def test_every_method_has_its_own_colour():
   table = reproductions.locomotion.TABLE
   result = [
-    results.Result(task, method, '', {}, np.zeros((1, 3)), np.zeros((1, 3)), 1,
-                   3, None)
+    _result(np.zeros(3), task, method)
     for task, methods in table.tasks.items() for method in methods
   ]  # fmt: skip
   axes = figure.draw(table, result).axes

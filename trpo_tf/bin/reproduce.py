@@ -19,17 +19,17 @@ from absl import flags as absl_flags
 
 from trpo_tf import config, errors
 from trpo_tf.bin import flags
-from trpo_tf.reproduction import locomotion, plan
+from trpo_tf.reproduction import atari, locomotion, plan
 from trpo_tf.reproduction.campaign import Campaign
 from trpo_tf.reproduction.table import Table
 
 _EXIT_FAILED = 1
 _EXIT_STOPPED = 3  # as train: the same command continues
-_TABLES = {table.name: table for table in (locomotion.TABLE,)}
+_TABLES = {table.name: table for table in (locomotion.TABLE, atari.TABLE)}
 
 _TABLE = absl_flags.DEFINE_enum(
   'table', 'locomotion', list(_TABLES), 'what to reproduce; locomotion: Figure '
-  '4 of the paper',
+  '4 of the paper; atari: Table 1 and Figure 5',
 )  # fmt: skip
 _BUDGET = absl_flags.DEFINE_enum(
   'budget', 'short', list(locomotion.TABLE.budgets), 'how long to run: the '

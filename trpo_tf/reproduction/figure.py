@@ -6,9 +6,8 @@ from typing import Any
 import matplotlib
 import matplotlib.figure
 import matplotlib.lines
-import numpy as np
+import matplotlib.ticker
 
-from trpo_tf.experiment import statistics
 from trpo_tf.experiment.plots import COLORS, STYLE
 from trpo_tf.reproduction.results import Result
 from trpo_tf.reproduction.table import Curve, Table
@@ -24,7 +23,7 @@ _GREY = '#606060'
 def draw(
   table: Table, results: Sequence[Result]
 ) -> matplotlib.figure.Figure:
-  """Draws a panel a task, two in a row.
+  """Draws a panel a task, two or four in a row.
 
   Args:
     table: the table.
@@ -34,7 +33,7 @@ def draw(
     The figure.
   """
   tasks = [t for t in table.tasks if any(r.task == t for r in results)]
-  columns = min(2, len(tasks))
+  columns = min(2 if len(tasks) <= 4 else 4, len(tasks))
   rows = -(-len(tasks) // columns)
   colors = dict(zip(table.methods, _COLORS, strict=False))
   with matplotlib.rc_context(STYLE):
@@ -48,7 +47,9 @@ def draw(
       for result in reversed(shown):  # the table's first lie on top
         _draw_one(axis, result, colors[result.method])
       axis.set_title(table.labels.get(task, task), loc='left')
-      axis.set_xlabel('iteration')
+      axis.set_xlabel('env steps' if table.by_env_steps else 'iteration')
+      if table.by_env_steps:
+        axis.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=''))
       axis.margins(x=0.015)
     for axis in axes.flat[len(tasks) :]:
       axis.remove()
@@ -61,17 +62,15 @@ def draw(
 def _draw_one(axis: Any, result: Result, color: str) -> None:
   if result.reference is not None:
     _draw_reference(axis, result.reference, color)
-  # iteration 1 of a run is iteration 0 of the paper
-  x = np.arange(result.values.shape[1])
-  if len(result.values) > 1:
-    low, high = statistics.bootstrap_interval(result.values, resamples=2000)
-    axis.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+  x = result.x
+  low, high = result.interval
+  axis.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
   axis.plot(x, result.values.mean(axis=0), color=color, zorder=3, **_OURS)
 
 
 def _draw_reference(axis: Any, curve: Curve, color: str) -> None:
   axis.plot(curve.x, curve.y, color=color, zorder=2.5, alpha=0.9, **_PAPER)
-  x, low, high = curve.errors.T
+  x, low, high = curve.errors.reshape(-1, 3).T
   axis.vlines(x, low, high, color=color, linewidth=0.8, alpha=0.45)
 
 
@@ -89,7 +88,4 @@ def _add_legend(figure: matplotlib.figure.Figure, table: Table,
   ]
   columns = min(5, len(entries)) if len(figure.axes) > 1 else 3
   figure.legend(handles=entries, loc='outside upper center', ncols=columns)
-  figure.supxlabel(
-    'ours: mean over seeds and its 95 % bootstrap interval; paper: mean of its '
-    'five runs, error bars', fontsize=7, color=_GREY,
-  )  # fmt: skip
+  figure.supxlabel(table.figure_text, fontsize=7, color=_GREY)

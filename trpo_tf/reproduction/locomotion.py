@@ -132,6 +132,8 @@ TABLE = Table(
   metric_text='reward per env step over the fixed horizon (1000 steps; '
   'swimmer 500), where a fallen episode earns 0 for the rest',
   reference=_curves(),
+  figure_text='ours: mean over seeds and its 95 % bootstrap interval; paper: '
+  'mean of its five runs, error bars',
   reference_text='Figure 4 of Schulman et al. 2015 (arXiv 1502.05477v5), '
   'digitised from its vector graphics: means of five runs. Its natural '
   "gradient on the walker is left out, being a copy of the hopper's curve",

@@ -21,11 +21,13 @@ class Log:
   Attributes:
     progress: columns of progress.csv, [iterations].
     values: the table's metric, [iterations].
+    errors: its standard errors, [iterations]; NaN if it has none.
     finished: whether all planned iterations are there.
   """
 
   progress: dict[str, np.ndarray]
   values: np.ndarray
+  errors: np.ndarray
   finished: bool
 
 
@@ -76,7 +78,12 @@ def read(table: Table, run: Run) -> Log | None:
     count == wanted.total_iterations
     or progress['env_steps'][-1] >= wanted.total_env_steps
   )
-  return Log(progress, table.metric(progress, run.config), finished)
+  values = table.metric(progress, run.config)
+  errors = (
+    table.error(progress, run.config) if table.error
+    else np.full(count, np.nan)
+  )
+  return Log(progress, values, errors, finished)
 
 
 def _identity(config: config_lib.ExperimentConfig) -> Mapping[str, object]:

@@ -12,7 +12,7 @@ __all__ = ['render']
 
 _HEAD = (
   '| method | seeds | iterations | env steps a run | ours (95 % interval) '
-  '| paper, same iterations | paper, end |\n'
+  '| paper, same {} | paper, end |\n'
   '|---|---|---|---|---|---|---|'
 )
 
@@ -29,11 +29,14 @@ def render(table: Table, budget: str, results: Sequence[Result]) -> str:
     The text.
   """
   parts = [_caption(table, budget, results)]
+  if table.published:
+    parts.append(_summary(table, results))
+  head = _HEAD.format(_unit(table))
   for task in table.tasks:
     rows = [result for result in results if result.task == task]
     if rows:
       lines = [_row(table, row) for row in rows]
-      parts.append('\n'.join([f'## {_label(table, task)}\n', _HEAD, *lines]))
+      parts.append('\n'.join([f'## {_label(table, task)}\n', head, *lines]))
       parts += [_sweep(table, row) for row in rows if row.sweep]
   return '\n\n'.join(parts) + '\n'
 
@@ -41,13 +44,13 @@ def render(table: Table, budget: str, results: Sequence[Result]) -> str:
 def _caption(table: Table, budget: str, results: Iterable[Result]) -> str:
   lines = [
     f'Budget `{budget}`. The metric is the {table.metric_text}.',
-    'Ours is its mean over seeds and the last 5 % of the iterations (one at '
-    'least), with the 95 % bootstrap interval (percentile method) of that mean '
-    'over seeds.',
-    f'The paper is {table.reference_text}. "Same iterations" is its curve over '
-    'those that ours is averaged over, between its points by straight lines.',
+    f'Ours is its mean over seeds and {_window(table)}, with the 95 % '
+    'bootstrap interval (percentile method) of that mean over seeds'
+    f'{_single(table)}.',
+    f'The paper is {table.reference_text}. "Same {_unit(table)}" is its curve '
+    'at those that ours is from, between its points by straight lines.',
   ]
-  if any(_unfinished(result) for result in results):
+  if any(result.unfinished for result in results):
     lines.append(
       '"n of m" marks what is not finished: it counts up to the iteration '
       'that all of the seeds there have reached.'
@@ -55,11 +58,60 @@ def _caption(table: Table, budget: str, results: Iterable[Result]) -> str:
   return '\n'.join(lines)
 
 
-def _unfinished(result: Result) -> bool:
-  seeds, iterations = result.values.shape
+def _unit(table: Table) -> str:
+  return 'env steps' if table.by_env_steps else 'iterations'
+
+
+def _window(table: Table) -> str:
+  if not table.window:
+    return 'of the last iteration'
   return (
-    seeds < result.planned_seeds or iterations < result.planned_iterations
+    f'the last {100 * table.window:g} % of the iterations (one at least)'
   )
+
+
+def _single(table: Table) -> str:
+  if table.error is None:
+    return ''
+  return ', and for one seed of the mean over its episodes (normal)'
+
+
+def _summary(table: Table, results: Sequence[Result]) -> str:
+  """A row each for what others published and for our methods."""
+  tasks = [t for t in table.tasks if any(r.task == t for r in results)]
+  found = {(r.method, r.task): r for r in results}
+  lines = [
+    f'| | {" | ".join(_label(table, task) for task in tasks)} |',
+    '|---' * (len(tasks) + 1) + '|',
+  ]
+  for name, values in table.published.items():
+    cells = [f'{values[t]:g}' if t in values else '-' for t in tasks]
+    lines.append(f'| {name} | {" | ".join(cells)} |')
+  for method in table.methods:
+    row = [found.get((method, task)) for task in tasks]
+    if any(row):
+      cells = [_ours(result) if result else '-' for result in row]
+      lines.append(f'| ours: {_label(table, method)} | {" | ".join(cells)} |')
+      lines += _differences(table, method, tasks, row)
+  return '\n'.join(lines)
+
+
+def _differences(
+  table: Table, method: str, tasks: Sequence[str],
+  row: Sequence[Result | None],
+) -> list[str]:
+  """The row of how far a method is from its counterpart."""
+  name = table.counterparts.get(method)
+  if name is None:
+    return []
+  cells = []
+  for task, result in zip(tasks, row, strict=True):
+    cell, other = '-', table.published[name].get(task)
+    if result and other is not None:
+      low, high = (end - other for end in result.final_interval)
+      cell = f'{result.final.mean() - other:+.3g} ({low:+.3g} to {high:+.3g})'
+    cells.append(cell)
+  return [f'| ours less {name} | {" | ".join(cells)} |']
 
 
 def _row(table: Table, result: Result) -> str:
@@ -67,10 +119,6 @@ def _row(table: Table, result: Result) -> str:
   method = _label(table, result.method)
   if result.setting:
     method += f' ({result.setting})'
-  ours = f'**{_number(result.final.mean())}**'
-  low, high = result.final_interval
-  if not math.isnan(low):
-    ours += f' ({_number(low)} to {_number(high)})'
   cells = (
     method,
     _of(seeds, result.planned_seeds),
@@ -78,11 +126,19 @@ def _row(table: Table, result: Result) -> str:
     matplotlib.ticker.EngFormatter(places=1, sep='')(
       result.env_steps[:, -1].mean()
     ),
-    ours,
+    _ours(result),
     _number(result.reference_there),
     _number(result.reference_end),
   )
   return f'| {" | ".join(cells)} |'
+
+
+def _ours(result: Result) -> str:
+  text = f'**{_number(result.final.mean())}**'
+  low, high = result.final_interval
+  if math.isnan(low):
+    return text
+  return f'{text} ({_number(low)} to {_number(high)})'
 
 
 def _sweep(table: Table, result: Result) -> str:
@@ -104,4 +160,6 @@ def _of(count: int, planned: int) -> str:
 
 
 def _number(value: float) -> str:
-  return '-' if math.isnan(value) else f'{value:.3f}'
+  if math.isnan(value):
+    return '-'
+  return f'{value:.3f}' if abs(value) < 100 else f'{value:.1f}'

@@ -12,7 +12,7 @@ from trpo_tf.reproduction.table import Curve, Table
 
 __all__ = ['Result', 'gather']
 
-_WINDOW = 0.05  # of the iterations
+_DEVIATIONS = 1.96  # of a normal distribution to either end of 95 %
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +26,14 @@ class Result:
     sweep: mean over the last tenth of the iterations by tried value; NaN for
       a run that has not finished.
     values: the metric, [seeds, iterations].
+    errors: standard errors of the values, [seeds, iterations], or NaN.
     env_steps: so far, [seeds, iterations].
     planned_seeds: number of seeds.
     planned_iterations: of each seed; 0 if env steps decide.
+    planned_env_steps: of each seed, unless the iterations are fewer.
     reference: the published curve; None if there is none.
+    by_env_steps: whether its x are env steps.
+    window: iterations that are averaged at the end.
   """
 
   task: str
@@ -37,15 +41,34 @@ class Result:
   setting: str
   sweep: dict[str, float]
   values: np.ndarray
+  errors: np.ndarray
   env_steps: np.ndarray
   planned_seeds: int
   planned_iterations: int
+  planned_env_steps: int
   reference: Curve | None
+  by_env_steps: bool
+  window: int
 
   @property
-  def window(self) -> int:
-    """Iterations that are averaged at the end: 5 % of them, at least one."""
-    return max(1, round(_WINDOW * self.values.shape[1]))
+  def unfinished(self) -> bool:
+    """Whether seeds, iterations or env steps are still to come."""
+    seeds, iterations = self.values.shape
+    return seeds < self.planned_seeds or (
+      iterations < self.planned_iterations if self.planned_iterations
+      else bool(self.env_steps[:, -1].min() < self.planned_env_steps)
+    )
+
+  @property
+  def x(self) -> np.ndarray:
+    """Where the values belong in the published figure, [iterations].
+
+    Iteration 1 of a run samples the initial policy, as iteration 0 of the
+    published curves: nothing was learned from its env steps yet.
+    """
+    if not self.by_env_steps:
+      return np.arange(self.values.shape[1], dtype=float)
+    return np.append(0.0, self.env_steps.mean(axis=0)[:-1])
 
   @property
   def final(self) -> np.ndarray:
@@ -54,22 +77,34 @@ class Result:
 
   @property
   def final_interval(self) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the mean of `final`; NaN for one seed."""
+    """The 95 % interval of the mean of `final`.
+
+    By bootstrap over seeds; for one seed by its own standard error, NaN
+    without one.
+    """
+    if len(self.values) == 1:
+      reach = _DEVIATIONS * float(self.errors[0, -self.window :].mean())
+      return float(self.final[0]) - reach, float(self.final[0]) + reach
     low, high = statistics.bootstrap_interval(self.final)
     return float(low), float(high)
 
   @property
-  def reference_there(self) -> float:
-    """The published curve over the iterations of `final`; NaN beyond its end.
+  def interval(self) -> tuple[np.ndarray, np.ndarray]:
+    """The same for the mean of `values`, [iterations] each."""
+    if len(self.values) == 1:
+      reach = _DEVIATIONS * self.errors[0]
+      return self.values[0] - reach, self.values[0] + reach
+    low, high = statistics.bootstrap_interval(self.values, resamples=2000)
+    return low, high
 
-    Iteration 1 of a run samples the initial policy, as iteration 0 of the
-    published curves.
-    """
-    count = self.values.shape[1]
-    if self.reference is None or count - 1 > self.reference.x[-1]:
+  @property
+  def reference_there(self) -> float:
+    """The published curve at the x of `final`; NaN beyond its end."""
+    if self.reference is None or self.x[-1] > self.reference.x[-1]:
       return float('nan')
-    iterations = np.arange(count - self.window, count)
-    published = np.interp(iterations, self.reference.x, self.reference.y)
+    published = np.interp(
+      self.x[-self.window :], self.reference.x, self.reference.y
+    )
     return float(published.mean())
 
   @property
@@ -115,8 +150,12 @@ def _gather(table: Table, group: Group, read: logs.Logs) -> Result | None:
     setting=f'{group.swept}={variant}' if group.swept else '',
     sweep=sweep,
     values=np.stack([log.values[:count] for log in found]),
+    errors=np.stack([log.errors[:count] for log in found]),
     env_steps=np.stack([log.progress['env_steps'][:count] for log in found]),
     planned_seeds=len(runs),
     planned_iterations=runs[0].config.run.total_iterations,
+    planned_env_steps=runs[0].config.run.total_env_steps,
     reference=table.reference.get(group.task, {}).get(group.method),
+    by_env_steps=table.by_env_steps,
+    window=max(1, round(table.window * count)),
   )

@@ -7,7 +7,9 @@ import numpy as np
 
 from trpo_tf.config import ExperimentConfig
 
-__all__ = ['Budget', 'Curve', 'Sweep', 'Table']
+__all__ = ['Budget', 'Curve', 'Metric', 'Sweep', 'Table']
+
+Metric = Callable[[Mapping[str, np.ndarray], ExperimentConfig], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,9 +17,10 @@ class Curve:
   """A published learning curve.
 
   Attributes:
-    x: iterations, [n], increasing; 0 is the batch of the initial policy.
+    x: iterations, [n], increasing; 0 is the batch of the initial policy. With
+      Table.by_env_steps the env steps before a batch.
     y: values of the metric, [n], with straight lines between them.
-    errors: [m, 3]: an iteration and both ends of the error bar there.
+    errors: [m, 3]: an x and both ends of the error bar there.
   """
 
   x: np.ndarray
@@ -71,6 +74,14 @@ class Table:
     metric_text: what it is, in a sentence.
     reference: the published curves by task and method; some may lack.
     reference_text: where they come from, in a sentence.
+    error: as `metric`, its standard errors within one run; None: it has none.
+    figure_text: what bands and error bars of the figure are.
+    by_env_steps: whether curves are compared at the same env steps, instead of
+      at the same iteration.
+    window: share of the iterations, the last ones, that a result is the mean
+      of; one iteration at least.
+    published: final scores of others by name and task, in the order to show.
+    counterparts: methods by the name of those that they are to be held against.
   """
 
   name: str
@@ -80,11 +91,19 @@ class Table:
   flagfiles: str
   budgets: Mapping[str, Budget]
   speeds: Mapping[str, float]
-  metric: Callable[[Mapping[str, np.ndarray], ExperimentConfig], np.ndarray]
+  metric: Metric
   metric_name: str
   metric_text: str
   reference: Mapping[str, Mapping[str, Curve]]
   reference_text: str
+  figure_text: str = ''
+  error: Metric | None = None
+  by_env_steps: bool = False
+  window: float = 0.05
+  published: Mapping[str, Mapping[str, float]] = dataclasses.field(
+    default_factory=dict
+  )
+  counterparts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   @property
   def methods(self) -> tuple[str, ...]:

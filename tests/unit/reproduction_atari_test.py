@@ -1,0 +1,119 @@
+"""The Atari table: scores by hand, its plan and its summary."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from trpo_tf import config
+from trpo_tf.bin import reproduce
+from trpo_tf.reproduction import atari, figure, markdown, plan, results
+from trpo_tf.tasks.atari import PAPER_GAMES
+
+_TABLE = atari.TABLE
+
+
+def _progress(batches):
+  """Columns of progress.csv for lists of scores by iteration."""
+  numbers = [len(scores) for scores in batches]
+  return dict(
+    episodes=np.cumsum(numbers).astype(float),
+    return_mean=np.array([np.mean(s) if s else np.nan for s in batches]),
+    return_std=np.array([np.std(s) if s else np.nan for s in batches]),
+  )
+
+
+def test_score_is_of_the_last_hundred_episodes():
+  rng = np.random.default_rng(0)
+  sizes = (0, 30, 0, 50, 40, 25, 60, 0, 120)
+  batches = [list(rng.normal(i, 3, n)) for i, n in enumerate(sizes)]
+  # as few whole iterations as have 100 episodes, all while they are fewer
+  begins = (0, 0, 0, 0, 1, 3, 4, 4, 8)
+  found = atari.score(_progress(batches), config.ExperimentConfig())
+  errors = atari.score_error(_progress(batches), config.ExperimentConfig())
+  assert np.isnan(found[0])
+  for i in range(1, len(sizes)):
+    scores = np.concatenate(batches[begins[i] : i + 1])
+    assert found[i] == pytest.approx(scores.mean())
+    expected = scores.std(ddof=1) / np.sqrt(scores.size)
+    assert errors[i] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('budget', _TABLE.budgets)
+def test_the_flagfiles_are_there_and_agree(budget, tmp_path):
+  groups = plan.make_groups(
+    _TABLE, budget, plan.select(_TABLE, (), ()), 1, tmp_path, reproduce._parse)
+  assert len(groups) == len(PAPER_GAMES) * len(_TABLE.methods)
+  for group in groups:
+    (run,) = group.runs('')
+    settings = run.config
+    assert settings.task.task == f'atari/{group.task}'
+    assert settings.sampler.sampler == (
+      'vine' if group.method == 'vine' else 'single_path')
+    if budget == 'short' and group.method != 'random':
+      assert settings.run.total_env_steps >= 1_000_000
+      assert not settings.run.total_iterations
+
+
+def test_table_3_of_the_paper(tmp_path):
+  pairs = [('pong', 'single_path'), ('pong', 'vine')]
+  paths, vine = (
+    group.runs('')[0].config for group in plan.make_groups(
+      _TABLE, 'paper', pairs, 1, tmp_path, reproduce._parse))
+  for settings in (paths, vine):
+    assert settings.run.total_iterations == 500
+    assert settings.trust_region.max_kl == 0.01
+    assert settings.estimator.gamma == 0.99
+  assert paths.sampler.batch_steps == pytest.approx(100e3, rel=0.03)
+  sampler = vine.sampler
+  branches = sampler.rollout_set_size * sampler.branch_actions
+  steps = sampler.batch_steps + branches * sampler.branch_length
+  assert steps == pytest.approx(400e3, rel=0.03)
+
+
+# numbers that were read from the figure by another reader of the PDF's paths
+@pytest.mark.parametrize('game, method, iteration, value', [
+  ('beam_rider', 'single_path', 250, 1122), ('breakout', 'vine', 400, 29.5),
+  ('enduro', 'single_path', 100, 104), ('pong', 'vine', 100, 14.8),
+  ('qbert', 'vine', 250, 4571), ('seaquest', 'single_path', 400, 1714),
+  ('space_invaders', 'vine', 100, 430),
+])  # fmt: skip
+def test_reference_curves(game, method, iteration, value):
+  curve = _TABLE.reference[game][method]
+  x = iteration * (400_000 if method == 'vine' else 100_000)
+  # thinned to every fourth iteration or so
+  assert np.interp(x, curve.x, curve.y) == pytest.approx(value, rel=0.03)
+
+
+def _result(game, method, score, error):
+  return results.Result(
+    game, method, setting='', sweep={}, values=np.array([[0.0, score]]),
+    errors=np.array([[0.0, error]]), env_steps=np.array([[1e5, 2e5]]),
+    planned_seeds=1, planned_iterations=0, planned_env_steps=200_000,
+    reference=_TABLE.reference[game].get(method), by_env_steps=True, window=1,
+  )  # fmt: skip
+
+
+def test_summary():
+  shown = [_result('pong', 'random', -20.0, 0.1), _result('pong', 'gae', 5, 1),
+           _result('qbert', 'random', 160.0, 10.0)]
+  lines = markdown.render(_TABLE, 'short', shown).splitlines()
+  rows = {cells[1].strip(): [c.strip() for c in cells[2:-1]]
+          for line in lines if len(cells := line.split('|')) == 5}
+  assert rows[''] == ['Pong', 'Q*bert']
+  assert rows['random (paper)'] == ['-20.4', '157']
+  assert rows['TRPO, vine (paper, 200M env steps)'] == ['20.9', '7732.5']
+  assert rows['ours: random'] == [
+    '**-20.000** (-20.196 to -19.804)', '**160.0** (140.4 to 179.6)']
+  assert rows['ours less random (paper)'] == [
+    '+0.4 (+0.204 to +0.596)', '+3 (-16.6 to +22.6)']
+  assert rows['ours: value network'] == ['**5.000** (3.040 to 6.960)', '-']
+  assert not any('of 1' in line for line in lines)
+  drawn = figure.draw(_TABLE, shown)
+  assert [axis.get_xlabel() for axis in drawn.axes] == ['env steps'] * 2
+
+
+def test_every_game_is_drawn():
+  shown = [dataclasses.replace(_result(game, 'single_path', 1.0, 1.0))
+           for game in PAPER_GAMES]
+  assert len(figure.draw(_TABLE, shown).axes) == 7
