@@ -1,6 +1,6 @@
-// From an emulator's screens to the frames that a policy sees; the extension
-// trpo_tf/sampling/_atari. It needs neither MuJoCo nor TensorFlow, so that the
-// processes that run emulators stay small.
+// The extension trpo_tf/sampling/_atari: from an emulator's screens to the
+// frames that a policy sees, and the policy's network. It needs neither MuJoCo
+// nor TensorFlow, so that the processes that run emulators stay small.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -11,6 +11,8 @@
 #include <numeric>
 #include <utility>
 #include <vector>
+
+#include "conv.h"
 
 namespace trpo_tf {
 namespace {
@@ -208,6 +210,21 @@ class CheckedShrinker {
   Shrinker shrinker_;
 };
 
+// Outputs [n, M] for pixels [n, H, W, C], the slots from `first` on.
+Array<float> CheckedOutputs(ConvNetwork& network, const Array<float>& theta,
+                            int first, const Array<uint8_t>& pixels) {
+  const auto n = pixels.ndim() > 0 ? pixels.shape(0) : 0;
+  Check(n > 0 && first >= 0 && first + n <= network.NumSlots() &&
+            pixels.size() == n * network.NumInputs() &&
+            theta.size() == network.NumParameters(),
+        "outputs: arrays of other sizes");
+  Array<float> result({static_cast<int>(n), network.NumOutputs()});
+  network.SetParameters(theta.data());
+  network.Forward(first, static_cast<int>(n), pixels.data(),
+                  result.mutable_data());
+  return result;
+}
+
 }  // namespace
 }  // namespace trpo_tf
 
@@ -226,4 +243,20 @@ PYBIND11_MODULE(_atari, m) {
            arg("second").noconvert(), arg("table").noconvert(),
            arg("out").noconvert(),
            "Averages the brighter of two screens, in grey, over areas.");
+  using trpo_tf::ConvNetwork;
+  pybind11::class_<ConvNetwork>(m, "ConvNetwork")
+      .def(pybind11::init([](const std::vector<int>& input_shape,
+                             const std::vector<int>& filters,
+                             const std::vector<int>& hidden_sizes, int outputs,
+                             int activation, int slots) {
+             return ConvNetwork(
+                 input_shape.at(0), input_shape.at(1), input_shape.at(2),
+                 filters, hidden_sizes, outputs,
+                 static_cast<trpo_tf::Activation>(activation), slots);
+           }),
+           arg("input_shape"), arg("filters"), arg("hidden_sizes"),
+           arg("output_size"), arg("activation"), arg("slots"))
+      .def("outputs", &trpo_tf::CheckedOutputs, arg("theta").noconvert(),
+           arg("first"), arg("pixels").noconvert(),
+           "Outputs for the observations of consecutive slots.");
 }

@@ -3,16 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-// Vector code for newer processors beside the portable one. Both round a
-// multiply-add once and add each output's terms in the same order, so both give
-// the same bits. No AVX-512: it slows the physics around it (measured, 6 %).
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define TRPO_TF_VECTORIZE __attribute__((target_clones("fma", "default")))
-#define TRPO_TF_INLINE inline __attribute__((always_inline))
-#else
-#define TRPO_TF_VECTORIZE
-#define TRPO_TF_INLINE inline
-#endif
+#include "vectorize.h"
 
 namespace trpo_tf {
 
@@ -117,6 +108,10 @@ void Tanh(float* x, int n) {
   }
 }
 
+void Activate(Activation activation, float* x, int n) {
+  activation == kTanh ? Tanh(x, n) : Softplus(x, n);
+}
+
 void Forward(const Network& net, const float* theta, const float* x,
              float* scratch, float* out) {
   const int last = static_cast<int>(net.sizes.size()) - 1, width = net.Width();
@@ -125,7 +120,7 @@ void Forward(const Network& net, const float* theta, const float* x,
     float* y = layer == last ? out : scratch + (layer % 2) * width;
     Affine(theta, x, rows, columns, y);
     if (layer < last) {
-      net.activation == kTanh ? Tanh(y, columns) : Softplus(y, columns);
+      Activate(net.activation, y, columns);
     }
     theta += (rows + 1) * columns;
     x = y;

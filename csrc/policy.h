@@ -27,6 +27,9 @@ void Forward(const Network& net, const float* theta, const float* x,
 // x[i] = tanh(x[i]), within 4e-7 of the exact value.
 void Tanh(float* x, int n);
 
+// Applies an activation to x[0], ..., x[n - 1].
+void Activate(Activation activation, float* x, int n);
+
 }  // namespace trpo_tf
 
 #endif  // TRPO_TF_CSRC_POLICY_H_

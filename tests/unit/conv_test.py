@@ -89,8 +89,6 @@ def test_outputs_are_those_of_scipy(network):
   expected = [by_scipy(network, theta, image) for image in pixels]
   found = network.pixel_outputs(theta, tf.constant(pixels))
   np.testing.assert_allclose(found, expected, atol=2e-6)
-  sampled = conv.pixel_function(network)(theta.numpy(), pixels)
-  np.testing.assert_allclose(sampled, expected, atol=2e-6)
 
 
 def test_initial_kernels_are_orthogonal():
@@ -210,5 +208,7 @@ def test_value_network_sees_frames():
 def test_refuses_what_it_cannot_see():
   with pytest.raises(ValueError, match='3 convolutions leave nothing of 13 x'):
     dataclasses.replace(SMALL, filters=(2, 2, 2))
+  with pytest.raises(ValueError, match='at least one convolution'):
+    dataclasses.replace(SMALL, filters=())
   with pytest.raises(UserError, match='vectors: take --baseline=value_network'):
     baselines.make_baseline(config.EstimatorConfig(baseline='linear'), SMALL)

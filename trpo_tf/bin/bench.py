@@ -1,12 +1,13 @@
 """Measures what the README and RESULTS.md say of speed and memory.
 
-  python -m trpo_tf.bin.bench --json=FILE [--parts=sampling,step,training]
+  python -m trpo_tf.bin.bench --json=FILE [--parts=sampling,atari,step,training]
 
 All numbers are of one run on this machine; ratios are of alternating pairs.
 """
 
 import json
 import math
+import os
 import pathlib
 import time
 from typing import Any
@@ -17,21 +18,25 @@ from rich.table import Table
 
 from trpo_tf.bin import flags
 
-_PARTS = ('sampling', 'step', 'training', 'memory')
+_PARTS = ('sampling', 'atari', 'step', 'training', 'memory')
 _CHOSEN = absl_flags.DEFINE_list('parts', list(_PARTS), 'what to measure')
 _JSON = absl_flags.DEFINE_string('json', 'runs/bench.json', 'where to write')
 _PAIRS = absl_flags.DEFINE_integer(
   'pairs', 61, 'alternating timings of each ratio', lower_bound=3
 )
 _THREADS = absl_flags.DEFINE_integer(
-  'sampler_threads', 0, 'threads of the native sampler; 0: all cores',
-  lower_bound=0,
+  'sampler_threads', 0, 'threads of the native sampler, processes of the '
+  'Atari one; 0: all cores', lower_bound=0,
 )
 # env steps of a timed call: about a fifth of a second each
 _SAMPLING = {
   'Hopper-v5': 5000, 'Walker2d-v5': 3000, 'HalfCheetah-v5': 12000,
   'Humanoid-v5': 1200,
 }  # fmt: skip
+
+
+_GAMES = (('pong', 'paper'), ('breakout', 'paper'), ('pong', 'nature'))
+_ATARI_STEPS = 8192  # more than a second each
 
 
 def _bar(value: float, bar: float, more_is_better: bool = True) -> str:
@@ -61,6 +66,25 @@ def _sampling(table: Table) -> list[dict]:
       f'{task}: native loop / bare physics', _interval(ratio),
       _bar(ratio['median'], 0.97),
       f'{result["native_env_steps_per_second"]:,.0f} env steps/s',
+    )
+  return found
+
+
+def _atari(table: Table) -> list[dict]:
+  from trpo_tf.benchmarks import atari
+
+  found = []
+  processes = _THREADS.value or len(os.sched_getaffinity(0))
+  for game, observation in _GAMES:
+    result = atari.against_emulator(
+      game, observation, _ATARI_STEPS, processes, max(3, _PAIRS.value // 3)
+    )
+    found.append(result)
+    ratio = result['sampler_over_emulator']
+    table.add_row(
+      f'{game}, {observation}: sampler / bare emulators', _interval(ratio),
+      _bar(ratio['median'], 0.85),
+      f'{result["sampler_frames_per_second"]:,.0f} frames/s',
     )
   return found
 
@@ -159,8 +183,8 @@ def main(_) -> None:
     table.add_column(name)
   begin = time.time()
   result: dict[str, Any] = {'session': session, 'rival': rival.versions()}
-  measures = dict(sampling=_sampling, step=_step, training=_training,
-                  memory=_memory)
+  measures = dict(sampling=_sampling, atari=_atari, step=_step,
+                  training=_training, memory=_memory)
   path = pathlib.Path(_JSON.value)
   path.parent.mkdir(parents=True, exist_ok=True)
   for part in _CHOSEN.value:

@@ -10,11 +10,13 @@ from trpo_tf.policies.categorical import (
   atari_policy,
   categorical_policy,
 )
-from trpo_tf.policies.conv import ConvNet, pixel_function
+from trpo_tf.policies.conv import ConvNet
 from trpo_tf.policies.gaussian import GaussianPolicy, gaussian_policy
 from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
 from trpo_tf.sampling import gymnasium_env
+from trpo_tf.sampling.atari_policy import policy_outputs
 from trpo_tf.sampling.atari_sampler import AtariSampler
+from trpo_tf.sampling.atari_vine import AtariVineSampler
 from trpo_tf.sampling.gymnasium_sampler import GymnasiumSampler
 from trpo_tf.sampling.gymnasium_vine import GymnasiumVineSampler
 from trpo_tf.sampling.single_path import SinglePathSampler
@@ -28,7 +30,7 @@ _ATARI_METHODS = 'trpo', 'natural_gradient', 'policy_gradient', 'max_kl'
 
 Policy = GaussianPolicy | CategoricalPolicy
 PathSampler = SinglePathSampler | GymnasiumSampler | AtariSampler
-AnyVineSampler = VineSampler | GymnasiumVineSampler
+AnyVineSampler = VineSampler | GymnasiumVineSampler | AtariVineSampler
 
 
 @functools.lru_cache(maxsize=8)
@@ -110,7 +112,7 @@ def make_path_sampler(config: ExperimentConfig) -> PathSampler:
   policy = make_policy(config)
   game = find_game(config)
   if game:
-    outputs = pixel_function(policy.network)
+    outputs = policy_outputs(policy.network, config.sampler.num_slots)
     return AtariSampler(game, config.sampler, outputs, config.run.seed)
   compiled = _native_task(config.task)
   if compiled:
@@ -130,8 +132,14 @@ def make_sampler(config: ExperimentConfig) -> PathSampler | AnyVineSampler:
   """
   if config.sampler.sampler == 'single_path':
     return make_path_sampler(config)
-  compiled = _native_task(config.task)
   policy = make_policy(config)
+  game = find_game(config)
+  if game:
+    outputs = policy_outputs(policy.network, config.sampler.num_slots)
+    return AtariVineSampler(
+      game, config.sampler, outputs, config.run.seed, config.estimator.gamma
+    )
+  compiled = _native_task(config.task)
   if compiled:
     return VineSampler(
       compiled, config.task, config.sampler, policy.network, config.run.seed,

@@ -22,7 +22,7 @@ import tensorflow as tf
 from trpo_tf.policies import linearization, mlp, stacks
 from trpo_tf.policies.stacks import Stacks
 
-__all__ = ['ConvNet', 'pixel_function']
+__all__ = ['ConvNet']
 
 _KERNEL, _STRIDE = 4, 2
 _CHUNK = 256  # states: their activations stay within the cache
@@ -47,7 +47,9 @@ class ConvNet:
   activation: str = 'tanh'
 
   def __post_init__(self):
-    """Raises ValueError where nothing is left of a frame."""
+    """Raises ValueError where nothing is left of a frame, or to be done."""
+    if not self.filters:
+      raise ValueError('--conv_filters: at least one convolution is needed')
     if min(self._sizes[-1]) < 1:
       raise ValueError(
         f'{len(self.filters)} convolutions leave nothing of '
@@ -225,24 +227,3 @@ def _fold(add: Callable[[Any, slice], Any], start: Any, x: Stacks) -> Any:
   return tf.while_loop(
     lambda begin, _: begin < n, body, (0, start), parallel_iterations=1
   )[1]
-
-
-def pixel_function(
-  network: ConvNet,
-) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-  """Compiles a network for a sampler.
-
-  Args:
-    network: the network.
-
-  Returns:
-    Maps theta [P] and uint8 [n, H, W, C] to float32 [n, M], in NumPy.
-  """
-  compiled = tf.function(
-    network.pixel_outputs,
-    input_signature=[
-      tf.TensorSpec([network.num_parameters]),
-      tf.TensorSpec([None, *network.input_shape], tf.uint8),
-    ],
-  )
-  return lambda theta, pixels: compiled(theta, pixels).numpy()

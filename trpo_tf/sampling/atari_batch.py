@@ -6,9 +6,9 @@ import numpy as np
 
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.policies.stacks import Stacks
-from trpo_tf.sampling.batch import Batch
+from trpo_tf.sampling.batch import Batch, VineBatch
 
-__all__ = ['AtariBatch']
+__all__ = ['AtariBatch', 'AtariVineBatch']
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class AtariBatch(Batch):
     timesteps: env steps of the game, which a lost life does not begin anew.
     episode_returns: float64 [E], raw scores of whole games.
     deaths: causes of the deaths of worker processes, after each of which the
-      batch was sampled anew, with the same result.
+      batch, or its branches, were sampled anew, with the same result.
   """
 
   frames: np.ndarray
@@ -50,3 +50,16 @@ class AtariBatch(Batch):
       uint8 [..., H, W, 4].
     """
     return np.moveaxis(self.frames[rows], -3, -1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AtariVineBatch(AtariBatch, VineBatch):
+  """A VineBatch of an Atari game: trunks, and branches that share the frames.
+
+  Attributes:
+    first_actions: int32 [N, K, factors].
+    branch_returns: of raw rewards or their signs, as `rewards`.
+    branch_ends: TERMINATED at the loss of a life too, as `ends`.
+    final_observations: int32 [N, K, M, 4], rows of `frames`; black where the
+      branch terminated.
+  """

@@ -176,7 +176,6 @@ class Pool:
 
     Raises:
       WorkerDied: a worker did.
-      UserError: a state is of another game or version of ale_py.
     """
     for worker in self._workers:
       own = {s: starts[s] for s in worker.slots if s in starts}
@@ -193,6 +192,7 @@ class Pool:
 
     Raises:
       WorkerDied: a worker did.
+      UserError: a branch's state is of another game or version of ale_py.
     """
     stepped = [group for group in range(len(self.groups)) if act(group)]
     while stepped:

@@ -218,7 +218,7 @@ class AtariSampler:
            running: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The policy acts for a group; returns its outputs and actions."""
     slots = self.pool.groups[group]
-    outputs = self._outputs(theta, self._stacks.view(slots))
+    outputs = self._outputs(theta, slots, self._stacks.view(slots))
     actions = self._actor.act(outputs, noise)
     codes = self.game.codes[tuple(actions.T)]
     self.pool.shared['codes'][slots] = np.where(running, codes, IDLE)

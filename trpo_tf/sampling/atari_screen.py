@@ -13,15 +13,8 @@ emulator's.
 import ale_py
 import numpy as np
 
+from trpo_tf.sampling.atari_extension import extension
 from trpo_tf.tasks.atari import Game
-
-try:
-  import trpo_tf.sampling._atari as _atari
-except ImportError as error:
-  raise ImportError(
-    f'the Atari sampler cannot be loaded ({error}). Build it with: '
-    'pip install -e .'
-  ) from error
 
 __all__ = ['Screen']
 
@@ -37,7 +30,7 @@ class Screen:
   def __init__(self, game: Game):
     top, bottom = game.rows
     self._rows = slice(top, bottom)
-    self._shrinker = _atari.Shrinker(
+    self._shrinker = extension.Shrinker(
       (bottom - top, game.screen[1]), game.frame_shape
     )
     self._screens = np.zeros((2, *game.screen), np.uint8)
@@ -49,7 +42,7 @@ class Screen:
     """Takes an emulator's screen as the first (0) or second (1) of two."""
     screen = self._screens[place]
     ale.getScreen(screen)
-    if not _atari.known(screen, self._screens[1 - place], self._table):
+    if not extension.known(screen, self._screens[1 - place], self._table):
       ale.getScreenGrayscale(self._grey)
       self._table[screen] = self._grey
 

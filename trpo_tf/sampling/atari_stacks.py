@@ -10,9 +10,10 @@ __all__ = ['PixelStacks', 'PolicyOutputs']
 
 _NEWEST = 8 * (STACK - 1)  # bits below the newest of a pixel's frames
 
-# (theta [P], stacks uint8 [n, H, W, 4] with the oldest frame first) -> logits
-# float32 [n, M]. The stacks are a view: they change with the next step.
-PolicyOutputs = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# (theta [P], slots, their stacks uint8 [n, H, W, 4] with the oldest frame
+# first) -> logits float32 [n, M]. The stacks are a view: they change with the
+# next step.
+PolicyOutputs = Callable[[np.ndarray, slice, np.ndarray], np.ndarray]
 
 
 class PixelStacks:

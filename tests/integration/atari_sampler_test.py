@@ -1,0 +1,330 @@
+"""Batches of Atari games: what they hold, whoever samples them."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from plain_atari import PixelPolicy, choices
+
+from trpo_tf import seeding
+from trpo_tf.config import AtariConfig, SamplerConfig
+from trpo_tf.errors import UserError
+from trpo_tf.sampling.atari_sampler import AtariSampler
+from trpo_tf.sampling.atari_slot import AtariSlot, Starts
+from trpo_tf.sampling.batch import End
+from trpo_tf.seeding import Stream
+from trpo_tf.tasks.atari import find_game
+
+SEED = 7
+# episodes that end in every way: clipped rewards, lost lives, a time limit
+QBERT = dict(name='qbert', time_limit=90, life_loss_ends_return=True,
+             clip_rewards=True)
+
+
+def make(workers=2, slots=5, steps=150, whole=False, name='seaquest',
+         time_limit=0, **config):
+  game = find_game(f'atari/{name}', AtariConfig(**config), time_limit)
+  policy = PixelPolicy(sum(game.factors))
+  settings = SamplerConfig(num_slots=slots, batch_steps=slots * steps,
+                           whole_episodes=whole, sampler_threads=workers)
+  return AtariSampler(game, settings, policy, SEED), policy
+
+
+def sample(made, iteration, **options):
+  sampler, policy = made
+  policy.seen.clear()
+  return sampler.sample(policy.theta, None, iteration, **options)
+
+
+def to_bytes(batch):
+  fields = {name: field.tobytes() if isinstance(field, np.ndarray) else field
+            for name, field in vars(batch).items()}
+  del fields['deaths']
+  return fields
+
+
+@pytest.fixture(scope='module')
+def reference():
+  """A sampler of two workers, its state after a batch, and three batches."""
+  made = make(**QBERT)
+  batches = [sample(made, 0)]
+  state = made[0].state()
+  return made, state, [*batches, sample(made, 1), sample(made, 2)]
+
+
+@pytest.mark.parametrize('workers', [1, 3])
+def test_number_of_workers_changes_nothing(reference, workers):
+  _, _, batches = reference
+  made = make(workers, **QBERT)
+  assert len(made[0].process_ids) == workers
+  for iteration, expected in enumerate(batches[:2]):
+    assert to_bytes(sample(made, iteration)) == to_bytes(expected)
+
+
+def test_default_is_a_worker_for_each_core():
+  made = make(0, slots=2)
+  cores = len(os.sched_getaffinity(0))
+  assert len(made[0].process_ids) == min(2, cores)
+
+
+def replay(game, slot, batches):
+  """Plays a slot's actions; compares rewards, ends, timesteps and stacks.
+
+  Returns:
+    Raw returns and lengths of the games that ended in each batch.
+  """
+  player = AtariSlot(game, Starts(game), SEED, slot)
+  frame = np.zeros(game.frame_shape, np.uint8)
+  player.begin(frame)
+  stack = np.zeros((*game.frame_shape, 4), np.uint8)
+  stack[..., 3] = frame
+  games, raw, timestep = [], 0, 0
+  for batch in batches:
+    games.append([])
+    boundaries = {tuple(place): rows for place, rows in
+                  zip(batch.boundary_index, batch.boundary_observations,
+                      strict=True)}
+    for t in range(batch.lengths[slot]):
+      assert (batch.stacks(batch.observations[slot, t]) == stack).all()
+      code = game.codes[tuple(batch.actions[slot, t])]
+      reward, ends, life_lost = player.step(int(code), frame)
+      raw, timestep = raw + reward, timestep + 1
+      end = ends | End.TERMINATED * life_lost
+      assert batch.rewards[slot, t] == np.sign(reward)
+      assert batch.ends[slot, t] == end
+      assert batch.timesteps[slot, t] == timestep - 1
+      stack = np.append(stack[..., 1:], frame[..., None], -1)
+      if end == End.TRUNCATED:
+        assert (batch.stacks(boundaries.pop((slot, t))) == stack).all()
+      if ends:
+        games[-1].append((raw, timestep))
+        raw, timestep = 0, 0
+        player.begin(frame)
+        stack[:] = 0
+        stack[..., 3] = frame
+    assert (batch.stacks(batch.last_observations[slot]) == stack).all()
+    assert not [place for place in boundaries if place[0] == slot]
+  return games
+
+
+def test_batch_is_what_the_slots_played(reference):
+  (sampler, _), _, batches = reference
+  slots = [replay(sampler.game, s, batches) for s in range(5)]
+  for number, batch in enumerate(batches):
+    finished = [game for slot in slots for game in slot[number]]
+    ends = list(zip(batch.episode_returns, batch.episode_lengths, strict=True))
+    assert ends == finished
+    assert batch.lengths.tolist() == [150] * 5 and batch.num_steps == 750
+    assert batch.kept.all()
+    truncated = batch.ends == End.TRUNCATED
+    assert len(batch.boundary_index) == truncated.sum() > 3
+    lost = (batch.ends == End.TERMINATED) & (batch.timesteps < 89)
+    assert lost.sum() > 3 and (batch.episode_lengths == 90).any()
+    # scores are raw, what is learned from is not
+    assert set(np.unique(batch.rewards)) == {0, 1}
+    assert batch.episode_returns.max() >= 50
+
+
+def test_policy_saw_the_stacks(reference):
+  made, state, batches = reference
+  made[0].restore(state)
+  batch = sample(made, 1)
+  assert to_bytes(batch) == to_bytes(batches[1])
+  seen = made[1].seen
+  assert len(seen) == 300
+  for group, slots in enumerate([slice(0, 3), slice(3, 5)]):
+    actual = np.stack(seen[group::2], 1)
+    assert (batch.stacks(batch.observations[slots]) == actual).all()
+
+
+def test_actions_are_the_policys(reference):
+  (sampler, policy), _, batches = reference
+  batch = batches[2]
+  pixels = batch.stacks(batch.observations).reshape(750, -1)[:, policy.places]
+  logits = pixels.astype(float) @ policy.theta.reshape(60, -1)
+  np.testing.assert_array_equal(batch.outputs.reshape(750, -1), logits)
+  noise = np.stack([
+    seeding.generator(SEED, Stream.ACTION_NOISE, 2, s).random((256, 3))[:150]
+    for s in range(5)
+  ]).reshape(750, 3)
+  actions, log_probs = choices(sampler.game.factors, logits, noise)
+  assert (batch.actions.reshape(750, 3) == actions).all()
+  assert len(np.unique(actions, axis=0)) == 18
+  np.testing.assert_allclose(batch.log_probs.ravel(), log_probs, 1e-6)
+
+
+def test_deterministic_actions_are_the_likeliest():
+  batch = sample(make(slots=2, steps=40), 0, deterministic=True)
+  for factor, part in enumerate(np.split(batch.outputs, [3, 6], -1)):
+    assert (batch.actions[..., factor] == part.argmax(-1)).all()
+
+
+def test_frames_are_stored_once(reference):
+  _, _, batches = reference
+  for number, batch in enumerate(batches):
+    assert batch.frames.dtype == np.uint8
+    assert batch.frames.shape[1:] == (52, 40)
+    # black, those of the observations at the start, one a step, and those
+    # after which a game was truncated
+    held = 5 if number == 0 else np.minimum(batch.timesteps[:, 0] + 1, 4).sum()
+    cuts = len(batch.boundary_index)
+    assert len(batch.frames) == 1 + held + 750 + cuts
+    assert batch.frames.base is None and not batch.frames[0].any()
+    assert batch.observations.dtype == np.int32
+    # so 100,000 steps take a quarter of a gigabyte
+    arrays = [v for v in vars(batch).values() if isinstance(v, np.ndarray)]
+    assert sum(array.nbytes for array in arrays) < 2500 * 750
+
+
+def test_restored_sampler_goes_on(reference):
+  _, state, batches = reference
+  assert all(value.dtype != object for value in state.values())
+  made = make(1, **QBERT)
+  sample(made, 5)
+  made[0].restore(state)
+  for iteration in (1, 2):
+    assert to_bytes(sample(made, iteration)) == to_bytes(batches[iteration])
+
+
+def test_state_that_does_not_fit_is_refused(reference):
+  _, state, _ = reference
+  sampler, _ = make(slots=4)
+  with pytest.raises(ValueError, match=r'\(5, 52, 40, 4\), not of \(4, 52'):
+    sampler.restore(state)
+  sampler, _ = make(name='pong')
+  with pytest.raises(UserError, match='stored emulator is .* begin anew'):
+    sampler.restore(state)
+
+
+def kill(sampler, worker=0):
+  os.kill(sampler.process_ids[worker], signal.SIGKILL)
+
+
+@pytest.mark.parametrize('call', [0, 187])
+def test_dead_worker_is_reported_and_its_work_done_again(reference, call):
+  (sampler, policy), state, batches = reference
+  sampler.restore(state)
+  killed = sampler.process_ids[1]
+  policy.before = lambda calls: kill(sampler, 1) if calls == call else None
+  batch = sample((sampler, policy), 1)
+  policy.before = lambda calls: None
+  (death,) = batch.deaths
+  assert re.fullmatch(f'worker process {killed}, with slots [0-4, ]+, was '
+                      'killed by SIGKILL', death)
+  assert to_bytes(batch) == to_bytes(batches[1])
+  following = sample((sampler, policy), 2)
+  assert following.deaths == ()
+  assert to_bytes(following) == to_bytes(batches[2])
+
+
+def test_worker_that_died_between_batches(reference):
+  (sampler, policy), state, batches = reference
+  sampler.restore(state)
+  kill(sampler)
+  batch = sample((sampler, policy), 1)
+  assert len(batch.deaths) == 1 and to_bytes(batch) == to_bytes(batches[1])
+
+
+def test_workers_that_die_again_and_again(reference):
+  (sampler, policy), state, batches = reference
+  sampler.restore(state)
+  policy.before = lambda calls: kill(sampler) if calls % 9 == 8 else None
+  with pytest.raises(RuntimeError) as caught:
+    sample((sampler, policy), 1)
+  policy.before = lambda calls: None
+  message = str(caught.value)
+  assert message.startswith('--task=atari/qbert: worker process ')
+  assert message.count('was killed by SIGKILL') == 3 and '\n' not in message
+  batch = sample((sampler, policy), 1)  # fresh workers once more
+  assert len(batch.deaths) == 1 and to_bytes(batch) == to_bytes(batches[1])
+
+
+def test_whole_episodes_begin_and_end_with_a_game():
+  made = make(slots=3, steps=20, whole=True, name='breakout')
+  for iteration in range(2):
+    batch = sample(made, iteration)
+    assert len(set(batch.lengths)) > 1 and (batch.lengths >= 20).all()
+    assert not batch.kept.all()
+    for s, length in enumerate(batch.lengths):
+      assert batch.kept[s].sum() == length and batch.kept[s, :length].all()
+      assert batch.timesteps[s, 0] == 0 and batch.ends[s, length - 1]
+      ends = np.flatnonzero(batch.ends[s, :length])
+      assert (ends[:-1] < 19).all()
+      for field in ('observations', 'outputs', 'rewards', 'log_probs'):
+        assert not getattr(batch, field)[s, length:].any()
+    assert batch.num_steps == batch.lengths.sum() == batch.kept.sum()
+    assert (batch.last_observations[:, :3] == 0).all()
+    seen = made[1].seen
+    calls = [call for call in seen if len(call) == 2]  # slots 0 and 1
+    for t, call in enumerate(calls):
+      for s in (0, 1):
+        if batch.kept[s, t]:
+          actual = batch.stacks(batch.observations[s, t])
+          assert (actual == call[s]).all(), (iteration, s, t)
+
+
+def test_single_slot_and_nature_frames():
+  made = make(slots=1, steps=30, atari_observation='nature', frame_skip=2)
+  assert len(made[0].process_ids) == 1
+  batch = sample(made, 0)
+  assert batch.frames.shape[1:] == (84, 84) and batch.num_steps == 30
+  assert (batch.stacks(batch.observations[0]) == np.stack(
+    [stacks[0] for stacks in made[1].seen])).all()
+
+
+def is_gone(process):
+  try:
+    os.kill(process, 0)
+  except ProcessLookupError:
+    return True
+  return False
+
+
+def test_workers_end_with_their_sampler():
+  sampler, _ = made = make(slots=2)
+  processes = sampler.process_ids
+  sampler.close()
+  assert all(map(is_gone, processes)) and sampler.process_ids == []
+  sampler, _ = made = make(slots=2)
+  processes = sampler.process_ids
+  del sampler, made
+  assert len(processes) == 2 and all(map(is_gone, processes))
+
+
+_PROGRAM = """
+import os, signal
+from trpo_tf.config import AtariConfig, SamplerConfig
+from trpo_tf.sampling.atari_pool import Pool
+from trpo_tf.tasks.atari import find_game
+pool = Pool(find_game('atari/pong', AtariConfig()), 0, 2, 2)
+pool.save()
+print(*pool.process_ids, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_their_program():
+  result = subprocess.run([sys.executable, '-c', _PROGRAM],
+                          capture_output=True, text=True)
+  assert result.returncode == -signal.SIGKILL, result.stderr
+  processes = list(map(int, result.stdout.split()))
+  deadline = time.monotonic() + 60
+  while not all(map(is_gone, processes)):
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+
+
+def test_workers_stay_small():
+  program = """
+import sys
+import trpo_tf.sampling.atari_worker
+print({'tensorflow', 'mujoco', 'tensorflow_probability'} & set(sys.modules))
+"""
+  result = subprocess.run([sys.executable, '-c', program],
+                          capture_output=True, text=True, check=True)
+  assert result.stdout.strip() == 'set()'

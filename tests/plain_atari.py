@@ -1,0 +1,102 @@
+"""Atari games by plain calls of the emulator and plain NumPy."""
+
+import ale_py
+import numpy as np
+
+
+def _part_sums(pixels, parts):
+  """Sums over equal parts of the first axis; a whole pixel counts `parts`."""
+  nothing = np.zeros_like(pixels[:1])
+  below = np.append(nothing, pixels.cumsum(0), 0)
+  whole, rest = np.divmod(np.arange(parts + 1) * len(pixels), parts)
+  cut = np.append(pixels, nothing, 0)[whole]
+  return np.diff(parts * below[whole] + rest[:, None] * cut, axis=0)
+
+
+def average(grey, shape):
+  """Means over equal areas, rounded to the nearest, halves up."""
+  sums = _part_sums(_part_sums(grey.astype(int), shape[0]).T, shape[1]).T
+  return (2 * sums + grey.size) // (2 * grey.size)
+
+
+def frame(game, *greys):
+  """The frame of one or two screens in grey."""
+  grey = np.max(greys, axis=0)
+  if game.config.atari_observation == 'paper':
+    height = game.screen[0] // 4 * 4
+    top = (game.screen[0] - height) // 2
+    grey = grey[top : top + height]
+  return average(grey, game.frame_shape).astype(np.uint8)
+
+
+def emulator(game, seed=0, noops=0):
+  """A fresh emulator, `noops` frames after its reset."""
+  ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+  ale = ale_py.ALEInterface()
+  ale.setInt('random_seed', seed)
+  ale.setFloat('repeat_action_probability', game.config.sticky_actions)
+  ale.loadROM(game.rom)
+  ale.reset_game()
+  for _ in range(noops):
+    ale.act(0)
+  return ale
+
+
+def step(game, ale, code):
+  """One env step.
+
+  Returns:
+    The reward; whether the game is over; whether a life was lost; the frame,
+    None if the game is over.
+  """
+  reward, greys, lives = 0, [], ale.lives()
+  for _ in range(game.config.frame_skip):
+    reward += ale.act(int(code))
+    if ale.game_over():
+      return reward, True, ale.lives() < lives, None
+    greys.append(ale.getScreenGrayscale())
+  return reward, False, ale.lives() < lives, frame(game, *greys[-2:])
+
+
+def choices(factors, logits, uniforms):
+  """Choices by the inverse CDF of each factor, and their log-probabilities.
+
+  Args:
+    factors: choices of each of A factors.
+    logits: [n, M].
+    uniforms: [n, A].
+
+  Returns:
+    int [n, A] and float [n].
+  """
+  actions, log_probs = [], 0
+  parts = np.split(np.asarray(logits, float), np.cumsum(factors)[:-1], 1)
+  for part, u in zip(parts, uniforms.T, strict=True):
+    p = np.exp(part) / np.exp(part).sum(1, keepdims=True)
+    actions.append((p.cumsum(1) < u[:, None]).sum(1))
+    chosen = np.take_along_axis(p, actions[-1][:, None], 1)[:, 0]
+    log_probs = log_probs + np.log(chosen)
+  return np.stack(actions, 1), log_probs
+
+
+class PixelPolicy:
+  """Weights of some pixels; sums of integers, exact in any order.
+
+  Attributes:
+    seen: copies of the stacks that it acted for.
+    before: is called before it acts, with the number of calls so far.
+  """
+
+  def __init__(self, num_outputs):
+    rng = np.random.default_rng(1)
+    self.places = rng.integers(40 * 52 * 4, size=60)
+    self.theta = rng.integers(-8, 9, (60, num_outputs)).astype(np.float32)
+    self.theta = self.theta.ravel() / 2048
+    self.seen, self.before = [], lambda calls: None
+
+  def __call__(self, theta, slots, stacks):
+    assert slots.stop - slots.start == len(stacks)
+    self.before(len(self.seen))
+    self.seen.append(stacks.copy())
+    pixels = stacks.reshape(len(stacks), -1)[:, self.places].astype(np.float32)
+    return pixels @ theta.reshape(60, -1)

@@ -1,0 +1,89 @@
+"""The Atari sampler against the limit of its speed, the bare emulator."""
+
+import subprocess
+import sys
+
+import numpy as np
+
+from trpo_tf import seeding
+from trpo_tf.benchmarks import timing
+from trpo_tf.config import AtariConfig, PolicyConfig, SamplerConfig
+from trpo_tf.policies.categorical import atari_policy
+from trpo_tf.sampling.atari_policy import policy_outputs
+from trpo_tf.sampling.atari_sampler import AtariSampler
+from trpo_tf.seeding import Stream
+from trpo_tf.tasks import atari
+
+_MODULE = 'trpo_tf.benchmarks.bare_emulator'
+
+
+def against_emulator(
+  name: str, observation: str, steps: int, processes: int, pairs: int
+) -> dict:
+  """Times the sampler, its policy in the loop, and bare emulators.
+
+  Both emulate the same number of frames with as many processes; the sampler's
+  own one, which evaluates the policy, is on the same cores.
+
+  Args:
+    name: of the game.
+    observation: 'paper' or 'nature', see AtariConfig.
+    steps: env steps of a timed call, four frames each.
+    processes: that emulate.
+    pairs: alternating timings.
+
+  Returns:
+    game, observation, frames_per_second of both, and sampler_over_emulator,
+    the ratio of speeds.
+  """
+  game = atari.find_game(
+    f'atari/{name}', AtariConfig(atari_observation=observation)
+  )
+  assert game is not None
+  policy = atari_policy(
+    PolicyConfig(hidden_sizes=(20,)), game.frame_shape, game.factors
+  )
+  theta = policy.initial_parameters(
+    seeding.generator(0, Stream.INITIAL_POLICY)
+  )
+  sampler = AtariSampler(
+    game,
+    SamplerConfig(num_slots=64, batch_steps=steps, sampler_threads=processes),
+    policy_outputs(policy.network, 64), seed=0,
+  )  # fmt: skip
+  iterations = iter(range(2**30))
+  emulators = [
+    subprocess.Popen(
+      [sys.executable, '-m', _MODULE, game.rom], stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE, text=True,
+    )
+    for _ in range(processes)
+  ]  # fmt: skip
+  frames = game.config.frame_skip * steps
+
+  def sample() -> None:
+    sampler.sample(theta, None, next(iterations))
+
+  def emulate() -> None:
+    for emulator in emulators:
+      print(frames // processes, file=emulator.stdin, flush=True)
+    for emulator in emulators:
+      assert emulator.stdout
+      emulator.stdout.readline()
+
+  try:
+    sample()
+    emulate()
+    times = timing.alternating([sample, emulate], pairs)
+  finally:
+    for emulator in emulators:
+      emulator.kill()
+    sampler.close()
+  return dict(
+    game=name,
+    observation=observation,
+    processes=processes,
+    sampler_frames_per_second=frames / float(np.median(times[:, 0])),
+    emulator_frames_per_second=frames / float(np.median(times[:, 1])),
+    sampler_over_emulator=timing.ratio(times[:, 1], times[:, 0]),
+  )

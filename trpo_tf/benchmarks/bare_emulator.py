@@ -1,0 +1,34 @@
+"""A process that plays at random: python -m trpo_tf.benchmarks.bare_emulator.
+
+The limit of an Atari sampler's speed: emulator frames without an observation,
+a policy or a record. For every number n that comes in as a line, n frames are
+emulated, and a line goes out.
+"""
+
+import sys
+
+import ale_py
+import numpy as np
+
+_ACTIONS = 4096
+
+
+def main() -> None:
+  """Plays the ROM that is named by the first argument."""
+  ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+  ale = ale_py.ALEInterface()
+  ale.setFloat('repeat_action_probability', 0.0)
+  ale.loadROM(sys.argv[1])
+  rng = np.random.default_rng(0)
+  legal = [action.value for action in ale.getLegalActionSet()]
+  for line in sys.stdin:
+    actions = rng.choice(legal, _ACTIONS).tolist()
+    for i in range(int(line)):
+      ale.act(actions[i // 4 % _ACTIONS])  # as with a frame skip of 4
+      if ale.game_over():
+        ale.reset_game()
+    print(flush=True)
+
+
+if __name__ == '__main__':
+  main()
