@@ -52,16 +52,19 @@ def test_imports_point_backwards(path):
     assert name == own or _LEVEL[name] < _LEVEL[own], f'{path} imports {name}'
 
 
-def test_only_native_imports_the_extension():
+@pytest.mark.parametrize('extension, user', [
+  ('_native', 'native.py'), ('_atari', 'atari_extension.py'),
+])  # fmt: skip
+def test_one_file_imports_an_extension(extension, user):
   users = [
     p for p in _FILES
     if any(
       isinstance(n, ast.Import)
-      and any(a.name.endswith('_native') for a in n.names)
+      and any(a.name.endswith(extension) for a in n.names)
       for n in ast.walk(ast.parse(p.read_text()))
     )
   ]
-  assert [p.name for p in users] == ['native.py']
+  assert [p.name for p in users] == [user]
 
 
 def test_flags_live_in_the_binaries_only():

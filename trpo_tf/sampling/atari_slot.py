@@ -12,7 +12,7 @@ from trpo_tf.errors import UserError
 from trpo_tf.sampling import packing
 from trpo_tf.sampling.atari_screen import Screen
 from trpo_tf.sampling.batch import End
-from trpo_tf.sampling.cloning_ale import _FIRST_FRAMES, _Recorder
+from trpo_tf.sampling.cloning_ale import FIRST_FRAMES, Recorder
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.atari import Game
 
@@ -25,7 +25,7 @@ class _Emulator(NamedTuple):
   """An emulator, and the same one as its states are taken."""
 
   ale: ale_py.ALEInterface
-  recorder: _Recorder
+  recorder: Recorder
 
 
 def _start(game: Game, seed: int) -> _Emulator:
@@ -35,7 +35,7 @@ def _start(game: Game, seed: int) -> _Emulator:
   ale.setInt('random_seed', seed)
   ale.setFloat('repeat_action_probability', game.config.sticky_actions)
   ale.loadROM(game.rom)
-  recorder = _Recorder(ale)
+  recorder = Recorder(ale)
   recorder.reset_game()
   return _Emulator(ale, recorder)
 
@@ -56,9 +56,9 @@ class Starts:
     ale, recorder = _start(game, seed=0)
     self.screen = Screen(game)
     self._states, self._lives, self._frames = [], [], []
-    for noops in range(1, max(_FIRST_FRAMES, game.config.noop_max) + 1):
+    for noops in range(1, max(FIRST_FRAMES, game.config.noop_max) + 1):
       recorder.act(_NOOP)
-      if noops >= _FIRST_FRAMES:
+      if noops >= FIRST_FRAMES:
         self._states.append((*recorder.save(False), False))
         self._lives.append(ale.lives())
         self._frames.append(np.zeros(game.frame_shape, np.uint8))
@@ -77,9 +77,9 @@ class Starts:
       The lives.
     """
     ale, recorder = emulator
-    place = max(0, noops - _FIRST_FRAMES)
+    place = max(0, noops - FIRST_FRAMES)
     recorder.restore(*self._states[place])
-    if noops >= _FIRST_FRAMES:
+    if noops >= FIRST_FRAMES:
       frame[:] = self._frames[place]
       return self._lives[place]
     recorder.reset_game()
@@ -147,7 +147,7 @@ class AtariSlot:
     config, screen = self._game.config, self._starts.screen
     ale, recorder = self._emulator
     # without sticky actions what the recorder notes matters at the start only
-    lean = not config.sticky_actions and self._elapsed >= _FIRST_FRAMES
+    lean = not config.sticky_actions and self._elapsed >= FIRST_FRAMES
     act = ale.act if lean else recorder.act
     self._elapsed += 1
     reward, ends = 0, 0

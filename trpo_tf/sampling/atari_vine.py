@@ -123,16 +123,7 @@ class AtariVineSampler:
                iteration: int) -> tuple[np.ndarray, np.ndarray]:
     """First actions [N, K, A] and their log-probability [N, K] under q."""
     rng = seeding.generator(self._seed, Stream.BRANCH_ACTIONS, iteration)
-    N, K = len(outputs), self._config.branch_actions
-    factors = self.game.factors
-    if self._config.branch_proposal == 'uniform':
-      return vine_draws.uniform_choices(rng, factors, N, K)
-    if self._config.branch_proposal == 'policy':
-      return vine_draws.policy_choices(
-        rng, self._actor, outputs, len(factors), K
-      )
-    every = np.array(list(np.ndindex(factors)), np.int32)
-    shape = N, *every.shape
-    return np.broadcast_to(every, shape), np.full(
-      shape[:2], -np.log(len(every))
+    return vine_draws.choices(
+      rng, self._config.branch_proposal, self._actor, self.game.factors,
+      outputs, self._config.branch_actions,
     )

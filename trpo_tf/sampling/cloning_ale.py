@@ -23,14 +23,14 @@ import gymnasium
 import numpy as np
 from ale_py import roms
 
-__all__ = ['AleBase']
+__all__ = ['AleBase', 'FIRST_FRAMES', 'Recorder']
 
 _Action = tuple[int, float]
 _NOOP: _Action = (0, 1.0)
-_FIRST_FRAMES = 2
+FIRST_FRAMES = 2
 
 
-class _Recorder:
+class Recorder:
   """An ALEInterface whose states can be restored exactly."""
 
   def __init__(self, ale: ale_py.ALEInterface):
@@ -59,7 +59,7 @@ class _Recorder:
       self._sticky = sent
     if self._first_actions is not None:
       self._first_actions.append(sent)
-      if len(self._first_actions) == _FIRST_FRAMES:
+      if len(self._first_actions) == FIRST_FRAMES:
         self._first_actions = None
     return self._ale.act(action, paddle_strength)
 
@@ -133,8 +133,8 @@ class AleBase:
     """
     if env.sound_obs:
       raise ValueError('observes sound, whose state ALE does not give')
-    if not isinstance(env.ale, _Recorder):
-      env.ale = _Recorder(env.ale)
+    if not isinstance(env.ale, Recorder):
+      env.ale = Recorder(env.ale)
     self._env, self._include_rng = env, include_rng
     settings = dict(env._ezpickle_kwargs, render_mode=None)
     rom = roms.get_rom_path(env._game).read_bytes()

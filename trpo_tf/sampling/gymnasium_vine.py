@@ -13,7 +13,7 @@ and recorded, its `state` being the bytes (uint8) of its snapshot's data.
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from itertools import compress, product
+from itertools import compress
 from typing import NamedTuple
 
 import gymnasium
@@ -75,7 +75,7 @@ class GymnasiumVineSampler:
     """
     self._config, self._seed = config, seed
     self._trunks = GymnasiumSampler(task, config, policy, seed, _clonable)
-    self._every = self._check_proposal(task.task)
+    self._check_proposal(task.task)
     envs = [_clonable(task.task) for _ in range(_LANES)]
     if not config.branch_time_limit:
       for env in envs:
@@ -84,8 +84,8 @@ class GymnasiumVineSampler:
       task.task, envs, self._trunks.spaces.observation_size, gamma
     )
 
-  def _check_proposal(self, task_id: str) -> np.ndarray | None:
-    """Every action int32 [K, A] if q tries them all."""
+  def _check_proposal(self, task_id: str) -> None:
+    """Raises UserError where q cannot draw from the action space."""
     spaces, proposal = self._trunks.spaces, self._config.branch_proposal
     bounded = np.isfinite(self._trunks.action_bounds).all()
     if proposal == 'uniform' and not bounded:
@@ -94,7 +94,7 @@ class GymnasiumVineSampler:
         'space; use --branch_proposal=policy'
       )
     if proposal != 'all':
-      return None
+      return
     if not spaces.factors:
       raise UserError(
         f'--task={task_id}: --branch_proposal=all needs discrete actions; use '
@@ -107,7 +107,6 @@ class GymnasiumVineSampler:
         f'each state, at most {_MOST_ACTIONS} are possible; use policy or '
         'uniform'
       )
-    return np.array(list(product(*map(range, spaces.factors))), np.int32)
 
   def state(self) -> dict[str, np.ndarray]:
     """What the next batch depends on, beside theta and the normaliser."""
@@ -169,19 +168,16 @@ class GymnasiumVineSampler:
                iteration: int) -> tuple[np.ndarray, np.ndarray]:
     """First actions [N, K, A] and their log-probability [N, K] under q."""
     rng = seeding.generator(self._seed, Stream.BRANCH_ACTIONS, iteration)
-    N, K = len(outputs), self._config.branch_actions
-    factors = self._trunks.spaces.factors
-    if self._every is not None:
-      shape = N, *self._every.shape
-      log_q = np.full(shape[:2], -np.log(shape[1]))
-      return np.broadcast_to(self._every, shape), log_q
-    if self._config.branch_proposal == 'uniform':
-      if factors:
-        return vine_draws.uniform_choices(rng, factors, N, K)
+    config, N = self._config, len(outputs)
+    if isinstance(actor, CategoricalActor):
+      return vine_draws.choices(
+        rng, config.branch_proposal, actor, self._trunks.spaces.factors,
+        outputs, config.branch_actions,
+      )
+    K = config.branch_actions
+    if config.branch_proposal == 'uniform':
       low, high = self._trunks.action_bounds
       return vine_draws.uniform_actions(rng, low, high, N, K)
-    if isinstance(actor, CategoricalActor):
-      return vine_draws.policy_choices(rng, actor, outputs, len(factors), K)
     log_std = np.asarray(theta)[-outputs.shape[1] :]
     return vine_draws.gaussian_actions(rng, outputs, log_std, K)
 

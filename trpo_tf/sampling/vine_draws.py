@@ -95,6 +95,39 @@ def policy_choices(rng: np.random.Generator, actor: CategoricalActor,
   return choices.reshape(*shape, -1), log_q.reshape(shape)
 
 
+def all_choices(factors: tuple[int, ...],
+                num_states: int) -> tuple[np.ndarray, np.ndarray]:
+  """Every action once in each state, int32 [N, K, A], and log 1 / K."""
+  every = np.array(list(np.ndindex(factors)), np.int32)
+  shape = num_states, *every.shape
+  log_q = np.full(shape[:2], -np.log(len(every)))
+  return np.broadcast_to(every, shape), log_q
+
+
+def choices(
+  rng: np.random.Generator, proposal: str, actor: CategoricalActor,
+  factors: tuple[int, ...], logits: np.ndarray, count: int,
+) -> tuple[np.ndarray, np.ndarray]:
+  """First actions of discrete factors.
+
+  Args:
+    rng: of Stream.BRANCH_ACTIONS.
+    proposal: q, see SamplerConfig.branch_proposal.
+    actor: draws from the policy.
+    factors: choices of each.
+    logits: float32 [N, M], of the policy.
+    count: K, unless every action is taken.
+
+  Returns:
+    actions int32 [N, K, A] and their log-probability [N, K] under q.
+  """
+  if proposal == 'all':
+    return all_choices(factors, len(logits))
+  if proposal == 'uniform':
+    return uniform_choices(rng, factors, len(logits), count)
+  return policy_choices(rng, actor, logits, len(factors), count)
+
+
 def branch_noise(seed: int, iteration: int, shape: tuple[int, ...],
                  draw=np.random.Generator.standard_normal) -> np.ndarray:
   """Noise [N, M, L, A] that the K branches of a state share.

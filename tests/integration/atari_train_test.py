@@ -1,0 +1,91 @@
+"""Training on Atari games: paths and vine, exact resume, what is refused."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from trpo_tf import config
+from trpo_tf.errors import UserError
+from trpo_tf.experiment import assembly, evaluation
+from trpo_tf.experiment.training import Training
+from trpo_tf.policies.stacks import Stacks
+
+SETTINGS = dict(
+  task='atari/breakout', hidden_sizes=(20,), value_hidden_sizes=(8,),
+  num_slots=4, batch_steps=64, value_epochs=2, value_minibatch=16,
+  sampler_threads=2, noop_max=3, max_kl=0.01, cg_damping=0.01,
+)  # fmt: skip
+VINE = dict(
+  sampler='vine', rollout_set_size=6, branch_length=5,
+  branch_proposal='uniform', baseline='value_network',
+)  # fmt: skip
+
+
+def settings(**changed):
+  return config.from_settings(SETTINGS | changed)
+
+
+def iterate(training, count):
+  found = []
+  for iteration in training.iterations():
+    found.append(iteration)
+    if len(found) == count:
+      break
+  training.sampler.close()
+  return found
+
+
+def numbers(iteration):
+  """The record without times."""
+  return {k: v for k, v in iteration.record.items() if 'second' not in k}
+
+
+@pytest.mark.parametrize('changed', [{}, VINE], ids=['paths', 'vine'])
+def test_learns_and_resumes_exactly(changed):
+  first, second = iterate(Training(settings(**changed)), 2)
+  assert len(first.state.theta) == 33_500
+  record = first.record
+  assert record['step_status'] == 'accepted'
+  assert 0 < record['mean_kl'] <= 0.01
+  assert record['surrogate_after'] > record['surrogate_before']
+  assert record['sampler_output_error'] < 1e-4
+  assert np.abs(second.state.theta - first.state.theta).max() > 0
+  (again,) = iterate(
+    Training(settings(**changed, sampler_threads=1), first.state.tree()), 1)
+  np.testing.assert_equal(numbers(again), numbers(second))
+  np.testing.assert_array_equal(again.state.theta, second.state.theta)
+  inputs = second.batch.inputs(second.batch.flat('observations'), None)
+  assert isinstance(inputs, Stacks) and inputs.frames is second.batch.frames
+
+
+@pytest.mark.parametrize('method', ['natural_gradient', 'max_kl'])
+def test_other_steps_see_frames_too(method):
+  (found,) = iterate(Training(settings(method=method)), 1)
+  assert found.record['step_status'] in ('accepted', 'kl_exceeded')
+  assert found.record['gradient_norm'] > 0
+
+
+def test_evaluates():
+  changed = settings(time_limit=30)
+  policy = assembly.make_policy(changed)
+  theta = policy.initial_parameters(np.random.default_rng(0))
+  normalizer = assembly.make_normalizer(changed, policy)
+  found, _ = evaluation.evaluate(changed, theta, normalizer, 3, False)
+  np.testing.assert_array_equal(found.lengths, [30, 30, 30])
+
+
+@pytest.mark.parametrize('changed, message', [
+  (dict(method='cem', whole_episodes=True), 'cem cannot learn from frames'),
+  (dict(method='empirical_fisher'), 'take trpo, natural_gradient'),
+  (dict(baseline='linear'), 'vectors: take --baseline=value_network or time'),
+  (dict(task='atari/brekout'), 'did you mean atari/breakout'),
+])  # fmt: skip
+def test_refuses(changed, message):
+  with pytest.raises(UserError, match=message):
+    Training(settings(**changed))
+
+
+def test_every_setting_of_a_game_is_in_its_flags():
+  names = {field.name for field in dataclasses.fields(config.AtariConfig)}
+  assert names <= config.settings(settings()).keys()
