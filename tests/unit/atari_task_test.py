@@ -109,12 +109,17 @@ def test_missing_or_damaged_rom(tmp_path, monkeypatch, content):
 
 
 @pytest.mark.parametrize('task, skip', [
-  ('ALE/Pong-v5', r'4'), ('Pong-v4', r'\(2, 5\)'), ('PongNoFrameskip-v4', '1'),
-  ('ale_py:ALE/Pong-v5', '4'),
+  ('ALE/Pong-v5', 4), ('Pong-v4', (2, 5)), ('PongNoFrameskip-v4', 1),
+  ('ale_py:ALE/Pong-v5', 4),
 ])  # fmt: skip
 def test_second_frame_skip(task, skip):
-  with pytest.raises(UserError, match=f'^--task={task} has a frame skip of its '
-                     f'own, {skip}, --frame_skip=3 would be a second one: take '
-                     '--task=atari/pong, or --frame_skip=1$'):
+  with pytest.raises(UserError) as caught:
     find_game(task, AtariConfig(frame_skip=3))
-  assert find_game(task, AtariConfig(frame_skip=1)) is None
+  expected = (f'--task={task} has a frame skip of its own, {skip}, '
+              '--frame_skip=3 would be a second one: take --task=atari/pong')
+  if task == 'Pong-v4':  # a random one
+    assert str(caught.value) == expected
+  else:
+    assert str(caught.value) == f'{expected}, or --frame_skip={skip}'
+    assert find_game(task, AtariConfig(frame_skip=skip)) is None
+

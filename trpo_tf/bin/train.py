@@ -96,9 +96,10 @@ def _train(config, stack: contextlib.ExitStack) -> int:
   run = stack.enter_context(run_directory.RunDirectory.open(config))
   training, messages = _start(config, run)
   made, show = _make_sinks(config, run, training, stack)
-  for message in (*run.messages, *messages):
+  game = assembly.find_game(config)
+  for message in (*run.messages, *messages, *([game.text] if game else [])):
     show(message)
-  _iterate(run, training, made)
+  _iterate(run, training, made, show)
   if not training.finished:
     show(f'stopped at {training.state.env_steps:,} env steps; the same command '
          'continues')
@@ -108,7 +109,7 @@ def _train(config, stack: contextlib.ExitStack) -> int:
   return 0
 
 
-def _iterate(run, training, made) -> None:
+def _iterate(run, training, made, show) -> None:
   """Trains to the end, or until a signal; tells the sinks and saves."""
   from trpo_tf.experiment import checkpoint, divergence_log
 
@@ -126,6 +127,8 @@ def _iterate(run, training, made) -> None:
       for sink in made:
         sink.write(iteration.record, iteration.histograms)
       divergence_log.write(run.path / 'diverged', iteration.batch.diverged)
+      for death in iteration.batch.deaths:
+        show(f'{death}: its work was done anew')
       if time.monotonic() - saved_at >= settings.checkpoint_seconds:
         save()
         saved_at = time.monotonic()

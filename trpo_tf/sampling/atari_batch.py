@@ -28,12 +28,9 @@ class AtariBatch(Batch):
     ends: TERMINATED at the loss of a life too, if that is to end a return.
     timesteps: env steps of the game, which a lost life does not begin anew.
     episode_returns: float64 [E], raw scores of whole games.
-    deaths: causes of the deaths of worker processes, after each of which the
-      batch, or its branches, were sampled anew, with the same result.
   """
 
   frames: np.ndarray
-  deaths: tuple[str, ...] = ()
 
   def inputs(self, observations: np.ndarray, normalizer: Normalizer) -> Stacks:
     """What the networks see of observations, rows [..., 4]: N of them."""

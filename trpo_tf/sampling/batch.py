@@ -74,6 +74,8 @@ class Batch:
     episode_lengths: int32 [E], env steps.
     clipped_fraction: share of action components outside the control range.
     diverged: what broke.
+    deaths: causes of the deaths of worker processes, whose work was done anew,
+      with the same result.
   """
 
   observations: np.ndarray
@@ -92,6 +94,7 @@ class Batch:
   episode_lengths: np.ndarray
   clipped_fraction: float = 0.0
   diverged: tuple[Divergence, ...] = ()
+  deaths: tuple[str, ...] = ()
 
   @property
   def num_diverged(self) -> int:

@@ -62,6 +62,20 @@ class Game:
   time_limit: int
   config: AtariConfig
 
+  @property
+  def text(self) -> str:
+    """How it is seen and played, in a line."""
+    config, (height, width) = self.config, self.frame_shape
+    actions = ' x '.join(map(str, self.factors))
+    over = 'life' if config.life_loss_ends_return else 'game'
+    return (
+      f'{PREFIX}{self.name}: {STACK} frames of {height} x {width}, {actions} '
+      f'actions, {config.frame_skip} emulator frames an env step, up to '
+      f'{config.noop_max} no-ops, sticky actions {config.sticky_actions:g}, a '
+      f'return ends with a {over} or after {self.time_limit:,} env steps, '
+      f'{"signs of" if config.clip_rewards else "raw"} rewards'
+    )
+
 
 def find_game(task: str, config: AtariConfig,
               time_limit: int = 0) -> Game | None:
@@ -77,7 +91,7 @@ def find_game(task: str, config: AtariConfig,
 
   Raises:
     UserError: no such game, no ROM, or one without the actions; or a game of
-      Gymnasium, whose own frame skip would be another one.
+      Gymnasium, whose own frame skip is another one.
   """
   if not task.startswith(PREFIX):
     _check_frame_skip(task, config.frame_skip)
@@ -112,14 +126,16 @@ def find_game(task: str, config: AtariConfig,
 
 def _check_frame_skip(task: str, frame_skip: int) -> None:
   spec = gymnasium.registry.get(task.rpartition(':')[2])
-  if spec is None or spec.entry_point != _GYMNASIUM or frame_skip == 1:
+  if spec is None or spec.entry_point != _GYMNASIUM:
     return
   skip = spec.kwargs.get('frameskip', 4)  # which is AtariEnv's default
-  raise UserError(
-    f'--task={task} has a frame skip of its own, {skip}, '
-    f'--frame_skip={frame_skip} would be a second one: take '
-    f'--task={PREFIX}{spec.kwargs["game"]}, or --frame_skip=1'
-  )
+  if skip != frame_skip:
+    same = f', or --frame_skip={skip}' if isinstance(skip, int) else ''
+    raise UserError(
+      f'--task={task} has a frame skip of its own, {skip}, '
+      f'--frame_skip={frame_skip} would be a second one: take '
+      f'--task={PREFIX}{spec.kwargs["game"]}{same}'
+    )
 
 
 def _rom_path(task: str, name: str) -> str:
