@@ -40,7 +40,7 @@ def _rows(path):
 
 def test_bad_input(tmp_path):
   commands = {
-    ('--table=atari',): 'should be one of <locomotion>',
+    ('--table=1',): 'should be one of <locomotion|atari>',
     ('--budget=long',): 'should be one of <smoke|short|paper>',
     ('--tasks=ant',): '--tasks=ant: choose from cartpole, swimmer, hopper',
     ('--methods=ppo',): '--methods=ppo: choose from vine, single_path',

@@ -4,13 +4,21 @@ import dataclasses
 
 import numpy as np
 import pytest
+from absl import flags as absl_flags
 
 from trpo_tf import config
-from trpo_tf.bin import reproduce
+from trpo_tf.bin import flags
 from trpo_tf.reproduction import atari, figure, markdown, plan, results
 from trpo_tf.tasks.atari import PAPER_GAMES
 
 _TABLE = atari.TABLE
+
+
+def _parse(arguments):
+  values = absl_flags.FlagValues()
+  flags.define(values)
+  values(['train', *arguments])
+  return flags.experiment_config(values)
 
 
 def _progress(batches):
@@ -42,7 +50,7 @@ def test_score_is_of_the_last_hundred_episodes():
 @pytest.mark.parametrize('budget', _TABLE.budgets)
 def test_the_flagfiles_are_there_and_agree(budget, tmp_path):
   groups = plan.make_groups(
-    _TABLE, budget, plan.select(_TABLE, (), ()), 1, tmp_path, reproduce._parse)
+    _TABLE, budget, plan.select(_TABLE, (), ()), 1, tmp_path, _parse)
   assert len(groups) == len(PAPER_GAMES) * len(_TABLE.methods)
   for group in groups:
     (run,) = group.runs('')
@@ -59,7 +67,7 @@ def test_table_3_of_the_paper(tmp_path):
   pairs = [('pong', 'single_path'), ('pong', 'vine')]
   paths, vine = (
     group.runs('')[0].config for group in plan.make_groups(
-      _TABLE, 'paper', pairs, 1, tmp_path, reproduce._parse))
+      _TABLE, 'paper', pairs, 1, tmp_path, _parse))
   for settings in (paths, vine):
     assert settings.run.total_iterations == 500
     assert settings.trust_region.max_kl == 0.01

@@ -36,23 +36,21 @@ class _StopRequest:
     signal.signal(number, signal.SIG_DFL)
 
 
-def _start(config, run):
-  """The training at its newest checkpoint, or at its beginning."""
+def _resume(training, run) -> list[str]:
+  """Goes on from the newest checkpoint, if there is one; what to say of it."""
   from trpo_tf.experiment import checkpoint
-  from trpo_tf.experiment.training import Training
 
   if not run.resumed:
-    return Training(config), []
+    return []
   saved = checkpoint.load_newest(run.checkpoints)
   if saved is None:
-    return Training(config), ['there is no checkpoint yet: beginning anew']
-  messages = [
-    f'{path.name} is damaged; going back to {saved.path.name}'
-    for path in saved.damaged
-  ]
-  training = Training(config, saved.state)
-  messages.append(f'continuing after {training.state.env_steps:,} env steps')
-  return training, messages
+    return ['there is no checkpoint yet: beginning anew']
+  training.resume(saved.state)
+  return [
+    *(f'{path.name} is damaged; going back to {saved.path.name}'
+      for path in saved.damaged),
+    f'continuing after {training.state.env_steps:,} env steps',
+  ]  # fmt: skip
 
 
 def _make_sinks(config, run, training, stack):
@@ -90,11 +88,12 @@ def main(_) -> int:
 def _train(config, stack: contextlib.ExitStack) -> int:
   flags.import_tensorflow()
   from trpo_tf.experiment import assembly, run_directory, threads
+  from trpo_tf.experiment.training import Training
 
   threads.configure_tensorflow(config.run.tf_threads)
-  assembly.make_sampler(config)  # refuses before a directory is made
+  training = Training(config)  # refuses before a directory is made
   run = stack.enter_context(run_directory.RunDirectory.open(config))
-  training, messages = _start(config, run)
+  messages = _resume(training, run)
   made, show = _make_sinks(config, run, training, stack)
   game = assembly.find_game(config)
   for message in (*run.messages, *messages, *([game.text] if game else [])):

@@ -104,8 +104,16 @@ class Training:
     self.learner = make_learner(self.policy, config)
     self.state = self._initial_state()
     if saved is not None:
-      self.state = TrainingState.from_tree(saved)
-      self.sampler.restore(self.state.sampler)
+      self.resume(saved)
+
+  def resume(self, saved: dict[str, Any]) -> None:
+    """Goes on from a saved state's tree.
+
+    Raises:
+      UserError: the tree is of a version that stored other things.
+    """
+    self.state = TrainingState.from_tree(saved)
+    self.sampler.restore(self.state.sampler)
 
   def _initial_state(self) -> TrainingState:
     seed = self.config.run.seed
