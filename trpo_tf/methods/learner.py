@@ -10,10 +10,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from trpo_tf.errors import UserError
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Batch
 
-__all__ = ['Learner', 'RECORD', 'Update']
+__all__ = ['Learner', 'OnPolicyLearner', 'RECORD', 'Update', 'check_steps']
 
 # The numbers of an update; a learner gives those that its method has.
 RECORD: dict[str, Any] = dict(
@@ -101,3 +102,28 @@ class Learner(Protocol):
       batch: of the candidates.
       iteration: key of the random draws.
     """
+
+
+class OnPolicyLearner:
+  """What the learners share that sample by the policy itself."""
+
+  def sample(
+    self,
+    sampler: Any,
+    theta: np.ndarray,
+    state: dict[str, Any],
+    normalizer: Normalizer,
+    iteration: int,
+  ) -> Batch:
+    """A batch of the policy itself."""
+    del state
+    return sampler.sample(theta, normalizer, iteration)
+
+
+def check_steps(batch: Batch) -> None:
+  """Raises UserError where every step of a batch was dropped."""
+  if not batch.kept.any():
+    raise UserError(
+      f'--on_divergence=drop left no step of {batch.num_steps}: take '
+      "--on_divergence=cut, or lower the model's time step"
+    )

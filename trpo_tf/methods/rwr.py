@@ -14,7 +14,12 @@ from tensorflow_probability import distributions as tfd
 from trpo_tf.config import ExperimentConfig, MethodConfig
 from trpo_tf.errors import UserError
 from trpo_tf.estimation import surrogate
-from trpo_tf.methods.learner import RECORD, Update
+from trpo_tf.methods.learner import (
+  RECORD,
+  OnPolicyLearner,
+  Update,
+  check_steps,
+)
 from trpo_tf.optim import fisher, lbfgs
 from trpo_tf.optim.step import StepStatus, expand
 from trpo_tf.policies.normalizer import Normalizer
@@ -83,7 +88,7 @@ def path_weights(returns: np.ndarray, method: MethodConfig) -> np.ndarray:
   return np.exp((returns - returns.max()) / (scale or 1.0))
 
 
-class Rwr:
+class Rwr(OnPolicyLearner):
   """Regression on the policy's own actions; it has no state."""
 
   def __init__(self, policy: Any, config: ExperimentConfig):
@@ -115,18 +120,6 @@ class Rwr:
     del theta, rng
     return {}
 
-  def sample(
-    self,
-    sampler: Any,
-    theta: np.ndarray,
-    state: dict[str, Any],
-    normalizer: Normalizer,
-    iteration: int,
-  ) -> Batch:
-    """A batch of the policy itself."""
-    del state
-    return sampler.sample(theta, normalizer, iteration)
-
   def update(
     self,
     theta: np.ndarray,
@@ -154,11 +147,7 @@ class Rwr:
       UserError: every step of the batch was dropped.
     """
     del iteration
-    if not batch.kept.any():
-      raise UserError(
-        f'--on_divergence=drop left no step of {batch.num_steps}: take '
-        "--on_divergence=cut, or lower the model's time step"
-      )
+    check_steps(batch)
     index, returns = paths(batch)
     weights = path_weights(returns, self._method)[index]
     x, actions = normalizer(batch.flat('observations')), batch.flat('actions')

@@ -16,7 +16,12 @@ from trpo_tf.errors import UserError
 from trpo_tf.estimation import baselines, returns, surrogate, vine
 from trpo_tf.estimation.surrogate import Consistency, Objective, PathData
 from trpo_tf.estimation.vine import VineData
-from trpo_tf.methods.learner import RECORD, Update
+from trpo_tf.methods.learner import (
+  RECORD,
+  OnPolicyLearner,
+  Update,
+  check_steps,
+)
 from trpo_tf.optim.step import Step, StepResult
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Batch, VineBatch
@@ -40,7 +45,7 @@ class _Problem(NamedTuple):
   advantages: np.ndarray
 
 
-class SurrogateLearner:
+class SurrogateLearner(OnPolicyLearner):
   """Sections 5.1 and 5.2, and a step."""
 
   def __init__(
@@ -75,18 +80,6 @@ class SurrogateLearner:
     """The baseline's state before any batch; `rng` initialises it."""
     del theta
     return {'baseline': self._baseline.initial_state(rng)._asdict()}
-
-  def sample(
-    self,
-    sampler: Any,
-    theta: np.ndarray,
-    state: dict[str, Any],
-    normalizer: Normalizer,
-    iteration: int,
-  ) -> Batch:
-    """A batch of the policy itself."""
-    del state
-    return sampler.sample(theta, normalizer, iteration)
 
   def take_step(
     self,
@@ -139,11 +132,7 @@ class SurrogateLearner:
       UserError: every step of the batch was dropped, or every state of the
         rollout set masked.
     """
-    if not batch.kept.any():
-      raise UserError(
-        f'--on_divergence=drop left no step of {batch.num_steps}: take '
-        "--on_divergence=cut, or lower the model's time step"
-      )
+    check_steps(batch)
     baseline = self._baseline.state_type(**state['baseline'])
     x = batch.inputs(batch.flat('observations'), normalizer)
     timesteps = batch.flat('timesteps')

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 __all__ = ['Stacks', 'pixels', 'take']
 
-_SHIFTS = (1, 1 << 8, 1 << 16, 1 << 24)  # little-endian, as all of ALE's CPUs
+_SHIFTS = (1, 1 << 8, 1 << 16, 1 << 24)  # little-endian
 
 
 class Stacks(NamedTuple):
