@@ -44,8 +44,8 @@ _ABSENT = {
 # these multipliers.
 _MULTIPLIERS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
 _SHORT = {
-  'vine': ('--num_slots=8', '--batch_steps=8000', '--rollout_set_size=140'),
-  'paths': ('--num_slots=64', '--batch_steps=64'),
+  'vine': ('--num_slots=5', '--batch_steps=5000', '--rollout_set_size=88'),
+  'paths': ('--num_slots=40', '--batch_steps=40'),
 }
 _SMOKE = {
   # trunks long enough for an episode to end in them
