@@ -186,13 +186,13 @@ def test_tensorboard_forgets_lost_work(tmp_path):
   assert (histogram[0, 0], histogram[-1, 1]) == (1.0, 3.0)
 
 
-def _console(terminal, total=1000, first=0):
+def _console(terminal, total=1000, first=0, **kwargs):
   clock = iter(range(0, 1000, 4)).__next__
   stream = io.StringIO()
   out = rich.console.Console(
     file=stream, force_terminal=terminal, width=100, _environ={}
   )
-  sink = console.ConsoleSink(total, first, console=out, clock=clock)
+  sink = console.ConsoleSink(total, first, console=out, clock=clock, **kwargs)
   return sink, stream
 
 
@@ -228,6 +228,17 @@ def test_time_left_counts_from_where_the_run_resumed():
   sink.write(_record(9, step_fraction=0.0, diverged=2), {})
   assert '00:04 left' in stream.getvalue()
   assert '1 refused  2 diverged' in stream.getvalue()
+
+
+def test_iterations_count_where_they_end_the_run_sooner():
+  sink, stream = _console(False, total=10**12, total_iterations=50,
+                          first_iteration=10)
+  # 2 of 40 iterations took 4 s by the test's clock: 38 are 76 s
+  sink.write(_record(12), {})
+  sink.close()
+  text = stream.getvalue()
+  assert text.startswith('iteration 12/50, 1.2k steps at')
+  assert '01:16 left' in text
 
 
 def test_live_line_fits_a_terminal_and_ends():

@@ -64,7 +64,10 @@ def _make_sinks(config, run, training, stack):
   shown = None
   if _PROGRESS.value:
     shown = console.ConsoleSink(
-      config.run.total_env_steps, training.state.env_steps
+      config.run.total_env_steps,
+      training.state.env_steps,
+      total_iterations=config.run.total_iterations,
+      first_iteration=training.state.iteration,
     )
     made.append(shown)
   for sink in made:

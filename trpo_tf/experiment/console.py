@@ -20,6 +20,8 @@ class ConsoleSink:
     total_env_steps: int,
     first_env_step: int = 0,
     *,
+    total_iterations: int = 0,
+    first_iteration: int = 0,
     console: rich.console.Console | None = None,
     clock: Callable[[], float] = time.monotonic,
     seconds_between_lines: float = 10.0,
@@ -29,12 +31,16 @@ class ConsoleSink:
     Args:
       total_env_steps: where the run ends.
       first_env_step: where it starts or resumes.
+      total_iterations: where it ends if that is sooner; 0: by steps alone.
+      first_iteration: iterations before the start.
       console: where to write; standard output by default.
       clock: seconds, for the time left.
       seconds_between_lines: least time between plain lines.
     """
     self._console = console or rich.console.Console(highlight=False)
-    self._total, self._first = total_env_steps, first_env_step
+    self._total = total_env_steps
+    self._total_iterations = total_iterations
+    self._first = self._done(first_env_step, first_iteration)
     self._clock, self._begin = clock, clock()
     self._seconds_between_lines = seconds_between_lines
     self._last_line = -math.inf
@@ -50,7 +56,7 @@ class ConsoleSink:
         refresh_per_second=4,
       )
       self._task = self._live.add_task(
-        'first iteration', total=total_env_steps, completed=first_env_step
+        'first iteration', total=1.0, completed=self._first
       )
       self._live.start()
 
@@ -61,9 +67,8 @@ class ConsoleSink:
     self._diverged += record['diverged']
     text = self._text(record)
     if self._live is not None:
-      self._live.update(
-        self._task, completed=record['env_steps'], description=text
-      )
+      done = self._done(record['env_steps'], record['iteration'])
+      self._live.update(self._task, completed=done, description=text)
     elif self._clock() - self._last_line >= self._seconds_between_lines:
       self._plain(text)
     else:
@@ -84,17 +89,30 @@ class ConsoleSink:
     self._last_line, self._pending = self._clock(), ''
     self.print(text)
 
+  def _done(self, env_steps: int, iteration: int) -> float:
+    """The part of the run that is done, by whichever limit is nearer."""
+    by_steps = env_steps / self._total
+    if not self._total_iterations:
+      return min(by_steps, 1.0)
+    return min(max(by_steps, iteration / self._total_iterations), 1.0)
+
   def _text(self, record: sinks.Record) -> str:
-    steps = record['env_steps']
+    steps, iteration = record['env_steps'], record['iteration']
     elapsed = self._clock() - self._begin
-    left = max(self._total - steps, 0)
-    seconds_left = left * elapsed / max(steps - self._first, 1)
+    done = self._done(steps, iteration)
+    since = done - self._first
+    seconds_left = elapsed * (1 - done) / since if since > 0 else 0.0
+    if done > steps / self._total:  # the iterations end the run
+      reached = (
+        f'iteration {iteration}/{self._total_iterations}, {_short(steps)}'
+      )
+    else:
+      reached = f'{_short(steps)}/{_short(self._total)}'
     parts = [
-      f'{_short(steps)}/{_short(self._total)} steps at '
-      f'{_short(record["env_steps_per_second"])}/s',
+      f'{reached} steps at {_short(record["env_steps_per_second"])}/s',
       f'return {record["return_mean"]:.1f}',
       f'KL {record["mean_kl"]:.4f}',
-      f'{_duration(seconds_left)} left' if left else _duration(elapsed),
+      f'{_duration(seconds_left)} left' if done < 1 else _duration(elapsed),
     ]
     if self._refused:
       parts.append(f'{self._refused} refused')
