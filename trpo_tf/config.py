@@ -330,12 +330,13 @@ class MethodConfig(Config):
     20, 'cem: iterations over which the added variance falls to zero', low=1
   )
   rwr_weights: str = setting(
-    'elite', 'rwr: weights of the paths in the regression: one for the elite, '
-    'or exponential in the return', choices=('elite', 'exponential'),
+    'elite', 'rwr: weights in the regression: one for every step of the elite '
+    "paths, or exponential in a step's return over the mean of its time step",
+    choices=('elite', 'exponential'),
   )
   rwr_temperature: float = setting(
-    1.0, 'rwr: deviations of the return over which an exponential weight '
-    'changes by e', low=0, open_low=True,
+    0.5, 'rwr: deviations over which an exponential weight changes by e',
+    low=0, open_low=True,
   )
 
 

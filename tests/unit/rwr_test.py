@@ -9,7 +9,12 @@ import tensorflow as tf
 from trpo_tf import config
 from trpo_tf.errors import UserError
 from trpo_tf.estimation import surrogate
-from trpo_tf.methods.rwr import Rwr, path_weights, paths
+from trpo_tf.methods.rwr import (
+  Rwr,
+  advantage_weights,
+  elite_weights,
+  paths,
+)
 from trpo_tf.optim import lbfgs
 from trpo_tf.policies import categorical, gaussian, mlp, normalizer
 from trpo_tf.sampling.batch import Batch, End
@@ -25,6 +30,7 @@ def settings(log_std=-0.5, **method):
     policy=config.PolicyConfig(initial_log_std=log_std),
     sampler=config.SamplerConfig(
       num_slots=S, batch_steps=S * T, whole_episodes=True),
+    estimator=config.EstimatorConfig(gamma=0.9),
     method=config.MethodConfig(method='rwr', **method),
   )
 
@@ -55,20 +61,22 @@ def batch_of(policy=LINEAR, dropped=0, steps=T, seed=0):
   rewards = rng.normal(size=(S, steps)) + 3 * actions[..., 0]
   rewards[~kept], observations[~kept] = 1e6, 1e6
   unused = dict.fromkeys(f.name for f in dataclasses.fields(Batch))
+  timesteps = np.arange(steps) % (steps // 2 + 1)
   return Batch(**unused | dict(
     observations=observations, actions=actions, rewards=rewards, ends=ends,
-    kept=kept, lengths=lengths))
+    kept=kept, lengths=lengths, timesteps=np.tile(timesteps, (S, 1))))
 
 
 def by_hand(batch):
-  """Of each path: its normalised observations, actions and return."""
+  """Of each path: its normalised observations, actions, rewards and return."""
   found = []
   for s in range(S):
     middle = batch.rewards.shape[1] // 2 + 1
     for rows in (slice(0, middle), slice(middle, batch.lengths[s])):
       if batch.kept[s, rows].all():
         x = (batch.observations[s, rows].astype(float) - 0.5) / 2
-        found.append((x, batch.actions[s, rows], batch.rewards[s, rows].sum()))
+        rewards = batch.rewards[s, rows]
+        found.append((x, batch.actions[s, rows], rewards, rewards.sum()))
   return found
 
 
@@ -80,8 +88,8 @@ def update(policy, batch, learner=None, **kwargs):
 def closed_form(found, weights):
   """theta of the weighted least squares and its log-likelihood per step."""
   x, a, w = (np.concatenate(part) for part in zip(*(
-    (x, a, np.full(len(x), w))
-    for (x, a, _), w in zip(found, weights, strict=True)), strict=True))
+    (x, a, np.broadcast_to(w, len(x)))
+    for (x, a, *_), w in zip(found, weights, strict=True)), strict=True))
   inputs = np.column_stack([x, np.ones(len(x))])
   root = np.sqrt(w)[:, None]
   layer = np.linalg.lstsq(root * inputs, root * a, rcond=None)[0]
@@ -91,11 +99,21 @@ def closed_form(found, weights):
 
 
 def weights_by_hand(found, kind):
-  returns = np.array([r for *_, r in found])
+  """Of each path: its weight, or those of its steps."""
   if kind == 'elite':
-    best = sorted(returns)[-3:]  # a quarter of 12 paths
-    return np.isin(returns, best).astype(float)
-  return np.exp((returns - returns.mean()) / (2 * returns.std()))
+    path_returns = np.array([r for *_, r in found])
+    best = sorted(path_returns)[-3:]  # a quarter of 12 paths
+    return np.isin(path_returns, best).astype(float)
+  to_go = [
+    [sum(0.9**k * r for k, r in enumerate(rewards[t:]))
+     for t in range(len(rewards))]
+    for _, _, rewards, _ in found
+  ]
+  longest = max(map(len, to_go))
+  mean = [np.mean([g[t] for g in to_go if len(g) > t]) for t in range(longest)]
+  advantages = [np.array(g) - mean[:len(g)] for g in to_go]
+  deviation = np.concatenate(advantages).std()
+  return [np.exp(a / (2 * deviation)) for a in advantages]
 
 
 @pytest.mark.parametrize('kind', ['elite', 'exponential'])
@@ -134,7 +152,7 @@ def test_probabilities_become_weighted_frequencies():
   policy = categorical.CategoricalPolicy(mlp.MLP(O, (), 5), (3, 2))
   batch = batch_of(policy)
   batch.observations[batch.kept] = 0.5  # normalised: zero
-  actions = [a for _, a, _ in by_hand(batch)]
+  actions = [a for _, a, *_ in by_hand(batch)]
   weights = weights_by_hand(by_hand(batch), 'elite')
   result = update(policy, batch, elite_fraction=0.25)
   logits = result.theta[-5:].astype(float)
@@ -217,29 +235,30 @@ def test_paths_end_with_their_episodes():
   assert (np.diff(index) >= 0).all()
 
 
-def test_weights():
-  returns = np.array([3, -1, 7, 5, 5, 0, 2, 1, 4, 6.0])
-
-  def weights(**kwargs):
-    return path_weights(returns, config.MethodConfig(**kwargs))
-
-  np.testing.assert_array_equal(np.flatnonzero(weights()), [2])
-  elite = weights(elite_fraction=0.3)
+def test_the_elite_are_the_best_paths():
+  path_returns = np.array([3, -1, 7, 5, 5, 0, 2, 1, 4, 6.0])
+  elite = elite_weights(path_returns, 0.3)
   np.testing.assert_array_equal(np.flatnonzero(elite), [2, 3, 9])
   assert set(elite) == {0, 1}
-  assert weights(elite_fraction=0.01).sum() == 1
-  for temperature in (0.5, 3.0):
-    found = weights(rwr_weights='exponential', rwr_temperature=temperature)
-    z = (returns - returns.mean()) / returns.std()
-    np.testing.assert_allclose(
-      found / found.sum(),
-      np.exp(z / temperature) / np.exp(z / temperature).sum(), rtol=1e-12)
-  equal = path_weights(
-    np.full(4, 2.0), config.MethodConfig(rwr_weights='exponential'))
-  np.testing.assert_array_equal(equal, 1)
+  assert elite_weights(path_returns, 0.01).sum() == 1
+
+
+def test_equal_paths_get_equal_weights():
+  """Also where their returns differ by noise."""
+  batch = batch_of()
+  noise = np.random.default_rng(3).normal(size=batch.rewards.shape)
+  batch.rewards[:] = 10.0 + 1e-6 * noise
+  batch.ends[:] = 0
+  batch.lengths[:], batch.kept[:], batch.timesteps[:] = T, True, np.arange(T)
+  np.testing.assert_allclose(advantage_weights(batch, 0.9, 0.5), 1, atol=1e-4)
+  batch.rewards[:] = 0.0
+  np.testing.assert_array_equal(advantage_weights(batch, 0.9, 0.5), 1)
+
+
+def test_cold_weights_leave_the_best_step():
   with np.errstate(all='raise', under='ignore'):
-    cold = weights(rwr_weights='exponential', rwr_temperature=1e-6)
-  np.testing.assert_array_equal(np.flatnonzero(cold), [2])
+    cold = advantage_weights(batch_of(), 0.9, 1e-6)
+  assert np.count_nonzero(cold) == 1 and cold.max() == 1
 
 
 def test_refuses_a_policy_without_noise():

@@ -1,7 +1,7 @@
 """Reward-weighted regression (Peters and Schaal 2007, Kober and Peters 2009).
 
-The new policy is the one under which the actions of the good paths were most
-likely: maximum likelihood, with a weight for each path.
+The new policy is the one under which the good actions were most likely: maximum
+likelihood, with a weight for each path or step.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from trpo_tf.config import ExperimentConfig, MethodConfig
+from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
-from trpo_tf.estimation import surrogate
+from trpo_tf.estimation import baselines, returns, surrogate
 from trpo_tf.methods.learner import (
   RECORD,
   OnPolicyLearner,
@@ -25,10 +25,13 @@ from trpo_tf.optim.step import StepStatus, expand
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Batch
 
-__all__ = ['Rwr', 'path_weights', 'paths']
+__all__ = ['Rwr', 'advantage_weights', 'elite_weights', 'paths']
 
 # Below this a Gaussian's noise is of the size of float32's rounding errors.
 _LEAST_LOG_STD = -10.0
+# Advantages smaller than this part of the returns are noise: without it equal
+# paths would be told apart, and the policy's variance collapse.
+_LEAST_DEVIATION = 0.01
 
 
 class _Data(NamedTuple):
@@ -68,24 +71,47 @@ def paths(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
   return index, np.bincount(index, batch.flat('rewards'))
 
 
-def path_weights(returns: np.ndarray, method: MethodConfig) -> np.ndarray:
-  """Weights of paths in the regression, up to a common factor.
+def elite_weights(path_returns: np.ndarray, fraction: float) -> np.ndarray:
+  """One for the best paths, zero for the rest.
 
   Args:
-    returns: float64 [paths].
-    method: which weights.
+    path_returns: float64 [paths].
+    fraction: of the paths that are the elite; one path at least.
 
   Returns:
-    float64 [paths]: one for the elite and zero for the rest, or
-    exp(return / (temperature * deviation of the returns)) over its maximum.
+    float64 [paths].
   """
-  if method.rwr_weights == 'elite':
-    count = max(1, round(method.elite_fraction * returns.size))
-    weights = np.zeros(returns.size)
-    weights[np.argsort(-returns, kind='stable')[:count]] = 1
-    return weights
-  scale = method.rwr_temperature * returns.std()
-  return np.exp((returns - returns.max()) / (scale or 1.0))
+  count = max(1, round(fraction * path_returns.size))
+  weights = np.zeros(path_returns.size)
+  weights[np.argsort(-path_returns, kind='stable')[:count]] = 1
+  return weights
+
+
+def advantage_weights(
+  batch: Batch, gamma: float, temperature: float
+) -> np.ndarray:
+  """exp(A / (temperature * deviation of A)), up to a common factor.
+
+  A is a step's discounted return over the mean of its time step. Peters and
+  Schaal's weights are of immediate rewards; with a path's return in place of A
+  an action is credited with what came before it, too.
+
+  Args:
+    batch: of whole episodes.
+    gamma: discount.
+    temperature: deviations over which a weight changes by e.
+
+  Returns:
+    float64 [kept steps], 1 at most.
+  """
+  every = returns.monte_carlo(batch.rewards, batch.ends, batch.lengths, gamma)
+  to_go, timesteps = every[batch.kept], batch.flat('timesteps')
+  mean = baselines.TimeBaseline()
+  state = mean.fit(None, None, timesteps, to_go, None)
+  advantages = to_go - mean.predict(state, None, timesteps)
+  scale = max(advantages.std(), _LEAST_DEVIATION * np.abs(to_go).mean())
+  exponents = (advantages - advantages.max()) / (temperature * (scale or 1.0))
+  return np.exp(exponents)
 
 
 class Rwr(OnPolicyLearner):
@@ -109,7 +135,7 @@ class Rwr(OnPolicyLearner):
         f'--initial_log_std={log_std:g} to {_LEAST_LOG_STD:g} or more, or take '
         '--method=cem or cma'
       )
-    self._method = config.method
+    self._method, self._gamma = config.method, config.estimator.gamma
     blocks = fisher.num_blocks(config.sampler.batch_steps)
     self._evaluate, self._compare = _compile(policy, blocks)
 
@@ -148,8 +174,14 @@ class Rwr(OnPolicyLearner):
     """
     del iteration
     check_steps(batch)
-    index, returns = paths(batch)
-    weights = path_weights(returns, self._method)[index]
+    index, path_returns = paths(batch)
+    if self._method.rwr_weights == 'elite':
+      elite = elite_weights(path_returns, self._method.elite_fraction)
+      weights = elite[index]
+    else:
+      weights = advantage_weights(
+        batch, self._gamma, self._method.rwr_temperature
+      )
     x, actions = normalizer(batch.flat('observations')), batch.flat('actions')
     used = weights > 0
     data = _Data(actions[used], weights[used] / weights[used].mean())
@@ -176,7 +208,7 @@ class Rwr(OnPolicyLearner):
       step_evaluations=found.evaluations,
       gradient_norm=float(np.linalg.norm(gradient)),
     )
-    return Update(new, state, record, {'path_returns': returns})
+    return Update(new, state, record, {'path_returns': path_returns})
 
 
 def _compile(policy: Any, blocks: int) -> tuple[Callable, Callable]:
