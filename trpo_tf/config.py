@@ -335,7 +335,7 @@ class MethodConfig(Config):
     choices=('elite', 'exponential'),
   )
   rwr_temperature: float = setting(
-    0.5, 'rwr: deviations over which an exponential weight changes by e',
+    1.0, 'rwr: deviations over which an exponential weight changes by e',
     low=0, open_low=True,
   )
 
