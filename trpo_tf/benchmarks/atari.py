@@ -1,4 +1,4 @@
-"""The Atari sampler against the limit of its speed, the bare emulator."""
+"""The Atari sampler: its speed beside the bare emulator's, and its memory."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 import numpy as np
 
 from trpo_tf import seeding
-from trpo_tf.benchmarks import timing
+from trpo_tf.benchmarks import resident, timing
 from trpo_tf.config import AtariConfig, PolicyConfig, SamplerConfig
 from trpo_tf.policies.categorical import atari_policy
 from trpo_tf.sampling.atari_policy import policy_outputs
@@ -15,6 +15,49 @@ from trpo_tf.seeding import Stream
 from trpo_tf.tasks import atari
 
 _MODULE = 'trpo_tf.benchmarks.bare_emulator'
+
+
+def _make(
+  name: str, observation: str, **settings
+) -> tuple[AtariSampler, np.ndarray]:
+  """A sampler of 64 slots and the parameters of an untrained policy."""
+  game = atari.find_game(
+    f'atari/{name}', AtariConfig(atari_observation=observation)
+  )
+  assert game is not None
+  policy = atari_policy(
+    PolicyConfig(hidden_sizes=(20,)), game.frame_shape, game.factors
+  )
+  theta = policy.initial_parameters(
+    seeding.generator(0, Stream.INITIAL_POLICY)
+  )
+  sampler = AtariSampler(
+    game, SamplerConfig(num_slots=64, **settings),
+    policy_outputs(policy.network, 64), seed=0,
+  )  # fmt: skip
+  return sampler, theta
+
+
+def batch_memory(name: str, steps: int, processes: int) -> dict:
+  """Measures what a batch of 52 x 40 frames takes.
+
+  Args:
+    name: of the game.
+    steps: env steps of the batch.
+    processes: that emulate.
+
+  Returns:
+    game, steps and growth: bytes by which this process rises at its peak,
+    frames shared with the emulators' processes included; None where unknown.
+  """
+  sampler, theta = _make(
+    name, 'paper', batch_steps=steps, sampler_threads=processes
+  )
+  try:
+    growth = resident.growth(lambda: sampler.sample(theta, None, 0))
+  finally:
+    sampler.close()
+  return dict(game=name, steps=steps, growth=growth)
 
 
 def against_emulator(
@@ -36,30 +79,18 @@ def against_emulator(
     game, observation, frames_per_second of both, and sampler_over_emulator,
     the ratio of speeds.
   """
-  game = atari.find_game(
-    f'atari/{name}', AtariConfig(atari_observation=observation)
+  sampler, theta = _make(
+    name, observation, batch_steps=steps, sampler_threads=processes
   )
-  assert game is not None
-  policy = atari_policy(
-    PolicyConfig(hidden_sizes=(20,)), game.frame_shape, game.factors
-  )
-  theta = policy.initial_parameters(
-    seeding.generator(0, Stream.INITIAL_POLICY)
-  )
-  sampler = AtariSampler(
-    game,
-    SamplerConfig(num_slots=64, batch_steps=steps, sampler_threads=processes),
-    policy_outputs(policy.network, 64), seed=0,
-  )  # fmt: skip
   iterations = iter(range(2**30))
   emulators = [
     subprocess.Popen(
-      [sys.executable, '-m', _MODULE, game.rom], stdin=subprocess.PIPE,
+      [sys.executable, '-m', _MODULE, sampler.game.rom], stdin=subprocess.PIPE,
       stdout=subprocess.PIPE, text=True,
     )
     for _ in range(processes)
   ]  # fmt: skip
-  frames = game.config.frame_skip * steps
+  frames = sampler.game.config.frame_skip * steps
 
   def sample() -> None:
     sampler.sample(theta, None, next(iterations))

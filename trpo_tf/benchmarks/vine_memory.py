@@ -1,35 +1,15 @@
 """Memory of the vine: its batch and one mjData a thread, whatever N, K, L."""
 
 import math
-import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import mujoco
 
+from trpo_tf.benchmarks import resident
 from trpo_tf.benchmarks.vine_workload import Workload
 from trpo_tf.sampling.branching import Brancher
 
 _CALLS = 20
-
-
-def _status(name: str) -> int:
-  """A field of /proc/self/status, in bytes."""
-  for line in pathlib.Path('/proc/self/status').read_text().splitlines():
-    if line.startswith(name + ':'):
-      return 1024 * int(line.split()[1])
-  raise OSError(f'/proc/self/status has no {name}')
-
-
-def _growth(function: Callable[[], Any]) -> int | None:
-  """Bytes by which resident memory rises at its peak; None where unknown."""
-  try:
-    pathlib.Path('/proc/self/clear_refs').write_text('5')  # resets the peak
-    before = _status('VmRSS')
-    function()
-    return _status('VmHWM') - before
-  except OSError:  # not Linux, or forbidden
-    return None
 
 
 def memory(
@@ -55,10 +35,10 @@ def memory(
     made.append(small.learner.brancher(threads))
     small.run(made[0])
 
-  first = _growth(first_call)
+  first = resident.growth(first_call)
   brancher = made[0]
-  larger = _growth(lambda: large.run(brancher))
-  more = _growth(lambda: [small.run(brancher).lengths.size
+  larger = resident.growth(lambda: large.run(brancher))
+  more = resident.growth(lambda: [small.run(brancher).lengths.size
                           for _ in range(_CALLS)])
   branches = large.run(brancher)
   arrays = [v for v in vars(branches).values() if hasattr(v, 'nbytes')]

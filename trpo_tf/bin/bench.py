@@ -37,6 +37,7 @@ _SAMPLING = {
 
 _GAMES = (('pong', 'paper'), ('breakout', 'paper'), ('pong', 'nature'))
 _ATARI_STEPS = 8192  # more than a second each
+_ATARI_BATCH = 102_400  # the paper's
 
 
 def _bar(value: float, bar: float, more_is_better: bool = True) -> str:
@@ -70,7 +71,7 @@ def _sampling(table: Table) -> list[dict]:
   return found
 
 
-def _atari(table: Table) -> list[dict]:
+def _atari(table: Table) -> dict:
   from trpo_tf.benchmarks import atari
 
   found = []
@@ -86,7 +87,13 @@ def _atari(table: Table) -> list[dict]:
       _bar(ratio['median'], 0.85),
       f'{result["sampler_frames_per_second"]:,.0f} frames/s',
     )
-  return found
+  batch = atari.batch_memory('pong', _ATARI_BATCH, processes)
+  growth = math.nan if batch['growth'] is None else batch['growth'] / 1e9
+  table.add_row(
+    f'pong, paper: memory of a batch of {_ATARI_BATCH:,} steps',
+    f'{growth:.3f} GB', _bar(growth, 0.5, more_is_better=False), '',
+  )
+  return dict(speed=found, memory=batch)
 
 
 def _step(table: Table) -> dict:
