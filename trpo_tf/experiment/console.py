@@ -55,9 +55,8 @@ class ConsoleSink:
         console=self._console,
         refresh_per_second=4,
       )
-      self._task = self._live.add_task(
-        'first iteration', total=1.0, completed=self._first
-      )
+      self._task = self._live.add_task('first iteration', total=1.0)
+      self._live.update(self._task, completed=self._first)
       self._live.start()
 
   def write(self, record: sinks.Record, histograms: sinks.Histograms) -> None:
