@@ -3,6 +3,9 @@
 import ale_py
 import numpy as np
 
+from trpo_tf.policies import conv
+from trpo_tf.sampling import _atari
+
 
 def _part_sums(pixels, parts):
   """Sums over equal parts of the first axis; a whole pixel counts `parts`."""
@@ -79,24 +82,30 @@ def choices(factors, logits, uniforms):
   return np.stack(actions, 1), log_probs
 
 
-class PixelPolicy:
-  """Weights of some pixels; sums of integers, exact in any order.
+class Policy:
+  """A small network whose weights make what it sees matter.
 
   Attributes:
-    seen: copies of the stacks that it acted for.
-    before: is called before it acts, with the number of calls so far.
+    network: its shape.
+    theta: float32 [P], its parameters.
   """
 
-  def __init__(self, num_outputs):
+  def __init__(self, game):
+    self.network = conv.ConvNet(
+      (*game.frame_shape, 4), (4, 4), (6,), sum(game.factors)
+    )
+    self._game = game
     rng = np.random.default_rng(1)
-    self.places = rng.integers(40 * 52 * 4, size=60)
-    self.theta = rng.integers(-8, 9, (60, num_outputs)).astype(np.float32)
-    self.theta = self.theta.ravel() / 2048
-    self.seen, self.before = [], lambda calls: None
+    self.theta = self.network.initial_parameters(rng, 2.0)
 
-  def __call__(self, theta, slots, stacks):
-    assert slots.stop - slots.start == len(stacks)
-    self.before(len(self.seen))
-    self.seen.append(stacks.copy())
-    pixels = stacks.reshape(len(stacks), -1)[:, self.places].astype(np.float32)
-    return pixels @ theta.reshape(60, -1)
+  def __call__(self, stacks):
+    """Logits [..., M] of observations [..., H, W, 4], each from nothing."""
+    shape = self._game.frame_shape
+    actor = _atari.Actor(shape, (4, 4), (6,), 0, self._game.factors)
+    logits = np.zeros((*stacks.shape[:-3], self.network.output_size), 'f4')
+    choices = np.zeros(len(self._game.factors), np.int32)
+    for place in np.ndindex(stacks.shape[:-3]):
+      actor.set_parameters(self.theta)
+      actor.set_stack(np.ascontiguousarray(stacks[place]))
+      actor.act(None, logits[place], choices)
+    return logits

@@ -6,11 +6,10 @@ import signal
 
 import numpy as np
 import pytest
-from plain_atari import PixelPolicy
+from plain_atari import Policy
 
 from trpo_tf.config import AtariConfig, SamplerConfig
-from trpo_tf.sampling.atari_branches import BranchRun
-from trpo_tf.sampling.atari_pool import Pool
+from trpo_tf.sampling import atari_pool
 from trpo_tf.sampling.atari_sampler import AtariSampler
 from trpo_tf.sampling.atari_vine import AtariVineSampler
 from trpo_tf.sampling.batch import End
@@ -30,15 +29,14 @@ def find():
 
 def make(workers=2, sampler=AtariVineSampler, **settings):
   game = find()
-  policy = PixelPolicy(sum(game.factors))
+  policy = Policy(game)
   config = SamplerConfig(sampler_threads=workers, **SETTINGS | settings)
   gamma = (GAMMA,) if sampler is AtariVineSampler else ()
-  return sampler(game, config, policy, SEED, *gamma), policy
+  return sampler(game, config, policy.network, SEED, *gamma), policy
 
 
 def sample(made, iteration):
   sampler, policy = made
-  policy.seen.clear()
   return sampler.sample(policy.theta, None, iteration)
 
 
@@ -140,48 +138,32 @@ def test_frames_of_branches_are_stored_at_their_ends_only(reference):
   assert ended > 3 and short > 3
 
 
-@pytest.mark.parametrize('slots', [1, 2, 9])
-def test_slots_that_run_the_branches_change_nothing(reference, slots):
-  (sampler, policy), _, _ = reference
-  settings = dict(rollout_set_size=5, branch_trials=1)
-  made = make(**settings)
-  captured = []
-  run = BranchRun.run
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(BranchRun, 'run', lambda branches: (
-      captured.append(branches._inputs) or run(branches)))
-    batch = sample(made, 0)
-  frames = batch.frames[: num_trunk_frames(batch)]
-  inputs = captured[0]._replace(frames=frames)
-  pool = Pool(find(), SEED + 1, slots, 2)  # emulators with other generators
-  records = BranchRun(find(), pool, policy, inputs).run()
-  pool.close()
-  fields = records.fields()
-  finals = fields.pop('final_observations')
-  for name, field in fields.items():
-    np.testing.assert_array_equal(field, getattr(batch, name), name)
-  store = np.append(frames, records.new_frames(), axis=0)
-  np.testing.assert_array_equal(
-    store[finals], batch.frames[batch.final_observations]
-  )
-
-
 def kill(sampler, worker=0):
   os.kill(sampler.process_ids[worker], signal.SIGKILL)
 
 
-# among the calls of the policy are 80 for the trunks, then the branches'
-@pytest.mark.parametrize('call', [33, 80, 120])
-def test_dead_worker_is_reported_and_its_work_done_again(reference, call):
-  (sampler, policy), state, batches = reference
-  sampler.restore(state)
-  policy.before = lambda calls: kill(sampler) if calls == call else None
-  batch = sample((sampler, policy), 1)
-  policy.before = lambda calls: None
+# the first 5 results are the trunks', then come 14 of the branches
+@pytest.mark.parametrize('results', [1, 5, 9])
+def test_dead_worker_is_reported_and_its_work_done_again(
+  reference, monkeypatch, results
+):
+  made, state, batches = reference
+  made[0].restore(state)
+  receive, received = atari_pool._Worker.receive, []
+
+  def fatal(worker):
+    received.append(receive(worker))
+    if len(received) == results:
+      kill(made[0])
+    return received[-1]
+
+  monkeypatch.setattr(atari_pool._Worker, 'receive', fatal)
+  batch = sample(made, 1)
   (death,) = batch.deaths
-  assert 'was killed by SIGKILL' in death
+  assert 'was killed by SIGKILL, with ' in death
+  assert ('branches of a state' in death) == (results >= 5)
   assert to_bytes(batch) == to_bytes(batches[1])
-  following = sample((sampler, policy), 2)
+  following = sample(made, 2)
   assert following.deaths == ()
   assert to_bytes(following) == to_bytes(batches[2])
 

@@ -1,14 +1,22 @@
-"""The samplers' convolutional network in C++ against TensorFlow's."""
+"""The Atari samplers' policy in C++ against TensorFlow and plain NumPy."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from plain_atari import choices
 
 from trpo_tf.policies import conv
-from trpo_tf.sampling.atari_policy import policy_outputs
+from trpo_tf.sampling import _atari
 
-SLOTS = 5
+FACTORS = (3, 3, 2)
 PAPER = conv.ConvNet((52, 40, 4), (16, 16), (20,), 8)
+
+
+def make(network, factors=None):
+  activation = ('tanh', 'softplus').index(network.activation)
+  return _atari.Actor(network.input_shape[:2], network.filters,
+                      network.hidden_sizes, activation,
+                      factors or (network.output_size,))
 
 
 def parameters(network, seed=0):
@@ -17,9 +25,16 @@ def parameters(network, seed=0):
   return theta + rng.normal(0, 0.05, theta.shape).astype(np.float32)
 
 
-def pixels(network, seed=1):
-  shape = (SLOTS, *network.input_shape)
+def pixels(network, count, seed=1):
+  shape = count, *network.input_shape
   return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+
+
+def act(actor, uniforms=None, factors=FACTORS):
+  """The action's number, logits and choices."""
+  logits = np.zeros(sum(factors), np.float32)
+  chosen = np.zeros(len(factors), np.int32)
+  return actor.act(uniforms, logits, chosen), logits, chosen
 
 
 @pytest.mark.parametrize('network', [
@@ -28,43 +43,77 @@ def pixels(network, seed=1):
   # widths that leave columns and rows unused, filters in blocks of 16, 8 and 1
   conv.ConvNet((31, 23, 4), (27, 9, 3), (5, 4), 2, 'softplus'),
   conv.ConvNet((9, 10, 4), (2,), (), 3),
+  conv.ConvNet((20, 20, 4), (8,), (70, 33), 5),
 ])  # fmt: skip
-def test_outputs_are_those_of_tensorflow(network):
-  theta, seen = parameters(network), pixels(network)
+def test_logits_are_those_of_tensorflow(network):
+  theta, seen = parameters(network), pixels(network, 5)
   expected = network.pixel_outputs(tf.constant(theta), tf.constant(seen))
-  outputs = policy_outputs(network, SLOTS)
-  found = outputs(theta, slice(0, SLOTS), seen)
-  assert found.dtype == np.float32
-  np.testing.assert_allclose(found, expected, atol=2e-5)
+  actor = make(network)
+  actor.set_parameters(theta)
+  for stack, logits in zip(seen, expected, strict=True):
+    actor.set_stack(stack)
+    assert (actor.stack() == stack).all()
+    _, found, chosen = act(actor, factors=(network.output_size,))
+    np.testing.assert_allclose(found, logits, atol=2e-5)
+    assert chosen == found.argmax()
 
 
-def test_what_a_slot_saw_before_does_not_matter():
+def test_what_was_seen_before_does_not_matter():
   """Patches that stay are not computed again: the bits do not show it."""
-  theta, seen = parameters(PAPER), pixels(PAPER)
-  outputs = policy_outputs(PAPER, SLOTS)
+  theta, stack = parameters(PAPER), pixels(PAPER, 1)[0]
+  actor = make(PAPER, FACTORS)
+  actor.set_parameters(theta)
   rng = np.random.default_rng(2)
   for step in range(60):
-    slot = rng.integers(SLOTS)
-    y, x = rng.integers(52), rng.integers(40)
-    size = rng.integers(1, 8)
-    patch = seen[slot, y : y + size, x : x + size, rng.integers(4)]
-    patch[:] = rng.integers(0, 256)
+    y, x, size = rng.integers(52), rng.integers(40), rng.integers(8)
+    stack[y : y + size, x : x + size, rng.integers(4)] = rng.integers(256)
     if step == 30:
       theta = parameters(PAPER, seed=3)
+      actor.set_parameters(theta)
     if step == 45:
-      seen = seen[::-1].copy()
-    fresh = policy_outputs(PAPER, SLOTS)(theta, slice(0, SLOTS), seen)
-    # the slots in two groups, as the samplers have them
-    found = [outputs(theta, part, seen[part])
-             for part in (slice(0, 3), slice(3, SLOTS))]
-    np.testing.assert_array_equal(np.concatenate(found), fresh)
+      stack = stack[::-1].copy()
+    fresh = make(PAPER, FACTORS)
+    fresh.set_parameters(theta)
+    for either in (fresh, actor):
+      either.set_stack(stack)
+    np.testing.assert_array_equal(act(actor)[1], act(fresh)[1])
+
+
+def test_frames_push_the_oldest_out():
+  actor, frames = make(PAPER, FACTORS), pixels(PAPER, 9)[..., 0].copy()
+  expected = np.zeros((52, 40, 4), np.uint8)
+  for number, frame in enumerate(frames):
+    fresh = number == 6
+    actor.push(frame, fresh)
+    expected = np.append(expected[..., 1:] * (not fresh), frame[..., None], -1)
+    assert (actor.stack() == expected).all()
+
+
+def test_choices_are_the_inverse_distribution_functions():
+  actor = make(PAPER, FACTORS)
+  actor.set_parameters(parameters(PAPER) * 3)
+  rng, numbers = np.random.default_rng(4), set()
+  for stack in pixels(PAPER, 40):
+    actor.set_stack(stack)
+    for uniforms in [*rng.random((5, 3)), np.zeros(3), np.full(3, 1 - 1e-9)]:
+      number, logits, chosen = act(actor, uniforms)
+      expected, _ = choices(FACTORS, logits[None], uniforms[None])
+      assert (chosen == expected[0]).all()
+      assert number == np.ravel_multi_index(chosen, FACTORS)
+      numbers.add(number)
+  assert numbers == set(range(18))
 
 
 def test_refuses_arrays_of_other_sizes():
-  theta, seen = parameters(PAPER), pixels(PAPER)
-  outputs = policy_outputs(PAPER, SLOTS)
-  for arguments in ((theta[1:], slice(0, SLOTS), seen),
-                    (theta, slice(1, SLOTS + 1), seen),
-                    (theta, slice(0, SLOTS), seen[:, 1:].copy())):
-    with pytest.raises(ValueError, match='other sizes'):
-      outputs(*arguments)
+  actor, theta = make(PAPER, FACTORS), parameters(PAPER)
+  seen = pixels(PAPER, 1)[0]
+  for call in (
+    lambda: actor.set_parameters(theta[1:]),
+    lambda: actor.set_stack(seen[1:].copy()),
+    lambda: actor.set_stack(seen[..., :3].copy()),
+    lambda: actor.push(seen[1:, :, 0].copy(), False),
+    lambda: act(actor, np.zeros(2)),
+    lambda: act(actor, factors=(3, 3, 3)),
+  ):
+    with pytest.raises(ValueError, match=r'another (size|shape)|other sizes'):
+      call()

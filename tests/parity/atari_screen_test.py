@@ -10,12 +10,16 @@ from trpo_tf.sampling import _atari
 from trpo_tf.sampling.atari_screen import Screen
 from trpo_tf.tasks.atari import find_game
 
-IDENTITY = np.arange(256, dtype=np.uint16)
 
-
-def shrink(first, second, shape, table=IDENTITY):
+def shrink(first, second, shape, table=None):
+  height, _ = first.shape
+  screens = _atari.Screens(first.shape, (0, height), shape)
   out = np.zeros(shape, np.uint8)
-  _atari.Shrinker(first.shape, shape).frame(first, second, table, out)
+  for place, screen in enumerate((first, second)):
+    screens.now(place)[:] = screen
+    screens.see(place)
+    screens.learn(place, screen if table is None else table[screen])
+  screens.frame(2, out)
   return out
 
 
@@ -89,21 +93,46 @@ def test_halves_are_rounded_up():
 
 
 def test_grey_values_are_pooled_not_colours():
-  table = IDENTITY[::-1].copy()
+  table = np.arange(255, -1, -1, dtype=np.uint8)
   dark, bright = np.full((2, 8, 8), [[[9]], [[200]]], np.uint8)
   assert (shrink(dark, bright, (2, 2), table) == 246).all()
 
 
+def test_rows_that_change_are_averaged_again():
+  """Whatever was seen before, with one screen or two, rows apart or not."""
+  rng = np.random.default_rng(3)
+  for rows, shape in [((1, 29), (7, 10)), ((0, 30), (12, 15))]:
+    screens = _atari.Screens((30, 40), rows, shape)
+    out = np.zeros(shape, np.uint8)
+    for _ in range(60):
+      for place in rng.permutation(2)[: rng.integers(3)].tolist():
+        now, y = screens.now(place), rng.integers(30)
+        now[y : y + rng.integers(4), rng.integers(40) :] = rng.integers(256)
+        screens.see(place)
+        screens.learn(place, now)
+      count = int(rng.integers(1, 3))
+      screens.frame(count, out)
+      both = np.max([screens.now(p) for p in range(2 - count, 2)], axis=0)
+      assert (out == average(both[slice(*rows)], shape)).all()
+
+
 def test_known_colours():
-  table = np.full(256, 256, np.uint16)
-  table[[0, 7, 9]] = 0, 3, 255
-  black = np.zeros((3, 8), np.uint8)
-  screen = black.copy()
-  screen[1] = [7, 9, 0, 7, 7, 9, 9, 0]
-  assert _atari.known(screen, black, table)
-  screen[2, 7] = 8
-  assert not _atari.known(screen, black, table)
-  assert _atari.known(screen, screen, table)  # given that it is known
+  screens = _atari.Screens((4, 8), (1, 4), (3, 8))
+  assert screens.see(0)  # black
+  screens.now(0)[1] = [7, 9, 0, 7, 7, 9, 9, 0]
+  assert not screens.see(0)
+  grey = np.zeros((4, 8), np.uint8)
+  grey[1] = [3, 255, 0, 3, 3, 255, 255, 0]
+  screens.learn(0, grey)
+  screens.now(1)[2] = screens.now(0)[1]
+  assert screens.see(1)
+  out = np.zeros((3, 8), np.uint8)
+  screens.frame(1, out)
+  assert (out == [[0] * 8, grey[1], [0] * 8]).all()
+  screens.now(1)[0, 3] = 8  # of no interest
+  assert screens.see(1)
+  screens.now(1)[3, 7] = 8
+  assert not screens.see(1)
 
 
 @pytest.mark.parametrize('screen, frame', [
@@ -114,21 +143,26 @@ def test_known_colours():
 ])  # fmt: skip
 def test_averages_that_are_refused(screen, frame):
   with pytest.raises(ValueError, match='cannot average'):
-    _atari.Shrinker(screen, frame)
+    _atari.Screens(screen, (0, screen[0]), frame)
 
 
-def test_arrays_that_do_not_fit_are_refused():
-  screen = np.zeros((8, 8), np.uint8)
-  with pytest.raises(ValueError, match='other sizes'):
-    shrink(screen, screen[:4], (2, 2))
-  with pytest.raises(ValueError, match='other sizes'):
-    shrink(screen, screen, (2, 2), IDENTITY[:255])
-  with pytest.raises(ValueError, match='two shapes'):
-    _atari.known(screen, screen[:4], IDENTITY)
+def test_what_does_not_fit_is_refused():
+  screens = _atari.Screens((8, 8), (0, 8), (2, 2))
+  screen, frame = np.zeros((8, 8), np.uint8), np.zeros((2, 2), np.uint8)
+  with pytest.raises(ValueError, match='another size'):
+    screens.learn(0, screen[:4])
+  with pytest.raises(ValueError, match='another size'):
+    screens.frame(2, screen)
+  for place in (-1, 2):
+    with pytest.raises(ValueError, match='two screens'):
+      screens.see(place)
+  with pytest.raises(ValueError, match='two screens'):
+    screens.frame(0, frame)
   for wrong in (screen.astype(np.int16), screen.T[::2], screen[:, ::2]):
     with pytest.raises(TypeError):
-      _atari.known(wrong, screen, IDENTITY)
-  locked = np.zeros((2, 2), np.uint8)
-  locked.flags.writeable = False
+      screens.learn(0, wrong)
+  frame.flags.writeable = False
   with pytest.raises(ValueError):
-    _atari.Shrinker((8, 8), (2, 2)).frame(screen, screen, IDENTITY, locked)
+    screens.frame(2, frame)
+  with pytest.raises(ValueError, match='cannot average'):
+    _atari.Screens((8, 8), (0, 9), (2, 2))

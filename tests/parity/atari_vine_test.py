@@ -3,7 +3,7 @@
 import numpy as np
 import plain_atari
 import pytest
-from plain_atari import PixelPolicy, choices
+from plain_atari import Policy, choices
 
 from trpo_tf import seeding
 from trpo_tf.config import AtariConfig, SamplerConfig
@@ -19,14 +19,14 @@ S, T, N, K, M, L = 3, 40, 6, 4, 2, 8
 def make(name, proposal='policy', time_limit=0, branch_time_limit=False,
          workers=2, **config):
   game = find_game(f'atari/{name}', AtariConfig(**config), time_limit)
-  policy = PixelPolicy(sum(game.factors))
+  policy = Policy(game)
   settings = SamplerConfig(
     sampler='vine', num_slots=S, batch_steps=S * T, rollout_set_size=N,
     branch_actions=K, branch_trials=M, branch_length=L,
     branch_proposal=proposal, branch_time_limit=branch_time_limit,
     sampler_threads=workers,
   )
-  return AtariVineSampler(game, settings, policy, SEED, GAMMA), policy
+  return AtariVineSampler(game, settings, policy.network, SEED, GAMMA), policy
 
 
 def draws(stream, *index):
@@ -76,7 +76,7 @@ class Walk:
     """Follows a policy; returns its return, length, end and last stack."""
     game, total = self.game, 0
     for i in range(L):
-      logits = policy(policy.theta, slice(0, 1), self.stack[None])
+      logits = policy(self.stack[None])
       action, _ = choices(game.factors, logits, noise[i : i + 1])
       code = game.codes[tuple(first if i == 0 else action[0])]
       reward, ends, life_lost = self.step(code)

@@ -9,7 +9,6 @@ from trpo_tf import seeding
 from trpo_tf.benchmarks import resident, timing
 from trpo_tf.config import AtariConfig, PolicyConfig, SamplerConfig
 from trpo_tf.policies.categorical import atari_policy
-from trpo_tf.sampling.atari_policy import policy_outputs
 from trpo_tf.sampling.atari_sampler import AtariSampler
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks import atari
@@ -32,9 +31,8 @@ def _make(
     seeding.generator(0, Stream.INITIAL_POLICY)
   )
   sampler = AtariSampler(
-    game, SamplerConfig(num_slots=64, **settings),
-    policy_outputs(policy.network, 64), seed=0,
-  )  # fmt: skip
+    game, SamplerConfig(num_slots=64, **settings), policy.network, seed=0
+  )
   return sampler, theta
 
 

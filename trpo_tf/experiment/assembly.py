@@ -14,7 +14,6 @@ from trpo_tf.policies.conv import ConvNet
 from trpo_tf.policies.gaussian import GaussianPolicy, gaussian_policy
 from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
 from trpo_tf.sampling import gymnasium_env
-from trpo_tf.sampling.atari_policy import policy_outputs
 from trpo_tf.sampling.atari_sampler import AtariSampler
 from trpo_tf.sampling.atari_vine import AtariVineSampler
 from trpo_tf.sampling.gymnasium_sampler import GymnasiumSampler
@@ -112,8 +111,7 @@ def make_path_sampler(config: ExperimentConfig) -> PathSampler:
   policy = make_policy(config)
   game = find_game(config)
   if game:
-    outputs = policy_outputs(policy.network, config.sampler.num_slots)
-    return AtariSampler(game, config.sampler, outputs, config.run.seed)
+    return AtariSampler(game, config.sampler, policy.network, config.run.seed)
   compiled = _native_task(config.task)
   if compiled:
     return SinglePathSampler(
@@ -135,10 +133,10 @@ def make_sampler(config: ExperimentConfig) -> PathSampler | AnyVineSampler:
   policy = make_policy(config)
   game = find_game(config)
   if game:
-    outputs = policy_outputs(policy.network, config.sampler.num_slots)
     return AtariVineSampler(
-      game, config.sampler, outputs, config.run.seed, config.estimator.gamma
-    )
+      game, config.sampler, policy.network, config.run.seed,
+      config.estimator.gamma,
+    )  # fmt: skip
   compiled = _native_task(config.task)
   if compiled:
     return VineSampler(

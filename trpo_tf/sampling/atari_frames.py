@@ -8,7 +8,11 @@ _MORE = 4096  # frames by which a store grows
 
 
 class FrameStore:
-  """Frames by row; grows without a second copy of them."""
+  """Frames by row; grows without a second copy of them.
+
+  Attributes:
+    shape: height H and width W of a frame.
+  """
 
   def __init__(self, capacity: int, shape: tuple[int, ...], first_row: int = 0):
     """Makes an empty store.
@@ -18,6 +22,7 @@ class FrameStore:
       shape: height H and width W of a frame.
       first_row: the row of the first frame, if others lie before it elsewhere.
     """
+    self.shape = shape
     self._frames = np.zeros((capacity, *shape), np.uint8)
     self._size, self._first_row = 0, first_row
 

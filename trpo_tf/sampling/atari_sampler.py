@@ -1,38 +1,40 @@
 """Single-path sampling (section 5.1) of an Atari game, in worker processes.
 
-The same batches, streams and slots as `gymnasium_sampler`. The slots are two
-groups: while the policy acts for one, the workers emulate the other. A group
-always acts as a whole and reads its slots' own streams, so a batch depends on
-the run's seed and theta alone, not on the number of workers.
-
-The states of the emulators are taken at the end of a batch. If a worker dies,
-fresh ones go back to them and the batch is sampled anew.
+The same batches, streams and slots as `gymnasium_sampler`. The steps of a slot
+are a job of a process, which emulates and acts by itself: nobody waits for
+anybody, and the one emulator stays in the process's cache. A slot's state is
+taken at the end of its job, so any process can go on with it, and a batch
+depends on the run's seed and theta alone.
 """
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
-from trpo_tf import seeding
 from trpo_tf.config import SamplerConfig
+from trpo_tf.policies.conv import ConvNet
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.atari_batch import AtariBatch
+from trpo_tf.sampling.atari_frames import FrameStore
+from trpo_tf.sampling.atari_jobs import Orders, Path, PathJob, Standing
 from trpo_tf.sampling.atari_pool import Pool
-from trpo_tf.sampling.atari_records import Records
-from trpo_tf.sampling.atari_stacks import PixelStacks, PolicyOutputs
-from trpo_tf.sampling.atari_worker import IDLE
-from trpo_tf.sampling.batch import End
+from trpo_tf.sampling.atari_slot import unpacked
 from trpo_tf.sampling.numpy_policy import CategoricalActor
-from trpo_tf.seeding import Stream
-from trpo_tf.tasks.atari import Game
+from trpo_tf.tasks.atari import STACK, Game
 
-__all__ = ['AtariSampler', 'PolicyOutputs']
+__all__ = ['AtariSampler']
 
-_NOISE_BLOCK = 256  # env steps whose noise is drawn together
+_ACTIVATIONS = ('tanh', 'softplus')
 
-_States = dict[tuple[int, int], bytes]  # of emulators, by slot and step
+
+class _Paths(NamedTuple):
+  """The paths of all slots, whose rows are those of one store of frames."""
+
+  frames: FrameStore
+  paths: list[Path]
 
 
 class AtariSampler:
@@ -40,30 +42,27 @@ class AtariSampler:
 
   Attributes:
     game: what is played.
-    pool: the emulators, in the states that the next batch begins with.
+    pool: the processes that play it.
   """
 
-  def __init__(self, game: Game, config: SamplerConfig,
-               outputs: PolicyOutputs, seed: int):
-    """Starts the workers, each slot at the start of its first episode.
+  def __init__(self, game: Game, config: SamplerConfig, network: ConvNet,
+               seed: int):
+    """Starts the workers.
 
     Args:
       game: what is played.
       config: batch size, slots, and as threads the worker processes.
-      outputs: the policy, called with the stacks of half of the slots.
+      network: the policy's; its outputs are logits.
       seed: the run's.
     """
-    self.game, self._config, self._outputs = game, config, outputs
-    self._seed, self._actor = seed, CategoricalActor(game.factors)
-    S = config.num_slots
+    self.game, self._config = game, config
+    self._actor = CategoricalActor(game.factors)
+    orders = Orders(game, seed, network.filters, network.hidden_sizes,
+                    _ACTIVATIONS.index(network.activation))
     workers = config.sampler_threads or len(os.sched_getaffinity(0))
-    self.pool = Pool(game, seed, S, workers)
-    self._stacks = PixelStacks(S, game.frame_shape)
-    self._timesteps = np.zeros(S, np.int32)
-    self._returns = np.zeros(S)
-    every = np.ones(S, bool)
-    self._stacks.push(slice(S), self.pool.shared['frames'], every, every)
-    self._begin = self._present()
+    self.pool = Pool(orders, min(workers, config.num_slots))
+    nothing = np.zeros((*game.frame_shape, STACK), np.uint8)
+    self._slots = [Standing(b'', nothing, 0, 0.0)] * config.num_slots
 
   @property
   def process_ids(self) -> list[int]:
@@ -76,10 +75,7 @@ class AtariSampler:
 
   def state(self) -> dict[str, np.ndarray]:
     """What the next batch depends on, beside theta."""
-    return dict(self._begin)
-
-  def _present(self) -> dict[str, np.ndarray]:
-    states = self.pool.save()
+    states, stacks, timesteps, returns = zip(*self._slots, strict=True)
     sizes = np.array([len(data) for data in states])
     emulators = np.zeros((sizes.size, sizes.max()), np.uint8)
     for row, data in zip(emulators, states, strict=True):
@@ -87,9 +83,9 @@ class AtariSampler:
     return dict(
       emulators=emulators,
       emulator_sizes=sizes,
-      stacks=self._stacks.view().copy(),
-      timesteps=self._timesteps.copy(),
-      episode_return=self._returns.copy(),
+      stacks=np.stack(stacks),
+      timesteps=np.array(timesteps, np.int32),
+      episode_return=np.array(returns, np.float64),
     )
 
   def restore(self, state: dict[str, np.ndarray]) -> None:
@@ -99,18 +95,21 @@ class AtariSampler:
       UserError: the state is of another game or version of ale_py.
       ValueError: it is of another number of slots or another frame.
     """
-    stacks = self._stacks.view()
-    if state['stacks'].shape != stacks.shape:
+    shape = len(self._slots), *self._slots[0].stack.shape
+    if state['stacks'].shape != shape:
       raise ValueError(f'the state has stacks of shape {state["stacks"].shape},'
-                       f' not of {stacks.shape}')
-    self.pool.load([
-      row[:size].tobytes() for row, size in
-      zip(state['emulators'], state['emulator_sizes'], strict=True)
-    ])
-    stacks[:] = state['stacks']
-    self._timesteps[:] = state['timesteps']
-    self._returns[:] = state['episode_return']
-    self._begin = dict(state)
+                       f' not of {shape}')
+    slots = zip(*(state[name] for name in (
+      'emulators', 'emulator_sizes', 'stacks', 'timesteps', 'episode_return'
+    )), strict=True)
+    restored = [
+      Standing(row[:size].tobytes(), stack, int(timestep), float(total))
+      for row, size, stack, timestep, total in slots
+    ]
+    for slot in restored:
+      if slot.emulator:
+        unpacked(self.game, slot.emulator)
+    self._slots = restored
 
   def sample(
     self,
@@ -154,92 +153,79 @@ class AtariSampler:
     Raises:
       RuntimeError: workers died again and again; with the causes.
     """
-    batch, states = self._sample(theta, iteration, False, places)
-    return batch, [states[s, t] for s, t in places.tolist()]
+    batch, paths = self._sample(theta, iteration, False, places)
+    return batch, [paths[s].states[t] for s, t in places.tolist()]
 
   def _sample(self, theta: np.ndarray, iteration: int, deterministic: bool,
-              places: np.ndarray) -> tuple[AtariBatch, _States]:
-    def collect() -> tuple[Records, _States]:
-      found = self._collect(theta, iteration, deterministic, places)
-      self._begin = self._present()
-      return found
-
-    (records, states), deaths = self.pool.persist(
-      collect, lambda: self.restore(self._begin)
-    )
-    return records.batch(self._actor, deaths), states
-
-  def _collect(self, theta: np.ndarray, iteration: int, deterministic: bool,
-               places: np.ndarray) -> tuple[Records, _States]:
-    groups = self.pool.groups
-    share = self._config.batch_steps // self._config.num_slots
-    records = Records(groups, share, self._stacks.view(), self._timesteps)
-    noise = [self._noise(g, iteration, deterministic) for g in groups]
-    running = [np.ones(g.stop - g.start, bool) for g in groups]
-    acted: list[tuple[np.ndarray, ...]] = [()] * len(groups)
-    saved, states = defaultdict[int, list[int]](list), _States()
+              places: np.ndarray) -> tuple[AtariBatch, list[Path]]:
+    saved = defaultdict[int, set[int]](set)
     for slot, step in places.tolist():
-      saved[step].append(slot)
-
-    def act(group: int) -> bool:
-      if not running[group].any():
-        return False
-      acted[group] = self._act(theta, next(noise[group]), group, running[group])
-      self.pool.step(group, saved[records.num_steps(group)])
-      return True
-
-    def finish(group: int, found: dict[int, bytes]) -> None:
-      step = records.num_steps(group)
-      states.update({(s, step): state for s, state in found.items()})
-      over = self._record(records, group, running[group], *acted[group])
-      if step + 1 >= share:
-        running[group] &= self._config.whole_episodes & ~over
-
-    self.pool.alternate(act, finish)
-    return records, states
-
-  def _noise(self, slots: slice, iteration: int,
-             deterministic: bool) -> Iterator[np.ndarray | None]:
-    """Noise rows [n, A], step by step; slot s reads its own stream."""
-    streams = [
-      seeding.generator(self._seed, Stream.ACTION_NOISE, iteration, s)
-      for s in range(slots.start, slots.stop)
+      saved[slot].add(step)
+    config = self._config
+    share = config.batch_steps // config.num_slots
+    jobs = [
+      PathJob(s, start, iteration, share, config.whole_episodes, deterministic,
+              frozenset(saved[s]))
+      for s, start in enumerate(self._slots)
     ]
-    shape = (_NOISE_BLOCK, len(self.game.factors))
-    draw: Callable = self._actor.draw
-    while True:
-      if deterministic:
-        yield None
-      else:
-        draws = [draw(stream, shape) for stream in streams]
-        yield from np.stack(draws, 1)
+    deaths: list[str] = []
+    capacity = 1 + len(jobs) * (STACK + share)
+    frames, paths = _gather(
+      self.pool.run('path', theta, jobs, deaths),
+      FrameStore(capacity, self.game.frame_shape),
+    )
+    self._slots = [path.end for path in paths]
+    return _batch(frames, paths, self._actor, tuple(deaths)), paths
 
-  def _act(self, theta: np.ndarray, noise: np.ndarray | None, group: int,
-           running: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The policy acts for a group; returns its outputs and actions."""
-    slots = self.pool.groups[group]
-    outputs = self._outputs(theta, slots, self._stacks.view(slots))
-    actions = self._actor.act(outputs, noise)
-    codes = self.game.codes[tuple(actions.T)]
-    self.pool.shared['codes'][slots] = np.where(running, codes, IDLE)
-    return outputs, actions
 
-  def _record(self, records: Records, group: int, kept: np.ndarray,
-              outputs: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    """Records what a group's step gave; returns whose game is over, [n]."""
-    slots, shared = self.pool.groups[group], self.pool.shared
-    rewards, ends = self.pool.outcomes(group)
-    records.add(group, kept, outputs, actions, rewards, ends,
-                self._timesteps[slots])
-    over = kept & (shared['ends'][slots] != 0)
-    self._timesteps[slots] += kept
-    self._returns[slots] += np.where(kept, shared['rewards'][slots], 0)
-    for place in np.flatnonzero(over).tolist():
-      s = slots.start + place
-      records.add_end(group, place, self._returns[s], self._timesteps[s])
-      if ends[place] == End.TRUNCATED:
-        records.add_boundary(group, place, shared['final_frames'][s])
-      self._returns[s] = self._timesteps[s] = 0
-    records.add_frames(group, kept, over, shared['frames'][slots])
-    self._stacks.push(slots, shared['frames'][slots], kept, over)
-    return over
+def _gather(found: Iterator[Path], frames: FrameStore) -> _Paths:
+  """Puts the frames of all paths into one store; row 0 is black."""
+  frames.add(np.zeros((1, *frames.shape), np.uint8))
+  paths = []
+  for path in found:
+    rows = np.append(np.int32(0), frames.add(path.frames))
+    paths.append(path._replace(
+      frames=np.empty(0, np.uint8),
+      observations=rows[path.observations],
+      last_observation=rows[path.last_observation],
+      boundaries={t: rows[seen] for t, seen in path.boundaries.items()},
+    ))  # fmt: skip
+  return _Paths(frames, paths)
+
+
+def _batch(frames: FrameStore, paths: list[Path], actor: CategoricalActor,
+           deaths: tuple[str, ...]) -> AtariBatch:
+  lengths = np.array([len(path.rewards) for path in paths], np.int32)
+  kept = np.arange(lengths.max()) < lengths[:, np.newaxis]
+
+  def padded(name: str) -> np.ndarray:
+    """A field of all paths as [S, T, ...]; 0 after a path's end."""
+    first = getattr(paths[0], name)
+    result = np.zeros((*kept.shape, *first.shape[1:]), first.dtype)
+    for row, path in zip(result, paths, strict=True):
+      row[: len(path.rewards)] = getattr(path, name)
+    return result
+
+  outputs, actions = padded('outputs'), padded('actions')
+  log_probs = np.where(kept, actor.log_prob(outputs, actions), 0)
+  cuts = [(s, t) for s, path in enumerate(paths) for t in path.boundaries]
+  reached = [rows for path in paths for rows in path.boundaries.values()]
+  finished = [episode for path in paths for episode in path.episodes]
+  return AtariBatch(
+    frames=frames.stored(),
+    observations=padded('observations'),
+    actions=actions,
+    outputs=outputs,
+    log_probs=log_probs.astype(np.float32),
+    rewards=padded('rewards'),
+    ends=padded('ends'),
+    timesteps=padded('timesteps'),
+    lengths=lengths,
+    kept=kept,
+    last_observations=np.stack([path.last_observation for path in paths]),
+    boundary_index=np.array(cuts, np.int32).reshape(-1, 2),
+    boundary_observations=np.array(reached, np.int32).reshape(-1, STACK),
+    episode_returns=np.array([r for r, _ in finished], np.float64),
+    episode_lengths=np.array([n for _, n in finished], np.int32),
+    deaths=deaths,
+  )

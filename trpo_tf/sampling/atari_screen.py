@@ -18,8 +18,6 @@ from trpo_tf.tasks.atari import Game
 
 __all__ = ['Screen']
 
-_UNKNOWN = 256
-
 
 class Screen:
   """Two consecutive screens of an emulator; emulators of a game may share it.
@@ -28,26 +26,17 @@ class Screen:
   """
 
   def __init__(self, game: Game):
-    top, bottom = game.rows
-    self._rows = slice(top, bottom)
-    self._shrinker = extension.Shrinker(
-      (bottom - top, game.screen[1]), game.frame_shape
-    )
-    self._screens = np.zeros((2, *game.screen), np.uint8)
-    self._grey = np.zeros(game.screen, np.uint8)
-    self._table = np.full(256, _UNKNOWN, np.uint16)
-    self._table[0] = 0  # black in every palette
+    screens = extension.Screens(game.screen, game.rows, game.frame_shape)
+    self._now = screens.now(0), screens.now(1)
+    self._see, self._learn = screens.see, screens.learn
+    self._frame = screens.frame
 
   def capture(self, ale: ale_py.ALEInterface, place: int) -> None:
     """Takes an emulator's screen as the first (0) or second (1) of two."""
-    screen = self._screens[place]
-    ale.getScreen(screen)
-    if not extension.known(screen, self._screens[1 - place], self._table):
-      ale.getScreenGrayscale(self._grey)
-      self._table[screen] = self._grey
+    ale.getScreen(self._now[place])
+    if not self._see(place):
+      self._learn(place, ale.getScreenGrayscale())
 
   def write_frame(self, out: np.ndarray, num_screens: int = 2) -> None:
     """Writes the frame, uint8 [H, W], of the second screen or of both."""
-    first = self._screens[-num_screens, self._rows]
-    second = self._screens[1, self._rows]
-    self._shrinker.frame(first, second, self._table, out)
+    self._frame(num_screens, out)

@@ -1,5 +1,6 @@
 """An Atari game as a slot of a batch: one emulator and its running episode."""
 
+import functools
 import hashlib
 import pathlib
 from typing import NamedTuple
@@ -8,6 +9,7 @@ import ale_py
 import numpy as np
 
 from trpo_tf import seeding
+from trpo_tf.config import AtariConfig
 from trpo_tf.errors import UserError
 from trpo_tf.sampling import packing
 from trpo_tf.sampling.atari_screen import Screen
@@ -16,9 +18,10 @@ from trpo_tf.sampling.cloning_ale import FIRST_FRAMES, Recorder
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.atari import Game
 
-__all__ = ['AtariSlot', 'Starts', 'Step']
+__all__ = ['AtariSlot', 'Starts', 'Step', 'unpacked']
 
 _NOOP = 0
+_TERMINATED, _TRUNCATED = int(End.TERMINATED), int(End.TRUNCATED)
 
 
 class _Emulator(NamedTuple):
@@ -103,6 +106,15 @@ class Step(NamedTuple):
   ends: int
   life_lost: bool
 
+  def learned(self, config: AtariConfig) -> tuple[float, int]:
+    """Reward and bits of End that are to be learned from, by the settings."""
+    reward, ends = self.reward, self.ends
+    if config.clip_rewards:
+      reward = (reward > 0) - (reward < 0)
+    if config.life_loss_ends_return and self.life_lost:
+      ends |= _TERMINATED
+    return reward, ends
+
 
 class AtariSlot:
   """One emulator and its running episode."""
@@ -122,7 +134,6 @@ class AtariSlot:
     self._emulator = _start(
       game, seeding.derived_seed(seed, Stream.ENVIRONMENT, index, 0, 1)
     )
-    self._origin = _origin(game)
     self._episode = self._elapsed = self._lives = 0
 
   def begin(self, frame: np.ndarray) -> None:
@@ -154,43 +165,55 @@ class AtariSlot:
     for left in reversed(range(config.frame_skip)):
       reward += act(code)
       if ale.game_over():
-        ends = int(End.TERMINATED)
+        ends = _TERMINATED
         break
       if left < 2:
         screen.capture(ale, 1 - left)
     else:
       screen.write_frame(frame, min(2, config.frame_skip))
     if self._elapsed == self._game.time_limit:
-      ends |= int(End.TRUNCATED)
+      ends |= _TRUNCATED
     lives, self._lives = self._lives, ale.lives()
     return Step(reward, ends, self._lives < lives)
 
   def save(self) -> bytes:
     """The state before the next action, the emulator's generator included."""
-    return packing.pack([
-      self._origin, self._episode, self._elapsed, self._lives,
-      (*self._emulator.recorder.save(True), True),
-    ])  # fmt: skip
+    state = (*self._emulator.recorder.save(True), True)
+    return packing.pack([_origin(self._game), self._index, self._episode,
+                         self._elapsed, self._lives, state])
 
   def load(self, data: bytes) -> None:
-    """Makes the slot what it was at `save`; the stack of frames is not in it.
+    """Becomes the slot that was saved; the stack of frames is not in it.
 
     Raises:
       UserError: the state is of another ROM or version of ale_py.
     """
-    origin, self._episode, self._elapsed, self._lives, state = (
-      packing.unpack(data)
+    _, self._index, self._episode, self._elapsed, self._lives, state = (
+      unpacked(self._game, data)
     )
-    if origin != self._origin:
-      raise UserError(
-        f'the stored emulator is {origin}, this one is {self._origin}: begin '
-        'anew in another --run_dir'
-      )
     self._emulator.recorder.restore(*state)
+
+
+def unpacked(game: Game, data: bytes) -> list:
+  """What `save` packed.
+
+  Raises:
+    UserError: it is of another ROM or version of ale_py.
+  """
+  values = packing.unpack(data)
+  if values[0] != _origin(game):
+    raise UserError(
+      f'the stored emulator is {values[0]}, this one is {_origin(game)}: begin '
+      'anew in another --run_dir'
+    )
+  return values
 
 
 def _origin(game: Game) -> str:
   """What can load a state."""
-  rom = pathlib.Path(game.rom).read_bytes()
-  digest = hashlib.sha256(rom).hexdigest()[:16]
-  return f'ale-py {ale_py.__version__}, {game.name} {digest}'
+  return f'ale-py {ale_py.__version__}, {game.name} {_digest(game.rom)}'
+
+
+@functools.lru_cache
+def _digest(rom: str) -> str:
+  return hashlib.sha256(pathlib.Path(rom).read_bytes()).hexdigest()[:16]

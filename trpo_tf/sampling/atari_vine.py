@@ -7,24 +7,22 @@ that the K actions share. With sticky actions all branches of a state share the
 emulator's draws too.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from trpo_tf import seeding
 from trpo_tf.config import SamplerConfig
+from trpo_tf.policies.conv import ConvNet
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling import vine_draws
 from trpo_tf.sampling.atari_batch import AtariVineBatch
-from trpo_tf.sampling.atari_branches import (
-  BranchInputs,
-  BranchRecords,
-  BranchRun,
-)
-from trpo_tf.sampling.atari_frames import extend
+from trpo_tf.sampling.atari_frames import FrameStore, extend
+from trpo_tf.sampling.atari_jobs import Branches, BranchJob
 from trpo_tf.sampling.atari_sampler import AtariSampler
-from trpo_tf.sampling.atari_stacks import PolicyOutputs
 from trpo_tf.sampling.numpy_policy import CategoricalActor
 from trpo_tf.seeding import Stream
-from trpo_tf.tasks.atari import Game
+from trpo_tf.tasks.atari import STACK, Game
 
 __all__ = ['AtariVineSampler']
 
@@ -37,21 +35,21 @@ class AtariVineSampler:
   """
 
   def __init__(self, game: Game, config: SamplerConfig,
-               outputs: PolicyOutputs, seed: int, gamma: float):
-    """Starts the workers, each trunk at the start of its first episode.
+               network: ConvNet, seed: int, gamma: float):
+    """Starts the workers.
 
     Args:
       game: what is played.
       config: trunks, rollout set, branches, and as threads the worker
         processes.
-      outputs: the policy, called with the stacks of half of the slots.
+      network: the policy's; its outputs are logits.
       seed: the run's.
       gamma: discount of a branch's return.
     """
-    self.game, self._config, self._outputs = game, config, outputs
+    self.game, self._config = game, config
     self._seed, self._gamma = seed, gamma
     self._actor = CategoricalActor(game.factors)
-    self._trunks = AtariSampler(game, config, outputs, seed)
+    self._trunks = AtariSampler(game, config, network, seed)
 
   @property
   def process_ids(self) -> list[int]:
@@ -97,27 +95,20 @@ class AtariVineSampler:
     actions, log_q = self._propose(trunk.outputs[index], iteration)
     shape = (len(places), config.branch_trials, config.branch_length,
              len(self.game.factors))
-    inputs = BranchInputs(
-      theta, states, trunk.frames, trunk.observations[index], actions,
-      vine_draws.branch_noise(self._seed, iteration, shape, self._actor.draw),
-      self._gamma, config.branch_time_limit,
+    noise = vine_draws.branch_noise(
+      self._seed, iteration, shape, self._actor.draw
     )
-    records, deaths = self._trunks.pool.persist(
-      lambda: self._branch(inputs), lambda: None
-    )
-    extend(trunk.frames, records.new_frames())
-    fields = vars(trunk) | records.fields()
-    fields['deaths'] = trunk.deaths + deaths
+    rows = trunk.observations[index]
+    jobs = [
+      BranchJob(*job, self._gamma, config.branch_time_limit)
+      for job in zip(states, trunk.stacks(rows), actions, noise, strict=True)
+    ]
+    deaths: list[str] = []
+    found = self._trunks.pool.run('branches', theta, jobs, deaths)
+    fields = vars(trunk) | _branch_fields(found, rows, trunk.frames)
+    fields['deaths'] = trunk.deaths + tuple(deaths)
     return AtariVineBatch(**fields, rollout_set=places, first_actions=actions,
                           log_q=log_q)
-
-  def _branch(self, inputs: BranchInputs) -> BranchRecords:
-    """Runs the branches in the trunks' emulators; raises WorkerDied."""
-    records = BranchRun(
-      self.game, self._trunks.pool, self._outputs, inputs
-    ).run()
-    self._trunks.restore(self._trunks.state())
-    return records
 
   def _propose(self, outputs: np.ndarray,
                iteration: int) -> tuple[np.ndarray, np.ndarray]:
@@ -127,3 +118,29 @@ class AtariVineSampler:
       rng, self._config.branch_proposal, self._actor, self.game.factors,
       outputs, self._config.branch_actions,
     )
+
+
+def _branch_fields(found: Iterator[Branches], rows: np.ndarray,
+                   frames: np.ndarray) -> dict[str, np.ndarray]:
+  """The [N, K, M] fields of AtariVineBatch.
+
+  Args:
+    found: the branches of N states.
+    rows: int32 [N, 4], the observations in these states, rows of frames.
+    frames: uint8 [F, H, W]; those that end the branches are appended.
+  """
+  more = FrameStore(STACK * len(rows), frames.shape[1:], len(frames))
+  returns, lengths, ends, finals = [], [], [], []
+  for branches, old in zip(found, rows, strict=True):
+    observations = np.zeros((*branches.ends.shape, STACK), np.int32)
+    for branch, newest in branches.finals.items():
+      observations[branch] = np.append(old[len(newest):], more.add(newest))
+    returns.append(branches.returns)
+    lengths.append(branches.lengths)
+    ends.append(branches.ends)
+    finals.append(observations)
+  extend(frames, more.stored())
+  return dict(
+    branch_returns=np.stack(returns), branch_lengths=np.stack(lengths),
+    branch_ends=np.stack(ends), final_observations=np.stack(finals),
+  )
