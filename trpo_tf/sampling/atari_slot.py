@@ -161,15 +161,13 @@ class AtariSlot:
     lean = not config.sticky_actions and self._elapsed >= FIRST_FRAMES
     act = ale.act if lean else recorder.act
     self._elapsed += 1
-    reward, ends = 0, 0
-    for left in reversed(range(config.frame_skip)):
-      reward += act(code)
-      if ale.game_over():
-        ends = _TERMINATED
-        break
+    reward = 0
+    for left in range(config.frame_skip - 1, -1, -1):
+      reward += act(code)  # which does nothing any more when the game is over
       if left < 2:
         screen.capture(ale, 1 - left)
-    else:
+    ends = _TERMINATED * ale.game_over()
+    if not ends:
       screen.write_frame(frame, min(2, config.frame_skip))
     if self._elapsed == self._game.time_limit:
       ends |= _TRUNCATED
