@@ -117,3 +117,21 @@ def test_smoke_of_the_cart_pole(tmp_path):
   again = programs.finish(_start(programs.ROOT, *flags, '--report_only'))
   assert again.code == 0, again
   assert (out / 'table.md').read_text() == table
+
+
+def test_smoke_of_an_atari_game(tmp_path):
+  """With the flagfiles that the repository has."""
+  flags = ('--table=atari', '--budget=smoke', '--tasks=pong',
+           '--methods=random,gae', f'--out={tmp_path}')  # fmt: skip
+  done = programs.finish(_start(programs.ROOT, *flags))
+  assert done.code == 0, done
+  assert done.stdout.startswith('2 runs, 0 of them finished; at most ')
+  out = tmp_path / 'smoke'
+  table = (out / 'table.md').read_text()
+  assert '| value network' in table and 'human (Mnih et al. 2013)' in table
+  names = {path.name for path in (out / 'csv').iterdir()}
+  assert names == {'pong_random_0.csv', 'pong_gae_0.csv'}
+  run = json.loads((out / 'pong/gae/0/run.json').read_text())
+  assert run['settings']['task'] == 'atari/pong'
+  assert run['settings']['clip_rewards']
+  assert (out / 'figure.png').stat().st_size > 10_000
