@@ -137,14 +137,22 @@ def test_a_useless_gradient_is_refused(method, advantage, status):
   assert result.mean_kl == 0
 
 
-def test_a_step_to_nowhere_is_refused():
-  """The smallest multiplier sends log_std where the KL is infinite."""
+@pytest.mark.parametrize(('multiplier', 'least'), [
+  (1e-9, None), (1e-4, np.inf), (1e-2, 1e3),
+])  # fmt: skip
+def test_a_step_to_nowhere_is_refused(multiplier, least):
+  """Small multipliers send log_std where KL is vast, infinite and NaN."""
   policy, theta, x, data = _make('gaussian')
   step = natural_gradient.make_step(
-    policy, surrogate.importance_sampled, config.TrustRegionConfig(), 1e-9, N
-  )
+    policy, surrogate.importance_sampled, config.TrustRegionConfig(),
+    multiplier, N,
+  )  # fmt: skip
   result = step(theta, x, data)
   assert result.status == StepStatus.KL_EXCEEDED
+  if least is None:
+    assert np.isnan(result.tried_kl)
+  else:
+    assert result.tried_kl >= least
   assert result.theta.tobytes() == theta.tobytes()
 
 

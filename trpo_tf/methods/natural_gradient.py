@@ -17,11 +17,15 @@ from trpo_tf.optim.step import Step, StepStatus
 
 __all__ = ['make_step', 'unsearched']
 
+# Mean KL in nats. A step beyond it leaves no policy to go on from: deviations
+# of almost nothing, whose log-probabilities float32 networks do not agree on.
+_MOST_KL = 1e3
+
 
 def unsearched(
   problem: step_lib.Problem, step: tf.Tensor, sound: tf.Tensor, **fields: Any
 ) -> step_lib.StepResult:
-  """Takes a step as it is, unless what it leads to is not finite.
+  """Takes a step as it is, unless what it leads to is no usable policy.
 
   Args:
     problem: the surrogate at theta.
@@ -36,11 +40,11 @@ def unsearched(
   moved = tf.cast(problem.theta, tf.float64) + tf.where(usable, step, 0.0)
   candidate = tf.cast(moved, problem.theta.dtype)
   last = problem.evaluate(candidate)
-  finite = tf.math.is_finite(last.mean_kl) & tf.math.is_finite(last.surrogate)
+  fit = (last.mean_kl < _MOST_KL) & tf.math.is_finite(last.surrogate)
   status = problem.status([
     (~sound, StepStatus.NON_POSITIVE_CURVATURE),
-    (~finite, StepStatus.KL_EXCEEDED),
-    (finite, StepStatus.ACCEPTED),
+    (~fit, StepStatus.KL_EXCEEDED),
+    (fit, StepStatus.ACCEPTED),
   ])
   one = tf.ones([], tf.float64)
   return step_lib.result(problem, status, candidate, last, one, **fields)
