@@ -2,14 +2,17 @@
 
 import dataclasses
 
+import imageio.v3 as iio
 import numpy as np
+import plain_atari
 import pytest
 
-from trpo_tf import config
+from trpo_tf import config, seeding
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import assembly, evaluation
+from trpo_tf.experiment import assembly, atari_video, evaluation
 from trpo_tf.experiment.training import Training
 from trpo_tf.policies.stacks import Stacks
+from trpo_tf.seeding import Stream
 
 SETTINGS = dict(
   task='atari/breakout', hidden_sizes=(20,), value_hidden_sizes=(8,),
@@ -73,6 +76,32 @@ def test_evaluates():
   normalizer = assembly.make_normalizer(changed, policy)
   found, _ = evaluation.evaluate(changed, theta, normalizer, 3, False)
   np.testing.assert_array_equal(found.lengths, [30, 30, 30])
+
+
+def test_video_is_of_the_episode(tmp_path):
+  changed = settings(time_limit=30)
+  policy = assembly.make_policy(changed)
+  theta = policy.initial_parameters(np.random.default_rng(0))
+  normalizer = assembly.make_normalizer(changed, policy)
+  _, batch = evaluation.evaluate(changed, theta, normalizer, 2, False)
+  game = assembly.find_game(changed)
+  under = evaluation.evaluation_config(changed, 2)
+  screens = list(atari_video.episode_screens(game, under, batch, 1))
+  draws = seeding.generator(under.run.seed, Stream.ENVIRONMENT, 1, 0)
+  noops = draws.integers(1, 3, endpoint=True)
+  ale = plain_atari.emulator(game, noops=max(noops, 2))
+  if noops == 1:
+    ale.reset_game()
+    ale.act(0)
+  for screen, action in zip(screens, batch.actions[1], strict=True):
+    plain_atari.step(game, ale, game.codes[tuple(action)])
+    assert (screen == ale.getScreenRGB()).all()
+  path = tmp_path / 'new' / 'video.mp4'
+  atari_video.write_video(str(path), game, iter(screens))
+  frames = iio.imread(path)
+  assert frames.shape == (30, 630, 480, 3) and iio.immeta(path)['fps'] == 15
+  error = frames[-1, 1::3, 1::3].astype(float) - screens[-1]
+  assert np.abs(error).mean() < 10 and screens[-1].std() > 20
 
 
 @pytest.mark.parametrize('changed, message', [

@@ -195,5 +195,6 @@ def test_no_video_of_other_environments(evaluations):
   _, results = evaluations
   assert results['no video'].code == 2
   assert results['no video'].stderr == (
-    'evaluate: --video: CartPole-v1 is not a native task; leave --video out\n'
+    'evaluate: --video: CartPole-v1 is neither a native task nor an Atari '
+    'game; leave --video out\n'
   )

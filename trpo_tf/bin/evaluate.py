@@ -59,14 +59,15 @@ def main(_) -> None:
   if saved is None:
     raise UserError(f'{path} has no checkpoint yet: let it train for longer')
   flags.import_tensorflow()
-  from trpo_tf.experiment import assembly, video
+  from trpo_tf.experiment import assembly, atari_video, video
   from trpo_tf.experiment.evaluation import evaluate, evaluation_config
   from trpo_tf.policies.normalizer import Normalizer
 
   task = assembly.native_task(config.task.task, config.task.time_limit)
-  if _VIDEO.value and not task:
-    raise UserError(f'--video: {config.task.task} is not a native task; '
-                    'leave --video out')
+  game = assembly.find_game(config)
+  if _VIDEO.value and not (task or game):
+    raise UserError(f'--video: {config.task.task} is neither a native task nor '
+                    'an Atari game; leave --video out')
   theta, normalizer = saved.state['theta'], Normalizer(
     **saved.state['normalizer']
   )
@@ -92,11 +93,16 @@ def main(_) -> None:
   checkpoint.write_atomically(
     path / 'evaluation.json', (json.dumps(record, indent=2) + '\n').encode()
   )
-  if task and _VIDEO.value:
-    sampled_under = evaluation_config(config, _EPISODES.value)
+  if not _VIDEO.value:
+    return
+  sampled_under = evaluation_config(config, _EPISODES.value)
+  if game:
+    screens = atari_video.episode_screens(game, sampled_under, batch, 0)
+    atari_video.write_video(_VIDEO.value, game, screens)
+  elif task:
     poses = video.episode_poses(task, sampled_under, batch, 0)
     video.write_video(_VIDEO.value, task, poses)
-    console.print(f'video: {_VIDEO.value}')
+  console.print(f'video: {_VIDEO.value}')
 
 
 if __name__ == '__main__':

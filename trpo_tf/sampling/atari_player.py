@@ -30,7 +30,8 @@ class _View:
   """The observation of a path, as rows of its frames."""
 
   def __init__(self, actor: extension.Actor, start: Standing):
-    self._actor, self.frames = actor, []
+    self._actor = actor
+    self.frames: list[np.ndarray] = []
     self.rows = (0,) * STACK
     if start.emulator:
       actor.set_stack(start.stack)

@@ -140,8 +140,8 @@ class Pool:
           worker.send(('set_parameters', theta))
           informed.add(worker)
         worker.send((name, doing[worker][1]))
-      busy = {worker.connection: worker for worker in doing}
-      worker = busy[wait(busy)[0]]
+      ready = wait([worker.connection for worker in doing])
+      worker = next(w for w in doing if w.connection in ready)
       answer = worker.receive()
       if isinstance(answer, Exception):
         raise answer

@@ -174,6 +174,10 @@ class AtariSlot:
     lives, self._lives = self._lives, ale.lives()
     return Step(reward, ends, self._lives < lives)
 
+  def screen(self) -> np.ndarray:
+    """The emulator's screen in colour, uint8 [H, W, 3], after `step`."""
+    return self._emulator.ale.getScreenRGB()
+
   def save(self) -> bytes:
     """The state before the next action, the emulator's generator included."""
     state = (*self._emulator.recorder.save(True), True)

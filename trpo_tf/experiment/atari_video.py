@@ -1,0 +1,50 @@
+"""A video of an episode of an Atari game."""
+
+import itertools
+import pathlib
+from collections.abc import Iterator
+
+import imageio
+import numpy as np
+
+from trpo_tf.config import ExperimentConfig
+from trpo_tf.sampling.atari_slot import AtariSlot, Starts
+from trpo_tf.sampling.batch import Batch
+from trpo_tf.tasks.atari import Game
+
+__all__ = ['episode_screens', 'write_video']
+
+_EMULATOR_FRAMES = 60  # a second
+_LONGEST = 120  # seconds
+_SCALE = 3  # 160 x 210 pixels are tiny
+
+
+def episode_screens(game: Game, config: ExperimentConfig, batch: Batch,
+                    slot: int) -> Iterator[np.ndarray]:
+  """Repeats a recorded episode in a fresh emulator.
+
+  Args:
+    game: what was played.
+    config: under which the batch was sampled (`evaluation_config`).
+    batch: whole episodes, one a slot.
+    slot: the episode.
+
+  Yields:
+    uint8 [210, 160, 3], the screen after every action.
+  """
+  emulator = AtariSlot(game, Starts(game), config.run.seed, slot)
+  frame = np.zeros(game.frame_shape, np.uint8)
+  emulator.begin(frame)
+  for action in batch.actions[slot, : batch.lengths[slot]]:
+    emulator.step(game.codes[tuple(action)].item(), frame)
+    yield emulator.screen()
+
+
+def write_video(path: str, game: Game, screens: Iterator[np.ndarray]) -> None:
+  """Writes .mp4 or .gif at the game's own speed, two minutes at most."""
+  fps = _EMULATOR_FRAMES / game.config.frame_skip
+  pathlib.Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
+  # the codec wants multiples of 16 and would stretch other sizes
+  with imageio.get_writer(path, fps=fps, macro_block_size=2) as writer:
+    for screen in itertools.islice(screens, int(_LONGEST * fps)):
+      writer.append_data(screen.repeat(_SCALE, 0).repeat(_SCALE, 1))
