@@ -12,10 +12,11 @@ from trpo_tf.tasks import registry
 __all__ = ['most_env_steps', 'seconds_left']
 
 _START_SECONDS = 8.0  # of a process, before its first iteration
+_LONG_GAME = 4000  # env steps; few games last longer, none of random play
 
 
 def _most_steps(config: ExperimentConfig) -> int:
-  """An upper bound on the env steps of an iteration."""
+  """About the most env steps of an iteration."""
   sampler = config.sampler
   if sampler.sampler == 'vine':
     return sampler.batch_steps + (
@@ -25,7 +26,9 @@ def _most_steps(config: ExperimentConfig) -> int:
   if not sampler.whole_episodes:
     return sampler.batch_steps
   task = registry.find_task(config.task.task)
-  limit = config.task.time_limit or (task.time_limit if task else 1)
+  limit = config.task.time_limit or (
+    task.time_limit if task else _LONG_GAME
+  )
   return sampler.batch_steps + sampler.num_slots * (limit - 1)
 
 
