@@ -125,3 +125,23 @@ def test_every_game_is_drawn():
   shown = [dataclasses.replace(_result(game, 'single_path', 1.0, 1.0))
            for game in PAPER_GAMES]
   assert len(figure.draw(_TABLE, shown).axes) == 7
+
+
+def test_levels_and_published_curves_are_drawn():
+  level = dataclasses.replace(
+    _result('pong', 'random', -20.0, 0.1), values=np.array([[-20.0]]),
+    errors=np.array([[0.1]]), env_steps=np.array([[1e5]]),
+  )  # fmt: skip
+  only, both = figure.draw(
+    _TABLE, [dataclasses.replace(level, task='qbert'), level,
+             _result('pong', 'gae', 5.0, 1.0)]
+  ).axes[::-1]
+  heights = [tuple(line.get_ydata()) for line in both.lines]
+  assert (-20, -20) in heights and (0, 5) in heights
+  reference = _TABLE.reference['pong']
+  for curve in reference.values():
+    assert tuple(curve.y) in heights
+  assert len(heights) == 2 + len(reference)
+  # as far as we went; without a run of ours as far as the paper did
+  assert both.get_xlim() == pytest.approx((-3e3, 2.03e5))
+  assert only.get_xlim()[1] > 50e6

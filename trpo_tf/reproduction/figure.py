@@ -46,11 +46,15 @@ def draw(
       shown = [result for result in results if result.task == task]
       for result in reversed(shown):  # the table's first lie on top
         _draw_one(axis, result, colors[result.method])
+      for method, curve in _others(table, task, shown).items():
+        _draw_reference(axis, curve, colors[method])
       axis.set_title(table.labels.get(task, task), loc='left')
       axis.set_xlabel('env steps' if table.by_env_steps else 'iteration')
       if table.by_env_steps:
         axis.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=''))
       axis.margins(x=0.015)
+      if ends := [r.x[-1] for r in shown if r.x.size > 1]:
+        axis.set_xlim(-0.015 * max(ends), 1.015 * max(ends))
     for axis in axes.flat[len(tasks) :]:
       axis.remove()
     for axis in axes[:, 0]:
@@ -59,11 +63,25 @@ def draw(
   return figure
 
 
+def _others(table: Table, task: str,
+            shown: Sequence[Result]) -> dict[str, Curve]:
+  """Published curves of methods that were not run, which lie beside ours."""
+  if not table.by_env_steps:
+    return {}
+  methods = {result.method for result in shown}
+  curves = table.reference.get(task, {}).items()
+  return {method: curve for method, curve in curves if method not in methods}
+
+
 def _draw_one(axis: Any, result: Result, color: str) -> None:
   if result.reference is not None:
     _draw_reference(axis, result.reference, color)
   x = result.x
   low, high = result.interval
+  if x.size == 1:  # no learning: a level
+    axis.axhspan(low[0], high[0], color=color, alpha=0.18, linewidth=0)
+    axis.axhline(result.values.mean(), color=color, zorder=3, **_OURS)
+    return
   axis.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
   axis.plot(x, result.values.mean(axis=0), color=color, zorder=3, **_OURS)
 
@@ -77,7 +95,10 @@ def _draw_reference(axis: Any, curve: Curve, color: str) -> None:
 def _add_legend(figure: matplotlib.figure.Figure, table: Table,
                 results: Sequence[Result], colors: dict[str, str]) -> None:
   line = matplotlib.lines.Line2D
-  methods = [m for m in table.methods if any(r.method == m for r in results)]
+  run = {result.method for result in results}
+  for task in {result.task for result in results}:
+    run |= _others(table, task, results).keys()
+  methods = [method for method in table.methods if method in run]
   entries = [
     line([], [], color=colors[m], label=table.labels.get(m, m), **_OURS)
     for m in methods
