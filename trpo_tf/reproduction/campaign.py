@@ -119,8 +119,9 @@ class Campaign:
     steps = estimate.most_env_steps(runs, self._logs)
     seconds = estimate.seconds_left(self._table, work, self._logs, self._jobs)
     return (
-      f'{len(runs)} runs, {done} of them finished; at most {steps:.3g} env '
-      f'steps to go, about {_duration(seconds)} on {self._jobs} '
+      f'{len(runs)} run{"s" * (len(runs) > 1)}, {done} of them finished; at '
+      f'most {steps:.3g} env steps to go, about {_duration(seconds)} on '
+      f'{self._jobs} '
       f'process{"es" * (self._jobs > 1)}'
     )
 
