@@ -2,7 +2,8 @@
 
 Section 8.1 of the paper: the only difference from TRPO is that the multiplier
 of the KL divergence is fixed (equation 17) and not what makes the step as long
-as delta allows. Nothing looks at the divergence of the step that results.
+as delta allows. The divergence of the step that results is not bounded, but it
+has to leave a policy to go on from.
 """
 
 from typing import Any

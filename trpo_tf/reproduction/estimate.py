@@ -12,7 +12,7 @@ from trpo_tf.tasks import registry
 __all__ = ['most_env_steps', 'seconds_left']
 
 _START_SECONDS = 8.0  # of a process, before its first iteration
-_LONG_GAME = 4000  # env steps; few games last longer, none of random play
+_LONG_GAME = 4000  # env steps; few games of random play last longer
 
 
 def _most_steps(config: ExperimentConfig) -> int:
@@ -26,9 +26,7 @@ def _most_steps(config: ExperimentConfig) -> int:
   if not sampler.whole_episodes:
     return sampler.batch_steps
   task = registry.find_task(config.task.task)
-  limit = config.task.time_limit or (
-    task.time_limit if task else _LONG_GAME
-  )
+  limit = config.task.time_limit or (task.time_limit if task else _LONG_GAME)
   return sampler.batch_steps + sampler.num_slots * (limit - 1)
 
 

@@ -10,7 +10,6 @@ depends on the run's seed and theta alone.
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
@@ -28,13 +27,6 @@ from trpo_tf.tasks.atari import STACK, Game
 __all__ = ['AtariSampler']
 
 _ACTIVATIONS = ('tanh', 'softplus')
-
-
-class _Paths(NamedTuple):
-  """The paths of all slots, whose rows are those of one store of frames."""
-
-  frames: FrameStore
-  paths: list[Path]
 
 
 class AtariSampler:
@@ -170,16 +162,14 @@ class AtariSampler:
     ]
     deaths: list[str] = []
     capacity = 1 + len(jobs) * (STACK + share)
-    frames, paths = _gather(
-      self.pool.run('path', theta, jobs, deaths),
-      FrameStore(capacity, self.game.frame_shape),
-    )
+    frames = FrameStore(capacity, self.game.frame_shape)
+    paths = _gather(self.pool.run('path', theta, jobs, deaths), frames)
     self._slots = [path.end for path in paths]
     return _batch(frames, paths, self._actor, tuple(deaths)), paths
 
 
-def _gather(found: Iterator[Path], frames: FrameStore) -> _Paths:
-  """Puts the frames of all paths into one store; row 0 is black."""
+def _gather(found: Iterator[Path], frames: FrameStore) -> list[Path]:
+  """The paths with rows of one store, which gets their frames; row 0: black."""
   frames.add(np.zeros((1, *frames.shape), np.uint8))
   paths = []
   for path in found:
@@ -190,7 +180,7 @@ def _gather(found: Iterator[Path], frames: FrameStore) -> _Paths:
       last_observation=rows[path.last_observation],
       boundaries={t: rows[seen] for t, seen in path.boundaries.items()},
     ))  # fmt: skip
-  return _Paths(frames, paths)
+  return paths
 
 
 def _batch(frames: FrameStore, paths: list[Path], actor: CategoricalActor,
