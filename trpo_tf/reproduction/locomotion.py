@@ -43,10 +43,10 @@ _ABSENT = {
 # The paper sweeps the step size in factors of three; the authors' code by
 # these multipliers.
 _MULTIPLIERS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
-# A 25th of Table 2's 1M env steps an iteration; candidates are paths.
+# About a 50th of Table 2's 1M env steps an iteration; candidates are paths.
 _SHORT = {
   'vine': ('--num_slots=5', '--batch_steps=5000', '--rollout_set_size=88'),
-  'paths': ('--num_slots=40', '--batch_steps=40000'),
+  'paths': ('--num_slots=20', '--batch_steps=20000'),
   'candidates': ('--num_slots=40', '--batch_steps=40'),
 }
 _SMOKE = {
