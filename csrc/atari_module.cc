@@ -61,10 +61,18 @@ class CheckedScreens {
   }
 
   void Frame(int count, Array<uint8_t>& out) {
-    CheckPlace(count - 1);
-    Check(HasShape(out, frame_), "frame: an array of another size");
+    Check(out.ndim() == 2, "frame: an array of another size");
+    CheckFrame(count, {static_cast<int>(out.shape(0)),
+                       static_cast<int>(out.shape(1))});
     screens_.Frame(count, out.mutable_data());
   }
+
+  void CheckFrame(int count, const Shape& shape) const {
+    CheckPlace(count - 1);
+    Check(shape == frame_, "frame: an array of another size");
+  }
+
+  Screens& screens() { return screens_; }
 
  private:
   static void CheckPlace(int place) {
@@ -96,37 +104,64 @@ class CheckedActor {
     actor_.SetParameters(theta.data());
   }
 
-  Array<uint8_t> Stack() {
-    Array<uint8_t> copy({frame_.first, frame_.second, Actor::kStack});
-    std::copy(actor_.Stack().begin(), actor_.Stack().end(),
-              copy.mutable_data());
-    return copy;
+  Array<uint8_t> Stack() const {
+    return Copy(actor_.Stack().data(),
+                {frame_.first, frame_.second, Actor::kStack});
   }
 
-  void SetStack(const Array<uint8_t>& stack) {
+  void Begin(const Array<uint8_t>& stack, int frames) {
     Check(stack.ndim() == 3 && stack.shape(0) == frame_.first &&
               stack.shape(1) == frame_.second &&
               stack.shape(2) == Actor::kStack,
-          "set_stack: an observation of another shape");
-    std::copy_n(stack.data(), stack.size(), actor_.Stack().begin());
+          "begin: an observation of another shape");
+    Check(frames >= 0 && frames <= Actor::kStack,
+          "begin: a stack has four frames");
+    actor_.Begin(stack.data(), frames);
   }
 
-  void Push(const Array<uint8_t>& frame, bool fresh) {
-    Check(HasShape(frame, frame_), "push: a frame of another shape");
-    actor_.Push(frame.data(), fresh);
+  void BeginGame(const Array<uint8_t>& frame) {
+    Check(HasShape(frame, frame_), "begin_game: a frame of another shape");
+    actor_.BeginGame(frame.data());
   }
 
-  int Act(const std::optional<Array<double>>& uniforms, Array<float>& logits,
-          Array<int32_t>& choices) {
-    Check((!uniforms || uniforms->size() == actor_.NumFactors()) &&
-              logits.size() == actor_.NumOutputs() &&
-              choices.size() == actor_.NumFactors(),
-          "act: arrays of other sizes");
-    return actor_.Act(uniforms ? uniforms->data() : nullptr,
-                      logits.mutable_data(), choices.mutable_data());
+  void Observe(CheckedScreens& screens, int count) {
+    screens.CheckFrame(count, frame_);
+    actor_.Observe(screens.screens(), count);
+  }
+
+  int Act(const std::optional<Array<double>>& uniforms) {
+    Check(!uniforms || uniforms->size() == actor_.NumFactors(),
+          "act: a uniform for every factor");
+    return actor_.Act(uniforms ? uniforms->data() : nullptr);
+  }
+
+  Array<int32_t> Rows() const {
+    return Copy(actor_.Seen().last.data(), {Actor::kStack});
+  }
+
+  Array<uint8_t> Frames() const {
+    const std::vector<uint8_t>& frames = actor_.Seen().frames;
+    const py::ssize_t size = py::ssize_t{1} * frame_.first * frame_.second;
+    const auto count = static_cast<py::ssize_t>(frames.size()) / size;
+    return Copy(frames.data(), {count, frame_.first, frame_.second});
+  }
+
+  py::tuple Actions() const {
+    const Actor::Record& seen = actor_.Seen();
+    const auto steps =
+        static_cast<py::ssize_t>(seen.observations.size()) / Actor::kStack;
+    return py::make_tuple(
+        Copy(seen.observations.data(), {steps, Actor::kStack}),
+        Copy(seen.outputs.data(), {steps, actor_.NumOutputs()}),
+        Copy(seen.choices.data(), {steps, actor_.NumFactors()}));
   }
 
  private:
+  template <typename T>
+  static Array<T> Copy(const T* data, std::vector<py::ssize_t> shape) {
+    return Array<T>(std::move(shape), data);
+  }
+
   Shape frame_;
   Actor actor_;
 };
@@ -161,10 +196,17 @@ PYBIND11_MODULE(_atari, m) {
       .def("set_parameters", &CheckedActor::SetParameters,
            arg("theta").noconvert())
       .def("stack", &CheckedActor::Stack, "A copy of the observation.")
-      .def("set_stack", &CheckedActor::SetStack, arg("stack").noconvert())
-      .def("push", &CheckedActor::Push, arg("frame").noconvert(), arg("fresh"),
-           "Appends a frame; a fresh one follows black ones.")
+      .def("begin", &CheckedActor::Begin, arg("stack").noconvert(),
+           arg("frames"),
+           "Begins a record with the newest frames of an observation.")
+      .def("begin_game", &CheckedActor::BeginGame, arg("frame").noconvert(),
+           "Observes the first frame of a game, black ones before it.")
+      .def("observe", &CheckedActor::Observe, arg("screens"), arg("count"),
+           "Observes the frame of the second screen or of both.")
       .def("act", &CheckedActor::Act, arg("uniforms").noconvert(),
-           arg("logits").noconvert(), arg("choices").noconvert(),
-           "Writes logits and choices; returns the action's number.");
+           "Returns the action's number.")
+      .def("rows", &CheckedActor::Rows, "Of the observation, in the frames.")
+      .def("frames", &CheckedActor::Frames, "Those of the record.")
+      .def("actions", &CheckedActor::Actions,
+           "Observations, logits and choices of the record.");
 }

@@ -103,9 +103,9 @@ class Policy:
     shape = self._game.frame_shape
     actor = _atari.Actor(shape, (4, 4), (6,), 0, self._game.factors)
     logits = np.zeros((*stacks.shape[:-3], self.network.output_size), 'f4')
-    choices = np.zeros(len(self._game.factors), np.int32)
     for place in np.ndindex(stacks.shape[:-3]):
       actor.set_parameters(self.theta)
-      actor.set_stack(np.ascontiguousarray(stacks[place]))
-      actor.act(None, logits[place], choices)
+      actor.begin(np.ascontiguousarray(stacks[place]), 0)
+      actor.act(None)
+      logits[place] = actor.actions()[1]
     return logits

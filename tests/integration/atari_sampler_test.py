@@ -92,7 +92,8 @@ def replay(game, slot, batches):
     for t in range(batch.lengths[slot]):
       assert (batch.stacks(batch.observations[slot, t]) == stack).all()
       code = game.codes[tuple(batch.actions[slot, t])]
-      reward, ends, life_lost = player.step(int(code), frame)
+      reward, ends, life_lost = player.step(int(code))
+      player.write_frame(frame)
       raw, timestep = raw + reward, timestep + 1
       end = ends | End.TERMINATED * life_lost
       assert batch.rewards[slot, t] == np.sign(reward)

@@ -30,11 +30,19 @@ def pixels(network, count, seed=1):
   return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
 
 
-def act(actor, uniforms=None, factors=FACTORS):
+def act(actor, stack, uniforms=None):
   """The action's number, logits and choices."""
-  logits = np.zeros(sum(factors), np.float32)
-  chosen = np.zeros(len(factors), np.int32)
-  return actor.act(uniforms, logits, chosen), logits, chosen
+  actor.begin(stack, 0)
+  number = actor.act(uniforms)
+  _, (logits,), (chosen,) = actor.actions()
+  return number, logits, chosen
+
+
+def show(screens, frame):
+  """Puts a frame on the second screen."""
+  screens.now(1)[:] = frame
+  screens.see(1)
+  screens.learn(1, frame)
 
 
 @pytest.mark.parametrize('network', [
@@ -51,9 +59,8 @@ def test_logits_are_those_of_tensorflow(network):
   actor = make(network)
   actor.set_parameters(theta)
   for stack, logits in zip(seen, expected, strict=True):
-    actor.set_stack(stack)
+    _, found, chosen = act(actor, stack)
     assert (actor.stack() == stack).all()
-    _, found, chosen = act(actor, factors=(network.output_size,))
     np.testing.assert_allclose(found, logits, atol=2e-5)
     assert chosen == found.argmax()
 
@@ -74,19 +81,43 @@ def test_what_was_seen_before_does_not_matter():
       stack = stack[::-1].copy()
     fresh = make(PAPER, FACTORS)
     fresh.set_parameters(theta)
-    for either in (fresh, actor):
-      either.set_stack(stack)
-    np.testing.assert_array_equal(act(actor)[1], act(fresh)[1])
+    np.testing.assert_array_equal(act(actor, stack)[1], act(fresh, stack)[1])
 
 
-def test_frames_push_the_oldest_out():
-  actor, frames = make(PAPER, FACTORS), pixels(PAPER, 9)[..., 0].copy()
-  expected = np.zeros((52, 40, 4), np.uint8)
-  for number, frame in enumerate(frames):
-    fresh = number == 6
-    actor.push(frame, fresh)
-    expected = np.append(expected[..., 1:] * (not fresh), frame[..., None], -1)
+@pytest.mark.parametrize('known', range(5))
+def test_record_is_what_was_seen_and_done(known):
+  actor = make(PAPER, FACTORS)
+  screens = _atari.Screens((52, 40), (0, 52), (52, 40))
+  actor.set_parameters(parameters(PAPER))
+  expected = pixels(PAPER, 1)[0]
+  if known < 4:
+    expected[..., : 4 - known] = 0
+  actor.begin(expected, known)
+  frames = list(np.moveaxis(expected[..., 4 - known :], -1, 0))
+  stacks, numbers = [], []
+  for number, frame in enumerate(pixels(PAPER, 9, seed=2)[..., 0]):
+    frame, begins = frame.copy(), number == 5
+    if begins:
+      actor.begin_game(frame)
+    else:
+      show(screens, frame)
+      actor.observe(screens, 1)
+    frames.append(frame)
+    expected = np.append(expected[..., 1:] * (not begins), frame[..., None], -1)
     assert (actor.stack() == expected).all()
+    if number in (0, 2, 3, 7):
+      stacks.append(expected)
+      numbers.append(actor.act(None))
+  assert (actor.frames() == frames).all()
+  black = np.zeros((1, 52, 40), np.uint8)
+  seen = np.append(black, actor.frames(), 0)
+  observations, logits, chosen = actor.actions()
+  assert (np.moveaxis(seen[observations], 1, -1) == stacks).all()
+  assert (np.moveaxis(seen[actor.rows()], 0, -1) == expected).all()
+  assert np.ravel_multi_index(chosen.T, FACTORS).tolist() == numbers
+  for stack, found in zip(stacks, logits, strict=True):
+    np.testing.assert_array_equal(found, act(actor, stack)[1])
+  assert len(actor.frames()) == 0 and len(actor.actions()[0]) == 1
 
 
 def test_choices_are_the_inverse_distribution_functions():
@@ -94,9 +125,8 @@ def test_choices_are_the_inverse_distribution_functions():
   actor.set_parameters(parameters(PAPER) * 3)
   rng, numbers = np.random.default_rng(4), set()
   for stack in pixels(PAPER, 40):
-    actor.set_stack(stack)
     for uniforms in [*rng.random((5, 3)), np.zeros(3), np.full(3, 1 - 1e-9)]:
-      number, logits, chosen = act(actor, uniforms)
+      number, logits, chosen = act(actor, stack, uniforms)
       expected, _ = choices(FACTORS, logits[None], uniforms[None])
       assert (chosen == expected[0]).all()
       assert number == np.ravel_multi_index(chosen, FACTORS)
@@ -109,11 +139,13 @@ def test_refuses_arrays_of_other_sizes():
   seen = pixels(PAPER, 1)[0]
   for call in (
     lambda: actor.set_parameters(theta[1:]),
-    lambda: actor.set_stack(seen[1:].copy()),
-    lambda: actor.set_stack(seen[..., :3].copy()),
-    lambda: actor.push(seen[1:, :, 0].copy(), False),
-    lambda: act(actor, np.zeros(2)),
-    lambda: act(actor, factors=(3, 3, 3)),
+    lambda: actor.begin(seen[1:].copy(), 0),
+    lambda: actor.begin(seen[..., :3].copy(), 0),
+    lambda: actor.begin(seen, 5),
+    lambda: actor.begin_game(seen[1:, :, 0].copy()),
+    lambda: actor.observe(_atari.Screens((52, 40), (0, 52), (26, 40)), 1),
+    lambda: actor.observe(_atari.Screens((52, 40), (0, 52), (52, 40)), 3),
+    lambda: actor.act(np.zeros(2)),
   ):
-    with pytest.raises(ValueError, match=r'another (size|shape)|other sizes'):
+    with pytest.raises(ValueError, match='size|shape|frames|screens|factor'):
       call()

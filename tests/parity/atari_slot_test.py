@@ -36,9 +36,11 @@ def play(slot, frame, codes):
   """What each step gave, its frame as bytes; the next game's if one ended."""
   results = []
   for code in codes:
-    step = slot.step(code, frame)
+    step = slot.step(code)
     if step.ends:
       slot.begin(frame)
+    else:
+      slot.write_frame(frame)
     results.append((*step, frame.tobytes()))
   return results
 

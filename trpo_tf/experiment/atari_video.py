@@ -33,10 +33,9 @@ def episode_screens(game: Game, config: ExperimentConfig, batch: Batch,
     uint8 [210, 160, 3], the screen after every action.
   """
   emulator = AtariSlot(game, Starts(game), config.run.seed, slot)
-  frame = np.zeros(game.frame_shape, np.uint8)
-  emulator.begin(frame)
+  emulator.begin(np.empty(game.frame_shape, np.uint8))
   for action in batch.actions[slot, : batch.lengths[slot]]:
-    emulator.step(game.codes[tuple(action)].item(), frame)
+    emulator.step(game.codes[tuple(action)].item())
     yield emulator.screen()
 
 

@@ -26,35 +26,6 @@ _NOISE_BLOCK = 256  # env steps whose noise is drawn together
 _TERMINATED, _TRUNCATED = int(End.TERMINATED), int(End.TRUNCATED)
 
 
-class _View:
-  """The observation of a path, as rows of its frames."""
-
-  def __init__(self, actor: extension.Actor, start: Standing):
-    self._actor = actor
-    self.frames: list[np.ndarray] = []
-    self.rows = (0,) * STACK
-    if start.emulator:
-      actor.set_stack(start.stack)
-      for place in range(max(0, STACK - 1 - start.timestep), STACK):
-        self._append(start.stack[..., place])
-
-  def _append(self, frame: np.ndarray) -> None:
-    self.frames.append(frame)
-    self.rows = (*self.rows[1:], len(self.frames))
-
-  def see(self, frame: np.ndarray, fresh: bool) -> None:
-    """Appends a frame; a fresh one is the first of a game."""
-    if fresh:
-      self.rows = (0,) * STACK
-    self._append(frame)
-    self._actor.push(frame, fresh)
-
-  def boundary(self, frame: np.ndarray) -> np.ndarray:
-    """Rows of what a game reached whose next frame will not be seen."""
-    self.frames.append(frame)
-    return np.array((*self.rows[1:], len(self.frames)), np.int32)
-
-
 class Player:
   """Plays paths and branches."""
 
@@ -72,22 +43,10 @@ class Player:
       self._game.frame_shape, orders.filters, orders.hidden_sizes,
       orders.activation, self._game.factors,
     )  # fmt: skip
-    self._num_outputs = sum(self._game.factors)
 
   def set_parameters(self, theta: np.ndarray) -> None:
     """Sets the policy, float32 [P]."""
     self._actor.set_parameters(theta)
-
-  def _new_frame(self) -> np.ndarray:
-    return np.empty(self._game.frame_shape, np.uint8)
-
-  def _act(self, uniforms: np.ndarray | None) -> tuple[int, np.ndarray,
-                                                       np.ndarray]:
-    """ALE's action, logits [M] and choices [factors]."""
-    logits = np.empty(self._num_outputs, np.float32)
-    choices = np.empty(len(self._game.factors), np.int32)
-    number = self._actor.act(uniforms, logits, choices)
-    return self._codes[number], logits, choices
 
   def path(self, job: PathJob) -> Path:
     """Plays on where a slot stands.
@@ -95,41 +54,64 @@ class Player:
     Raises:
       UserError: its state is of another game or version of ale_py.
     """
-    view = _View(self._actor, job.start)
-    self._take(job, view)
+    self._take(job)
     _, _, clock, total = job.start
     steps, boundaries, episodes, states = [], {}, [], {}
     for t, uniforms in enumerate(self._noise(job)):
       if t in job.saved:
         states[t] = self._slot.save()
-      code, logits, choices = self._act(uniforms)
-      frame = self._new_frame()
-      step = self._slot.step(code, frame)
-      reward, ends = step.learned(self._game.config)
-      steps.append((view.rows, logits, choices, reward, ends, clock))
+      step = self._slot.step(self._codes[self._actor.act(uniforms)])
+      steps.append((*step.learned(self._game.config), clock))
       clock, total = clock + 1, total + step.reward
+      if not step.ends & _TERMINATED:
+        self._observe()
       if step.ends:
+        if step.ends == _TRUNCATED:
+          boundaries[t] = self._actor.rows()
         episodes.append((float(total), clock))
         clock, total = 0, 0
-        if ends == _TRUNCATED:
-          boundaries[t] = view.boundary(frame)
-          frame = self._new_frame()
-        self._slot.begin(frame)
-      view.see(frame, bool(step.ends))
+        self._begin()
       if t + 1 >= job.num_steps and (step.ends or not job.whole_episodes):
         break
-    end = Standing(self._slot.save(), self._actor.stack(), clock, float(total))
-    return _path(steps, view, boundaries, episodes, states, end)
+    rewards, ends, timesteps = zip(*steps, strict=True)
+    observations, outputs, actions = self._actor.actions()
+    return Path(
+      frames=self._actor.frames(),
+      observations=observations,
+      last_observation=self._actor.rows(),
+      outputs=outputs,
+      actions=actions,
+      rewards=np.array(rewards, np.float64),
+      ends=np.array(ends, np.uint8),
+      timesteps=np.array(timesteps, np.int32),
+      boundaries=boundaries,
+      episodes=episodes,
+      states=states,
+      end=Standing(
+        self._slot.save(), self._actor.stack(), clock, float(total)
+      ),
+    )
 
-  def _take(self, job: PathJob, view: _View) -> None:
+  def _take(self, job: PathJob) -> None:
     """Puts the emulator where the slot stands."""
-    if job.start.emulator:
-      self._slot.load(job.start.emulator)
-      return
-    self._slot = AtariSlot(self._game, self._starts, self._seed, job.slot)
-    frame = self._new_frame()
+    start = job.start
+    if start.emulator:
+      self._slot.load(start.emulator)
+      self._actor.begin(start.stack, min(STACK, start.timestep + 1))
+    else:
+      self._slot = AtariSlot(self._game, self._starts, self._seed, job.slot)
+      self._actor.begin(start.stack, 0)
+      self._begin()
+
+  def _begin(self) -> None:
+    """Begins a game."""
+    frame = np.empty(self._game.frame_shape, np.uint8)
     self._slot.begin(frame)
-    view.see(frame, True)
+    self._actor.begin_game(frame)
+
+  def _observe(self) -> None:
+    screen = self._starts.screen
+    self._actor.observe(screen.screens, screen.count)
 
   def _noise(self, job: PathJob) -> Iterator[np.ndarray | None]:
     """Uniforms [factors], step by step; a slot reads its own stream."""
@@ -156,46 +138,26 @@ class Player:
       result.returns[k, m], result.lengths[k, m] = total, length
       result.ends[k, m] = ends
       if not ends & _TERMINATED:
-        newest = self._actor.stack()[..., -min(STACK, length) :]
-        result.finals[k, m] = np.moveaxis(newest, -1, 0).copy()
+        result.finals[k, m] = self._actor.frames()[-STACK:]
     return result
 
   def _branch(self, job: BranchJob, code: int,
               noise: np.ndarray) -> tuple[float, int, int]:
     """A branch's return, length and end; nothing follows that of a game."""
     self._slot.load(job.state)
-    self._actor.set_stack(job.stack)
-    total, frame = 0.0, self._new_frame()
+    self._actor.begin(job.stack, 0)
+    total = 0.0
     for t, uniforms in enumerate(noise):
       if t > 0:
-        code, _, _ = self._act(uniforms)
-      step = self._slot.step(code, frame)
+        code = self._codes[self._actor.act(uniforms)]
+      step = self._slot.step(code)
       reward, ends = step.learned(self._game.config)
       if not job.time_limit:
         ends &= ~_TRUNCATED
       total += job.gamma**t * reward
-      self._actor.push(frame, False)
+      if not step.ends & _TERMINATED:
+        self._observe()
       if ends:
         break
     return total, t + 1, ends
 
-
-def _path(steps: list[tuple], view: _View, boundaries: dict, episodes: list,
-          states: dict, end: Standing) -> Path:
-  observations, outputs, actions, rewards, ends, timesteps = zip(
-    *steps, strict=True
-  )
-  return Path(
-    frames=np.stack(view.frames),
-    observations=np.array(observations, np.int32),
-    last_observation=np.array(view.rows, np.int32),
-    outputs=np.stack(outputs),
-    actions=np.stack(actions),
-    rewards=np.array(rewards, np.float64),
-    ends=np.array(ends, np.uint8),
-    timesteps=np.array(timesteps, np.int32),
-    boundaries=boundaries,
-    episodes=episodes,
-    states=states,
-    end=end,
-  )

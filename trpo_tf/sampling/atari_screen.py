@@ -23,13 +23,17 @@ class Screen:
   """Two consecutive screens of an emulator; emulators of a game may share it.
 
   ALE does not tell the ROM's palette, so it is learned as colours appear.
+
+  Attributes:
+    screens: the extension's.
+    count: of screens that make the frame of an env step.
   """
 
   def __init__(self, game: Game):
-    screens = extension.Screens(game.screen, game.rows, game.frame_shape)
-    self._now = screens.now(0), screens.now(1)
-    self._see, self._learn = screens.see, screens.learn
-    self._frame = screens.frame
+    self.screens = extension.Screens(game.screen, game.rows, game.frame_shape)
+    self.count = min(2, game.config.frame_skip)
+    self._now = self.screens.now(0), self.screens.now(1)
+    self._see, self._learn = self.screens.see, self.screens.learn
 
   def capture(self, ale: ale_py.ALEInterface, place: int) -> None:
     """Takes an emulator's screen as the first (0) or second (1) of two."""
@@ -37,6 +41,6 @@ class Screen:
     if not self._see(place):
       self._learn(place, ale.getScreenGrayscale())
 
-  def write_frame(self, out: np.ndarray, num_screens: int = 2) -> None:
-    """Writes the frame, uint8 [H, W], of the second screen or of both."""
-    self._frame(num_screens, out)
+  def write_frame(self, out: np.ndarray, count: int = 0) -> None:
+    """Writes the frame, uint8 [H, W], of the second screen (1) or of both."""
+    self.screens.frame(count or self.count, out)

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import math
 import pathlib
 from typing import NamedTuple
 
@@ -66,7 +67,7 @@ class Starts:
         self._lives.append(ale.lives())
         self._frames.append(np.zeros(game.frame_shape, np.uint8))
         self.screen.capture(ale, 1)
-        self.screen.write_frame(self._frames[-1], num_screens=1)
+        self.screen.write_frame(self._frames[-1], count=1)
 
   def begin(self, noops: int, emulator: _Emulator, frame: np.ndarray) -> int:
     """Begins an episode; the emulator's generator goes on as it is.
@@ -89,7 +90,7 @@ class Starts:
     for _ in range(noops):
       recorder.act(_NOOP)
     self.screen.capture(ale, 1)
-    self.screen.write_frame(frame, num_screens=1)
+    self.screen.write_frame(frame, count=1)
     return ale.lives()
 
 
@@ -106,7 +107,7 @@ class Step(NamedTuple):
   ends: int
   life_lost: bool
 
-  def learned(self, config: AtariConfig) -> tuple[float, int]:
+  def learned(self, config: AtariConfig) -> tuple[int, int]:
     """Reward and bits of End that are to be learned from, by the settings."""
     reward, ends = self.reward, self.ends
     if config.clip_rewards:
@@ -135,6 +136,11 @@ class AtariSlot:
       game, seeding.derived_seed(seed, Stream.ENVIRONMENT, index, 0, 1)
     )
     self._episode = self._elapsed = self._lives = 0
+    self._frames = range(game.config.frame_skip - 1, -1, -1)
+    self._capture = starts.screen.capture
+    # without sticky actions what the recorder notes matters at the start only
+    sticky = game.config.sticky_actions
+    self._recorded = math.inf if sticky else FIRST_FRAMES
 
   def begin(self, frame: np.ndarray) -> None:
     """Begins the next episode; its first frame is written to uint8 [H, W]."""
@@ -148,31 +154,25 @@ class AtariSlot:
     self._episode += 1
     self._elapsed = 0
 
-  def step(self, code: int, frame: np.ndarray) -> Step:
-    """Sends an action for the frames of an env step.
-
-    Args:
-      code: ALE's action.
-      frame: uint8 [H, W], gets the frame, unless the game is over.
-    """
-    config, screen = self._game.config, self._starts.screen
+  def step(self, code: int) -> Step:
+    """Sends one of ALE's actions for the frames of an env step."""
     ale, recorder = self._emulator
-    # without sticky actions what the recorder notes matters at the start only
-    lean = not config.sticky_actions and self._elapsed >= FIRST_FRAMES
-    act = ale.act if lean else recorder.act
+    act = recorder.act if self._elapsed < self._recorded else ale.act
     self._elapsed += 1
     reward = 0
-    for left in range(config.frame_skip - 1, -1, -1):
+    for left in self._frames:
       reward += act(code)  # which does nothing any more when the game is over
       if left < 2:
-        screen.capture(ale, 1 - left)
+        self._capture(ale, 1 - left)
     ends = _TERMINATED * ale.game_over()
-    if not ends:
-      screen.write_frame(frame, min(2, config.frame_skip))
     if self._elapsed == self._game.time_limit:
       ends |= _TRUNCATED
     lives, self._lives = self._lives, ale.lives()
     return Step(reward, ends, self._lives < lives)
+
+  def write_frame(self, frame: np.ndarray) -> None:
+    """Writes the frame of the last `step`, uint8 [H, W], if the game goes on."""
+    self._starts.screen.write_frame(frame)
 
   def screen(self) -> np.ndarray:
     """The emulator's screen in colour, uint8 [H, W, 3], after `step`."""
