@@ -5,6 +5,7 @@ children import the program that was started (and with it TensorFlow).
 """
 
 import collections
+import math
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ __all__ = ['Pool']
 _MODULE = 'trpo_tf.sampling.atari_worker'
 _PATIENCE = 10.0  # seconds for a process that has hung up to be gone
 _MOST_DEATHS = 3  # of workers in one batch
+_MOST_JOBS = 4  # that a worker has before it: more are held up by the first
 
 
 class _WorkerDied(Exception):
@@ -128,25 +130,34 @@ class Pool:
       UserError: a state is of another game or version of ale_py.
     """
     waiting = collections.deque(enumerate(jobs))
-    idle, doing = [*self._workers], dict[_Worker, tuple[int, Any]]()
+    idle = [*self._workers]
+    doing = dict[_Worker, collections.deque[tuple[int, Any]]]()
     informed, results = set[_Worker](), dict[int, Any]()
+
+    def give() -> None:
+      """Gives out jobs, several at once so that a worker need not wait."""
+      while idle and waiting:
+        worker = idle.pop()
+        share = math.ceil(len(waiting) / (2 * len(self._workers)))
+        mine = [waiting.popleft() for _ in range(min(share, _MOST_JOBS))]
+        doing[worker] = collections.deque(mine)
+        if worker not in informed:
+          worker.send(('set_parameters', [theta]))
+          informed.add(worker)
+        worker.send((name, [job for _, job in mine]))
 
     def step() -> None:
       """Gives out jobs and waits for a result."""
-      while idle and waiting:
-        worker = idle.pop()
-        doing[worker] = waiting.popleft()
-        if worker not in informed:
-          worker.send(('set_parameters', theta))
-          informed.add(worker)
-        worker.send((name, doing[worker][1]))
+      give()
       ready = wait([worker.connection for worker in doing])
       worker = next(w for w in doing if w.connection in ready)
       answer = worker.receive()
       if isinstance(answer, Exception):
         raise answer
-      results[doing.pop(worker)[0]] = answer
-      idle.append(worker)
+      results[doing[worker].popleft()[0]] = answer
+      if not doing[worker]:
+        del doing[worker]
+        idle.append(worker)
 
     try:
       for index in range(len(jobs)):
@@ -154,10 +165,10 @@ class Pool:
           try:
             step()
           except _WorkerDied as death:
-            index_and_job = doing.pop(death.worker)
-            deaths.append(f'{death}, with {index_and_job[1]}')
+            undone = doing.pop(death.worker)
+            deaths.append(f'{death}, with {undone[0][1]}')
             idle.append(self._replace(death.worker))
-            waiting.appendleft(index_and_job)
+            waiting.extendleft(reversed(undone))
             if len(deaths) == _MOST_DEATHS:
               game = self._orders.game.name
               raise RuntimeError(

@@ -171,7 +171,7 @@ class AtariSlot:
     return Step(reward, ends, self._lives < lives)
 
   def write_frame(self, frame: np.ndarray) -> None:
-    """Writes the frame of the last `step`, uint8 [H, W], if the game goes on."""
+    """Writes the frame of the last `step`, [H, W], unless the game is over."""
     self._starts.screen.write_frame(frame)
 
   def screen(self) -> np.ndarray:

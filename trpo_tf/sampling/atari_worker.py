@@ -19,13 +19,14 @@ def main() -> None:
   try:
     player = Player(connection.recv())
     while True:
-      name, argument = connection.recv()
-      try:
-        result = getattr(player, name)(argument)
-      except ValueError as error:  # a state that cannot be loaded
-        result = error
-      if name != 'set_parameters':
-        connection.send(result)
+      name, arguments = connection.recv()
+      for argument in arguments:
+        try:
+          result = getattr(player, name)(argument)
+        except ValueError as error:  # a state that cannot be loaded
+          result = error
+        if name != 'set_parameters':
+          connection.send(result)
   except (EOFError, ConnectionError):
     pass
 
