@@ -130,8 +130,8 @@ TABLE = Table(
     'short': Budget(_short, _sweep(_MULTIPLIERS), seeds=5),
     'paper': Budget(_paper, _sweep(_MULTIPLIERS), seeds=5),
   },
-  # Of training, on a core of an Intel Xeon of 2 GHz.
-  speeds={'cartpole': 200e3, 'swimmer': 50e3, 'hopper': 25e3, 'walker': 15e3},
+  # Medians over the published runs, two at a time on two cores.
+  speeds={'cartpole': 150e3, 'swimmer': 9e3, 'hopper': 5e3, 'walker': 5e3},
   metric=reward_per_step,
   metric_name='reward_per_step',
   metric_text='reward per env step over the fixed horizon (1000 steps; '
