@@ -88,6 +88,55 @@ def _end(connection: Connection, process: subprocess.Popen) -> None:
     process.wait()
 
 
+class _Round:
+  """The jobs of a batch: those that wait, who does which, what came of them.
+
+  Attributes:
+    doing: numbers and jobs that a worker has before it, in order.
+    results: of jobs, by number.
+  """
+
+  def __init__(self, workers: Sequence[_Worker], name: str, theta: np.ndarray,
+               jobs: Sequence[Any]):
+    self._idle, self._num_workers = [*workers], len(workers)
+    self._name, self._theta = name, theta
+    self._waiting = collections.deque(enumerate(jobs))
+    self._informed = set[_Worker]()
+    self.doing = dict[_Worker, collections.deque[tuple[int, Any]]]()
+    self.results = dict[int, Any]()
+
+  def step(self) -> None:
+    """Gives out jobs and waits for a result; raises _WorkerDied."""
+    while self._idle and self._waiting:
+      self._give(self._idle.pop())
+    ready = wait([worker.connection for worker in self.doing])
+    worker = next(w for w in self.doing if w.connection in ready)
+    answer = worker.receive()
+    if isinstance(answer, Exception):
+      raise answer
+    self.results[self.doing[worker].popleft()[0]] = answer
+    if not self.doing[worker]:
+      del self.doing[worker]
+      self._idle.append(worker)
+
+  def _give(self, worker: _Worker) -> None:
+    """Gives a worker several jobs, so that it need not wait between them."""
+    share = math.ceil(len(self._waiting) / (2 * self._num_workers))
+    jobs = [self._waiting.popleft() for _ in range(min(share, _MOST_JOBS))]
+    self.doing[worker] = collections.deque(jobs)
+    if worker not in self._informed:
+      worker.send(('set_parameters', [self._theta]))
+      self._informed.add(worker)
+    worker.send((self._name, [job for _, job in jobs]))
+
+  def replace(self, dead: _Worker, fresh: _Worker) -> Any:
+    """Jobs of a dead worker wait again; returns the one that it died with."""
+    undone = self.doing.pop(dead)
+    self._waiting.extendleft(reversed(undone))
+    self._idle.append(fresh)
+    return undone[0][1]
+
+
 class Pool:
   """Processes that do jobs; a dead one's job is done anew by a fresh one."""
 
@@ -129,54 +178,23 @@ class Pool:
       RuntimeError: workers died again and again; with the causes.
       UserError: a state is of another game or version of ale_py.
     """
-    waiting = collections.deque(enumerate(jobs))
-    idle = [*self._workers]
-    doing = dict[_Worker, collections.deque[tuple[int, Any]]]()
-    informed, results = set[_Worker](), dict[int, Any]()
-
-    def give() -> None:
-      """Gives out jobs, several at once so that a worker need not wait."""
-      while idle and waiting:
-        worker = idle.pop()
-        share = math.ceil(len(waiting) / (2 * len(self._workers)))
-        mine = [waiting.popleft() for _ in range(min(share, _MOST_JOBS))]
-        doing[worker] = collections.deque(mine)
-        if worker not in informed:
-          worker.send(('set_parameters', [theta]))
-          informed.add(worker)
-        worker.send((name, [job for _, job in mine]))
-
-    def step() -> None:
-      """Gives out jobs and waits for a result."""
-      give()
-      ready = wait([worker.connection for worker in doing])
-      worker = next(w for w in doing if w.connection in ready)
-      answer = worker.receive()
-      if isinstance(answer, Exception):
-        raise answer
-      results[doing[worker].popleft()[0]] = answer
-      if not doing[worker]:
-        del doing[worker]
-        idle.append(worker)
-
+    batch = _Round(self._workers, name, theta, jobs)
     try:
       for index in range(len(jobs)):
-        while index not in results:
+        while index not in batch.results:
           try:
-            step()
+            batch.step()
           except _WorkerDied as death:
-            undone = doing.pop(death.worker)
-            deaths.append(f'{death}, with {undone[0][1]}')
-            idle.append(self._replace(death.worker))
-            waiting.extendleft(reversed(undone))
+            job = batch.replace(death.worker, self._replace(death.worker))
+            deaths.append(f'{death}, with {job}')
             if len(deaths) == _MOST_DEATHS:
               game = self._orders.game.name
               raise RuntimeError(
                 f'--task=atari/{game}: {"; ".join(deaths)}'
               ) from death
-        yield results.pop(index)
+        yield batch.results.pop(index)
     finally:  # nobody waits for what is still being done
-      for worker in doing:
+      for worker in batch.doing:
         self._replace(worker)
 
   def _replace(self, worker: _Worker) -> _Worker:
