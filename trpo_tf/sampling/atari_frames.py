@@ -23,7 +23,7 @@ class FrameStore:
       first_row: the row of the first frame, if others lie before it elsewhere.
     """
     self.shape = shape
-    self._frames = np.zeros((capacity, *shape), np.uint8)
+    self._frames = np.empty((capacity, *shape), np.uint8)
     self._size, self._first_row = 0, first_row
 
   def add(self, frames: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from trpo_tf.sampling import atari_messages
 from trpo_tf.sampling.atari_jobs import Orders
 
 __all__ = ['Pool']
@@ -68,7 +69,7 @@ class _Worker:
   def receive(self) -> Any:
     """The next answer; raises _WorkerDied."""
     try:
-      return self.connection.recv()
+      return atari_messages.receive(self.connection)
     except (EOFError, ConnectionError) as error:
       raise self._death() from error
 

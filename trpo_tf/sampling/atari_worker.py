@@ -9,6 +9,7 @@ import signal
 import sys
 from multiprocessing.connection import Connection
 
+from trpo_tf.sampling import atari_messages
 from trpo_tf.sampling.atari_player import Player
 
 
@@ -26,7 +27,7 @@ def main() -> None:
         except ValueError as error:  # a state that cannot be loaded
           result = error
         if name != 'set_parameters':
-          connection.send(result)
+          atari_messages.send(connection, result)
   except (EOFError, ConnectionError):
     pass
 
