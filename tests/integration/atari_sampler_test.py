@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.connection import Connection
 
 import numpy as np
 import pytest
@@ -67,9 +68,9 @@ def test_number_of_workers_changes_nothing(reference, workers):
 
 
 def test_default_is_a_worker_for_each_core():
-  made = make(0, slots=2)
   cores = len(os.sched_getaffinity(0))
-  assert len(made[0].process_ids) == min(2, cores)
+  made = make(0, slots=cores + 1)
+  assert len(made[0].process_ids) == cores
 
 
 def replay(game, slot, batches):
@@ -93,7 +94,7 @@ def replay(game, slot, batches):
       assert (batch.stacks(batch.observations[slot, t]) == stack).all()
       code = game.codes[tuple(batch.actions[slot, t])]
       reward, ends, life_lost = player.step(int(code))
-      player.write_frame(frame)
+      player._starts.screen.write_frame(frame, 2)
       raw, timestep = raw + reward, timestep + 1
       end = ends | End.TERMINATED * life_lost
       assert batch.rewards[slot, t] == np.sign(reward)
@@ -233,6 +234,45 @@ def test_dead_worker_is_reported_and_its_work_done_again(
   assert to_bytes(following) == to_bytes(batches[2])
 
 
+def test_worker_that_dies_in_the_middle_of_a_result(reference, monkeypatch):
+  made, state, batches = reference
+  made[0].restore(state)
+  receive, killed = Connection.recv_bytes_into, []
+
+  def fatal(connection, buffer):
+    if not killed:
+      worker = next(w for w in made[0].pool._workers
+                    if w.connection is connection)
+      killed.append(worker.process.pid)
+      worker.process.kill()
+      worker.process.wait()  # the pipe does not hold all of its frames
+    return receive(connection, buffer)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(Connection, 'recv_bytes_into', fatal)
+    batch = sample(made, 1)
+  assert len(batch.deaths) == len(killed) == 1
+  assert to_bytes(batch) == to_bytes(batches[1])
+
+
+def test_a_signal_to_the_whole_program_is_not_for_the_workers(reference):
+  made, state, batches = reference
+  made[0].restore(state)
+  for process in made[0].process_ids:
+    os.kill(process, signal.SIGTERM)
+    os.kill(process, signal.SIGINT)
+  batch = sample(made, 1)
+  assert batch.deaths == () and to_bytes(batch) == to_bytes(batches[1])
+
+
+def test_a_policy_of_another_size_is_no_policy(reference, capfd):
+  made, state, _ = reference
+  made[0].restore(state)
+  with pytest.raises(UserError, match='exited with code 1'):
+    made[0].sample(made[1].theta[:-1], None, 1)
+  assert 'a theta of another size' in capfd.readouterr().err
+
+
 def test_worker_that_died_between_batches(reference):
   made, state, batches = reference
   made[0].restore(state)
@@ -253,11 +293,13 @@ def test_workers_that_die_again_and_again(reference, monkeypatch):
 
   with monkeypatch.context() as patch:
     patch.setattr(atari_pool._Worker, 'send', fatal)
-    with pytest.raises(RuntimeError) as caught:
+    with pytest.raises(UserError) as caught:
       sample(made, 1)
   message = str(caught.value)
   assert message.startswith('--task=atari/qbert: worker process ')
-  assert message.count('was killed by SIGKILL') == 3 and '\n' not in message
+  deaths = len(made[0].process_ids) + 2
+  assert message.count('was killed by SIGKILL') == deaths
+  assert 'given up' in message and '\n' not in message
   batch = sample(made, 1)  # fresh workers once more
   assert batch.deaths == () and to_bytes(batch) == to_bytes(batches[1])
 

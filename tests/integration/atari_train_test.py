@@ -1,7 +1,5 @@
 """Training on Atari games: paths and vine, exact resume, what is refused."""
 
-import dataclasses
-
 import imageio.v3 as iio
 import numpy as np
 import plain_atari
@@ -113,8 +111,3 @@ def test_video_is_of_the_episode(tmp_path):
 def test_refuses(changed, message):
   with pytest.raises(UserError, match=message):
     Training(settings(**changed))
-
-
-def test_every_setting_of_a_game_is_in_its_flags():
-  names = {field.name for field in dataclasses.fields(config.AtariConfig)}
-  assert names <= config.settings(settings()).keys()

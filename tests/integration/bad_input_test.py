@@ -88,6 +88,13 @@ _BAD_TASKS = {
   'reset_shape.py:TASK': 'returned shapes (32, 3) and (32, 3)',
   'raises.py:TASK': "raises.py:2: KeyError: 'gravity'",
   'syntax.py:TASK': 'syntax.py: SyntaxError',
+  'Pong': 'no such task; did you mean atari/pong?',
+  'Atari/pong': 'no such task; did you mean atari/pong?',
+  'atari/pnog': 'no such game; did you mean atari/pong?',
+  'atari/pong --conv_filters=': '--conv_filters=: at least one',
+  'atari/pong --conv_filters=8,8,8,8,8': 'of 52 x 40 pixels; take fewer',
+  'ALE/Pong-v5 --frame_skip=2': 'take --task=atari/pong, or --frame_skip=4',
+  'Hopper-v5 --clip_rewards': '--clip_rewards is for --task=atari/..., not',
   'Blackjack-v1 --sampler=vines': 'should be one of <single_path|vine>',
   'spin.py:TASK --action_range=control': 'use --action_range=raw',
 }

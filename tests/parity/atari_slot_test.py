@@ -40,7 +40,8 @@ def play(slot, frame, codes):
     if step.ends:
       slot.begin(frame)
     else:
-      slot.write_frame(frame)
+      screen = slot._starts.screen
+      screen.write_frame(frame, screen.count)
     results.append((*step, frame.tobytes()))
   return results
 

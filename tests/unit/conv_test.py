@@ -206,9 +206,9 @@ def test_value_network_sees_frames():
 
 
 def test_refuses_what_it_cannot_see():
-  with pytest.raises(ValueError, match='3 convolutions leave nothing of 13 x'):
+  with pytest.raises(UserError, match='=2,2,2: .* nothing of 13 x .* fewer'):
     dataclasses.replace(SMALL, filters=(2, 2, 2))
-  with pytest.raises(ValueError, match='at least one convolution'):
+  with pytest.raises(UserError, match='--conv_filters=: at least one'):
     dataclasses.replace(SMALL, filters=())
   with pytest.raises(UserError, match='vectors: take --baseline=value_network'):
     baselines.make_baseline(config.EstimatorConfig(baseline='linear'), SMALL)

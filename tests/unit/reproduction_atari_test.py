@@ -116,9 +116,37 @@ def test_summary():
   assert rows['ours less random (paper)'] == [
     '+0.4 (+0.204 to +0.596)', '+3 (-16.6 to +22.6)']
   assert rows['ours: value network'] == ['**5.000** (3.040 to 6.960)', '-']
-  assert not any('of 1' in line for line in lines)
+  assert not any(' of ' in line for line in lines if line.startswith('| '))
   drawn = figure.draw(_TABLE, shown)
   assert [axis.get_xlabel() for axis in drawn.axes] == ['env steps'] * 2
+
+
+def test_a_run_that_goes_on_is_marked():
+  going = dataclasses.replace(_result('pong', 'gae', 5, 1),
+                              planned_env_steps=5_000_000)
+  text = markdown.render(_TABLE, 'short', [going])
+  assert '| 2 | 200.0k of 5.0M | **5.000** (3.040 to 6.960) |' in text
+  assert '| ours: value network | **5.000** (3.040 to 6.960), so far |' in text
+  assert '"so far"' in text
+
+
+# mean env steps of a hundred games of random play
+@pytest.mark.parametrize('method', ['single_path', 'vine'])
+@pytest.mark.parametrize('game, length', [('beam_rider', 1444),
+                                          ('enduro', 3324)])
+def test_games_end_within_a_short_run(method, game, length, tmp_path):
+  (group,) = plan.make_groups(_TABLE, 'short', [(game, method)], 1, tmp_path,
+                              _parse)
+  settings = group.runs('')[0].config
+  sampler = settings.sampler
+  branches = sampler.rollout_set_size * sampler.branch_actions
+  steps = sampler.batch_steps + branches * sampler.branch_length * (
+    sampler.sampler == 'vine')
+  share = sampler.batch_steps / sampler.num_slots
+  if method == 'single_path':  # whole games, whatever the share
+    assert share > length / 2
+  else:
+    assert settings.run.total_env_steps / steps * share > 2 * length
 
 
 def test_every_game_is_drawn():

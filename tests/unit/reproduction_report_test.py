@@ -128,7 +128,7 @@ def test_unfinished_runs_count_up_to_the_common_iteration(table, tmp_path):
     ['vine', '2 of 3', '11 of 20', '11.0k', '**12.000** (11.000 to 13.000)',
      '1.000', '3.000'],
   ]  # fmt: skip
-  assert '"n of m" marks what is not finished' in text
+  assert '"n of m" and "so far" mark what is not finished' in text
 
 
 def test_a_sweep_that_is_not_finished(table, groups):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import count
 
 import numpy as np
 
@@ -45,8 +46,8 @@ def batch_memory(name: str, steps: int, processes: int) -> dict:
     processes: that emulate.
 
   Returns:
-    game, steps and growth: bytes by which this process rises at its peak,
-    frames shared with the emulators' processes included; None where unknown.
+    game, steps and growth: bytes by which this process, which holds the batch,
+    rises at its peak; None where unknown. The others hold a slot's frames each.
   """
   sampler, theta = _make(
     name, 'paper', batch_steps=steps, sampler_threads=processes
@@ -58,13 +59,41 @@ def batch_memory(name: str, steps: int, processes: int) -> dict:
   return dict(game=name, steps=steps, growth=growth)
 
 
+class _Emulators:
+  """Processes that only step an emulator each."""
+
+  def __init__(self, rom: str, processes: int):
+    command = [sys.executable, '-m', _MODULE, rom]
+    self._processes = [
+      subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+      )
+      for _ in range(processes)
+    ]
+
+  def step(self, frames: int) -> None:
+    """Emulates so many frames in all."""
+    share = frames // len(self._processes)
+    for process in self._processes:
+      print(share, file=process.stdin, flush=True)
+    for process in self._processes:
+      assert process.stdout
+      process.stdout.readline()
+
+  def close(self) -> None:
+    """Ends the processes."""
+    for process in self._processes:
+      process.kill()
+      process.wait()
+
+
 def against_emulator(
   name: str, observation: str, steps: int, processes: int, pairs: int
 ) -> dict:
   """Times the sampler, its policy in the loop, and bare emulators.
 
-  Both emulate the same number of frames with as many processes; the sampler's
-  own one, which evaluates the policy, is on the same cores.
+  Both emulate the same number of frames with as many processes, on the same
+  cores, and begin games by restoring a state.
 
   Args:
     name: of the game.
@@ -80,33 +109,21 @@ def against_emulator(
   sampler, theta = _make(
     name, observation, batch_steps=steps, sampler_threads=processes
   )
-  iterations = iter(range(2**30))
-  emulators = [
-    subprocess.Popen(
-      [sys.executable, '-m', _MODULE, sampler.game.rom], stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE, text=True,
-    )
-    for _ in range(processes)
-  ]  # fmt: skip
+  emulators, iterations = _Emulators(sampler.game.rom, processes), count()
   frames = sampler.game.config.frame_skip * steps
 
   def sample() -> None:
     sampler.sample(theta, None, next(iterations))
 
   def emulate() -> None:
-    for emulator in emulators:
-      print(frames // processes, file=emulator.stdin, flush=True)
-    for emulator in emulators:
-      assert emulator.stdout
-      emulator.stdout.readline()
+    emulators.step(frames)
 
   try:
     sample()
     emulate()
     times = timing.alternating([sample, emulate], pairs)
   finally:
-    for emulator in emulators:
-      emulator.kill()
+    emulators.close()
     sampler.close()
   return dict(
     game=name,

@@ -11,6 +11,7 @@ import ale_py
 import numpy as np
 
 _ACTIONS = 4096
+_NOOPS = 60
 
 
 def main() -> None:
@@ -19,6 +20,9 @@ def main() -> None:
   ale = ale_py.ALEInterface()
   ale.setFloat('repeat_action_probability', 0.0)
   ale.loadROM(sys.argv[1])
+  for _ in range(_NOOPS):
+    ale.act(0)
+  start = ale.cloneState()  # a reset takes as long as twenty env steps
   rng = np.random.default_rng(0)
   legal = [action.value for action in ale.getLegalActionSet()]
   for line in sys.stdin:
@@ -26,7 +30,7 @@ def main() -> None:
     for i in range(int(line)):
       ale.act(actions[i // 4 % _ACTIONS])  # as with a frame skip of 4
       if ale.game_over():
-        ale.reset_game()
+        ale.restoreState(start)
     print(flush=True)
 
 

@@ -95,10 +95,11 @@ def _train(config, stack: contextlib.ExitStack) -> int:
 
   threads.configure_tensorflow(config.run.tf_threads)
   training = Training(config)  # refuses before a directory is made
-  run = stack.enter_context(run_directory.RunDirectory.open(config))
+  game = assembly.find_game(config)
+  run = stack.enter_context(run_directory.RunDirectory.open(
+    config, game.resolved if game else None))
   messages = _resume(training, run)
   made, show = _make_sinks(config, run, training, stack)
-  game = assembly.find_game(config)
   for message in (*run.messages, *messages, *([game.text] if game else [])):
     show(message)
   _iterate(run, training, made, show)

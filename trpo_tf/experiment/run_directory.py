@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any, Self
 
 from trpo_tf import config as config_lib
@@ -64,11 +65,15 @@ class RunDirectory:
     return self.path / 'checkpoints'
 
   @classmethod
-  def open(cls, config: config_lib.ExperimentConfig) -> Self:
+  def open(
+    cls, config: config_lib.ExperimentConfig,
+    resolved: Mapping[str, object] | None = None,
+  ) -> Self:
     """Creates the directory of a run, or opens it to resume.
 
     Args:
       config: settings of the run, with its run_dir.
+      resolved: what they came to, if the task says; run.json keeps it.
 
     Returns:
       The open directory, with run.json and flags.txt written.
@@ -92,6 +97,7 @@ class RunDirectory:
     lock = _lock(path)
     try:
       record, messages = _record(path, config)
+      record |= dict(resolved=resolved) if resolved else {}
       # run.json makes the directory ours, so it comes first.
       _write(path / 'run.json', json.dumps(record, indent=2) + '\n')
       _write(path / 'flags.txt', flags_text)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from trpo_tf.errors import UserError
 from trpo_tf.policies import linearization, mlp, stacks
 from trpo_tf.policies.stacks import Stacks
 
@@ -47,13 +48,14 @@ class ConvNet:
   activation: str = 'tanh'
 
   def __post_init__(self):
-    """Raises ValueError where nothing is left of a frame, or to be done."""
+    """Raises UserError where nothing is left of a frame, or to be done."""
+    flag = f'--conv_filters={",".join(map(str, self.filters))}'
     if not self.filters:
-      raise ValueError('--conv_filters: at least one convolution is needed')
+      raise UserError(f'{flag}: at least one convolution is needed')
     if min(self._sizes[-1]) < 1:
-      raise ValueError(
-        f'{len(self.filters)} convolutions leave nothing of '
-        f'{self.input_shape[0]} x {self.input_shape[1]} pixels'
+      raise UserError(
+        f'{flag}: so many convolutions leave nothing of '
+        f'{self.input_shape[0]} x {self.input_shape[1]} pixels; take fewer'
       )
 
   @property

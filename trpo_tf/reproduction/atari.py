@@ -46,9 +46,10 @@ _PUBLISHED = {
 _PAPER_STEPS = {'single_path': 100e3, 'vine': 400e3}
 _SHORT_STEPS = {'pong': 5_000_000, 'enduro': 5_000_000}
 _SHORT = {
-  # the paper's iterations are of 100K and 400K env steps
-  'single_path': ('--batch_steps=20480',),
-  'vine': ('--batch_steps=2048', '--rollout_set_size=180'),
+  # the paper's iterations are of 100K and 400K env steps; few slots, so that
+  # each plays games to their end
+  'single_path': ('--num_slots=8', '--batch_steps=20480'),
+  'vine': ('--num_slots=4', '--batch_steps=2048', '--rollout_set_size=180'),
 }
 _SMOKE = {
   'random': (),

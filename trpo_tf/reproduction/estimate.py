@@ -1,7 +1,10 @@
 """How much is left to do, before and while it is done."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
 
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.reproduction.logs import Log, Logs
@@ -30,26 +33,41 @@ def _most_steps(config: ExperimentConfig) -> int:
   return sampler.batch_steps + sampler.num_slots * (limit - 1)
 
 
-def _iterations_left(run: Run, log: Log | None) -> int:
-  """An upper bound on the iterations that a run still needs."""
+def _done(log: Log | None) -> tuple[int, int]:
+  """Iterations and env steps."""
+  if log is None:
+    return 0, 0
+  return log.values.size, int(log.progress['env_steps'][-1])
+
+
+def _most_left(run: Run, log: Log | None) -> int:
+  """An upper bound on the env steps that a run still needs."""
   if log and log.finished:
     return 0
-  done = log.values.size if log else 0
-  steps = int(log.progress['env_steps'][-1]) if log else 0
-  wanted = run.config.run
-  by_steps = math.ceil(
-    (wanted.total_env_steps - steps) / run.config.sampler.batch_steps
-  )
-  if not wanted.total_iterations:
-    return by_steps
-  return min(by_steps, wanted.total_iterations - done)
+  most, wanted = _most_steps(run.config), run.config.run
+  iterations, steps = _done(log)
+  # the last iteration begins below the total
+  left = wanted.total_env_steps - steps + most - 1
+  if wanted.total_iterations:
+    left = min(left, (wanted.total_iterations - iterations) * most)
+  return left
 
 
 def most_env_steps(runs: Iterable[Run], logs: Logs) -> int:
   """An upper bound on the env steps that runs still need."""
-  return sum(
-    _iterations_left(run, logs(run)) * _most_steps(run.config) for run in runs
-  )
+  return sum(_most_left(run, logs(run)) for run in runs)
+
+
+class _Iteration(NamedTuple):
+  """What one of a group takes.
+
+  Attributes:
+    seconds: wall-clock time.
+    env_steps: in it.
+  """
+
+  seconds: float
+  env_steps: float
 
 
 def seconds_left(
@@ -60,8 +78,9 @@ def seconds_left(
 ) -> float:
   """Estimates the wall-clock time that runs still need.
 
-  An iteration takes as long as those of the same task and method did so far;
-  before there are any, as its largest number of env steps at table.speeds.
+  An iteration takes as long, and as many env steps, as those of the same task
+  and method did so far; before there are any, as many as it can have, at
+  table.speeds.
 
   Args:
     table: the table.
@@ -74,21 +93,34 @@ def seconds_left(
   """
   left = []
   for group, runs in work:
-    measured = _seconds_per_iteration(group, logs)
+    measured = _measured(group, logs)
     for run in runs:
-      each = measured or _most_steps(run.config) / table.speeds[run.task]
-      iterations = _iterations_left(run, logs(run))
-      left.append(iterations * each + _START_SECONDS * (iterations > 0))
+      most = _most_steps(run.config)
+      each = measured or _Iteration(most / table.speeds[run.task], most)
+      left.append(_seconds(run, logs(run), each))
   return max(sum(left) / jobs, max(left, default=0.0))
 
 
-def _seconds_per_iteration(group: Group, logs: Logs) -> float:
-  """The mean over all iterations of a group; 0 before there are any."""
-  columns: list[Mapping] = [
-    log.progress
+def _measured(group: Group, logs: Logs) -> _Iteration | None:
+  """The mean over all iterations of a group; None before there are any."""
+  found = [
+    log
     for runs in group.variants.values()
     for run in runs
     if (log := logs(run)) is not None
   ]
-  count = sum(c['iteration'].size for c in columns)
-  return sum(c['elapsed_seconds'][-1] for c in columns) / max(count, 1)
+  if not found:
+    return None
+  iterations, steps = np.sum([_done(log) for log in found], axis=0)
+  seconds = sum(log.progress['elapsed_seconds'][-1] for log in found)
+  return _Iteration(seconds / iterations, steps / iterations)
+
+
+def _seconds(run: Run, log: Log | None, each: _Iteration) -> float:
+  if log and log.finished:
+    return 0.0
+  wanted, (done, steps) = run.config.run, _done(log)
+  iterations = math.ceil((wanted.total_env_steps - steps) / each.env_steps)
+  if wanted.total_iterations:
+    iterations = min(iterations, wanted.total_iterations - done)
+  return iterations * each.seconds + _START_SECONDS

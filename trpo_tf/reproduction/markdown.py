@@ -52,8 +52,8 @@ def _caption(table: Table, budget: str, results: Iterable[Result]) -> str:
   ]
   if any(result.unfinished for result in results):
     lines.append(
-      '"n of m" marks what is not finished: it counts up to the iteration '
-      'that all of the seeds there have reached.'
+      '"n of m" and "so far" mark what is not finished: it counts up to the '
+      'iteration that all of the seeds there have reached.'
     )
   return '\n'.join(lines)
 
@@ -90,10 +90,14 @@ def _summary(table: Table, results: Sequence[Result]) -> str:
   for method in table.methods:
     row = [found.get((method, task)) for task in tasks]
     if any(row):
-      cells = [_ours(result) if result else '-' for result in row]
+      cells = [_so_far(result) if result else '-' for result in row]
       lines.append(f'| ours: {_label(table, method)} | {" | ".join(cells)} |')
       lines += _differences(table, method, tasks, row)
   return '\n'.join(lines)
+
+
+def _so_far(result: Result) -> str:
+  return _ours(result) + ', so far' * result.unfinished
 
 
 def _differences(
@@ -123,14 +127,20 @@ def _row(table: Table, result: Result) -> str:
     method,
     _of(seeds, result.planned_seeds),
     _of(iterations, result.planned_iterations),
-    matplotlib.ticker.EngFormatter(places=1, sep='')(
-      result.env_steps[:, -1].mean()
-    ),
+    _env_steps(result),
     _ours(result),
     _number(result.reference_there),
     _number(result.reference_end),
   )
   return f'| {" | ".join(cells)} |'
+
+
+def _env_steps(result: Result) -> str:
+  count = matplotlib.ticker.EngFormatter(places=1, sep='')
+  mean = count(result.env_steps[:, -1].mean())
+  if result.planned_iterations or not result.unfinished:
+    return mean
+  return f'{mean} of {count(result.planned_env_steps)}'
 
 
 def _ours(result: Result) -> str:

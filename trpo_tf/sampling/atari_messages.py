@@ -32,7 +32,12 @@ def send(connection: Connection, value: Any) -> None:
 
 
 def receive(connection: Connection) -> Any:
-  """What was sent."""
+  """What was sent.
+
+  Raises:
+    EOFError: the sender is gone.
+    OSError: it went in the middle of a message.
+  """
   pickled, sizes = connection.recv()
   large = [np.empty(size, np.uint8) for size in sizes]
   for data in large:

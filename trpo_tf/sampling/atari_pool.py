@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from trpo_tf.errors import UserError
 from trpo_tf.sampling import atari_messages
 from trpo_tf.sampling.atari_jobs import Orders
 
@@ -25,7 +26,7 @@ __all__ = ['Pool']
 
 _MODULE = 'trpo_tf.sampling.atari_worker'
 _PATIENCE = 10.0  # seconds for a process that has hung up to be gone
-_MOST_DEATHS = 3  # of workers in one batch
+_MOST_DEATHS = 2  # in one batch, beside one of each worker
 _MOST_JOBS = 4  # that a worker has before it: more are held up by the first
 
 
@@ -63,14 +64,14 @@ class _Worker:
     """Raises _WorkerDied."""
     try:
       self.connection.send(message)
-    except ConnectionError as error:
+    except OSError as error:
       raise self._death() from error
 
   def receive(self) -> Any:
     """The next answer; raises _WorkerDied."""
     try:
       return atari_messages.receive(self.connection)
-    except (EOFError, ConnectionError) as error:
+    except (EOFError, OSError) as error:  # between messages, within one
       raise self._death() from error
 
   def _death(self) -> _WorkerDied:
@@ -176,8 +177,8 @@ class Pool:
       The results, in the order of the jobs.
 
     Raises:
-      RuntimeError: workers died again and again; with the causes.
-      UserError: a state is of another game or version of ale_py.
+      UserError: a state is of another game or version of ale_py; or workers
+        died again and again, with the causes.
     """
     batch = _Round(self._workers, name, theta, jobs)
     try:
@@ -188,15 +189,19 @@ class Pool:
           except _WorkerDied as death:
             job = batch.replace(death.worker, self._replace(death.worker))
             deaths.append(f'{death}, with {job}')
-            if len(deaths) == _MOST_DEATHS:
-              game = self._orders.game.name
-              raise RuntimeError(
-                f'--task=atari/{game}: {"; ".join(deaths)}'
-              ) from death
+            if len(deaths) >= len(self._workers) + _MOST_DEATHS:
+              raise UserError(self._given_up(deaths)) from death
         yield batch.results.pop(index)
     finally:  # nobody waits for what is still being done
       for worker in batch.doing:
         self._replace(worker)
+
+  def _given_up(self, deaths: Sequence[str]) -> str:
+    return (
+      f'--task=atari/{self._orders.game.name}: {"; ".join(deaths)}: given up. '
+      'If memory was short, take a smaller --sampler_threads; the same command '
+      'continues'
+    )
 
   def _replace(self, worker: _Worker) -> _Worker:
     """Ends a worker and starts another one."""

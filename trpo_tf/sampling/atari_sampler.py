@@ -122,7 +122,7 @@ class AtariSampler:
       The batch; batch_steps env steps, or more with whole episodes.
 
     Raises:
-      RuntimeError: workers died again and again; with the causes.
+      UserError: workers died again and again; with the causes.
     """
     del normalizer
     nowhere = np.zeros((0, 2), np.int32)
@@ -143,7 +143,7 @@ class AtariSampler:
       emulators' generators included.
 
     Raises:
-      RuntimeError: workers died again and again; with the causes.
+      UserError: workers died again and again; with the causes.
     """
     batch, paths = self._sample(theta, iteration, False, places)
     return batch, [paths[s].states[t] for s, t in places.tolist()]

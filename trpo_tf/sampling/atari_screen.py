@@ -41,6 +41,6 @@ class Screen:
     if not self._see(place):
       self._learn(place, ale.getScreenGrayscale())
 
-  def write_frame(self, out: np.ndarray, count: int = 0) -> None:
-    """Writes the frame, uint8 [H, W], of an env step, or of `count` screens."""
-    self.screens.frame(count or self.count, out)
+  def write_frame(self, out: np.ndarray, count: int) -> None:
+    """Writes the frame, uint8 [H, W], of the second screen (1) or of both."""
+    self.screens.frame(count, out)

@@ -170,10 +170,6 @@ class AtariSlot:
     lives, self._lives = self._lives, ale.lives()
     return Step(reward, ends, self._lives < lives)
 
-  def write_frame(self, frame: np.ndarray) -> None:
-    """Writes the frame of the last `step`, [H, W], unless the game is over."""
-    self._starts.screen.write_frame(frame)
-
   def screen(self) -> np.ndarray:
     """The emulator's screen in colour, uint8 [H, W, 3], after `step`."""
     return self._emulator.ale.getScreenRGB()

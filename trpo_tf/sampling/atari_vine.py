@@ -82,7 +82,7 @@ class AtariVineSampler:
       branches.
 
     Raises:
-      RuntimeError: workers died again and again; with the causes.
+      UserError: workers died again and again; with the causes.
     """
     del normalizer
     config = self._config

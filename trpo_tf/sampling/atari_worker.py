@@ -9,13 +9,15 @@ import signal
 import sys
 from multiprocessing.connection import Connection
 
+from trpo_tf.errors import UserError
 from trpo_tf.sampling import atari_messages
 from trpo_tf.sampling.atari_player import Player
 
 
 def main() -> None:
   """Does the sampler's jobs until it is gone."""
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sampler's to handle
+  for number in (signal.SIGINT, signal.SIGTERM):  # the program's to handle
+    signal.signal(number, signal.SIG_IGN)
   connection = Connection(int(sys.argv[1]))
   try:
     player = Player(connection.recv())
@@ -24,7 +26,7 @@ def main() -> None:
       for argument in arguments:
         try:
           result = getattr(player, name)(argument)
-        except ValueError as error:  # a state that cannot be loaded
+        except UserError as error:  # a state that cannot be loaded
           result = error
         if name != 'set_parameters':
           atari_messages.send(connection, result)

@@ -8,11 +8,13 @@ import ale_py
 import gymnasium
 import numpy as np
 from ale_py import roms
+from gymnasium.envs.registration import EnvSpec
 
 from trpo_tf.config import AtariConfig
 from trpo_tf.errors import UserError
 
-__all__ = ['Game', 'JOYSTICK', 'PAPER_GAMES', 'PREFIX', 'find_game']
+__all__ = ['Game', 'JOYSTICK', 'PAPER_GAMES', 'PREFIX', 'find_game',
+           'suggestion']
 
 PAPER_GAMES = ('beam_rider', 'breakout', 'enduro', 'pong', 'qbert', 'seaquest',
                'space_invaders')  # fmt: skip
@@ -63,6 +65,17 @@ class Game:
   config: AtariConfig
 
   @property
+  def resolved(self) -> dict[str, object]:
+    """What the settings came to, for the record of a run."""
+    return dict(
+      game=self.name,
+      frame_shape=self.frame_shape,
+      ale_actions=self.codes.tolist(),
+      time_limit=self.time_limit,
+      ale_py=ale_py.__version__,
+    )
+
+  @property
   def text(self) -> str:
     """How it is seen and played, in a line."""
     config, (height, width) = self.config, self.frame_shape
@@ -90,11 +103,12 @@ def find_game(task: str, config: AtariConfig,
     The game; None if the task is no Atari game.
 
   Raises:
-    UserError: no such game, no ROM, or one without the actions; or a game of
-      Gymnasium, whose own frame skip is another one.
+    UserError: no such game, no ROM, or one without the actions; or settings of
+      games for another task, or a game of Gymnasium, whose own frame skip is
+      another one.
   """
   if not task.startswith(PREFIX):
-    _check_frame_skip(task, config.frame_skip)
+    _check_other_task(task, config)
     return None
   name = task.removeprefix(PREFIX)
   rom = _rom_path(task, name)
@@ -124,10 +138,25 @@ def find_game(task: str, config: AtariConfig,
   )
 
 
-def _check_frame_skip(task: str, frame_skip: int) -> None:
+def suggestion(name: str) -> str | None:
+  """The task of a game that is called about so; None if there is none."""
+  game = name.rpartition('/')[2].lower()
+  return PREFIX + game if game in roms.get_all_rom_ids() else None
+
+
+def _check_other_task(task: str, config: AtariConfig) -> None:
+  """Raises UserError if settings of games are given for it."""
   spec = gymnasium.registry.get(task.rpartition(':')[2])
-  if spec is None or spec.entry_point != _GYMNASIUM:
-    return
+  if spec is not None and spec.entry_point == _GYMNASIUM:
+    _check_frame_skip(task, spec, config.frame_skip)
+    config = dataclasses.replace(config, frame_skip=AtariConfig().frame_skip)
+  for field in dataclasses.fields(AtariConfig):
+    if getattr(config, field.name) != getattr(AtariConfig(), field.name):
+      raise UserError(f'--{field.name} is for --task={PREFIX}..., not for '
+                      f'--task={task}: leave it out')
+
+
+def _check_frame_skip(task: str, spec: EnvSpec, frame_skip: int) -> None:
   skip = spec.kwargs.get('frameskip', 4)  # which is AtariEnv's default
   if skip != frame_skip:
     same = f', or --frame_skip={skip}' if isinstance(skip, int) else ''

@@ -80,7 +80,9 @@ def _check_gymnasium_id(name: str) -> None:
   except gymnasium.error.Error as error:
     known = list(NATIVE_TASKS) + list(gymnasium.registry)
     close = difflib.get_close_matches(identifier, known, 1)
-    hint = f'did you mean {close[0]}?' if close else (
-      f'native tasks: {", ".join(NATIVE_TASKS)}; others: any Gymnasium id'
+    meant = atari.suggestion(identifier) or (close[0] if close else None)
+    hint = f'did you mean {meant}?' if meant else (
+      f'native tasks: {", ".join(NATIVE_TASKS)}; others: {atari.PREFIX}GAME, '
+      'any Gymnasium id'
     )
     raise UserError(f'--task={name}: no such task; {hint}') from error
