@@ -18,8 +18,9 @@ from trpo_tf.optim.step import Step, StepStatus
 
 __all__ = ['make_step', 'unsearched']
 
-# Mean KL in nats. A step beyond it leaves no policy to go on from: deviations
-# of almost nothing, whose log-probabilities float32 networks do not agree on.
+# Mean KL in nats. A step beyond it mostly leaves no policy to go on from:
+# deviations of almost nothing, whose log-probabilities float32 networks do not
+# agree on.
 _MOST_KL = 1e3
 
 
