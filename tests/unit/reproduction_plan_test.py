@@ -6,9 +6,13 @@ import pathlib
 import numpy as np
 import pytest
 import reproductions
+from absl import flags as absl_flags
 
 from trpo_tf import errors
+from trpo_tf.bin import flags
+from trpo_tf.experiment import assembly
 from trpo_tf.reproduction import locomotion, plan
+from trpo_tf.tasks import registry
 
 _TABLE = locomotion.TABLE
 
@@ -103,16 +107,65 @@ def test_flagfiles_must_be_there(table):
     reproductions.groups(elsewhere, pathlib.Path('out'))
 
 
+def _parse(arguments):
+  values = absl_flags.FlagValues()
+  flags.define(values)
+  values(['train', *arguments])
+  return flags.experiment_config(values)
+
+
 @pytest.mark.parametrize('budget', _TABLE.budgets)
-def test_overrides_go_with_every_method(budget):
-  """None contradicts the settings: what parses is consistent."""
-  for task, method in plan.select(_TABLE, (), ()):
-    given = _TABLE.budgets[budget].flags(task, method)
-    values = dict(flag.removeprefix('--').split('=') for flag in given)
-    steps = int(values.get('batch_steps', 1000))
-    assert steps % int(values.get('num_slots', 1)) == 0
-    assert int(values.get('rollout_set_size', 1)) <= steps
-    assert (budget == 'paper') == (not given) or task in ('cartpole', 'swimmer')
+def test_flagfiles_and_overrides_go_together(budget, tmp_path):
+  """What parses is consistent: every flagfile, with what the budget changes."""
+  pairs = plan.select(_TABLE, (), ())
+  groups = plan.make_groups(_TABLE, budget, pairs, 1, tmp_path, _parse)
+  assert len(groups) == len(pairs)
+  for group in groups:
+    for run in group.runs(None):
+      settings = run.config
+      assert settings.task.task == f'paper/{group.task}'
+      assert settings.sampler.sampler == (
+        'vine' if group.method == 'vine' else 'single_path')
+      names = {'vine': 'trpo', 'single_path': 'trpo', 'rwr_exponential': 'rwr'}
+      method = names.get(group.method, group.method)
+      assert settings.method.method == method
+      if budget == 'paper':
+        iterations = 50 if group.task in ('cartpole', 'swimmer') else 200
+        assert settings.run.total_iterations == iterations
+
+
+# Table 2 of the paper: hidden units, env steps of an iteration, and of the vine
+# the length and number of its branches
+@pytest.mark.parametrize('task, units, steps, length, branches', [
+  ('swimmer', (30,), 50e3, 50, 4 * 500),
+  ('hopper', (50, 50), 1e6, 100, 4 * 2500),
+  ('walker', (50, 50), 1e6, 100, 4 * 2500),
+])  # fmt: skip
+def test_table_2(task, units, steps, length, branches, tmp_path):
+  pairs = [(task, 'vine'), (task, 'single_path')]
+  vine, paths = (group.runs('')[0].config for group in plan.make_groups(
+    _TABLE, 'paper', pairs, 1, tmp_path, _parse))
+  for settings in (vine, paths):
+    assert settings.policy.hidden_sizes == units
+    assert settings.trust_region.max_kl == 0.01
+    assert settings.estimator.gamma == 0.99
+  sampler = vine.sampler
+  assert sampler.branch_length == length
+  assert sampler.rollout_set_size * sampler.branch_actions == branches
+  assert sampler.batch_steps == 16 * 1000
+  if task != 'swimmer':  # whose trunks and branches are more than its 50K
+    assert sampler.batch_steps + branches * length == pytest.approx(
+      steps, rel=0.02)
+  native = registry.find_task(paths.task.task)
+  horizon = paths.task.time_limit or native.time_limit
+  assert paths.sampler.num_slots * horizon == steps
+
+
+def test_swimmer_has_as_many_parameters_as_in_table_2(tmp_path):
+  (group,) = plan.make_groups(_TABLE, 'paper', [('swimmer', 'vine')], 1,
+                              tmp_path, _parse)
+  policy = assembly.make_policy(group.runs('')[0].config)
+  assert policy.num_parameters == 364
 
 
 # (iteration, value) as read from the figure by another reader of the PDF's

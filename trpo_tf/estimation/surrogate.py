@@ -14,6 +14,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from trpo_tf.policies import graphs
+
 __all__ = [
   'Consistency',
   'Evaluation',
@@ -155,13 +157,12 @@ class Consistency(NamedTuple):
 def _recompute(policy: Any) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
   """Outputs and log probabilities as one graph call; op by op costs 35 ms."""
 
-  @tf.function(reduce_retracing=True)
   def recompute(theta, x, actions):
     outputs = policy.outputs(theta, x)
     distribution = distribution64(policy, theta, outputs)
     return outputs, distribution.log_prob(actions)
 
-  return recompute
+  return graphs.of_any_size(recompute, fixed=1)
 
 
 def check_consistency(
@@ -186,9 +187,7 @@ def check_consistency(
     The largest differences; the caller decides what to tolerate. A NaN on
     either side gives a NaN error at its row.
   """
-  expected = _recompute(policy)(
-    *tf.nest.map_structure(tf.convert_to_tensor, (theta, x, actions))
-  )
+  expected = _recompute(policy)(theta, x, actions)
   by_output = np.abs(expected[0].numpy() - outputs).max(axis=1)
   by_log_prob = np.abs(expected[1].numpy() - log_probs)
   # argmax finds the first NaN, if there is one.

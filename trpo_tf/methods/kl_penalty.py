@@ -16,6 +16,7 @@ from trpo_tf.estimation import surrogate
 from trpo_tf.methods.surrogate_learner import SurrogateLearner
 from trpo_tf.optim import fisher, lbfgs
 from trpo_tf.optim.step import StepResult, StepStatus
+from trpo_tf.policies import graphs
 
 __all__ = ['KlPenaltyLearner', 'adapted', 'make_step']
 
@@ -52,8 +53,7 @@ def make_step(
     parts = [policy.outputs(theta, part) for part in fisher.split(x, blocks)]
     return tf.concat(parts, axis=0)
 
-  @tf.function(reduce_retracing=True)
-  def evaluate(candidate, theta, x, data, coefficient):
+  def evaluate(candidate, theta, coefficient, x, data):
     old = surrogate.distribution64(policy, theta, outputs(theta, x))
     with tf.GradientTape() as tape:
       tape.watch(candidate)
@@ -64,12 +64,14 @@ def make_step(
     entropy = tf.reduce_mean(old.entropy())
     return _Value(value, found, tape.gradient(value, candidate)), entropy
 
+  compiled = graphs.of_any_size(evaluate, fixed=3)
+
   def step(theta, x, data, coefficient):
     x, data = tf.nest.map_structure(tf.convert_to_tensor, (x, data))
     factor = tf.constant(coefficient, tf.float64)
 
     def at(candidate):
-      return evaluate(tf.constant(candidate), theta, x, data, factor)
+      return compiled(candidate, theta, factor, x, data)
 
     before, entropy = at(theta)
     found = lbfgs.maximize(

@@ -11,6 +11,7 @@ from tensorflow_probability import distributions as tfd
 
 from trpo_tf.estimation import surrogate
 from trpo_tf.optim import fisher
+from trpo_tf.policies import graphs
 
 __all__ = [
   'Problem', 'Step', 'StepResult', 'StepStatus', 'compile_step', 'expand',
@@ -221,9 +222,8 @@ def compile_step(
 ) -> Step:
   """Compiles a step into one graph call per update.
 
-  The graph is traced at the first call, with N unknown: batches of any size
-  use it again. XLA is not used: on a CPU its matrix products made the step
-  slower at 50,000 states (66 ms a product against 29 ms).
+  XLA is not used: on a CPU its matrix products made the step slower at 50,000
+  states (66 ms a product against 29 ms).
 
   Args:
     run: (theta, x, data, fisher_rows, blocks) -> StepResult, of tensors.
@@ -235,25 +235,16 @@ def compile_step(
     Fisher-vector products, None for all.
   """
   blocks = fisher.num_blocks(num_states)
-  compiled: dict[int, Callable[..., StepResult]] = {}
 
-  def compile_for(args):
-    def graph(theta, x, data, fisher_rows=None):
-      return run(theta, x, data, fisher_rows, blocks)
+  def graph(theta, x, data, fisher_rows=None):
+    return run(theta, x, data, fisher_rows, blocks)
 
-    def relaxed(t):
-      return tf.TensorSpec([None, *t.shape[1:]], t.dtype)
-
-    signature = [tf.TensorSpec(args[0].shape, args[0].dtype)]
-    signature += tf.nest.map_structure(relaxed, args[1:])
-    return tf.function(graph, input_signature=signature)
+  on_all = graphs.of_any_size(graph, fixed=1)
+  on_rows = graphs.of_any_size(graph, fixed=1)
 
   def step(theta, x, data, fisher_rows=None):
-    args = [theta, x, data] + ([] if fisher_rows is None else [fisher_rows])
-    args = tf.nest.map_structure(tf.convert_to_tensor, args)
-    if len(args) not in compiled:
-      compiled[len(args)] = compile_for(args)
-    found = compiled[len(args)](*args)
+    found = (on_all(theta, x, data) if fisher_rows is None
+             else on_rows(theta, x, data, fisher_rows))
     found = StepResult(*(np.asarray(value)[()] for value in found))
     status = StepStatus(int(found.status))
     kept = found.theta if status == StepStatus.ACCEPTED else theta

@@ -1,0 +1,40 @@
+"""Graph functions of batches, whose number of states varies."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+__all__ = ['of_any_size']
+
+
+def of_any_size(function: Callable[..., Any], fixed: int) -> Callable[..., Any]:
+  """Compiles a function into one graph for batches of any size.
+
+  It is traced at the first call, with the number of states unknown. A graph
+  that is traced for the first size, and anew when another one comes, may round
+  otherwise: a resumed run, which begins with another batch, would then not be
+  the same to the bit.
+
+  Args:
+    function: of trees of tensors, always of the same structure.
+    fixed: how many of the leading arguments keep their shapes; in the others
+      the first dimension of a tensor is the number of states.
+
+  Returns:
+    The function, which also takes arrays.
+  """
+  graph: list[Callable[..., Any]] = []
+
+  def relaxed(t: tf.Tensor) -> tf.TensorSpec:
+    return tf.TensorSpec([None, *t.shape[1:]], t.dtype)
+
+  def call(*args):
+    args = tf.nest.map_structure(tf.convert_to_tensor, args)
+    if not graph:
+      kept = tf.nest.map_structure(tf.TensorSpec.from_tensor, args[:fixed])
+      others = tf.nest.map_structure(relaxed, args[fixed:])
+      graph.append(tf.function(function, input_signature=[*kept, *others]))
+    return graph[0](*args)
+
+  return call
