@@ -211,5 +211,5 @@ def test_files(table, groups, tmp_path):
   assert rows[1] == {
     'iteration': '2', 'env_steps': '2000', 'reward_per_step': '3',
     'return_mean': '3000', 'mean_kl': '0.00333333', 'max_state_kl': '0',
-    'elapsed_seconds': '4',
+    'entropy': '0', 'diverged': '0', 'elapsed_seconds': '4',
   }  # fmt: skip

@@ -93,8 +93,8 @@ def bootstrap_interval(
   """Computes the percentile bootstrap interval of a statistic.
 
   The percentile method is defined for constant samples too (all episodes
-  reached 1000), for which the BCa interval is not. For few values (n < 10) it
-  is somewhat too narrow, as any bootstrap.
+  reached 1000), for which the BCa interval is not. For few values it is too
+  narrow, as any bootstrap: of five from a normal distribution 0.95 covers 0.84.
 
   Args:
     values: [n, ...]; the n rows are resampled as wholes.

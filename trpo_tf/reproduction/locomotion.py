@@ -140,7 +140,8 @@ TABLE = Table(
   metric=reward_per_step,
   metric_name='reward_per_step',
   metric_text='reward per env step over the fixed horizon (1000 steps; '
-  'swimmer 500), where a fallen episode earns 0 for the rest',
+  'swimmer 500), where a fallen episode earns 0 for the rest, of actions as '
+  'they are sampled (CEM and CMA: mean actions)',
   reference=_curves(),
   figure_text='ours: mean over seeds and its 95 % bootstrap interval; paper: '
   'mean of its five runs, error bars',

@@ -45,7 +45,8 @@ def _caption(table: Table, budget: str, results: Iterable[Result]) -> str:
   lines = [
     f'Budget `{budget}`. The metric is the {table.metric_text}.',
     f'Ours is its mean over seeds and {_window(table)}, with the 95 % '
-    'bootstrap interval (percentile method) of that mean over seeds'
+    'bootstrap interval (percentile method; of five normal values it covers '
+    '84 %) of that mean over seeds'
     f'{_single(table)}.',
     f'The paper is {table.reference_text}. "Same {_unit(table)}" is its curve '
     'at those that ours is from, between its points by straight lines.',

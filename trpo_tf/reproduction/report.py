@@ -14,7 +14,8 @@ from trpo_tf.reproduction.table import Table
 __all__ = ['write']
 
 _COUNTS = ('iteration', 'env_steps')
-_NUMBERS = ('return_mean', 'mean_kl', 'max_state_kl', 'elapsed_seconds')
+_NUMBERS = ('return_mean', 'mean_kl', 'max_state_kl', 'entropy', 'diverged',
+            'elapsed_seconds')
 
 
 def write(
