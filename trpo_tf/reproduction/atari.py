@@ -27,10 +27,13 @@ _LABELS = {
 }
 _EPISODES = 100  # the last ones, whose mean score is shown
 _RANDOM = 'random (paper)'
-# Table 1 of the paper; the last row: the ends of the curves that OpenAI
-# Baselines published for its TRPO (Atari10M, 10M env steps, six runs).
+# Table 1 of the paper; random play that was measured anew two years later, an
+# action every six frames (Nature 518, extended data table 2); last, the ends of
+# the curves that OpenAI Baselines published for its TRPO (Atari10M, 10M env
+# steps, six runs).
 _PUBLISHED = {
   _RANDOM: (354, 1.2, 0, -20.4, 157, 110, 179),
+  'random (Mnih et al. 2015)': (363.9, 1.7, 0, -20.7, 163.9, 68.4, 148.0),
   'human (Mnih et al. 2013)': (7456, 31.0, 368, -3.0, 18900, 28010, 3690),
   'deep Q learning (Mnih et al. 2013)':
     (4092, 168.0, 470, 20.0, 1952, 1705, 581),
