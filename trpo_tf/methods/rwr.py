@@ -22,6 +22,7 @@ from trpo_tf.methods.learner import (
 )
 from trpo_tf.optim import fisher, lbfgs
 from trpo_tf.optim.step import StepStatus, expand
+from trpo_tf.policies import graphs
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Batch
 
@@ -175,13 +176,7 @@ class Rwr(OnPolicyLearner):
     del iteration
     check_steps(batch)
     index, path_returns = paths(batch)
-    if self._method.rwr_weights == 'elite':
-      elite = elite_weights(path_returns, self._method.elite_fraction)
-      weights = elite[index]
-    else:
-      weights = advantage_weights(
-        batch, self._gamma, self._method.rwr_temperature
-      )
+    weights = self._weights(batch, index, path_returns)
     x, actions = normalizer(batch.flat('observations')), batch.flat('actions')
     used = weights > 0
     data = _Data(actions[used], weights[used] / weights[used].mean())
@@ -210,6 +205,15 @@ class Rwr(OnPolicyLearner):
     )
     return Update(new, state, record, {'path_returns': path_returns})
 
+  def _weights(
+    self, batch: Batch, index: np.ndarray, path_returns: np.ndarray
+  ) -> np.ndarray:
+    """Of the kept steps, by their path's return or by their advantage."""
+    method = self._method
+    if method.rwr_weights == 'elite':
+      return elite_weights(path_returns, method.elite_fraction)[index]
+    return advantage_weights(batch, self._gamma, method.rwr_temperature)
+
 
 def _compile(policy: Any, blocks: int) -> tuple[Callable, Callable]:
   """The graphs of a policy, for any N.
@@ -224,17 +228,7 @@ def _compile(policy: Any, blocks: int) -> tuple[Callable, Callable]:
     compare: (old theta, new theta, x) -> mean KL, largest KL, mean entropy of
       the old policy, float64 [].
   """
-  theta = tf.TensorSpec([policy.num_parameters])
-  x = tf.TensorSpec([None, policy.observation_size])
-  example = surrogate.distribution64(
-    policy, tf.zeros(theta.shape), tf.zeros([1, policy.output_size])
-  )
-  data = _Data(
-    tf.TensorSpec([None, *example.event_shape], example.dtype),
-    tf.TensorSpec([None], tf.float64),
-  )
 
-  @tf.function(input_signature=[theta, x, data])
   def evaluate(theta, x, data):
     found = expand(policy, _log_likelihood, theta, x, data, blocks)
     return found.surrogate, found.gradient
@@ -243,10 +237,10 @@ def _compile(policy: Any, blocks: int) -> tuple[Callable, Callable]:
     parts = [policy.outputs(theta, part) for part in fisher.split(x, blocks)]
     return surrogate.distribution64(policy, theta, tf.concat(parts, axis=0))
 
-  @tf.function(input_signature=[theta, theta, x])
   def compare(old, new, x):
     old, new = distribution(old, x), distribution(new, x)
     kl = tfd.kl_divergence(old, new)
     return tf.reduce_mean(kl), tf.reduce_max(kl), tf.reduce_mean(old.entropy())
 
-  return evaluate, compare
+  return (graphs.of_any_size(evaluate, fixed=1),
+          graphs.of_any_size(compare, fixed=2))
