@@ -29,6 +29,7 @@ test: $(VENV)/built
 
 lint: $(VENV)/built
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(VENV)/bin/clang-format --dry-run -Werror csrc/*.cc csrc/*.h
 
@@ -39,6 +40,7 @@ bench: $(VENV)/built
 
 format: $(VENV)/built
 	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
 	$(VENV)/bin/clang-format -i csrc/*.cc csrc/*.h
 
 # Leaves .venv and runs/ alone.

@@ -30,7 +30,9 @@ _TIMES = (
 _VINE = (
   '--sampler=vine --rollout_set_size=40 --branch_actions=3 --branch_length=9'
 )
-_CARTPOLE = '--flagfile=configs/paper/cartpole.flags --num_slots=16 --batch_steps=16'
+_CARTPOLE = (
+  '--flagfile=configs/paper/cartpole.flags --num_slots=16 --batch_steps=16'
+)
 _ATARI = (
   '--task=atari/pong --flagfile=configs/atari/atari.flags --num_slots=8 '
   '--batch_steps=512 --atari_actions=joystick'
@@ -55,7 +57,9 @@ _RUNS = {
   'kl_penalty': f'{_CARTPOLE} --method=kl_penalty --adapt_kl_coefficient',
   'policy_gradient': '--task=Swimmer-v5 --method=policy_gradient',
   'gymnasium_single_path': '--task=CartPole-v1 --batch_steps=800',
-  'gymnasium_continuous': '--task=Pendulum-v1 --batch_steps=800 --fisher_fraction=0.5',
+  'gymnasium_continuous': (
+    '--task=Pendulum-v1 --batch_steps=800 --fisher_fraction=0.5'
+  ),
   'gymnasium_vine': (
     f'--task=CartPole-v1 --batch_steps=400 {_VINE} --branch_proposal=all '
     '--vine_objective=all_actions'
@@ -116,7 +120,9 @@ def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--out', help='file to write')
   parser.add_argument('--against', help='file to compare with')
-  parser.add_argument('--only', help='runs whose name contains this', default='')
+  parser.add_argument(
+    '--only', help='runs whose name contains this', default=''
+  )
   args = parser.parse_args()
   chosen = {k: v for k, v in _RUNS.items() if args.only in k}
   with (

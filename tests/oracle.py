@@ -107,8 +107,11 @@ _OUTCOMES = {
 def _outcomes(op: str, inputs: list[np.ndarray], result: np.ndarray) -> set:
   if op == 'clip':
     x, low, high = inputs
-    seen = {'below': x < low, 'above': x > high,
-            'inside': (x > low) & (x < high)}  # fmt: skip
+    seen = {
+      'below': x < low,
+      'above': x > high,
+      'inside': (x > low) & (x < high),
+    }
   elif op in ('minimum', 'maximum'):
     x, y = inputs
     first = x < y if op == 'minimum' else x > y
@@ -287,7 +290,9 @@ class Slots:
       lengths=np.full(S, T, np.int32),
     )
     ended: dict[str, list] = dict(
-      boundary_index=[], boundary_observations=[], episode_returns=[],
+      boundary_index=[],
+      boundary_observations=[],
+      episode_returns=[],
       episode_lengths=[],
     )
     starts: dict[tuple[int, int], Start] = {}
@@ -319,10 +324,14 @@ class Slots:
       contacts after them; the last step's end; and the Start that is reached.
     """
     model = self.compiled.model
-    slot = _Slot(mujoco.MjData(model), start.before, start.observation,
-                 start.elapsed)
-    slot.limit = self.compiled.task.time_limit if time_limit else len(
-      actions) + start.elapsed + 1
+    slot = _Slot(
+      mujoco.MjData(model), start.before, start.observation, start.elapsed
+    )
+    slot.limit = (
+      self.compiled.task.time_limit
+      if time_limit
+      else len(actions) + start.elapsed + 1
+    )
     mujoco.mj_setState(model, slot.data, start.row, _INTEGRATION)
     observations, rewards, contacts, end = [], [], [], 0
     for action in actions:
@@ -333,9 +342,12 @@ class Slots:
       if end:
         break
     return dict(
-      observations=np.array(observations), rewards=np.array(rewards),
-      contacts=np.array(contacts), end=end, reached=self._start(slot),
-    )  # fmt: skip
+      observations=np.array(observations),
+      rewards=np.array(rewards),
+      contacts=np.array(contacts),
+      end=end,
+      reached=self._start(slot),
+    )
 
   def _start(self, slot: _Slot) -> Start:
     model = self.compiled.model
@@ -383,9 +395,7 @@ class Slots:
       ended['episode_lengths'].append(slot.elapsed)
     if end == TRUNCATED:
       ended['boundary_index'].append(place)
-      ended['boundary_observations'].append(
-        slot.observation.astype(np.float32)
-      )
+      ended['boundary_observations'].append(slot.observation.astype(np.float32))
     slot.needs_reset = end != 0
 
 

@@ -19,9 +19,13 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A native task whose iterations take milliseconds; its value network would
 # take seconds to compile.
 TINY = (
-  '--task=InvertedPendulum-v5', '--batch_steps=200', '--num_slots=4',
-  '--hidden_sizes=8', '--baseline=linear', '--noprogress',
-)  # fmt: skip
+  '--task=InvertedPendulum-v5',
+  '--batch_steps=200',
+  '--num_slots=4',
+  '--hidden_sizes=8',
+  '--baseline=linear',
+  '--noprogress',
+)
 
 _DRIVER = """
 import importlib, json, logging, os, sys, tempfile, traceback
@@ -82,9 +86,13 @@ def start(program: str, *arguments, **options) -> subprocess.Popen:
   """Starts `python -m trpo_tf.bin.PROGRAM ARGUMENTS`."""
   command = [sys.executable, '-m', f'trpo_tf.bin.{program}']
   return subprocess.Popen(
-    [*command, *map(str, arguments)], env=environment(), text=True,
-    stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
-  )  # fmt: skip
+    [*command, *map(str, arguments)],
+    env=environment(),
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    **options,
+  )
 
 
 def finish(process: subprocess.Popen) -> Result:
@@ -104,14 +112,20 @@ def run(program: str, commands: list, folder: pathlib.Path) -> list[Result]:
   given, results = folder / 'commands.json', folder / 'results.json'
   given.write_text(json.dumps([list(map(str, c)) for c in commands]))
   subprocess.run(
-    [sys.executable, '-c', _DRIVER, program, given, results], check=True,
-    env=environment(folder), cwd=folder, timeout=300,
-  )  # fmt: skip
+    [sys.executable, '-c', _DRIVER, program, given, results],
+    check=True,
+    env=environment(folder),
+    cwd=folder,
+    timeout=300,
+  )
   return [Result(*result) for result in json.loads(results.read_text())]
 
 
 TIME_COLUMNS = (
-  'sample_seconds', 'update_seconds', 'env_steps_per_second', 'elapsed_seconds'
+  'sample_seconds',
+  'update_seconds',
+  'env_steps_per_second',
+  'elapsed_seconds',
 )
 
 

@@ -12,9 +12,10 @@ from trpo_tf.reproduction.table import Budget, Curve, Sweep, Table
 
 ITERATIONS = 20
 REFERENCE = Curve(
-  x=np.array([0.0, 10.0, 30.0]), y=np.array([0.0, 1.0, 3.0]),
+  x=np.array([0.0, 10.0, 30.0]),
+  y=np.array([0.0, 1.0, 3.0]),
   errors=np.array([[10.0, 0.9, 1.2]]),
-)  # fmt: skip
+)
 
 
 def table(folder: pathlib.Path) -> Table:
@@ -74,8 +75,12 @@ def write(run: plan.Run, returns, directory=None, **settings) -> None:
     sink = sinks.CsvSink(opened.progress_csv, None)
     for i, value in enumerate(returns, 1):
       record = dict.fromkeys(sinks.COLUMNS, 0.0) | dict(
-        iteration=i, env_steps=1000 * i, return_mean=value,
-        elapsed_seconds=2.0 * i, mean_kl=0.01 / 3, step_status='accepted',
-      )  # fmt: skip
+        iteration=i,
+        env_steps=1000 * i,
+        return_mean=value,
+        elapsed_seconds=2.0 * i,
+        mean_kl=0.01 / 3,
+        step_status='accepted',
+      )
       sink.write(record, {})
     sink.close()

@@ -93,13 +93,24 @@ def observe(sim) -> Definition:
 
 
 def make(
-  directory, xml: str = CART, define=observe, *, frame_skip=2, time_limit=20,
+  directory,
+  xml: str = CART,
+  define=observe,
+  *,
+  frame_skip=2,
+  time_limit=20,
   reset=None,
 ) -> CompiledTask:
   """Compiles a task of a model given as text."""
   return compile_task(
-    Task('test', write(directory, xml), frame_skip, time_limit, define,
-         reset or uniform_reset(0.05, 0.05))
+    Task(
+      'test',
+      write(directory, xml),
+      frame_skip,
+      time_limit,
+      define,
+      reset or uniform_reset(0.05, 0.05),
+    )
   )
 
 
@@ -116,10 +127,12 @@ class Resets:
     )[0]
 
   def __call__(self, episodes: np.ndarray, count: int) -> np.ndarray:
-    return np.array([
-      [self.row(slot, first + i) for i in range(count)]
-      for slot, first in enumerate(episodes.tolist())
-    ])
+    return np.array(
+      [
+        [self.row(slot, first + i) for i in range(count)]
+        for slot, first in enumerate(episodes.tolist())
+      ]
+    )
 
 
 def fixed_rows(row: np.ndarray):
@@ -136,20 +149,28 @@ def identity_normalizer(size: int, clip: float = 1e6):
   )
 
 
-def slots(compiled: CompiledTask, num_slots: int, hidden=(), activation='tanh',
-          **options) -> NativeSlots:
+def slots(
+  compiled: CompiledTask,
+  num_slots: int,
+  hidden=(),
+  activation='tanh',
+  **options,
+) -> NativeSlots:
   """Native slots whose network fits the task."""
-  network = MLP(compiled.observation_size, hidden, compiled.action_size,
-                activation)
+  network = MLP(
+    compiled.observation_size, hidden, compiled.action_size, activation
+  )
   return NativeSlots(compiled, num_slots, network, **options)
 
 
-def actor(compiled: CompiledTask, hidden=(16,), log_std=-1.0, seed=0,
-          activation='tanh') -> Actor:
+def actor(
+  compiled: CompiledTask, hidden=(16,), log_std=-1.0, seed=0, activation='tanh'
+) -> Actor:
   """A random policy; its normaliser has seen nothing."""
   policy = GaussianPolicy(
     MLP(compiled.observation_size, hidden, compiled.action_size, activation),
-    initial_log_std=log_std, output_scale=0.5,
+    initial_log_std=log_std,
+    output_scale=0.5,
   )
   theta = policy.initial_parameters(np.random.default_rng(seed))
   normalizer = initial_normalizer(compiled.observation_size)
@@ -177,13 +198,15 @@ class Trunk(NamedTuple):
   limits: np.ndarray
 
 
-def trunk(compiled: CompiledTask, num_slots: int, steps: int, seed=0,
-          **policy) -> Trunk:
+def trunk(
+  compiled: CompiledTask, num_slots: int, steps: int, seed=0, **policy
+) -> Trunk:
   """Samples a trunk of `steps` per slot."""
   config = SamplerConfig(batch_steps=num_slots * steps, num_slots=num_slots)
   acting = actor(compiled, seed=seed, **policy)
-  sampler = SinglePathSampler(compiled, TaskConfig(), config, acting.network,
-                              seed)
+  sampler = SinglePathSampler(
+    compiled, TaskConfig(), config, acting.network, seed
+  )
   limits = sampler.state()['slot_limit']
   earlier = sampler.sample(acting.theta, acting.normalizer, 0)
   normalizer = acting.normalizer.update(earlier.flat('observations'))
@@ -192,10 +215,20 @@ def trunk(compiled: CompiledTask, num_slots: int, steps: int, seed=0,
   batch, states = sampler.sample_with_snapshots(
     acting.theta, normalizer, 1, places
   )
-  noise = np.stack([
-    seeding.generator(seed, seeding.Stream.ACTION_NOISE, 1, slot)
-    .standard_normal((steps, compiled.action_size))
-    for slot in range(num_slots)
-  ])
-  return Trunk(compiled, acting, earlier, batch,
-               states.reshape(num_slots, steps, -1), noise, limits)
+  noise = np.stack(
+    [
+      seeding.generator(
+        seed, seeding.Stream.ACTION_NOISE, 1, slot
+      ).standard_normal((steps, compiled.action_size))
+      for slot in range(num_slots)
+    ]
+  )
+  return Trunk(
+    compiled,
+    acting,
+    earlier,
+    batch,
+    states.reshape(num_slots, steps, -1),
+    noise,
+    limits,
+  )

@@ -14,9 +14,13 @@ from typing import Any
 
 POPULATION_METHODS = ('cem', 'cma')  # one candidate a slot, acting by its mean
 STEP_METHODS = (
-  'trpo', 'natural_gradient', 'max_kl', 'empirical_fisher', 'kl_penalty',
+  'trpo',
+  'natural_gradient',
+  'max_kl',
+  'empirical_fisher',
+  'kl_penalty',
   'policy_gradient',
-)  # fmt: skip
+)
 METHODS = (*STEP_METHODS, *POPULATION_METHODS, 'rwr')
 
 
@@ -42,8 +46,9 @@ def setting(
   Returns:
     The field.
   """
-  metadata = dict(help=help, low=low, high=high, open_low=open_low,
-                  choices=tuple(choices))
+  metadata = dict(
+    help=help, low=low, high=high, open_low=open_low, choices=tuple(choices)
+  )
   return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -83,7 +88,8 @@ class TaskConfig(Config):
     '(module:Id-v0)',
   )
   time_limit: int = setting(
-    0, "env steps after which an episode is truncated; 0: the task's own",
+    0,
+    "env steps after which an episode is truncated; 0: the task's own",
     low=0,
   )
   action_range: str = setting(
@@ -104,11 +110,14 @@ class AtariConfig(Config):
   """How a game of --task=atari/... is seen and played."""
 
   atari_observation: str = setting(
-    'paper', "a frame: the paper's, every 4 x 4 pixels averaged (52 x 40), or "
-    'of 84 x 84 averages (nature)', choices=('paper', 'nature'),
+    'paper',
+    "a frame: the paper's, every 4 x 4 pixels averaged (52 x 40), or "
+    'of 84 x 84 averages (nature)',
+    choices=('paper', 'nature'),
   )
   atari_actions: str = setting(
-    'joystick', 'actions: three factors, horizontal, vertical and button, or '
+    'joystick',
+    'actions: three factors, horizontal, vertical and button, or '
     'one choice among those that the game uses (minimal)',
     choices=('joystick', 'minimal'),
   )
@@ -116,18 +125,25 @@ class AtariConfig(Config):
     4, 'emulator frames of an env step, all with its action', low=1, high=1000
   )
   noop_max: int = setting(
-    30, 'most emulator frames of doing nothing that begin an episode; their '
-    'number is uniform from 1', low=0, high=10_000,
+    30,
+    'most emulator frames of doing nothing that begin an episode; their '
+    'number is uniform from 1',
+    low=0,
+    high=10_000,
   )
   sticky_actions: float = setting(
-    0.0, "probability, each emulator frame, that the frame before's action is "
-    'repeated instead', low=0, high=0.99,
+    0.0,
+    "probability, each emulator frame, that the frame before's action is "
+    'repeated instead',
+    low=0,
+    high=0.99,
   )
   life_loss_ends_return: bool = setting(
     False, 'end the return, but not the game, at the loss of a life'
   )
   clip_rewards: bool = setting(
-    False, 'learn from the sign of the reward of an env step; the scores that '
+    False,
+    'learn from the sign of the reward of an env step; the scores that '
     'are logged stay raw',
   )
 
@@ -140,8 +156,10 @@ class PolicyConfig(Config):
     (64, 64), 'units of each hidden layer; empty: a linear policy', low=1
   )
   conv_filters: tuple[int, ...] = setting(
-    (16, 16), 'Atari: filters of each convolution, 4 x 4 with stride 2, before '
-    'the hidden layers; of the value network too', low=1,
+    (16, 16),
+    'Atari: filters of each convolution, 4 x 4 with stride 2, before '
+    'the hidden layers; of the value network too',
+    low=1,
   )
   activation: str = setting(
     'tanh', 'activation of the hidden layers', choices=('tanh', 'softplus')
@@ -156,11 +174,15 @@ class PolicyConfig(Config):
     True, 'normalise observations by running mean and standard deviation'
   )
   normalizer_iterations: int = setting(
-    0, 'iterations whose batches the normaliser learns from, then it stays as '
-    'it is; 0: all', low=0,
+    0,
+    'iterations whose batches the normaliser learns from, then it stays as '
+    'it is; 0: all',
+    low=0,
   )
   observation_clip: float = setting(
-    10.0, 'bound on normalised observations, in standard deviations', low=0,
+    10.0,
+    'bound on normalised observations, in standard deviations',
+    low=0,
     open_low=True,
   )
 
@@ -170,16 +192,20 @@ class SamplerConfig(Config):
   """How a batch of experience is collected."""
 
   sampler: str = setting(
-    'single_path', 'sampling procedure: along paths (section 5.1), or also '
+    'single_path',
+    'sampling procedure: along paths (section 5.1), or also '
     'along branches from states of the paths (section 5.2)',
     choices=('single_path', 'vine'),
   )
   batch_steps: int = setting(
-    2000, 'env steps per iteration (at least; whole episodes may add some); '
-    'of the trunks alone with --sampler=vine', low=1,
+    2000,
+    'env steps per iteration (at least; whole episodes may add some); '
+    'of the trunks alone with --sampler=vine',
+    low=1,
   )
   num_slots: int = setting(
-    8, 'simulations that share a batch; fixes the result, unlike threads',
+    8,
+    'simulations that share a batch; fixes the result, unlike threads',
     low=1,
   )
   whole_episodes: bool = setting(
@@ -188,19 +214,25 @@ class SamplerConfig(Config):
     'estimators without a value network need; otherwise episodes carry over',
   )
   on_divergence: str = setting(
-    'cut', "a diverged simulation's trajectory is cut at its last finite "
-    'state, or dropped from the batch', choices=('cut', 'drop'),
+    'cut',
+    "a diverged simulation's trajectory is cut at its last finite "
+    'state, or dropped from the batch',
+    choices=('cut', 'drop'),
   )
   sampler_threads: int = setting(
-    0, 'threads of the native sampler, worker processes of an Atari game; 0: '
-    'all available cores', low=0
+    0,
+    'threads of the native sampler, worker processes of an Atari game; 0: '
+    'all available cores',
+    low=0,
   )
   rollout_set_size: int = setting(
     125, 'vine: states per iteration from which branches start, N', low=1
   )
   branch_actions: int = setting(
-    4, 'vine: first actions tried in each state, K (--branch_proposal=all: '
-    'every action, whatever K)', low=1,
+    4,
+    'vine: first actions tried in each state, K (--branch_proposal=all: '
+    'every action, whatever K)',
+    low=1,
   )
   branch_trials: int = setting(
     1, 'vine: noise sequences that follow each first action, M', low=1
@@ -209,12 +241,14 @@ class SamplerConfig(Config):
     50, 'vine: env steps of a branch, its first action included, L', low=1
   )
   branch_proposal: str = setting(
-    'policy', 'vine: what draws the first actions, q: the policy, uniformly '
+    'policy',
+    'vine: what draws the first actions, q: the policy, uniformly '
     'within the action bounds, or every action of a discrete space once',
     choices=('policy', 'uniform', 'all'),
   )
   branch_time_limit: bool = setting(
-    False, "vine: end a branch at the task's time limit; otherwise only the "
+    False,
+    "vine: end a branch at the task's time limit; otherwise only the "
     'trunks are truncated',
   )
 
@@ -228,18 +262,25 @@ class EstimatorConfig(Config):
     0.95, 'lambda of generalised advantage estimation', low=0, high=1
   )
   baseline: str = setting(
-    'value_network', 'baseline subtracted from returns; vine: the value '
+    'value_network',
+    'baseline subtracted from returns; vine: the value '
     'network continues branches at their cut',
     choices=('none', 'time', 'linear', 'value_network'),
   )
   vine_objective: str = setting(
-    'self_normalized', 'vine: surrogate over the first actions; all_actions '
+    'self_normalized',
+    'vine: surrogate over the first actions; all_actions '
     'needs --branch_proposal=all',
-    choices=('self_normalized', 'mean_baseline', 'importance_sampled',
-             'all_actions'),
+    choices=(
+      'self_normalized',
+      'mean_baseline',
+      'importance_sampled',
+      'all_actions',
+    ),
   )
   standardize_advantages: bool = setting(
-    True, 'shift and scale the advantages of a batch to mean 0, deviation 1; '
+    True,
+    'shift and scale the advantages of a batch to mean 0, deviation 1; '
     'vine: scale Q by its mean deviation over the actions of a state',
   )
   value_hidden_sizes: tuple[int, ...] = setting(
@@ -261,7 +302,9 @@ class TrustRegionConfig(Config):
   """The constrained step of appendix C."""
 
   max_kl: float = setting(
-    0.01, 'bound delta on the mean KL divergence of a step, in nats', low=0,
+    0.01,
+    'bound delta on the mean KL divergence of a step, in nats',
+    low=0,
     open_low=True,
   )
   cg_iterations: int = setting(
@@ -271,15 +314,23 @@ class TrustRegionConfig(Config):
     0.1, 'multiple of the identity added to the Fisher matrix in CG', low=0
   )
   fisher_fraction: float = setting(
-    1.0, 'fraction of the states used in Fisher-vector products', low=0,
-    high=1, open_low=True,
+    1.0,
+    'fraction of the states used in Fisher-vector products',
+    low=0,
+    high=1,
+    open_low=True,
   )
   backtrack_ratio: float = setting(
-    0.8, 'factor between the tries of the line search', low=0, high=0.99,
+    0.8,
+    'factor between the tries of the line search',
+    low=0,
+    high=0.99,
     open_low=True,
   )
   kl_slack: float = setting(
-    1.0, 'KL that the line search accepts, in multiples of --max_kl', low=1,
+    1.0,
+    'KL that the line search accepts, in multiples of --max_kl',
+    low=1,
     high=10,
   )
   max_backtracks: int = setting(10, 'tries of the line search', low=1, high=100)
@@ -290,53 +341,74 @@ class MethodConfig(Config):
   """What turns a batch into the next policy: TRPO, or what it is beside."""
 
   method: str = setting(
-    'trpo', 'update of the policy: the trust-region step; the other steps on '
+    'trpo',
+    'update of the policy: the trust-region step; the other steps on '
     'the surrogate that section 8 of the paper compares it with; or the '
     'derivative-free cem, cma and rwr',
     choices=METHODS,
   )
   lagrange_multiplier: float = setting(
-    1.0, 'natural_gradient: fixed multiplier of the KL divergence; a step is '
-    'the natural gradient divided by it', low=0, open_low=True,
+    1.0,
+    'natural_gradient: fixed multiplier of the KL divergence; a step is '
+    'the natural gradient divided by it',
+    low=0,
+    open_low=True,
   )
   kl_coefficient: float = setting(
-    1.0, 'kl_penalty: factor of the mean KL that is subtracted from the '
-    'surrogate; the first one if it adapts', low=0, open_low=True,
+    1.0,
+    'kl_penalty: factor of the mean KL that is subtracted from the '
+    'surrogate; the first one if it adapts',
+    low=0,
+    open_low=True,
   )
   adapt_kl_coefficient: bool = setting(
-    False, 'kl_penalty: double the coefficient after a step beyond 1.5 times '
+    False,
+    'kl_penalty: double the coefficient after a step beyond 1.5 times '
     '--max_kl, halve it after one within 2/3 of it',
   )
   l2_bound: float = setting(
-    1e-4, 'policy_gradient: bound on half the squared length of a step in the '
-    'parameters', low=0, open_low=True,
+    1e-4,
+    'policy_gradient: bound on half the squared length of a step in the '
+    'parameters',
+    low=0,
+    open_low=True,
   )
   fit_evaluations: int = setting(
     100, 'kl_penalty, rwr: most evaluations of L-BFGS an iteration', low=1
   )
   elite_fraction: float = setting(
-    0.1, 'cem, rwr: share of the paths, the best ones, that is learned from',
-    low=0, high=1, open_low=True,
+    0.1,
+    'cem, rwr: share of the paths, the best ones, that is learned from',
+    low=0,
+    high=1,
+    open_low=True,
   )
   population_std: float = setting(
-    0.1, 'cem, cma: initial deviation of the population around the initial '
-    'policy, in each parameter', low=0, open_low=True,
+    0.1,
+    'cem, cma: initial deviation of the population around the initial '
+    'policy, in each parameter',
+    low=0,
+    open_low=True,
   )
   extra_std: float = setting(
-    0.1, 'cem: deviation that is added to the population, in variance, at '
-    'first', low=0,
+    0.1,
+    'cem: deviation that is added to the population, in variance, at first',
+    low=0,
   )
   extra_std_iterations: int = setting(
     20, 'cem: iterations over which the added variance falls to zero', low=1
   )
   rwr_weights: str = setting(
-    'elite', 'rwr: weights in the regression: one for every step of the elite '
+    'elite',
+    'rwr: weights in the regression: one for every step of the elite '
     "paths, or exponential in a step's return over the mean of its time step",
     choices=('elite', 'exponential'),
   )
   rwr_temperature: float = setting(
-    1.0, 'rwr: deviations over which an exponential weight changes by e',
-    low=0, open_low=True,
+    1.0,
+    'rwr: deviations over which an exponential weight changes by e',
+    low=0,
+    open_low=True,
   )
 
 
@@ -349,12 +421,14 @@ class RunConfig(Config):
     1_000_000, 'env steps to train for', low=1, high=2**53
   )
   total_iterations: int = setting(
-    0, 'iterations to train for, if --total_env_steps allow it; 0: any number',
+    0,
+    'iterations to train for, if --total_env_steps allow it; 0: any number',
     low=0,
   )
   run_dir: str = setting('', 'directory of the run (required)')
   resume: str = setting(
-    'auto', 'continue the run in run_dir if there is one, or refuse to',
+    'auto',
+    'continue the run in run_dir if there is one, or refuse to',
     choices=('auto', 'never'),
   )
   checkpoint_seconds: float = setting(
@@ -394,9 +468,7 @@ class ExperimentConfig:
       self._check_whole_paths()
     if self.sampler.sampler == 'vine':
       self._check_vine()
-    elif (
-      self.estimator.baseline == 'time' and not self.sampler.whole_episodes
-    ):
+    elif self.estimator.baseline == 'time' and not self.sampler.whole_episodes:
       raise ValueError(
         '--baseline=time averages returns of whole episodes by time step: add '
         '--whole_episodes'

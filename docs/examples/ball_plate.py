@@ -22,5 +22,11 @@ def define(sim):
 
 
 MODEL = str(pathlib.Path(__file__).with_name('ball_plate.xml'))
-BALANCE = Task('BallPlate', MODEL, frame_skip=4, time_limit=250, define=define,
-               reset=uniform_reset(0.05, 0.2))
+BALANCE = Task(
+  'BallPlate',
+  MODEL,
+  frame_skip=4,
+  time_limit=250,
+  define=define,
+  reset=uniform_reset(0.05, 0.2),
+)

@@ -11,8 +11,14 @@ from trpo_tf.tasks.registry import NATIVE_TASKS
 from trpo_tf.tasks.task import compile_task
 
 
-def plan(name: str, steps: int, seed: int = 0, actions: int = 32,
-         trials: int = 4, horizon: int = 16) -> float:
+def plan(
+  name: str,
+  steps: int,
+  seed: int = 0,
+  actions: int = 32,
+  trials: int = 4,
+  horizon: int = 16,
+) -> float:
   """The undiscounted return of the planner's first `steps` env steps."""
   task = compile_task(NATIVE_TASKS[name])
   brancher, rng = Brancher(task), np.random.default_rng(seed)
@@ -32,5 +38,7 @@ def plan(name: str, steps: int, seed: int = 0, actions: int = 32,
 
 
 if __name__ == '__main__':
-  print(f'Hopper-v5, 200 steps: {plan("Hopper-v5", 200):.0f} planned, '
-        f'{plan("Hopper-v5", 200, actions=1):.0f} at random')
+  print(
+    f'Hopper-v5, 200 steps: {plan("Hopper-v5", 200):.0f} planned, '
+    f'{plan("Hopper-v5", 200, actions=1):.0f} at random'
+  )

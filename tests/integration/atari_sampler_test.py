@@ -24,16 +24,28 @@ from trpo_tf.tasks.atari import find_game
 
 SEED = 7
 # episodes that end in every way: clipped rewards, lost lives, a time limit
-QBERT = dict(name='qbert', time_limit=90, life_loss_ends_return=True,
-             clip_rewards=True)
+QBERT = dict(
+  name='qbert', time_limit=90, life_loss_ends_return=True, clip_rewards=True
+)
 
 
-def make(workers=2, slots=5, steps=150, whole=False, name='seaquest',
-         time_limit=0, **config):
+def make(
+  workers=2,
+  slots=5,
+  steps=150,
+  whole=False,
+  name='seaquest',
+  time_limit=0,
+  **config,
+):
   game = find_game(f'atari/{name}', AtariConfig(**config), time_limit)
   policy = Policy(game)
-  settings = SamplerConfig(num_slots=slots, batch_steps=slots * steps,
-                           whole_episodes=whole, sampler_threads=workers)
+  settings = SamplerConfig(
+    num_slots=slots,
+    batch_steps=slots * steps,
+    whole_episodes=whole,
+    sampler_threads=workers,
+  )
   return AtariSampler(game, settings, policy.network, SEED), policy
 
 
@@ -43,8 +55,10 @@ def sample(made, iteration, **options):
 
 
 def to_bytes(batch):
-  fields = {name: field.tobytes() if isinstance(field, np.ndarray) else field
-            for name, field in vars(batch).items()}
+  fields = {
+    name: field.tobytes() if isinstance(field, np.ndarray) else field
+    for name, field in vars(batch).items()
+  }
   del fields['deaths']
   return fields
 
@@ -87,9 +101,12 @@ def replay(game, slot, batches):
   games, raw, timestep = [], 0, 0
   for batch in batches:
     games.append([])
-    boundaries = {tuple(place): rows for place, rows in
-                  zip(batch.boundary_index, batch.boundary_observations,
-                      strict=True)}
+    boundaries = {
+      tuple(place): rows
+      for place, rows in zip(
+        batch.boundary_index, batch.boundary_observations, strict=True
+      )
+    }
     for t in range(batch.lengths[slot]):
       assert (batch.stacks(batch.observations[slot, t]) == stack).all()
       code = game.codes[tuple(batch.actions[slot, t])]
@@ -138,10 +155,12 @@ def test_actions_are_the_policys(reference):
   logits = policy(batch.stacks(batch.observations))
   np.testing.assert_array_equal(batch.outputs, logits)
   assert logits.std((0, 1)).min() > 0.04
-  noise = np.stack([
-    seeding.generator(SEED, Stream.ACTION_NOISE, 2, s).random((256, 3))[:150]
-    for s in range(5)
-  ]).reshape(750, 3)
+  noise = np.stack(
+    [
+      seeding.generator(SEED, Stream.ACTION_NOISE, 2, s).random((256, 3))[:150]
+      for s in range(5)
+    ]
+  ).reshape(750, 3)
   actions, log_probs = choices(
     sampler.game.factors, logits.reshape(750, -1), noise
   )
@@ -241,8 +260,9 @@ def test_worker_that_dies_in_the_middle_of_a_result(reference, monkeypatch):
 
   def fatal(connection, buffer):
     if not killed:
-      worker = next(w for w in made[0].pool._workers
-                    if w.connection is connection)
+      worker = next(
+        w for w in made[0].pool._workers if w.connection is connection
+      )
       killed.append(worker.process.pid)
       worker.process.kill()
       worker.process.wait()  # the pipe does not hold all of its frames
@@ -320,8 +340,7 @@ def test_whole_episodes_begin_and_end_with_a_game():
     assert batch.num_steps == batch.lengths.sum() == batch.kept.sum()
     assert (batch.last_observations[:, :3] == 0).all()
     logits = made[1](batch.stacks(batch.observations))
-    np.testing.assert_array_equal(batch.outputs[batch.kept],
-                                  logits[batch.kept])
+    np.testing.assert_array_equal(batch.outputs[batch.kept], logits[batch.kept])
 
 
 def test_single_slot_and_nature_frames():
@@ -366,8 +385,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_workers_end_with_their_program():
-  result = subprocess.run([sys.executable, '-c', _PROGRAM],
-                          capture_output=True, text=True)
+  result = subprocess.run(
+    [sys.executable, '-c', _PROGRAM], capture_output=True, text=True
+  )
   assert result.returncode == -signal.SIGKILL, result.stderr
   processes = list(map(int, result.stdout.split()))
   deadline = time.monotonic() + 60
@@ -382,6 +402,7 @@ import sys
 import trpo_tf.sampling.atari_worker
 print({'tensorflow', 'mujoco', 'tensorflow_probability'} & set(sys.modules))
 """
-  result = subprocess.run([sys.executable, '-c', program],
-                          capture_output=True, text=True, check=True)
+  result = subprocess.run(
+    [sys.executable, '-c', program], capture_output=True, text=True, check=True
+  )
   assert result.stdout.strip() == 'set()'

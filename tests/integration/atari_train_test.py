@@ -13,14 +13,25 @@ from trpo_tf.policies.stacks import Stacks
 from trpo_tf.seeding import Stream
 
 SETTINGS = dict(
-  task='atari/breakout', hidden_sizes=(20,), value_hidden_sizes=(8,),
-  num_slots=4, batch_steps=64, value_epochs=2, value_minibatch=16,
-  sampler_threads=2, noop_max=3, max_kl=0.01, cg_damping=0.01,
-)  # fmt: skip
+  task='atari/breakout',
+  hidden_sizes=(20,),
+  value_hidden_sizes=(8,),
+  num_slots=4,
+  batch_steps=64,
+  value_epochs=2,
+  value_minibatch=16,
+  sampler_threads=2,
+  noop_max=3,
+  max_kl=0.01,
+  cg_damping=0.01,
+)
 VINE = dict(
-  sampler='vine', rollout_set_size=6, branch_length=5,
-  branch_proposal='uniform', baseline='value_network',
-)  # fmt: skip
+  sampler='vine',
+  rollout_set_size=6,
+  branch_length=5,
+  branch_proposal='uniform',
+  baseline='value_network',
+)
 
 
 def settings(**changed):
@@ -53,7 +64,8 @@ def test_learns_and_resumes_exactly(changed):
   assert record['sampler_output_error'] < 1e-4
   assert np.abs(second.state.theta - first.state.theta).max() > 0
   (again,) = iterate(
-    Training(settings(**changed, sampler_threads=1), first.state.tree()), 1)
+    Training(settings(**changed, sampler_threads=1), first.state.tree()), 1
+  )
   np.testing.assert_equal(numbers(again), numbers(second))
   np.testing.assert_array_equal(again.state.theta, second.state.theta)
   inputs = second.batch.inputs(second.batch.flat('observations'), None)
@@ -102,12 +114,15 @@ def test_video_is_of_the_episode(tmp_path):
   assert np.abs(error).mean() < 10 and screens[-1].std() > 20
 
 
-@pytest.mark.parametrize('changed, message', [
-  (dict(method='cem', whole_episodes=True), 'cem cannot learn from frames'),
-  (dict(method='empirical_fisher'), 'take trpo, natural_gradient'),
-  (dict(baseline='linear'), 'vectors: take --baseline=value_network or time'),
-  (dict(task='atari/brekout'), 'did you mean atari/breakout'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'changed, message',
+  [
+    (dict(method='cem', whole_episodes=True), 'cem cannot learn from frames'),
+    (dict(method='empirical_fisher'), 'take trpo, natural_gradient'),
+    (dict(baseline='linear'), 'vectors: take --baseline=value_network or time'),
+    (dict(task='atari/brekout'), 'did you mean atari/breakout'),
+  ],
+)
 def test_refuses(changed, message):
   with pytest.raises(UserError, match=message):
     Training(settings(**changed))

@@ -16,14 +16,21 @@ from trpo_tf.sampling.batch import End
 from trpo_tf.tasks.atari import find_game
 
 SEED, GAMMA = 3, 0.95
-SETTINGS = dict(num_slots=5, batch_steps=200, rollout_set_size=14,
-                branch_actions=4, branch_trials=2, branch_length=7,
-                branch_time_limit=True)
+SETTINGS = dict(
+  num_slots=5,
+  batch_steps=200,
+  rollout_set_size=14,
+  branch_actions=4,
+  branch_trials=2,
+  branch_length=7,
+  branch_time_limit=True,
+)
 
 
 def find():
-  config = AtariConfig(sticky_actions=0.3, life_loss_ends_return=True,
-                       frame_skip=9)
+  config = AtariConfig(
+    sticky_actions=0.3, life_loss_ends_return=True, frame_skip=9
+  )
   return find_game('atari/qbert', config, time_limit=45)
 
 
@@ -41,8 +48,10 @@ def sample(made, iteration):
 
 
 def to_bytes(batch):
-  fields = {name: field.tobytes() if isinstance(field, np.ndarray) else field
-            for name, field in vars(batch).items()}
+  fields = {
+    name: field.tobytes() if isinstance(field, np.ndarray) else field
+    for name, field in vars(batch).items()
+  }
   del fields['deaths']
   return fields
 
@@ -94,8 +103,10 @@ def test_equal_first_actions_earn_equal_returns(reference):
       same = (
         (batch.branch_returns[n, j] == batch.branch_returns[n, k]).all()
         and (batch.branch_lengths[n, j] == batch.branch_lengths[n, k]).all()
-        and (batch.stacks(batch.final_observations[n, j])
-             == batch.stacks(batch.final_observations[n, k])).all()
+        and (
+          batch.stacks(batch.final_observations[n, j])
+          == batch.stacks(batch.final_observations[n, k])
+        ).all()
       )
       actions = batch.first_actions[n]
       if j < k and (actions[j] == actions[k]).all():

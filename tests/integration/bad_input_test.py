@@ -100,12 +100,14 @@ _BAD_TASKS = {
 }
 _BAD_RUNS = {
   'resume_never': (['--run_dir=run', '--resume=never'], 'holds a run already'),
-  'other_settings': (['--run_dir=run', '--seed=9'],
-                     '--seed=0 there, --seed=9 here'),
+  'other_settings': (
+    ['--run_dir=run', '--seed=9'],
+    '--seed=0 there, --seed=9 here',
+  ),
   'foreign': (['--run_dir=foreign'], 'holds other files'),
   'file': (['--run_dir=spin.py'], 'is a file, not a directory'),
   'below_file': (['--run_dir=spin.py/run'], 'cannot be created'),
-}  # fmt: skip
+}
 _BROKEN = {
   'observation': 'observation[0] is nan at step 20 of episode',
   'reward': 'the reward is nan at step 20 of episode',
@@ -140,14 +142,18 @@ def results(world):
   commands = {'good': _RUN}
   for task in _BAD_TASKS:
     commands[task] = [
-      *programs.TINY, *f'--task={task}'.split(), '--run_dir=never_made'
+      *programs.TINY,
+      *f'--task={task}'.split(),
+      '--run_dir=never_made',
     ]
   for name, (flags, _) in _BAD_RUNS.items():
     commands[name] = [*_RUN, *flags]
   for name in _BROKEN:
     commands[name] = [
-      *programs.TINY, f'--task=broken_module:Broken-{name}-v0',
-      '--total_env_steps=2000', f'--run_dir=broken_{name}'
+      *programs.TINY,
+      f'--task=broken_module:Broken-{name}-v0',
+      '--total_env_steps=2000',
+      f'--run_dir=broken_{name}',
     ]
   given = list(commands.values())
   found = programs.run('train', given, world)
@@ -231,9 +237,11 @@ def test_mistakes_are_answered_before_tensorflow_is_imported(
   before = _contents(world)
   done = subprocess.run(
     [sys.executable, '-m', f'trpo_tf.bin.{program}', *arguments],
-    env=programs.environment(without_tensorflow), cwd=world,
-    capture_output=True, text=True,
-  )  # fmt: skip
+    env=programs.environment(without_tensorflow),
+    cwd=world,
+    capture_output=True,
+    text=True,
+  )
   result = programs.Result(done.returncode, done.stdout, done.stderr)
   _assert_one_line(result, text)
   assert _contents(world) == before
@@ -274,10 +282,16 @@ def _small_disk(folder: pathlib.Path):
 
 def _fill(tmp_path, run_dir, **options):
   """Trains until there is no room; returns the result and what is saved."""
-  result = programs.finish(programs.start(
-    'train', *programs.TINY, '--checkpoint_seconds=0',
-    '--total_env_steps=1000000', f'--run_dir={run_dir}', **options,
-  ))  # fmt: skip
+  result = programs.finish(
+    programs.start(
+      'train',
+      *programs.TINY,
+      '--checkpoint_seconds=0',
+      '--total_env_steps=1000000',
+      f'--run_dir={run_dir}',
+      **options,
+    )
+  )
   shutil.copytree(run_dir, tmp_path / 'kept')
   saved = checkpoint.load_newest(tmp_path / 'kept' / 'checkpoints')
   assert saved.damaged == () and saved.iteration >= 5
@@ -298,13 +312,12 @@ def test_a_file_too_large(tmp_path):
   """As a full disk, for everyone; with more room, the run goes on."""
   limits = (60_000, 60_000)
   result, saved = _fill(
-    tmp_path, tmp_path / 'run',
+    tmp_path,
+    tmp_path / 'run',
     preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits),
-  )  # fmt: skip
+  )
   _assert_one_line(result, os.strerror(errno.EFBIG))
-  flags = [
-    *programs.TINY, f'--total_env_steps={(saved.iteration + 2) * 200}'
-  ]
+  flags = [*programs.TINY, f'--total_env_steps={(saved.iteration + 2) * 200}']
   names = 'kept', 'whole'
   given = [[*flags, f'--run_dir={name}'] for name in names]
   assert [r.code for r in programs.run('train', given, tmp_path)] == [0, 0]

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 _NOT_INSTALLED = 69  # exit status of bazel/build_offline.sh
 
 # One worker runs this file: a workspace is built by one Bazel at a time.
-pytestmark = pytest.mark.xdist_group("bazel")
+pytestmark = pytest.mark.xdist_group('bazel')
 
 # Each file is loaded in a process of its own: two files of an extension in one
 # process would register the same C++ types twice.
@@ -30,20 +30,25 @@ print(*[(name, getattr(module, name).__doc__) for name in sorted(dir(module))])
 def _describe(module: str, extension: pathlib.Path | str) -> str:
   """The MuJoCo version, the operations, names and docs of an extension."""
   return subprocess.run(
-    [sys.executable, "-c", _DESCRIBE, module, str(extension)],
-    check=True, capture_output=True, text=True).stdout
+    [sys.executable, '-c', _DESCRIBE, module, str(extension)],
+    check=True,
+    capture_output=True,
+    text=True,
+  ).stdout
 
 
-@pytest.mark.parametrize("name", ["_native", "_atari"])
+@pytest.mark.parametrize('name', ['_native', '_atari'])
 def test_bazel_builds_the_installed_extension(name):
-  module = f"trpo_tf.sampling.{name}"
+  module = f'trpo_tf.sampling.{name}'
   installed = importlib.util.find_spec(module)
   build = subprocess.run(
-    [ROOT / "bazel" / "build_offline.sh", "build", f"//csrc:{name}.so"],
-    env=os.environ | {"PYTHON_BIN": sys.executable},
-    capture_output=True, text=True)
+    [ROOT / 'bazel' / 'build_offline.sh', 'build', f'//csrc:{name}.so'],
+    env=os.environ | {'PYTHON_BIN': sys.executable},
+    capture_output=True,
+    text=True,
+  )
   if build.returncode == _NOT_INSTALLED:
     pytest.skip(build.stderr.strip())
   assert build.returncode == 0, build.stderr
-  built = ROOT / "build" / "bazel-bin" / "csrc" / f"{name}.so"
+  built = ROOT / 'build' / 'bazel-bin' / 'csrc' / f'{name}.so'
   assert _describe(module, built) == _describe(module, installed.origin)

@@ -17,22 +17,29 @@ from trpo_tf.sampling.native_state import state_size
 # The module's runs are made once, by one worker.
 pytestmark = pytest.mark.xdist_group('bench_vine')
 _TINY = (
-  '--task=InvertedPendulum-v5', '--states=4', '--actions=4', '--trials=2',
-  '--horizon=4', '--threads=2', '--pairs=3', '--variance_states=3',
+  '--task=InvertedPendulum-v5',
+  '--states=4',
+  '--actions=4',
+  '--trials=2',
+  '--horizon=4',
+  '--threads=2',
+  '--pairs=3',
+  '--variance_states=3',
   '--noise_sequences=8',
-)  # fmt: skip
+)
 _RUN = ('--json=out/bench.json', '--run_dir=run', *_TINY)
 _REFUSED = {
   '--json=bench.txt: end it in .json': ['--json=bench.txt'],
   '--task=CartPole-v1 is not a native task': ['--task=CartPole-v1'],
   'nowhere is not a directory': ['--run_dir=nowhere'],
   '--run_dir=run is a run of InvertedPendulum-v5': [
-    '--task=Reacher-v5', '--run_dir=run'
+    '--task=Reacher-v5',
+    '--run_dir=run',
   ],
   '--states=0': ['--states=0'],
   '--horizon=0': ['--horizon=0'],
   '--pairs=2': ['--pairs=2'],
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope='module')
@@ -55,18 +62,30 @@ def test_files_and_table(bench):
   assert (results[0].code, results[0].stderr) == (0, '')
   picture = (folder / 'out' / 'bench.png').read_bytes()
   assert picture.startswith(b'\x89PNG') and len(picture) > 50_000
-  for text in ('native vine', 'bare physics', 'mujoco.batch', 'gymnasium',
-               'EnvPool', 'mj_copyData', 'untrained', 'trained',
-               'written to out/bench.json and out/bench.png'):
+  for text in (
+    'native vine',
+    'bare physics',
+    'mujoco.batch',
+    'gymnasium',
+    'EnvPool',
+    'mj_copyData',
+    'untrained',
+    'trained',
+    'written to out/bench.json and out/bench.png',
+  ):
     assert text in results[0].stdout
 
 
 def test_json(result):
   assert result['sizes'] == dict(states=4, actions=4, trials=2, horizon=4)
   assert result['session']['versions']['mujoco']
-  for name in ('native_env_steps_per_second', 'physics_env_steps_per_second',
-               'native_over_mujoco_batch', 'native_over_gymnasium',
-               'clone_microseconds'):
+  for name in (
+    'native_env_steps_per_second',
+    'physics_env_steps_per_second',
+    'native_over_mujoco_batch',
+    'native_over_gymnasium',
+    'clone_microseconds',
+  ):
     assert math.isfinite(result[name]) and result[name] > 0
   ratio = result['native_over_physics']
   assert ratio['pairs'] == 3
@@ -109,8 +128,11 @@ def test_variances_are_those_of_separate_calls():
   def q(n, k, m, L):
     """One branch by a call of its own, ended at its own horizon."""
     branches = branch(
-      learner.compiled, workload.states[n : n + 1],
-      workload.actions[n : n + 1, k : k + 1], L, actor,
+      learner.compiled,
+      workload.states[n : n + 1],
+      workload.actions[n : n + 1, k : k + 1],
+      L,
+      actor,
       workload.noise[n : n + 1, m : m + 1, :L],
       gamma=learner.settings.estimator.gamma,
     )
@@ -143,9 +165,13 @@ def test_comparison():
   assert found['verdict'] == 'no help shown'
 
 
-@pytest.mark.parametrize(('scale', 'verdict'), [
-  (0.5, 'helps'), (2, 'does not help: worse'),
-])
+@pytest.mark.parametrize(
+  ('scale', 'verdict'),
+  [
+    (0.5, 'helps'),
+    (2, 'does not help: worse'),
+  ],
+)
 def test_verdict(scale, verdict):
   independent = np.arange(1.0, 6)
   found = vine_variance.comparison(scale * independent, independent, 1, 1)

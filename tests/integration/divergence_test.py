@@ -22,8 +22,13 @@ from trpo_tf.tasks.task import Definition, compile_task
 
 _SLOTS, _STEPS, _WILD_SLOT = 4, 60, 2
 # of the last call to C++, not of the batch
-_SCRATCH = ('reset_rows', 'resets_used', 'failures', 'saved_states',
-            'saved_steps')
+_SCRATCH = (
+  'reset_rows',
+  'resets_used',
+  'failures',
+  'saved_states',
+  'saved_steps',
+)
 
 
 @pytest.fixture(autouse=True)
@@ -78,8 +83,9 @@ def _replay(compiled, divergence):
   """Names of what plain MuJoCo warns of from the recorded state."""
   data = mujoco.MjData(compiled.model)
   mujoco.set_mju_user_warning(lambda text: None)
-  mujoco.mj_setState(compiled.model, data, divergence.state,
-                     mujoco.mjtState.mjSTATE_INTEGRATION)
+  mujoco.mj_setState(
+    compiled.model, data, divergence.state, mujoco.mjtState.mjSTATE_INTEGRATION
+  )
   for control in divergence.controls:
     assert not sum(w.number for w in data.warning)  # the last one alone fails
     data.ctrl[:] = control
@@ -132,8 +138,10 @@ def test_divergence_is_replayed_from_its_record(tmp_path):
   for record in diverged:
     assert _replay(compiled, record) == record.causes
   assert {cause for record in diverged for cause in record.causes} <= {
-    'mjWARN_BADQACC', 'mjWARN_BADQVEL', 'mjWARN_BADQPOS'
-  }  # fmt: skip
+    'mjWARN_BADQACC',
+    'mjWARN_BADQVEL',
+    'mjWARN_BADQPOS',
+  }
 
 
 def test_divergence_is_replayed_from_its_keys(tmp_path):
@@ -194,8 +202,12 @@ def test_sampler_cuts_or_drops_by_its_setting(tmp_path, whole_episodes):
   compiled = _compiled(tmp_path)
   batches = {}
   for choice in ('cut', 'drop'):
-    config = SamplerConfig(batch_steps=160, num_slots=4, on_divergence=choice,
-                           whole_episodes=whole_episodes)
+    config = SamplerConfig(
+      batch_steps=160,
+      num_slots=4,
+      on_divergence=choice,
+      whole_episodes=whole_episodes,
+    )
     network = MLP(4, (), 2)
     sampler = SinglePathSampler(compiled, TaskConfig(), config, network, 0)
     theta = np.zeros(network.num_parameters + 2, np.float32)
@@ -219,17 +231,27 @@ def _assert_counts_non_finite(compiled, cause='non-finite output'):
   return arrays, diverged
 
 
-@pytest.mark.parametrize('bad', ['reward NaN', 'reward infinite',
-                                 'observation NaN', 'observation infinite',
-                                 'observation beyond float32'])
+@pytest.mark.parametrize(
+  'bad',
+  [
+    'reward NaN',
+    'reward infinite',
+    'observation NaN',
+    'observation infinite',
+    'observation beyond float32',
+  ],
+)
 def test_non_finite_output(tmp_path, bad):
   """0/0 and friends where the pole has swung far; at a reset it has not."""
 
   def define(sim):
     what, value = bad.split(' ', 1)
     fine = where(sim.qpos[0] < -0.6, 0.0, 1.0)
-    broken = {'NaN': 0 * fine / fine, 'infinite': 1 / fine,
-              'beyond float32': 1e39 * (1 - fine)}[value]
+    broken = {
+      'NaN': 0 * fine / fine,
+      'infinite': 1 / fine,
+      'beyond float32': 1e39 * (1 - fine),
+    }[value]
     state = concatenate(sim.qpos, sim.qvel)
     if what == 'reward':
       return Definition(state, broken)
@@ -265,16 +287,20 @@ def test_non_finite_observation_at_a_reset(tmp_path):
     row = worlds.Resets(compiled).row(record.slot, record.episode - 1)
     assert row[2] == 0
     data = mujoco.MjData(compiled.model)
-    mujoco.mj_setState(compiled.model, data, record.state,
-                       mujoco.mjtState.mjSTATE_INTEGRATION)
+    mujoco.mj_setState(
+      compiled.model, data, record.state, mujoco.mjtState.mjSTATE_INTEGRATION
+    )
     np.testing.assert_array_equal([*data.qpos, *data.qvel], row)
 
 
 def test_task_that_always_diverges_is_refused(tmp_path):
   always = lambda sim: Definition(sim.qpos, sim.qvel[1] / 0.0)
   compiled = _compiled(tmp_path, always)
-  with pytest.raises(UserError, match='test diverged .* times in one batch '
-                     r'\(non-finite output\)'):
+  with pytest.raises(
+    UserError,
+    match='test diverged .* times in one batch '
+    r'\(non-finite output\)',
+  ):
     _rollout(compiled, max_divergences=50)
 
 
@@ -284,9 +310,12 @@ def test_nan_policy_is_seen(tmp_path):
   slots = worlds.slots(compiled, 2)
   arrays = slots.new_arrays(5)
   theta = np.full((1, 12), np.nan, np.float32)
-  arrays |= slots.policy_arrays(theta, np.zeros(2, np.int32),
-                                worlds.identity_normalizer(4),
-                                np.zeros((2, 5, 2)))
+  arrays |= slots.policy_arrays(
+    theta,
+    np.zeros(2, np.int32),
+    worlds.identity_normalizer(4),
+    np.zeros((2, 5, 2)),
+  )
   with pytest.raises(UserError, match='mjWARN_BADCTRL'):
     slots.rollout(arrays, worlds.Resets(compiled), max_divergences=20)
 
@@ -330,9 +359,9 @@ def _box_resets(compiled, spread, heaps):
     poses[:, 3] = 1
     return row
 
-  return lambda episodes, count: np.array([
-    [row(s, e + i) for i in range(count)] for s, e in enumerate(episodes)
-  ])
+  return lambda episodes, count: np.array(
+    [[row(s, e + i) for i in range(count)] for s, e in enumerate(episodes)]
+  )
 
 
 def _box_rollout(compiled, spread, heaps):
@@ -350,8 +379,9 @@ def test_mujoco_error_stays_in_its_simulation(
 ):
   """An arena that is too small, with both threads busy."""
   compiled = worlds.make(tmp_path, _boxes(memory), time_limit=15)
-  arrays, diverged = _box_rollout(compiled, spread,
-                                  lambda slot, e: slot == 1 and e in (0, 2))
+  arrays, diverged = _box_rollout(
+    compiled, spread, lambda slot, e: slot == 1 and e in (0, 2)
+  )
   fine, none = _box_rollout(compiled, spread, lambda slot, e: False)
   assert not none
   assert (arrays['lengths'] == 50).all()

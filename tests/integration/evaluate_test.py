@@ -23,20 +23,31 @@ from trpo_tf.seeding import Stream, derived_seed
 pytestmark = pytest.mark.xdist_group('evaluate')
 _EPISODES = 5
 _TASKS = {
-  'pendulum': 'InvertedPendulum-v5', 'reacher': 'Reacher-v5',
+  'pendulum': 'InvertedPendulum-v5',
+  'reacher': 'Reacher-v5',
   'cartpole': 'CartPole-v1',
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope='module')
 def evaluations(tmp_path_factory):
   """Trains and evaluates; returns the folder and results by name."""
   folder = tmp_path_factory.mktemp('evaluate')
-  trained = programs.run('train', [
-    [*programs.TINY, f'--task={task}', '--total_env_steps=1000',
-     '--checkpoint_seconds=0', '--seed=5', f'--run_dir={name}']
-    for name, task in _TASKS.items()
-  ], folder)  # fmt: skip
+  trained = programs.run(
+    'train',
+    [
+      [
+        *programs.TINY,
+        f'--task={task}',
+        '--total_env_steps=1000',
+        '--checkpoint_seconds=0',
+        '--seed=5',
+        f'--run_dir={name}',
+      ]
+      for name, task in _TASKS.items()
+    ],
+    folder,
+  )
   assert [(r.code, r.stderr) for r in trained] == [(0, '')] * len(_TASKS)
   shutil.copytree(folder / 'pendulum', folder / 'again')
   shutil.copytree(folder / 'pendulum', folder / 'damaged')
@@ -52,9 +63,14 @@ def evaluations(tmp_path_factory):
     'no video': ['--run_dir=cartpole', '--video=cartpole.mp4'],
     'one episode': ['--run_dir=again', '--episodes=1'],
   }
-  results = programs.run('evaluate', [
-    [f'--run_dir={name}', episodes, *flags] for name, flags in commands.items()
-  ], folder)  # fmt: skip
+  results = programs.run(
+    'evaluate',
+    [
+      [f'--run_dir={name}', episodes, *flags]
+      for name, flags in commands.items()
+    ],
+    folder,
+  )
   return folder, dict(zip(commands, results, strict=True))
 
 
@@ -150,8 +166,10 @@ def test_returns_are_those_of_plain_gymnasium(evaluations, name):
     while not ended:
       x = networks.normalized(normalizer, observation[None])
       action = networks.outputs(theta, sizes, x)[0][0]
-      action = action.argmax() if size.factors else np.clip(
-        action, size.low, size.high
+      action = (
+        action.argmax()
+        if size.factors
+        else np.clip(action, size.low, size.high)
       )
       observation, reward, terminated, truncated, _ = env.step(action)
       ended = terminated or truncated

@@ -91,21 +91,31 @@ class PlacedHopper(HopperEnv):
 
 
 gymnasium.register('Lock-v0', Lock, max_episode_steps=9)
-gymnasium.register('DriftingObservation-v0', Drifting, max_episode_steps=50,
-                   kwargs=dict(drift=(1, 0)))
-gymnasium.register('DriftingReward-v0', Drifting, max_episode_steps=50,
-                   kwargs=dict(drift=(0, 1)))
+gymnasium.register(
+  'DriftingObservation-v0',
+  Drifting,
+  max_episode_steps=50,
+  kwargs=dict(drift=(1, 0)),
+)
+gymnasium.register(
+  'DriftingReward-v0', Drifting, max_episode_steps=50, kwargs=dict(drift=(0, 1))
+)
 
 
 def make(task_id, slots=3, steps=300, whole=False, seed=SEED, **task):
   space = describe(task_id)
   build = categorical_policy if space.factors else gaussian_policy
-  policy = build(PolicyConfig(output_scale=1.0), space.observation_size,
-                 space.factors or space.action_size)
-  config = SamplerConfig(num_slots=slots, batch_steps=steps,
-                         whole_episodes=whole)
-  made = GymnasiumSampler(TaskConfig(task=task_id, **task), config, policy,
-                          seed)
+  policy = build(
+    PolicyConfig(output_scale=1.0),
+    space.observation_size,
+    space.factors or space.action_size,
+  )
+  config = SamplerConfig(
+    num_slots=slots, batch_steps=steps, whole_episodes=whole
+  )
+  made = GymnasiumSampler(
+    TaskConfig(task=task_id, **task), config, policy, seed
+  )
   theta = policy.initial_parameters(np.random.default_rng(0))
   normalizer = initial_normalizer(policy.observation_size).update(
     np.random.default_rng(1).standard_normal((100, policy.observation_size))
@@ -135,7 +145,8 @@ def test_records_are_the_policys(task_id):
     np.testing.assert_allclose(
       batch.flat('log_probs'),
       distribution.log_prob(actions.astype(outputs.dtype.as_numpy_dtype)),
-      atol=1e-5, rtol=1e-5,
+      atol=1e-5,
+      rtol=1e-5,
     )
 
 
@@ -216,16 +227,18 @@ def test_actions_between_the_bounds(deterministic, monkeypatch):
     received.append(action.copy())
     return step(env, action)
 
-  monkeypatch.setattr(gymnasium.envs.classic_control.PendulumEnv, 'step',
-                      record)
+  monkeypatch.setattr(
+    gymnasium.envs.classic_control.PendulumEnv, 'step', record
+  )
   for task, scale, clip in [
     ({}, 1, True),
     (dict(action_range='control'), 2, True),
     (dict(action_range='control', clip_actions=False), 2, False),
   ]:
     received.clear()
-    sampler, _, theta, normalizer = make('Pendulum-v1', slots=1, steps=200,
-                                         **task)
+    sampler, _, theta, normalizer = make(
+      'Pendulum-v1', slots=1, steps=200, **task
+    )
     theta[-1] = 1.0  # log deviation: most actions are out of bounds
     batch = sampler.sample(theta, normalizer, 0, deterministic=deterministic)
     expected = scale * batch.actions[0]
@@ -250,11 +263,13 @@ def test_hopper_equals_the_native_sampler(whole):
   table = ResetTable(compiled, SEED)(np.zeros(4, int), 96)
   rows = {
     seeding.derived_seed(SEED, Stream.ENVIRONMENT, s, e): table[s, e]
-    for s in range(4) for e in range(96)
+    for s in range(4)
+    for e in range(96)
   }
   name = f'PlacedHopper{int(whole)}-v0'
-  gymnasium.register(name, PlacedHopper, max_episode_steps=30,
-                     kwargs=dict(rows=rows))
+  gymnasium.register(
+    name, PlacedHopper, max_episode_steps=30, kwargs=dict(rows=rows)
+  )
   policy = gaussian_policy(PolicyConfig(hidden_sizes=()), 11, 3)
   weights = np.zeros((12, 3), np.float32)
   weights[[1, 6, 9], [0, 1, 2]] = [0.5, -0.25, 0.125]
@@ -263,24 +278,41 @@ def test_hopper_equals_the_native_sampler(whole):
   normalizer = initial_normalizer(11).update(
     np.random.default_rng(0).standard_normal((50, 11))
   )
-  native = SinglePathSampler(compiled, TaskConfig(), config, policy.network,
-                             SEED)
+  native = SinglePathSampler(
+    compiled, TaskConfig(), config, policy.network, SEED
+  )
   python = GymnasiumSampler(TaskConfig(task=name), config, policy, SEED)
   kinds = set()
   for iteration in range(3):
     expected = native.sample(theta, normalizer, iteration)
     actual = python.sample(theta, normalizer, iteration)
     kinds |= set(expected.ends[expected.kept].tolist())
-    for field in ('ends', 'timesteps', 'lengths', 'kept', 'boundary_index',
-                  'episode_lengths', 'clipped_fraction'):
-      np.testing.assert_array_equal(getattr(actual, field),
-                                    getattr(expected, field), field)
-    for field in ('observations', 'actions', 'outputs', 'rewards', 'log_probs',
-                  'boundary_observations', 'episode_returns'):
+    for field in (
+      'ends',
+      'timesteps',
+      'lengths',
+      'kept',
+      'boundary_index',
+      'episode_lengths',
+      'clipped_fraction',
+    ):
+      np.testing.assert_array_equal(
+        getattr(actual, field), getattr(expected, field), field
+      )
+    for field in (
+      'observations',
+      'actions',
+      'outputs',
+      'rewards',
+      'log_probs',
+      'boundary_observations',
+      'episode_returns',
+    ):
       ours, theirs = getattr(actual, field), getattr(expected, field)
       assert ours.dtype == theirs.dtype
       np.testing.assert_allclose(ours, theirs, 1e-6, 1e-6, err_msg=field)
     if not whole:
-      np.testing.assert_allclose(actual.last_observations,
-                                 expected.last_observations, 1e-6, 1e-6)
+      np.testing.assert_allclose(
+        actual.last_observations, expected.last_observations, 1e-6, 1e-6
+      )
   assert kinds >= {0, End.TERMINATED, End.TRUNCATED}

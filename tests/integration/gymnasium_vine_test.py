@@ -104,15 +104,24 @@ gymnasium.register('ShortCartPole-v0', CartPoleEnv, max_episode_steps=10)
 
 
 def configure(task_id, proposal='policy', **sampler):
-  options = dict(num_slots=3, batch_steps=90, rollout_set_size=12,
-                 branch_actions=3, branch_length=8) | sampler
+  options = (
+    dict(
+      num_slots=3,
+      batch_steps=90,
+      rollout_set_size=12,
+      branch_actions=3,
+      branch_length=8,
+    )
+    | sampler
+  )
   every = proposal == 'all'
   return ExperimentConfig(
     task=TaskConfig(task=task_id),
     policy=PolicyConfig(output_scale=1.0),
     sampler=SamplerConfig(sampler='vine', branch_proposal=proposal, **options),
     estimator=EstimatorConfig(
-      gamma=GAMMA, baseline='none',
+      gamma=GAMMA,
+      baseline='none',
       vine_objective='all_actions' if every else 'self_normalized',
     ),
     trust_region=TrustRegionConfig(max_kl=0.05),
@@ -136,15 +145,24 @@ def sample(task_id, proposal='policy', iteration=0, **sampler):
 
 
 def to_bytes(batch):
-  return {name: field.tobytes() if isinstance(field, np.ndarray) else field
-          for name, field in vars(batch).items()}
+  return {
+    name: field.tobytes() if isinstance(field, np.ndarray) else field
+    for name, field in vars(batch).items()
+  }
 
 
 def test_cartpole_learns():
-  config = configure('CartPole-v1', 'all', num_slots=4, batch_steps=200,
-                     rollout_set_size=25, branch_length=50)
+  config = configure(
+    'CartPole-v1',
+    'all',
+    num_slots=4,
+    batch_steps=200,
+    rollout_set_size=25,
+    branch_length=50,
+  )
   config = dataclasses.replace(
-    config, policy=PolicyConfig(hidden_sizes=(16,)),
+    config,
+    policy=PolicyConfig(hidden_sizes=(16,)),
     estimator=dataclasses.replace(config.estimator, gamma=0.99),
     run=RunConfig(seed=SEED, total_env_steps=35_000),
   )
@@ -156,18 +174,28 @@ def test_cartpole_learns():
 
 @pytest.mark.parametrize('time_limit', [False, True])
 @pytest.mark.parametrize('proposal', ['policy', 'uniform'])
-@pytest.mark.parametrize('name, kind', [
-  ('InvertedPendulum-v5', InvertedPendulumEnv), ('Hopper-v5', HopperEnv),
-  ('HalfCheetah-v5', HalfCheetahEnv),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'name, kind',
+  [
+    ('InvertedPendulum-v5', InvertedPendulumEnv),
+    ('Hopper-v5', HopperEnv),
+    ('HalfCheetah-v5', HalfCheetahEnv),
+  ],
+)
 def test_branches_equal_the_native_ones(name, kind, proposal, time_limit):
   # A policy whose arithmetic is exact in any order (one power of two a column)
   # leaves no rounding that the simulations could amplify.
   compiled = compile_task(dataclasses.replace(TASKS[name], time_limit=30))
   task_id = place(compiled, name, kind)
   config = configure(
-    task_id, proposal, num_slots=4, batch_steps=160, rollout_set_size=20,
-    branch_trials=2, branch_length=12, branch_time_limit=time_limit,
+    task_id,
+    proposal,
+    num_slots=4,
+    batch_steps=160,
+    rollout_set_size=20,
+    branch_trials=2,
+    branch_length=12,
+    branch_time_limit=time_limit,
   ).sampler
   O, A = compiled.observation_size, compiled.action_size
   policy = gaussian_policy(PolicyConfig(hidden_sizes=()), O, A)
@@ -177,22 +205,27 @@ def test_branches_equal_the_native_ones(name, kind, proposal, time_limit):
   normalizer = initial_normalizer(O).update(
     np.random.default_rng(0).standard_normal((50, O))
   )
-  native = VineSampler(compiled, TaskConfig(), config, policy.network, SEED,
-                       GAMMA)
-  python = GymnasiumVineSampler(TaskConfig(task=task_id), config, policy, SEED,
-                                GAMMA)
+  native = VineSampler(
+    compiled, TaskConfig(), config, policy.network, SEED, GAMMA
+  )
+  python = GymnasiumVineSampler(
+    TaskConfig(task=task_id), config, policy, SEED, GAMMA
+  )
   for iteration in range(2):
     expected = native.sample(theta, normalizer, iteration)
     actual = python.sample(theta, normalizer, iteration)
     assert actual.num_steps == expected.num_steps
     for field in ('rollout_set', 'branch_lengths', 'branch_ends'):
-      np.testing.assert_array_equal(getattr(actual, field),
-                                    getattr(expected, field), field)
+      np.testing.assert_array_equal(
+        getattr(actual, field), getattr(expected, field), field
+      )
     for field in ('first_actions', 'log_q', 'branch_returns'):
-      np.testing.assert_allclose(getattr(actual, field),
-                                 getattr(expected, field), 1e-9, 1e-9, field)
-    np.testing.assert_allclose(actual.final_observations,
-                               expected.final_observations, 1e-6, 1e-6)
+      np.testing.assert_allclose(
+        getattr(actual, field), getattr(expected, field), 1e-9, 1e-9, field
+      )
+    np.testing.assert_allclose(
+      actual.final_observations, expected.final_observations, 1e-6, 1e-6
+    )
     assert np.ptp(actual.branch_returns, axis=1).max() > 0.01
 
 
@@ -207,8 +240,9 @@ def place(compiled, name, kind):
   class Placed(kind):
     def __init__(self):
       super().__init__()
-      self.action_space = spaces.Box(compiled.low, compiled.high,
-                                     dtype=np.float64)
+      self.action_space = spaces.Box(
+        compiled.low, compiled.high, dtype=np.float64
+      )
 
     def reset(self, *, seed=None, options=None):
       self.row = rows.get(seed, table[0, 0])  # before a restore: any
@@ -224,9 +258,10 @@ def place(compiled, name, kind):
   return task_id
 
 
-@pytest.mark.parametrize('task_id', [
-  'CartPole-v1', 'FrozenLake-v1', 'Pendulum-v1', 'gymnasium:Hopper-v5'
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'task_id',
+  ['CartPole-v1', 'FrozenLake-v1', 'Pendulum-v1', 'gymnasium:Hopper-v5'],
+)
 def test_branches_that_repeat_the_trunk_reproduce_it(task_id, monkeypatch):
   L, S, T = 9, 3, 30
   config = configure(task_id, branch_length=L)
@@ -234,11 +269,15 @@ def test_branches_that_repeat_the_trunk_reproduce_it(task_id, monkeypatch):
   trunk = assembly.make_path_sampler(config).sample(theta, normalizer, 0)
   assert not (trunk.ends & End.TRUNCATED).any()
   discrete = trunk.actions.dtype == np.int32
-  noise = np.stack([
-    getattr(seeding.generator(SEED, Stream.ACTION_NOISE, 0, slot),
-            'random' if discrete else 'standard_normal')(trunk.actions[0].shape)
-    for slot in range(S)
-  ])
+  noise = np.stack(
+    [
+      getattr(
+        seeding.generator(SEED, Stream.ACTION_NOISE, 0, slot),
+        'random' if discrete else 'standard_normal',
+      )(trunk.actions[0].shape)
+      for slot in range(S)
+    ]
+  )
   places = vine_draws.draw_states(SEED, 0, S, T - L, 12)
   rows = np.stack([noise[s, t : t + L] for s, t in places])
   first = np.repeat(trunk.actions[tuple(places.T)][:, None], 3, 1)
@@ -258,19 +297,24 @@ def test_branches_that_repeat_the_trunk_reproduce_it(task_id, monkeypatch):
   assert (batch.branch_ends == 0).any()
 
 
-@pytest.mark.parametrize('task_id, count', [
-  ('FrozenLake-v1', 6), ('CartPole-v1', 4), ('Taxi-v4', 9)
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'task_id, count', [('FrozenLake-v1', 6), ('CartPole-v1', 4), ('Taxi-v4', 9)]
+)
 def test_equal_first_actions_earn_equal_returns(task_id, count):
-  batch = sample(task_id, branch_actions=count, branch_trials=2,
-                 branch_length=25)
+  batch = sample(
+    task_id, branch_actions=count, branch_trials=2, branch_length=25
+  )
   equal, differing = 0, 0
   for n in range(12):
     for j, k in itertools.combinations(range(count), 2):
       same = all(
         field[n, j].tobytes() == field[n, k].tobytes()
-        for field in (batch.branch_returns, batch.branch_lengths,
-                      batch.branch_ends, batch.final_observations)
+        for field in (
+          batch.branch_returns,
+          batch.branch_lengths,
+          batch.branch_ends,
+          batch.final_observations,
+        )
       )
       if batch.first_actions[n, j] == batch.first_actions[n, k]:
         equal += 1
@@ -283,8 +327,9 @@ def test_equal_first_actions_earn_equal_returns(task_id, count):
 def test_env_steps_are_those_of_the_environments(monkeypatch):
   calls = []
   step = CartPoleEnv.step
-  monkeypatch.setattr(CartPoleEnv, 'step',
-                      lambda env, a: calls.append(a) or step(env, a))
+  monkeypatch.setattr(
+    CartPoleEnv, 'step', lambda env, a: calls.append(a) or step(env, a)
+  )
   batch = sample('CartPole-v1', 'uniform', branch_trials=2, branch_length=30)
   assert batch.num_steps == len(calls) == 90 + batch.branch_lengths.sum()
   assert batch.branch_lengths.shape == (12, 3, 2)
@@ -363,10 +408,12 @@ def test_failed_branches_are_recorded_and_can_be_repeated():
   diverged = np.where(lengths == 8, 0, End.DIVERGED)
   assert (batch.branch_ends[odd] == diverged).all()
   earned = np.broadcast_to((1 - GAMMA**lengths) / (1 - GAMMA), (4, 2))
-  np.testing.assert_allclose(batch.branch_returns[odd],
-                             np.broadcast_to(earned, (odd.sum(), 4, 2)))
-  _, valid = vine.q_values(batch.branch_returns, batch.branch_lengths,
-                           batch.branch_ends, None, GAMMA)
+  np.testing.assert_allclose(
+    batch.branch_returns[odd], np.broadcast_to(earned, (odd.sum(), 4, 2))
+  )
+  _, valid = vine.q_values(
+    batch.branch_returns, batch.branch_lengths, batch.branch_ends, None, GAMMA
+  )
   assert (valid == ~odd).all()
 
   places = itertools.product(np.flatnonzero(odd), (1, 2, 3), (0, 1))
@@ -378,8 +425,9 @@ def test_failed_branches_are_recorded_and_can_be_repeated():
     slot, step = batch.rollout_set[n]
     assert (record.iteration, record.slot) == (4, slot)
     assert record.step == batch.timesteps[slot, step] + lengths[k, 0]
-    env.restore(dataclasses.replace(env.snapshot(),
-                                    data=record.state.tobytes()))
+    env.restore(
+      dataclasses.replace(env.snapshot(), data=record.state.tobytes())
+    )
     *before, (last,) = record.controls
     assert [env.step(a)[1] for (a,) in before] == [1] * lengths[k, 0]
     if k == 1:
@@ -393,14 +441,19 @@ def test_failed_branches_are_recorded_and_can_be_repeated():
       assert not np.isfinite([*observation, reward]).all()
 
 
-@pytest.mark.parametrize('task_id, proposal', [
-  ('CartPole-v1', 'all'), ('FrozenLake-v1', 'uniform'),
-  ('gymnasium:InvertedPendulum-v5', 'policy'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'task_id, proposal',
+  [
+    ('CartPole-v1', 'all'),
+    ('FrozenLake-v1', 'uniform'),
+    ('gymnasium:InvertedPendulum-v5', 'policy'),
+  ],
+)
 def test_resumed_run_goes_on_with_the_same_bytes(task_id, proposal):
   config = configure(task_id, proposal)
   config = dataclasses.replace(
-    config, policy=PolicyConfig(hidden_sizes=(8,)),
+    config,
+    policy=PolicyConfig(hidden_sizes=(8,)),
   )
   whole = Training(config).iterations()
   for _ in range(2):
@@ -413,11 +466,14 @@ def test_resumed_run_goes_on_with_the_same_bytes(task_id, proposal):
     assert actual.state.env_steps == expected.state.env_steps
 
 
-@pytest.mark.parametrize('task_id, proposal, reason', [
-  ('Pendulum-v1', 'all', 'needs discrete actions; use policy or uniform'),
-  ('Unbounded-v0', 'uniform', 'needs a bounded action space; use --branch'),
-  ('ManyButtons-v0', 'all', 'would try 65 actions .* use policy or uniform'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'task_id, proposal, reason',
+  [
+    ('Pendulum-v1', 'all', 'needs discrete actions; use policy or uniform'),
+    ('Unbounded-v0', 'uniform', 'needs a bounded action space; use --branch'),
+    ('ManyButtons-v0', 'all', 'would try 65 actions .* use policy or uniform'),
+  ],
+)
 def test_proposal_that_does_not_fit(task_id, proposal, reason):
   gymnasium.registry.pop('Unbounded-v0', None)
 
@@ -446,10 +502,19 @@ class Silent(gymnasium.Env):
 
 gymnasium.register('Silent-v0', Silent)
 """)
-  (result,) = programs.run('train', [[
-    '--task=silent_module:Silent-v0', '--sampler=vine', '--baseline=none',
-    '--noprogress', '--run_dir=run',
-  ]], tmp_path)  # fmt: skip
+  (result,) = programs.run(
+    'train',
+    [
+      [
+        '--task=silent_module:Silent-v0',
+        '--sampler=vine',
+        '--baseline=none',
+        '--noprogress',
+        '--run_dir=run',
+      ]
+    ],
+    tmp_path,
+  )
   assert result.code != 0 and result.stdout == ''
   (line,) = result.stderr.splitlines()
   assert line.endswith(

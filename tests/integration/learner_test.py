@@ -16,11 +16,21 @@ _same_worker = pytest.mark.xdist_group('learner')
 
 
 def _training(**settings) -> Training:
-  return Training(config.from_settings(dict(
-    dict(task='InvertedPendulum-v5', batch_steps=200, num_slots=4,
-         hidden_sizes=(_HIDDEN,), baseline='linear', total_env_steps=10**9),
-    **settings,
-  )))  # fmt: skip
+  return Training(
+    config.from_settings(
+      dict(
+        dict(
+          task='InvertedPendulum-v5',
+          batch_steps=200,
+          num_slots=4,
+          hidden_sizes=(_HIDDEN,),
+          baseline='linear',
+          total_env_steps=10**9,
+        ),
+        **settings,
+      )
+    )
+  )
 
 
 def _iterate(training: Training, count: int):
@@ -125,8 +135,9 @@ def _update(training: Training, batch):
 
 
 @_same_worker
-@pytest.mark.parametrize('name', ['input weight', 'output weight',
-                                  'log deviation'])
+@pytest.mark.parametrize(
+  'name', ['input weight', 'output weight', 'log deviation']
+)
 @pytest.mark.parametrize(('change', 'seen'), [(1e-6, False), (0.03, True)])
 def test_a_sampler_with_another_policy_is_noticed(trained, name, change, seen):
   """One entry of the theta that C++ runs with differs from TensorFlow's.
@@ -188,12 +199,19 @@ def _tracings() -> int:
   )
 
 
-@pytest.mark.parametrize('settings', [
-  dict(fisher_fraction=0.3),
-  dict(whole_episodes=True),
-  dict(whole_episodes=True, baseline='value_network', value_epochs=1,
-       value_hidden_sizes=(4,)),
-])
+@pytest.mark.parametrize(
+  'settings',
+  [
+    dict(fisher_fraction=0.3),
+    dict(whole_episodes=True),
+    dict(
+      whole_episodes=True,
+      baseline='value_network',
+      value_epochs=1,
+      value_hidden_sizes=(4,),
+    ),
+  ],
+)
 def test_graphs_are_traced_once(settings):
   """Batches of whole episodes differ in size; the first two may retrace."""
   training = _training(**settings)

@@ -9,10 +9,17 @@ from trpo_tf.methods import kl_penalty
 from trpo_tf.optim.step import StepStatus
 
 _PATHS = dict(
-  task='paper/cartpole', time_limit=50, hidden_sizes=(), num_slots=20,
-  batch_steps=20, whole_episodes=True, baseline='time', fisher_fraction=1.0,
-  total_env_steps=10**9, fit_evaluations=5,
-)  # fmt: skip
+  task='paper/cartpole',
+  time_limit=50,
+  hidden_sizes=(),
+  num_slots=20,
+  batch_steps=20,
+  whole_episodes=True,
+  baseline='time',
+  fisher_fraction=1.0,
+  total_env_steps=10**9,
+  fit_evaluations=5,
+)
 _STEPS = [m for m in config.METHODS if m in config.STEP_METHODS]
 
 
@@ -25,8 +32,9 @@ def _records(training, count):
   """Records without times, one an iteration."""
   records = []
   for iteration in training.iterations():
-    records.append({k: v for k, v in iteration.record.items()
-                    if 'second' not in k})
+    records.append(
+      {k: v for k, v in iteration.record.items() if 'second' not in k}
+    )
     if len(records) == count:
       break
   return records

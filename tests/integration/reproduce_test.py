@@ -13,19 +13,31 @@ pytestmark = pytest.mark.xdist_group('reproduce')
 _ITERATIONS = 40
 _FLAGS = (
   *(flag for flag in programs.TINY if flag != '--noprogress'),
-  '--time_limit=1000', '--checkpoint_seconds=0',
-  f'--total_iterations={_ITERATIONS}', '--total_env_steps=1000000',
-)  # fmt: skip
-_ONE = ('--budget=short', '--tasks=cartpole', '--methods=single_path',
-        '--seeds=1', '--jobs=1', '--out=out')  # fmt: skip
+  '--time_limit=1000',
+  '--checkpoint_seconds=0',
+  f'--total_iterations={_ITERATIONS}',
+  '--total_env_steps=1000000',
+)
+_ONE = (
+  '--budget=short',
+  '--tasks=cartpole',
+  '--methods=single_path',
+  '--seeds=1',
+  '--jobs=1',
+  '--out=out',
+)
 
 
 def _start(folder, *flags):
   command = [sys.executable, '-m', 'trpo_tf.bin.reproduce', *flags]
   return subprocess.Popen(
-    command, cwd=folder, env=programs.environment(), text=True,
-    stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-  )  # fmt: skip
+    command,
+    cwd=folder,
+    env=programs.environment(),
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+  )
 
 
 def _flagfile(folder, *more):
@@ -98,8 +110,13 @@ def test_stopped_and_continued(tmp_path):
 
 def test_smoke_of_the_cart_pole(tmp_path):
   """With the flagfiles that the repository has."""
-  flags = ('--budget=smoke', '--tasks=cartpole', '--methods=natural_gradient',
-           f'--out={tmp_path}', f'--publish={tmp_path}/docs')  # fmt: skip
+  flags = (
+    '--budget=smoke',
+    '--tasks=cartpole',
+    '--methods=natural_gradient',
+    f'--out={tmp_path}',
+    f'--publish={tmp_path}/docs',
+  )
   done = programs.finish(_start(programs.ROOT, *flags))
   assert done.code == 0, done
   assert done.stdout.startswith('2 runs, 0 of them finished; at most ')
@@ -121,8 +138,13 @@ def test_smoke_of_the_cart_pole(tmp_path):
 
 def test_smoke_of_an_atari_game(tmp_path):
   """With the flagfiles that the repository has."""
-  flags = ('--table=atari', '--budget=smoke', '--tasks=pong',
-           '--methods=random,gae', f'--out={tmp_path}')  # fmt: skip
+  flags = (
+    '--table=atari',
+    '--budget=smoke',
+    '--tasks=pong',
+    '--methods=random,gae',
+    f'--out={tmp_path}',
+  )
   done = programs.finish(_start(programs.ROOT, *flags))
   assert done.code == 0, done
   assert done.stdout.startswith('2 runs, 0 of them finished; at most ')

@@ -12,9 +12,11 @@ import time
 import programs
 
 _NATIVE = (
-  *programs.TINY, '--baseline=value_network', '--value_hidden_sizes=8',
+  *programs.TINY,
+  '--baseline=value_network',
+  '--value_hidden_sizes=8',
   '--value_epochs=1',
-)  # fmt: skip
+)
 _GYMNASIUM = (*programs.TINY, '--task=CartPole-v1')
 _ITERATIONS = 60
 _STEPS = 200  # of an iteration
@@ -58,17 +60,29 @@ def test_native_run_killed_stopped_and_extended(tmp_path):
   def start(*flags):
     return programs.start('train', *_NATIVE, *flags, f'--run_dir={run_dir}')
 
-  process = start('--total_env_steps=9000', '--checkpoint_seconds=0',
-                  '--sampler_threads=1')  # fmt: skip
+  process = start(
+    '--total_env_steps=9000', '--checkpoint_seconds=0', '--sampler_threads=1'
+  )
   # in the middle of whatever an iteration does: sampling, writing, saving
-  killed = _signal_after(process, run_dir, random_.randint(5, 12),
-                         signal.SIGKILL, random_.uniform(0, 0.05))  # fmt: skip
+  killed = _signal_after(
+    process,
+    run_dir,
+    random_.randint(5, 12),
+    signal.SIGKILL,
+    random_.uniform(0, 0.05),
+  )
   assert killed.code == -signal.SIGKILL
 
-  process = start('--total_env_steps=9000', '--checkpoint_seconds=0.2',
-                  '--sampler_threads=3')  # fmt: skip
-  killed = _signal_after(process, run_dir, random_.randint(20, 30),
-                         signal.SIGKILL, random_.uniform(0, 0.05))  # fmt: skip
+  process = start(
+    '--total_env_steps=9000', '--checkpoint_seconds=0.2', '--sampler_threads=3'
+  )
+  killed = _signal_after(
+    process,
+    run_dir,
+    random_.randint(20, 30),
+    signal.SIGKILL,
+    random_.uniform(0, 0.05),
+  )
   assert killed.code == -signal.SIGKILL
 
   process = start(_END, '--checkpoint_seconds=1000', '--sampler_threads=2')
@@ -96,8 +110,9 @@ def test_gymnasium_run_killed_stopped_and_damaged(tmp_path):
       'train', *_GYMNASIUM, _END, *flags, f'--run_dir={run_dir}'
     )
 
-  killed = _signal_after(start('--checkpoint_seconds=1000'), run_dir, 4,
-                         signal.SIGKILL)  # fmt: skip
+  killed = _signal_after(
+    start('--checkpoint_seconds=1000'), run_dir, 4, signal.SIGKILL
+  )
   assert killed.code == -signal.SIGKILL
   assert not (run_dir / 'checkpoints').exists()
 

@@ -16,7 +16,9 @@ from trpo_tf.experiment import checkpoint, sinks
 pytestmark = pytest.mark.xdist_group('train')
 _STEPS = '--total_env_steps=600'
 _VALUE_NETWORK = (
-  '--baseline=value_network', '--value_hidden_sizes=8', '--value_epochs=1'
+  '--baseline=value_network',
+  '--value_hidden_sizes=8',
+  '--value_epochs=1',
 )
 _VARIANTS = {
   'plain': (),
@@ -39,11 +41,17 @@ def runs(tmp_path_factory):
   """One run, its repetition, and the variants; results by name."""
   folder = tmp_path_factory.mktemp('runs')
   commands = {
-    'run': [*programs.TINY, *_VALUE_NETWORK, '--seed=3', _STEPS,
-            '--checkpoint_seconds=0', '--keep_checkpoints=2'],
+    'run': [
+      *programs.TINY,
+      *_VALUE_NETWORK,
+      '--seed=3',
+      _STEPS,
+      '--checkpoint_seconds=0',
+      '--keep_checkpoints=2',
+    ],
     'repeated': ['--flagfile=run/flags.txt', '--noprogress'],
     'other_seed': ['--flagfile=run/flags.txt', '--noprogress', '--seed=4'],
-  }  # fmt: skip
+  }
   commands |= {
     name: [*programs.TINY, '--total_env_steps=400', *flags]
     for name, flags in _VARIANTS.items()
@@ -65,9 +73,13 @@ def test_it_ends_well(runs):
 def test_run_directory(runs):
   run = runs[0] / 'run'
   assert sorted(p.name for p in run.iterdir()) == [
-    'checkpoints', 'flags.txt', 'progress.csv', 'run.json', 'run.lock',
+    'checkpoints',
+    'flags.txt',
+    'progress.csv',
+    'run.json',
+    'run.lock',
     'tensorboard',
-  ]  # fmt: skip
+  ]
   lines = (run / 'flags.txt').read_text().splitlines()
   flags = [line for line in lines if not line.startswith('#')]
   names = config.settings(config.ExperimentConfig())

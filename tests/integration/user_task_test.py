@@ -64,7 +64,9 @@ def test_example_can_be_solved(compiled):
     slots = worlds.slots(compiled, 8)
     theta = np.append(gains.ravel(), np.zeros(4)).astype(np.float32)
     arrays = slots.new_arrays(500) | slots.policy_arrays(
-      theta[None], np.zeros(8, np.int32), worlds.identity_normalizer(10),
+      theta[None],
+      np.zeros(8, np.int32),
+      worlds.identity_normalizer(10),
       np.zeros((8, 500, 2)),
     )
     slots.rollout(arrays, worlds.Resets(compiled))

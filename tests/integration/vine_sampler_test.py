@@ -22,9 +22,14 @@ from trpo_tf.tasks.registry import NATIVE_TASKS
 from trpo_tf.tasks.task import Definition, Task, compile_task, uniform_reset
 
 _SMALL = dict(
-  sampler='vine', batch_steps=240, num_slots=4, rollout_set_size=10,
-  branch_actions=3, branch_trials=2, branch_length=7,
-)  # fmt: skip
+  sampler='vine',
+  batch_steps=240,
+  num_slots=4,
+  rollout_set_size=10,
+  branch_actions=3,
+  branch_trials=2,
+  branch_length=7,
+)
 
 _LEVER = """
 <mujoco>
@@ -61,7 +66,8 @@ def hopper():
 def _policy(compiled):
   policy = gaussian_policy(
     config.PolicyConfig(hidden_sizes=(8,), output_scale=1.0),
-    compiled.observation_size, compiled.action_size,
+    compiled.observation_size,
+    compiled.action_size,
   )
   return policy, policy.initial_parameters(np.random.default_rng(3))
 
@@ -69,8 +75,12 @@ def _policy(compiled):
 def _sample(compiled, seed=0, iterations=1, **changes):
   policy, theta = _policy(compiled)
   sampler = VineSampler(
-    compiled, config.TaskConfig(), config.SamplerConfig(**_SMALL | changes),
-    policy.network, seed, 0.9,
+    compiled,
+    config.TaskConfig(),
+    config.SamplerConfig(**_SMALL | changes),
+    policy.network,
+    seed,
+    0.9,
   )
   normalizer = initial_normalizer(compiled.observation_size)
   return [sampler.sample(theta, normalizer, i) for i in range(iterations)]
@@ -86,8 +96,11 @@ def _assert_same(one, other):
 def test_trunks_are_those_of_single_path_sampling(hopper):
   policy, theta = _policy(hopper)
   path = SinglePathSampler(
-    hopper, config.TaskConfig(),
-    config.SamplerConfig(batch_steps=240, num_slots=4), policy.network, 0,
+    hopper,
+    config.TaskConfig(),
+    config.SamplerConfig(batch_steps=240, num_slots=4),
+    policy.network,
+    0,
   )
   normalizer = initial_normalizer(hopper.observation_size)
   for i, batch in enumerate(_sample(hopper, iterations=3)):
@@ -100,9 +113,7 @@ def test_trunks_are_those_of_single_path_sampling(hopper):
 
 
 def test_threads_do_not_matter(hopper):
-  one, two = (
-    _sample(hopper, iterations=2, sampler_threads=n) for n in (1, 3)
-  )
+  one, two = (_sample(hopper, iterations=2, sampler_threads=n) for n in (1, 3))
   for a, b in zip(one, two, strict=True):
     _assert_same(a, b)
 
@@ -196,8 +207,14 @@ def _fragile(sim):
 
 def test_failures_are_counted_and_replayable(tmp_path):
   world = compile_task(
-    Task('Fragile', worlds.write(tmp_path, _LEVER), 1, 1000, _fragile,
-         uniform_reset(0.1, 0.1))
+    Task(
+      'Fragile',
+      worlds.write(tmp_path, _LEVER),
+      1,
+      1000,
+      _fragile,
+      uniform_reset(0.1, 0.1),
+    )
   )
   (batch,) = _sample(world, rollout_set_size=40, branch_actions=6)
   failed = (batch.branch_ends & End.DIVERGED) != 0
@@ -219,8 +236,12 @@ def test_a_failure_masks_its_partners_in_the_step(tmp_path):
   path = tmp_path / 'fragile.py'
   worlds.write(tmp_path, _LEVER)
   path.write_text(_FRAGILE_FILE)
-  training = _training(task=f'{path}:FRAGILE', batch_steps=400,
-                       rollout_set_size=40, total_env_steps=2000)
+  training = _training(
+    task=f'{path}:FRAGILE',
+    batch_steps=400,
+    rollout_set_size=40,
+    total_env_steps=2000,
+  )
   for step in training.iterations():
     assert step.record['diverged'] > 0
     assert step.record['step_status'] == 'accepted'
@@ -234,17 +255,29 @@ def test_a_failure_masks_its_partners_in_the_step(tmp_path):
 
 
 def _training(**changes):
-  values = _SMALL | dict(
-    task='InvertedPendulum-v5', baseline='none', hidden_sizes=(16,), seed=4,
-  ) | changes  # fmt: skip
+  values = (
+    _SMALL
+    | dict(
+      task='InvertedPendulum-v5',
+      baseline='none',
+      hidden_sizes=(16,),
+      seed=4,
+    )
+    | changes
+  )
   return Training(config.from_settings(values))
 
 
 @pytest.mark.parametrize('objective', ['self_normalized', 'mean_baseline'])
 def test_learns_to_balance_without_a_value_function(objective):
   training = _training(
-    batch_steps=400, rollout_set_size=40, branch_actions=4, branch_length=25,
-    branch_trials=1, total_env_steps=100_000, vine_objective=objective,
+    batch_steps=400,
+    rollout_set_size=40,
+    branch_actions=4,
+    branch_length=25,
+    branch_trials=1,
+    total_env_steps=100_000,
+    vine_objective=objective,
   )
   falls = [_falls(step.batch) for step in training.iterations()]
   assert np.mean(falls[:2]) > 1 / 30  # random actions fall after some 10 steps
@@ -260,8 +293,12 @@ def test_states_of_dropped_trunks_are_left_out(tmp_path):
   path = tmp_path / 'fragile.py'
   worlds.write(tmp_path, _LEVER)
   path.write_text(_FRAGILE_FILE)
-  training = _training(task=f'{path}:FRAGILE', on_divergence='drop',
-                       rollout_set_size=60, total_env_steps=3000)
+  training = _training(
+    task=f'{path}:FRAGILE',
+    on_divergence='drop',
+    rollout_set_size=60,
+    total_env_steps=3000,
+  )
   masked = 0
   for step in training.iterations():
     failed = (step.batch.branch_ends & End.DIVERGED) != 0
@@ -273,7 +310,9 @@ def test_states_of_dropped_trunks_are_left_out(tmp_path):
 
 def test_bootstrap_uses_the_value_network():
   training = _training(
-    baseline='value_network', branch_length=5, total_env_steps=2000,
+    baseline='value_network',
+    branch_length=5,
+    total_env_steps=2000,
   )
   records = [step.record for step in training.iterations()]
   assert all(r['step_status'] == 'accepted' for r in records[1:])
@@ -293,21 +332,24 @@ def test_resumes_to_the_same_bytes():
   assert len(begun) > 2
 
 
-@pytest.mark.parametrize('changes, text', [
-  (dict(branch_actions=1), 'branch_actions'),
-  (dict(branch_actions=1, vine_objective='mean_baseline'), 'branch_actions'),
-  (dict(branch_actions=0), 'branch_actions=0'),
-  (dict(branch_length=0), 'branch_length=0'),
-  (dict(branch_trials=0), 'branch_trials=0'),
-  (dict(rollout_set_size=0), 'rollout_set_size=0'),
-  (dict(rollout_set_size=241), 'rollout_set_size=241 exceeds'),
-  (dict(whole_episodes=True), 'whole_episodes'),
-  (dict(baseline='linear'), '--baseline=value_network or none'),
-  (dict(baseline='time'), '--baseline=value_network or none'),
-  (dict(baseline='time', whole_episodes=True), 'value_network or none'),
-  (dict(branch_proposal='all'), 'all_actions'),
-  (dict(vine_objective='all_actions'), 'branch_proposal'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'changes, text',
+  [
+    (dict(branch_actions=1), 'branch_actions'),
+    (dict(branch_actions=1, vine_objective='mean_baseline'), 'branch_actions'),
+    (dict(branch_actions=0), 'branch_actions=0'),
+    (dict(branch_length=0), 'branch_length=0'),
+    (dict(branch_trials=0), 'branch_trials=0'),
+    (dict(rollout_set_size=0), 'rollout_set_size=0'),
+    (dict(rollout_set_size=241), 'rollout_set_size=241 exceeds'),
+    (dict(whole_episodes=True), 'whole_episodes'),
+    (dict(baseline='linear'), '--baseline=value_network or none'),
+    (dict(baseline='time'), '--baseline=value_network or none'),
+    (dict(baseline='time', whole_episodes=True), 'value_network or none'),
+    (dict(branch_proposal='all'), 'all_actions'),
+    (dict(vine_objective='all_actions'), 'branch_proposal'),
+  ],
+)
 def test_settings_that_make_no_vine_are_refused(changes, text):
   with pytest.raises(ValueError, match=text) as caught:
     config.from_settings(_SMALL | changes)

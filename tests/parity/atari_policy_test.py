@@ -14,9 +14,13 @@ PAPER = conv.ConvNet((52, 40, 4), (16, 16), (20,), 8)
 
 def make(network, factors=None):
   activation = ('tanh', 'softplus').index(network.activation)
-  return _atari.Actor(network.input_shape[:2], network.filters,
-                      network.hidden_sizes, activation,
-                      factors or (network.output_size,))
+  return _atari.Actor(
+    network.input_shape[:2],
+    network.filters,
+    network.hidden_sizes,
+    activation,
+    factors or (network.output_size,),
+  )
 
 
 def parameters(network, seed=0):
@@ -45,14 +49,17 @@ def show(screens, frame):
   screens.learn(1, frame)
 
 
-@pytest.mark.parametrize('network', [
-  PAPER,
-  conv.ConvNet((84, 84, 4), (16, 16), (20,), 18),
-  # widths that leave columns and rows unused, filters in blocks of 16, 8 and 1
-  conv.ConvNet((31, 23, 4), (27, 9, 3), (5, 4), 2, 'softplus'),
-  conv.ConvNet((9, 10, 4), (2,), (), 3),
-  conv.ConvNet((20, 20, 4), (8,), (70, 33), 5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'network',
+  [
+    PAPER,
+    conv.ConvNet((84, 84, 4), (16, 16), (20,), 18),
+    # widths that leave columns and rows over, filters in blocks of 16, 8 and 1
+    conv.ConvNet((31, 23, 4), (27, 9, 3), (5, 4), 2, 'softplus'),
+    conv.ConvNet((9, 10, 4), (2,), (), 3),
+    conv.ConvNet((20, 20, 4), (8,), (70, 33), 5),
+  ],
+)
 def test_logits_are_those_of_tensorflow(network):
   theta, seen = parameters(network), pixels(network, 5)
   expected = network.pixel_outputs(tf.constant(theta), tf.constant(seen))

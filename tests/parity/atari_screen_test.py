@@ -47,8 +47,10 @@ def test_frames_of_a_game(name, observation):
 def test_paper_frames_are_52_by_40_without_a_row_at_either_end():
   game = find_game('atari/pong', AtariConfig())
   assert (game.screen, game.rows, game.frame_shape) == (
-    (210, 160), (1, 209), (52, 40)
-  )  # fmt: skip
+    (210, 160),
+    (1, 209),
+    (52, 40),
+  )
 
 
 def test_emulators_share_a_screen():
@@ -68,10 +70,18 @@ def test_emulators_share_a_screen():
   assert (first.getScreen() != second.getScreen()).any()
 
 
-@pytest.mark.parametrize('height, width, shape', [
-  (208, 160, (52, 40)), (210, 160, (84, 84)), (250, 160, (84, 84)),
-  (8, 8, (8, 8)), (7, 16, (1, 4)), (255, 160, (254, 159)), (257, 8, (256, 7)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'height, width, shape',
+  [
+    (208, 160, (52, 40)),
+    (210, 160, (84, 84)),
+    (250, 160, (84, 84)),
+    (8, 8, (8, 8)),
+    (7, 16, (1, 4)),
+    (255, 160, (254, 159)),
+    (257, 8, (256, 7)),
+  ],
+)
 def test_averages_are_exact(height, width, shape):
   rng = np.random.default_rng(1)
   noise = rng.integers(256, size=(4, 2, height, width), dtype=np.uint8)
@@ -135,12 +145,17 @@ def test_known_colours():
   assert not screens.see(1)
 
 
-@pytest.mark.parametrize('screen, frame', [
-  ((210, 161), (84, 84)),  # no words
-  ((210, 160), (0, 84)), ((210, 160), (84, 161)), ((210, 160), (211, 84)),
-  ((210, 160), (84, 20)),  # areas too wide
-  ((258, 160), (257, 40)),  # sums beyond 16 bits
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'screen, frame',
+  [
+    ((210, 161), (84, 84)),  # no words
+    ((210, 160), (0, 84)),
+    ((210, 160), (84, 161)),
+    ((210, 160), (211, 84)),
+    ((210, 160), (84, 20)),  # areas too wide
+    ((258, 160), (257, 40)),  # sums beyond 16 bits
+  ],
+)
 def test_averages_that_are_refused(screen, frame):
   with pytest.raises(ValueError, match='cannot average'):
     _atari.Screens(screen, (0, screen[0]), frame)

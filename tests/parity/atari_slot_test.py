@@ -83,14 +83,18 @@ def plain_play(game, codes):
   return begun, results
 
 
-@pytest.mark.parametrize('name, time_limit, config', [
-  ('pong', 90, {}),
-  ('breakout', 0, {}),
-  ('beam_rider', 60, dict(atari_observation='nature', noop_max=3)),
-  ('seaquest', 0, dict(frame_skip=7, noop_max=200)),
-  ('qbert', 40, dict(frame_skip=1, noop_max=0)),
-  ('tetris', 40, dict(frame_skip=2, noop_max=1)),
-], ids=lambda value: value if isinstance(value, str) else '')  # fmt: skip
+@pytest.mark.parametrize(
+  'name, time_limit, config',
+  [
+    ('pong', 90, {}),
+    ('breakout', 0, {}),
+    ('beam_rider', 60, dict(atari_observation='nature', noop_max=3)),
+    ('seaquest', 0, dict(frame_skip=7, noop_max=200)),
+    ('qbert', 40, dict(frame_skip=1, noop_max=0)),
+    ('tetris', 40, dict(frame_skip=2, noop_max=1)),
+  ],
+  ids=lambda value: value if isinstance(value, str) else '',
+)
 def test_slot_is_a_plain_loop(name, time_limit, config):
   game = find(name, time_limit, **config)
   codes = random_codes(300)
@@ -112,8 +116,9 @@ def test_slot_is_a_plain_loop(name, time_limit, config):
 def test_game_over_at_the_time_limit_is_both():
   codes = random_codes(400)
   lengths = [
-    number + 1 for number, step in
-    enumerate(play(*make(find('breakout')), codes)) if step[1]
+    number + 1
+    for number, step in enumerate(play(*make(find('breakout')), codes))
+    if step[1]
   ]
   game = find('breakout', time_limit=lengths[0])
   ends = [step[1] for step in play(*make(game), codes[: lengths[0]])]
@@ -172,11 +177,15 @@ def elsewhere():
     yield lambda *arguments: executor.submit(_go_on, *arguments).result(120)
 
 
-@pytest.mark.parametrize('name, config', [
-  *[(name, {}) for name in PAPER_GAMES],
-  ('seaquest', dict(sticky_actions=0.25)),
-  ('qbert', dict(sticky_actions=0.6, atari_observation='nature')),
-], ids=str)
+@pytest.mark.parametrize(
+  'name, config',
+  [
+    *[(name, {}) for name in PAPER_GAMES],
+    ('seaquest', dict(sticky_actions=0.25)),
+    ('qbert', dict(sticky_actions=0.6, atari_observation='nature')),
+  ],
+  ids=str,
+)
 def test_another_process_goes_on_for_500_steps(elsewhere, name, config):
   codes = random_codes(560)
   slot, frame = make(find(name, **config))

@@ -16,14 +16,26 @@ SEED, GAMMA = 3, 0.9
 S, T, N, K, M, L = 3, 40, 6, 4, 2, 8
 
 
-def make(name, proposal='policy', time_limit=0, branch_time_limit=False,
-         workers=2, **config):
+def make(
+  name,
+  proposal='policy',
+  time_limit=0,
+  branch_time_limit=False,
+  workers=2,
+  **config,
+):
   game = find_game(f'atari/{name}', AtariConfig(**config), time_limit)
   policy = Policy(game)
   settings = SamplerConfig(
-    sampler='vine', num_slots=S, batch_steps=S * T, rollout_set_size=N,
-    branch_actions=K, branch_trials=M, branch_length=L,
-    branch_proposal=proposal, branch_time_limit=branch_time_limit,
+    sampler='vine',
+    num_slots=S,
+    batch_steps=S * T,
+    rollout_set_size=N,
+    branch_actions=K,
+    branch_trials=M,
+    branch_length=L,
+    branch_proposal=proposal,
+    branch_time_limit=branch_time_limit,
     sampler_threads=workers,
   )
   return AtariVineSampler(game, settings, policy.network, SEED, GAMMA), policy
@@ -53,8 +65,9 @@ class Walk:
       self.ale.reset_game()
       self.ale.act(0)
     self.stack = np.zeros((*self.game.frame_shape, 4), np.uint8)
-    self.stack[..., 3] = plain_atari.frame(self.game,
-                                           self.ale.getScreenGrayscale())
+    self.stack[..., 3] = plain_atari.frame(
+      self.game, self.ale.getScreenGrayscale()
+    )
     self.timestep = 0
 
   def step(self, code):
@@ -119,13 +132,20 @@ def branch_noise(iteration, num_factors):
   return draws(Stream.BRANCH_NOISE, iteration).random((N, M, L, num_factors))
 
 
-@pytest.mark.parametrize('name, proposal, options', [
-  ('qbert', 'policy', dict(clip_rewards=True, life_loss_ends_return=True)),
-  ('qbert', 'uniform', dict(time_limit=35, branch_time_limit=True)),
-  ('qbert', 'all', dict(time_limit=35, atari_actions='minimal')),
-  ('breakout', 'policy', dict(life_loss_ends_return=True,
-                              atari_observation='nature')),
-], ids=str)
+@pytest.mark.parametrize(
+  'name, proposal, options',
+  [
+    ('qbert', 'policy', dict(clip_rewards=True, life_loss_ends_return=True)),
+    ('qbert', 'uniform', dict(time_limit=35, branch_time_limit=True)),
+    ('qbert', 'all', dict(time_limit=35, atari_actions='minimal')),
+    (
+      'breakout',
+      'policy',
+      dict(life_loss_ends_return=True, atari_observation='nature'),
+    ),
+  ],
+  ids=str,
+)
 def test_branches_are_those_of_cloned_emulators(name, proposal, options):
   sampler, policy = make(name, proposal, frame_skip=9, **options)
   game, walks = sampler.game, [Walk(sampler.game, s) for s in range(S)]
@@ -138,12 +158,19 @@ def test_branches_are_those_of_cloned_emulators(name, proposal, options):
     for s, t in np.ndindex(S, T):
       if (s, t) in states:
         n = states[s, t]
-        check_branches(batch, n, {
-          (k, m): walks[s].cloned_branch(
-            policy, batch.first_actions[n, k], noise[n, m],
-            options.get('branch_time_limit'))
-          for k, m in branches
-        })
+        check_branches(
+          batch,
+          n,
+          {
+            (k, m): walks[s].cloned_branch(
+              policy,
+              batch.first_actions[n, k],
+              noise[n, m],
+              options.get('branch_time_limit'),
+            )
+            for k, m in branches
+          },
+        )
       walks[s].move(game.codes[tuple(batch.actions[s, t])])
     ends |= set(batch.branch_ends.ravel())
     rewarded += (batch.branch_returns != 0).sum()
@@ -152,9 +179,14 @@ def test_branches_are_those_of_cloned_emulators(name, proposal, options):
     assert batch.num_branch_steps == batch.branch_lengths.sum()
     assert batch.num_steps == S * T + batch.num_branch_steps
   assert rewarded > 1
-  assert ends >= {0, End.TRUNCATED if options.get('branch_time_limit')
-                  else End.TERMINATED if 'life_loss_ends_return' in options
-                  else 0}
+  assert ends >= {
+    0,
+    End.TRUNCATED
+    if options.get('branch_time_limit')
+    else End.TERMINATED
+    if 'life_loss_ends_return' in options
+    else 0,
+  }
   sampler.close()
 
 
@@ -176,11 +208,16 @@ def test_branches_of_sticky_emulators_share_their_draws():
     return walk
 
   for n, (slot, step) in enumerate(batch.rollout_set):
-    check_branches(batch, n, {
-      (k, m): replayed(slot, step).branch(
-        policy, batch.first_actions[n, k], noise[n, m], False)
-      for k, m in [(0, 0), (2, 1), (3, 0)]
-    })
+    check_branches(
+      batch,
+      n,
+      {
+        (k, m): replayed(slot, step).branch(
+          policy, batch.first_actions[n, k], noise[n, m], False
+        )
+        for k, m in [(0, 0), (2, 1), (3, 0)]
+      },
+    )
   sampler.close()
 
 

@@ -19,10 +19,23 @@ from trpo_tf.tasks.task import compile_task
 
 _SLOTS, _STEPS = 3, 160
 # the others have nothing to touch
-_TOUCHING = {'Ant-v5', 'HalfCheetah-v5', 'Hopper-v5', 'Humanoid-v5',
-             'HumanoidStandup-v5', 'Pusher-v5', 'Walker2d-v5'}  # fmt: skip
-_ENDING = {'Ant-v5', 'Hopper-v5', 'Humanoid-v5', 'InvertedPendulum-v5',
-           'InvertedDoublePendulum-v5', 'Walker2d-v5'}  # fmt: skip
+_TOUCHING = {
+  'Ant-v5',
+  'HalfCheetah-v5',
+  'Hopper-v5',
+  'Humanoid-v5',
+  'HumanoidStandup-v5',
+  'Pusher-v5',
+  'Walker2d-v5',
+}
+_ENDING = {
+  'Ant-v5',
+  'Hopper-v5',
+  'Humanoid-v5',
+  'InvertedPendulum-v5',
+  'InvertedDoublePendulum-v5',
+  'Walker2d-v5',
+}
 every_task = pytest.mark.parametrize('name', sorted(TASKS))
 
 
@@ -62,8 +75,10 @@ def draws(name, N, K, M, L, seed=2):
   """First actions and noise."""
   rng = np.random.default_rng(seed)
   A = trunk(name).compiled.action_size
-  return (0.7 * rng.standard_normal((N, K, A)),
-          rng.standard_normal((N, M, L, A)))
+  return (
+    0.7 * rng.standard_normal((N, K, A)),
+    rng.standard_normal((N, M, L, A)),
+  )
 
 
 def run(name, chosen, actions, noise, *, own=None, **options):
@@ -71,8 +86,12 @@ def run(name, chosen, actions, noise, *, own=None, **options):
   t = trunk(name)
   options = dict(gamma=0.97, trajectories=True, final_states=True) | options
   return (own or brancher(t)).branch(
-    t.states[tuple(chosen.T)], actions, noise.shape[2], t.actor, noise,
-    **options
+    t.states[tuple(chosen.T)],
+    actions,
+    noise.shape[2],
+    t.actor,
+    noise,
+    **options,
   )
 
 
@@ -97,8 +116,9 @@ def assert_return(total, rewards, gamma):
 def test_trunk_is_the_same_with_snapshots(name):
   t = trunk(name)
   config = SamplerConfig(batch_steps=_SLOTS * _STEPS, num_slots=_SLOTS)
-  sampler = SinglePathSampler(t.compiled, TaskConfig(), config,
-                              t.actor.network, 0)
+  sampler = SinglePathSampler(
+    t.compiled, TaskConfig(), config, t.actor.network, 0
+  )
   sampler.sample(t.actor.theta, worlds.actor(t.compiled).normalizer, 0)
   plain = sampler.sample(t.actor.theta, t.actor.normalizer, 1)
   for field in ('observations', 'actions', 'rewards', 'ends', 'log_probs'):
@@ -204,8 +224,9 @@ def test_actions_are_the_given_ones_then_the_policys(name):
     length = got.lengths[n, k, m]
     taken = got.actions[n, k, m, :length]
     assert taken[0].tobytes() == actions[n, k].tobytes()
-    x = networks.normalized(t.actor.normalizer,
-                            got.observations[n, k, m, 1:length])
+    x = networks.normalized(
+      t.actor.normalizer, got.observations[n, k, m, 1:length]
+    )
     mean = network(t.actor.theta[:-A], sizes, 'tanh', x)
     error = taken[1:] - (mean + deviation * noise[n, m, 1:length])
     assert (np.abs(error) <= 1e-5 * np.maximum(1, np.abs(mean))).all()
@@ -283,8 +304,9 @@ def test_a_row_alone_would_not_restore_ant():
   _, records = oracle('Ant-v5')
   differing = 0
   for start in records['starts'].values():
-    mujoco.mj_setState(model, data, start.row,
-                       mujoco.mjtState.mjSTATE_INTEGRATION)
+    mujoco.mj_setState(
+      model, data, start.row, mujoco.mjtState.mjSTATE_INTEGRATION
+    )
     mujoco.mj_forward(model, data)
     torso = data.xpos[1][0]
     differing += not any(torso == x.ravel()[0] for x in start.before.values())

@@ -20,10 +20,19 @@ from trpo_tf.tasks.gymnasium_v5 import TASKS
 gymnasium.register_envs(ale_py)
 
 # otherwise an episode of random actions ends before the feet hit the ground
-ENDLESS = dict.fromkeys(('Ant-v5', 'Hopper-v5', 'Humanoid-v5', 'Walker2d-v5'),
-                        {'terminate_when_unhealthy': False})  # fmt: skip
-TOUCHING = {'Ant-v5', 'HalfCheetah-v5', 'Hopper-v5', 'Humanoid-v5',
-            'HumanoidStandup-v5', 'Pusher-v5', 'Walker2d-v5'}  # fmt: skip
+ENDLESS = dict.fromkeys(
+  ('Ant-v5', 'Hopper-v5', 'Humanoid-v5', 'Walker2d-v5'),
+  {'terminate_when_unhealthy': False},
+)
+TOUCHING = {
+  'Ant-v5',
+  'HalfCheetah-v5',
+  'Hopper-v5',
+  'Humanoid-v5',
+  'HumanoidStandup-v5',
+  'Pusher-v5',
+  'Walker2d-v5',
+}
 GAMES = ('Pong', 'Breakout', 'Seaquest', 'Qbert')
 
 
@@ -52,9 +61,7 @@ def walk(env, steps, seed=0):
 
 @pytest.mark.parametrize('name', sorted(TASKS))
 def test_mujoco_restores_exactly(name):
-  assert check_cloning(
-    lambda: mujoco_env(name), steps=320, snapshots=5
-  ) == []
+  assert check_cloning(lambda: mujoco_env(name), steps=320, snapshots=5) == []
 
 
 @pytest.mark.parametrize('name', sorted(TASKS))
@@ -80,8 +87,16 @@ def arrays(data):
     if not name.startswith('_') and isinstance(value, np.ndarray | int | float):
       yield name, np.asarray(value)
   for i, contact in enumerate(data.contact):
-    for name in ('dist', 'pos', 'frame', 'friction', 'geom', 'efc_address',
-                 'solref', 'H'):
+    for name in (
+      'dist',
+      'pos',
+      'frame',
+      'friction',
+      'geom',
+      'efc_address',
+      'solref',
+      'H',
+    ):
       yield f'contact[{i}].{name}', np.asarray(getattr(contact, name))
 
 
@@ -158,14 +173,19 @@ def test_atari_restores_exactly(game, sticky):
   assert check_cloning(make, steps=100, snapshots=4) == []
 
 
-@pytest.mark.parametrize('options', [
-  dict(obs_type='ram', frameskip=(2, 5)),
-  dict(continuous=True, obs_type='grayscale', max_num_frames_per_episode=90),
-], ids=str)
+@pytest.mark.parametrize(
+  'options',
+  [
+    dict(obs_type='ram', frameskip=(2, 5)),
+    dict(continuous=True, obs_type='grayscale', max_num_frames_per_episode=90),
+  ],
+  ids=str,
+)
 def test_atari_variants_restore_exactly(options):
-  assert check_cloning(
-    lambda: atari('Breakout', **options), steps=60, snapshots=4
-  ) == []
+  assert (
+    check_cloning(lambda: atari('Breakout', **options), steps=60, snapshots=4)
+    == []
+  )
 
 
 def test_atari_frame_stack_restores_exactly():
@@ -204,8 +224,11 @@ def test_atari_restores_the_first_frames_after_a_reset(game):
 
 def test_atari_without_generator():
   first, second = (
-    cloner(gymnasium.make('ALE/Breakout-v5', repeat_action_probability=0.5),
-           'X', include_rng=False)
+    cloner(
+      gymnasium.make('ALE/Breakout-v5', repeat_action_probability=0.5),
+      'X',
+      include_rng=False,
+    )
     for _ in range(2)
   )
   first.reset(seed=1)

@@ -25,11 +25,22 @@ from trpo_tf.tasks.task import compile_task
 _ULPS = 4 * np.finfo(np.float64).eps
 _INEXACT_OBSERVATION = {'Reacher-v5', 'InvertedDoublePendulum-v5'}
 _INEXACT_REWARD = _INEXACT_OBSERVATION | {'Pusher-v5'}
-_TERMINATING = ('InvertedPendulum-v5', 'InvertedDoublePendulum-v5', 'Hopper-v5',
-                'Walker2d-v5', 'Ant-v5', 'Humanoid-v5')  # fmt: skip
+_TERMINATING = (
+  'InvertedPendulum-v5',
+  'InvertedDoublePendulum-v5',
+  'Hopper-v5',
+  'Walker2d-v5',
+  'Ant-v5',
+  'Humanoid-v5',
+)
 # upright for a whole episode only without gravity, in both simulators
-_FALLING = ('InvertedPendulum-v5', 'InvertedDoublePendulum-v5', 'Hopper-v5',
-            'Walker2d-v5', 'Humanoid-v5')  # fmt: skip
+_FALLING = (
+  'InvertedPendulum-v5',
+  'InvertedDoublePendulum-v5',
+  'Hopper-v5',
+  'Walker2d-v5',
+  'Humanoid-v5',
+)
 
 
 @functools.cache
@@ -64,8 +75,9 @@ def _assert_equal(got, want, exact, what):
   assert np.max(error) <= _ULPS, what
 
 
-def _compare(compiled, environment, row, actions, *, graph=None,
-             clip_actions=False):
+def _compare(
+  compiled, environment, row, actions, *, graph=None, clip_actions=False
+):
   """One episode in both; returns its bits of End and its length.
 
   Args:
@@ -104,8 +116,11 @@ def _compare(compiled, environment, row, actions, *, graph=None,
     assert arrays['rewards'][0, t] == got[size]
     for value, term in zip(got[size + 2 :], compiled.term_names, strict=True):
       _assert_equal(value, info[term], exact_reward, f'{place} {term}')
-    terms = {key for key in info
-             if key.startswith('reward_') or key.endswith('_penalty')}
+    terms = {
+      key
+      for key in info
+      if key.startswith('reward_') or key.endswith('_penalty')
+    }
     assert terms == set(compiled.term_names)
     end = int(arrays['ends'][0, t])
     assert end == terminated + 2 * truncated, place
@@ -169,19 +184,30 @@ _POSES = {
     ({0: -1.2}, {0: -20, 1: -30, 2: 60}),
   ],
   'Hopper-v5': [
-    ({1: 0.5}, {}), ({2: 0.3}, {}), ({2: -0.3}, {}), ({3: 120}, {}),
-    ({1: 3}, {0: 300, 3: 30}), ({1: 3}, {0: -300, 3: -30}),
+    ({1: 0.5}, {}),
+    ({2: 0.3}, {}),
+    ({2: -0.3}, {}),
+    ({3: 120}, {}),
+    ({1: 3}, {0: 300, 3: 30}),
+    ({1: 3}, {0: -300, 3: -30}),
   ],
   'Walker2d-v5': [
-    ({1: 0.5}, {}), ({1: 2.5}, {}), ({1: 1.5, 2: 1.2}, {}),
-    ({1: 1.5, 2: -1.2}, {}), ({}, {0: 30}), ({}, {0: -30}),
+    ({1: 0.5}, {}),
+    ({1: 2.5}, {}),
+    ({1: 1.5, 2: 1.2}, {}),
+    ({1: 1.5, 2: -1.2}, {}),
+    ({}, {0: 30}),
+    ({}, {0: -30}),
   ],
   'Ant-v5': [
-    ({2: 0.1}, {}), ({2: 1.5}, {}), ({2: 0.4}, {2: -20}), ({2: 0.5}, {0: 20}),
+    ({2: 0.1}, {}),
+    ({2: 1.5}, {}),
+    ({2: 0.4}, {2: -20}),
+    ({2: 0.5}, {0: 20}),
   ],
   'Humanoid-v5': [({2: 0.7}, {}), ({2: 2.5}, {}), ({2: 1.3}, {2: -30})],
   'HumanoidStandup-v5': [({}, {2: -30})],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('name', TASKS)
@@ -275,8 +301,11 @@ def test_reset_distribution(name):
   # sums show entries that share their noise, distances the rejected regions
   pairs = [(ours, theirs), (ours.sum(1), theirs.sum(1))]
   if name in _GOALS:
-    pairs.append(tuple(np.linalg.norm(q[:, _GOALS[name]], axis=1)
-                       for q in (qpos, their_qpos)))
+    pairs.append(
+      tuple(
+        np.linalg.norm(q[:, _GOALS[name]], axis=1) for q in (qpos, their_qpos)
+      )
+    )
   columns = [np.column_stack(pair) for pair in zip(*pairs, strict=True)]
   # one wrong alarm in 10,000 runs of all columns, were the seeds not fixed
   level = 1e-4 / columns[0].shape[1]

@@ -26,15 +26,20 @@ def fingerprint() -> str:
   log_probs = surrogate.distribution64(policy, theta, mean).log_prob(actions)
   data = surrogate.PathData(actions, log_probs, rng.normal(size=n))
   step = trust_region.make_step(
-    policy, surrogate.importance_sampled, config.TrustRegionConfig(), n)
+    policy, surrogate.importance_sampled, config.TrustRegionConfig(), n
+  )
   steps = {step(theta, x, data).theta.tobytes() for _ in range(5)}
   assert len(steps) == 1
   value = value_network.ValueNetwork(
-    config.EstimatorConfig(value_epochs=2), mlp.MLP(11, (), 1))
+    config.EstimatorConfig(value_epochs=2), mlp.MLP(11, (), 1)
+  )
   state = value.initial_state(rng)
   fits = {
-    value.fit(state, x, None, actions[:, 0], np.random.default_rng(1))
-    .theta.tobytes() for _ in range(2)}
+    value.fit(
+      state, x, None, actions[:, 0], np.random.default_rng(1)
+    ).theta.tobytes()
+    for _ in range(2)
+  }
   assert len(fits) == 1
   return hashlib.sha256(steps.pop() + fits.pop()).hexdigest()
 

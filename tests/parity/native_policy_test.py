@@ -19,8 +19,9 @@ _SLOTS, _STEPS = 6, 40
 def compiled(tmp_path_factory):
   def define(sim):
     # one entry that the normaliser's clip has to bound
-    return Definition(lang.concatenate(sim.qpos, sim.qvel, 1e3 * sim.qvel[0]),
-                      0.0)
+    return Definition(
+      lang.concatenate(sim.qpos, sim.qvel, 1e3 * sim.qvel[0]), 0.0
+    )
 
   return worlds.make(tmp_path_factory.mktemp('model'), define=define)
 
@@ -30,15 +31,21 @@ def _inputs(compiled, hidden, policies, seed=0, scale=1.0, noise_scale=1.0):
   rng = np.random.default_rng(seed)
   sizes = compiled.observation_size, *hidden, compiled.action_size
   layers = [
-    np.vstack([scale * rng.standard_normal((a, b)) / np.sqrt(a),
-               0.3 * rng.standard_normal((1, b))]).ravel()
+    np.vstack(
+      [
+        scale * rng.standard_normal((a, b)) / np.sqrt(a),
+        0.3 * rng.standard_normal((1, b)),
+      ]
+    ).ravel()
     for a, b in itertools.pairwise(sizes)
   ]
-  theta = np.stack([
-    np.concatenate([*layers, rng.uniform(-2, 0.5, compiled.action_size)])
-    * rng.choice([-1, 1], sum(map(len, layers)) + compiled.action_size)
-    for _ in range(policies)
-  ]).astype(np.float32)
+  theta = np.stack(
+    [
+      np.concatenate([*layers, rng.uniform(-2, 0.5, compiled.action_size)])
+      * rng.choice([-1, 1], sum(map(len, layers)) + compiled.action_size)
+      for _ in range(policies)
+    ]
+  ).astype(np.float32)
   size = compiled.observation_size
   normalizer = types.SimpleNamespace(
     mean32=rng.standard_normal(size).astype(np.float32) * np.float32(0.1),
@@ -62,8 +69,9 @@ def _rollout(compiled, inputs, hidden, activation, **options):
 
 def _normalized(observations, normalizer):
   """In float64; the clip is on the normalised value."""
-  mean, factor = (x.astype(np.float64)
-                  for x in (normalizer.mean32, normalizer.inv_std32))
+  mean, factor = (
+    x.astype(np.float64) for x in (normalizer.mean32, normalizer.inv_std32)
+  )
   x = (observations.astype(np.float64) - mean) * factor
   return np.clip(x, -normalizer.clip, normalizer.clip)
 
@@ -89,13 +97,16 @@ def test_means_and_log_probabilities(compiled, activation, hidden, policies):
     actions = arrays['actions'][s]
     # the action is the float32 mean plus float64 noise, unclipped
     np.testing.assert_allclose(
-      actions, arrays['outputs'][s] + np.exp(log_std) * noise[s], rtol=1e-15,
+      actions,
+      arrays['outputs'][s] + np.exp(log_std) * noise[s],
+      rtol=1e-15,
       atol=1e-15,
     )
     deviations = (actions - arrays['outputs'][s]) / np.exp(log_std)
-    densities = (-0.5 * deviations**2 - log_std - 0.5 * np.log(2 * np.pi))
-    np.testing.assert_allclose(arrays['log_probs'][s], densities.sum(1),
-                               rtol=1e-6, atol=1e-6)
+    densities = -0.5 * deviations**2 - log_std - 0.5 * np.log(2 * np.pi)
+    np.testing.assert_allclose(
+      arrays['log_probs'][s], densities.sum(1), rtol=1e-6, atol=1e-6
+    )
   assert (arrays['actions'] > compiled.high).any()
   assert (arrays['actions'] < compiled.low).any()
 
@@ -162,12 +173,14 @@ def _tanh(x):
 
 
 def test_tanh_is_within_4e_7():
-  x = np.concatenate([
-    np.linspace(-20, 20, 2_000_001),
-    np.linspace(-1e-3, 1e-3, 20_001),
-    np.geomspace(1e-45, 1e38, 10_000),
-    -np.geomspace(1e-45, 1e38, 10_000),
-  ]).astype(np.float32)
+  x = np.concatenate(
+    [
+      np.linspace(-20, 20, 2_000_001),
+      np.linspace(-1e-3, 1e-3, 20_001),
+      np.geomspace(1e-45, 1e38, 10_000),
+      -np.geomspace(1e-45, 1e38, 10_000),
+    ]
+  ).astype(np.float32)
   error = np.abs(_tanh(x).astype(np.float64) - np.tanh(x.astype(np.float64)))
   assert error.max() < 4e-7
 

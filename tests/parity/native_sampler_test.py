@@ -17,10 +17,22 @@ from trpo_tf.tasks.gymnasium_v5 import TASKS
 from trpo_tf.tasks.language import concatenate, norm, prev, total
 from trpo_tf.tasks.task import Definition, compile_task
 
-_RECORDS = ('observations', 'actions', 'outputs', 'log_probs', 'rewards',
-            'ends', 'timesteps', 'episode_returns', 'boundary_observations',
-            'boundary_steps', 'num_boundaries', 'last_observations', 'lengths',
-            'task_outputs')  # fmt: skip
+_RECORDS = (
+  'observations',
+  'actions',
+  'outputs',
+  'log_probs',
+  'rewards',
+  'ends',
+  'timesteps',
+  'episode_returns',
+  'boundary_observations',
+  'boundary_steps',
+  'num_boundaries',
+  'last_observations',
+  'lengths',
+  'task_outputs',
+)
 
 
 def _define(sim):
@@ -28,15 +40,23 @@ def _define(sim):
   speed = (sim.site_xpos['tip'] - prev(sim.site_xpos['tip'])) / sim.dt
   forces = lang.clip(sim.cfrc_ext['ball'], -1, 1)
   return Definition(
-    concatenate(sim.qpos, sim.qvel, speed, prev(speed), prev(sim.action),
-                forces, sim.subtree_linvel['cart']),
+    concatenate(
+      sim.qpos,
+      sim.qvel,
+      speed,
+      prev(speed),
+      prev(sim.action),
+      forces,
+      sim.subtree_linvel['cart'],
+    ),
     norm(speed) - 0.1 * total(lang.square(sim.action)),
     abs(sim.qpos['hinge'][0]) > 0.25,
-  )  # fmt: skip
+  )
 
 
-def _policy(compiled, slots, steps, hidden=(8,), policies=3, seed=0,
-            log_std=-0.5):
+def _policy(
+  compiled, slots, steps, hidden=(8,), policies=3, seed=0, log_std=-0.5
+):
   """Random policies, one noise row per step, for policy_arrays."""
   rng = np.random.default_rng(seed)
   sizes = compiled.observation_size, *hidden, compiled.action_size
@@ -68,8 +88,9 @@ def _assert_same(a, b, names=_RECORDS):
 
 @pytest.fixture(scope='module')
 def compiled(tmp_path_factory):
-  return worlds.make(tmp_path_factory.mktemp('model'), define=_define,
-                     time_limit=17)
+  return worlds.make(
+    tmp_path_factory.mktemp('model'), define=_define, time_limit=17
+  )
 
 
 _OPTIONS = [
@@ -98,11 +119,26 @@ def test_oracle_replays_recorded_actions(compiled, options):
   for call in range(2):
     arrays = _sample(slots, 50, seed=call, resets=resets, log_std=0.3)
     want = oracle.rollout(arrays['actions'], resets)
-    _assert_same(arrays, want, ('observations', 'rewards', 'ends', 'timesteps',
-                                'task_outputs', 'last_observations', 'lengths'))
+    _assert_same(
+      arrays,
+      want,
+      (
+        'observations',
+        'rewards',
+        'ends',
+        'timesteps',
+        'task_outputs',
+        'last_observations',
+        'lengths',
+      ),
+    )
     batch = batch_from_arrays(arrays, bounds, [])
-    for name in ('boundary_index', 'boundary_observations', 'episode_returns',
-                 'episode_lengths'):
+    for name in (
+      'boundary_index',
+      'boundary_observations',
+      'episode_returns',
+      'episode_lengths',
+    ):
       np.testing.assert_array_equal(getattr(batch, name), want[name], name)
     outside = (arrays['actions'] < bounds[0]) | (arrays['actions'] > bounds[1])
     assert batch.clipped_fraction == outside.mean() > 0
@@ -122,8 +158,18 @@ def test_oracle_replays_gymnasium_tasks(name):
   for call in range(2):
     arrays = _sample(slots, 35, seed=call, resets=resets)
     want = oracle.rollout(arrays['actions'], resets)
-    _assert_same(arrays, want, ('observations', 'rewards', 'ends', 'timesteps',
-                                'task_outputs', 'last_observations'))
+    _assert_same(
+      arrays,
+      want,
+      (
+        'observations',
+        'rewards',
+        'ends',
+        'timesteps',
+        'task_outputs',
+        'last_observations',
+      ),
+    )
 
 
 def test_first_episodes_may_be_shortened(compiled):
@@ -137,8 +183,12 @@ def test_first_episodes_may_be_shortened(compiled):
   want = oracle.rollout(arrays['actions'], resets)
   _assert_same(arrays, want, ('observations', 'ends', 'timesteps'))
   batch = batch_from_arrays(arrays, (compiled.low, compiled.high), [])
-  for name in ('boundary_index', 'boundary_observations', 'episode_returns',
-               'episode_lengths'):
+  for name in (
+    'boundary_index',
+    'boundary_observations',
+    'episode_returns',
+    'episode_lengths',
+  ):
     np.testing.assert_array_equal(getattr(batch, name), want[name], name)
   assert (arrays['ends'][[0, 3], [2, 0]] == 2).all()
 
@@ -200,8 +250,14 @@ def test_records_do_not_depend_on_what_the_arrays_held(compiled):
   def filled(value):
     slots = worlds.slots(compiled, 2, (8,))
     arrays = slots.new_arrays(30, details=True)
-    kept = ('lengths', 'num_boundaries', 'resets_used', 'boundary_steps',
-            'boundary_observations', 'episode_returns')
+    kept = (
+      'lengths',
+      'num_boundaries',
+      'resets_used',
+      'boundary_steps',
+      'boundary_observations',
+      'episode_returns',
+    )
     for name, array in arrays.items():
       if name not in kept:
         array[...] = value
@@ -242,8 +298,11 @@ def test_every_part_of_the_state_counts(compiled):
 
 def test_state_of_another_shape_is_refused(compiled, tmp_path):
   slots, other = worlds.slots(compiled, 3), worlds.slots(compiled, 4)
-  with pytest.raises(ValueError, match=r'shape \(4,\); this sampler needs '
-                     r'\(3,\): the state is of another model or number of'):
+  with pytest.raises(
+    ValueError,
+    match=r'shape \(4,\); this sampler needs '
+    r'\(3,\): the state is of another model or number of',
+  ):
     slots.restore(other.state())
   other = worlds.slots(worlds.make(tmp_path), 3)
   with pytest.raises(ValueError, match='another model'):
@@ -253,53 +312,105 @@ def test_state_of_another_shape_is_refused(compiled, tmp_path):
 @pytest.mark.parametrize(
   ('name', 'value', 'message'),
   [
-    ('observations', np.zeros((2, 6, 30), np.float32),
-     'observations should have shape (2, 5, 34), got (2, 6, 30)'),
-    ('observations', np.zeros((2, 5, 34)),
-     'observations must be a C-contiguous array of float32'),
-    ('actions', np.zeros((2, 2, 5)).transpose(0, 2, 1),
-     'actions must be a C-contiguous array of float64'),
-    ('actions', np.zeros((2, 5)),
-     'actions should have shape (2, 5, 2), got (2, 5)'),
-    ('ends', np.zeros((2, 5), np.int32),
-     'ends must be a C-contiguous array of uint8'),
-    ('lengths', np.zeros(3, np.int32),
-     'lengths should have shape (2,), got (3,)'),
-    ('noise', np.zeros((2, 4, 2)),
-     'noise should have shape (2, 5, 2), got (2, 4, 2)'),
-    ('theta', np.zeros((3, 5), np.float32),
-     'theta has 5 parameters; the network and the log deviations have 72'),
-    ('policy_index', np.array([0, 3], np.int32),
-     'policy_index names a policy that is not there'),
-    ('policy_index', np.array([0, -1], np.int32),
-     'policy_index names a policy that is not there'),
-    ('mean', np.zeros(32, np.float32),
-     'mean should have shape (34,), got (32,)'),
-    ('boundary_steps', np.zeros((2, 1), np.int32),
-     'boundary_observations should have shape (2, 1, 34), got (2, 2, 34)'),
-    ('reset_rows', np.zeros((2, 2, 16)),
-     'reset_rows should have shape (2, *, 17), got (2, 2, 16)'),
+    (
+      'observations',
+      np.zeros((2, 6, 30), np.float32),
+      'observations should have shape (2, 5, 34), got (2, 6, 30)',
+    ),
+    (
+      'observations',
+      np.zeros((2, 5, 34)),
+      'observations must be a C-contiguous array of float32',
+    ),
+    (
+      'actions',
+      np.zeros((2, 2, 5)).transpose(0, 2, 1),
+      'actions must be a C-contiguous array of float64',
+    ),
+    (
+      'actions',
+      np.zeros((2, 5)),
+      'actions should have shape (2, 5, 2), got (2, 5)',
+    ),
+    (
+      'ends',
+      np.zeros((2, 5), np.int32),
+      'ends must be a C-contiguous array of uint8',
+    ),
+    (
+      'lengths',
+      np.zeros(3, np.int32),
+      'lengths should have shape (2,), got (3,)',
+    ),
+    (
+      'noise',
+      np.zeros((2, 4, 2)),
+      'noise should have shape (2, 5, 2), got (2, 4, 2)',
+    ),
+    (
+      'theta',
+      np.zeros((3, 5), np.float32),
+      'theta has 5 parameters; the network and the log deviations have 72',
+    ),
+    (
+      'policy_index',
+      np.array([0, 3], np.int32),
+      'policy_index names a policy that is not there',
+    ),
+    (
+      'policy_index',
+      np.array([0, -1], np.int32),
+      'policy_index names a policy that is not there',
+    ),
+    (
+      'mean',
+      np.zeros(32, np.float32),
+      'mean should have shape (34,), got (32,)',
+    ),
+    (
+      'boundary_steps',
+      np.zeros((2, 1), np.int32),
+      'boundary_observations should have shape (2, 1, 34), got (2, 2, 34)',
+    ),
+    (
+      'reset_rows',
+      np.zeros((2, 2, 16)),
+      'reset_rows should have shape (2, *, 17), got (2, 2, 16)',
+    ),
     ('saved_states', np.zeros((2, 3)), None),
     ('rewards', np.zeros(2), 'rewards should have shape (*, *), got (2,)'),
-    ('theta', np.zeros(72, np.float32),
-     'theta should have shape (*, *), got (72,)'),
+    (
+      'theta',
+      np.zeros(72, np.float32),
+      'theta should have shape (*, *), got (72,)',
+    ),
     ('noise', None, 'missing array noise'),
     ('rewards', None, 'missing array rewards'),
-    ('lengths', np.array([0, -1], np.int32),
-     'lengths must lie in [0, 5]; lengths[1] is -1'),
-    ('resets_used', np.array([3, 0], np.int32),
-     'resets_used must lie in [0, 2]; resets_used[0] is 3'),
+    (
+      'lengths',
+      np.array([0, -1], np.int32),
+      'lengths must lie in [0, 5]; lengths[1] is -1',
+    ),
+    (
+      'resets_used',
+      np.array([3, 0], np.int32),
+      'resets_used must lie in [0, 2]; resets_used[0] is 3',
+    ),
     ('num_boundaries', np.array([0, 9], np.int32), None),
   ],
-)  # fmt: skip
+)
 def test_wrong_arrays_are_refused(compiled, name, value, message):
   slots = worlds.slots(compiled, 2, threads=1)
   assert compiled.observation_size == 34
   arrays = slots.new_arrays(5)
   arrays |= slots.policy_arrays(*_policy(compiled, 2, 5, hidden=()))
   arrays['reset_rows'] = worlds.Resets(compiled)(np.zeros(2, int), 2)
-  slots._native.run([0, 1], {k: v.copy() if isinstance(v, np.ndarray) else v
-                             for k, v in arrays.items()})  # fmt: skip
+  slots._native.run(
+    [0, 1],
+    {
+      k: v.copy() if isinstance(v, np.ndarray) else v for k, v in arrays.items()
+    },
+  )
   if value is None:
     del arrays[name]
   else:
@@ -365,8 +476,9 @@ def test_two_python_threads_share_a_process(compiled):
 
 
 def test_model_that_cannot_be_a_row_is_refused(tmp_path):
-  xml = worlds.CART.replace('timestep="0.01"/>',
-                            'timestep="0.01"><flag sleep="enable"/></option>')
+  xml = worlds.CART.replace(
+    'timestep="0.01"/>', 'timestep="0.01"><flag sleep="enable"/></option>'
+  )
   compiled = worlds.make(tmp_path, xml)
   with pytest.raises(UserError, match='test: the native sampler cannot run'):
     worlds.slots(compiled, 2)
@@ -376,8 +488,10 @@ def test_control_range_needs_limits(tmp_path):
   xml = worlds.CART.replace('ctrlrange="-2 2" ctrllimited="true"', '')
   compiled = worlds.make(tmp_path, xml)
   assert np.isinf(compiled.high[1]) and compiled.high[0] == 3
-  with pytest.raises(UserError, match='needs a ctrlrange on every actuator; '
-                     'use --action_range=raw'):
+  with pytest.raises(
+    UserError,
+    match='needs a ctrlrange on every actuator; use --action_range=raw',
+  ):
     worlds.slots(compiled, 2, action_range='control')
 
 

@@ -21,10 +21,15 @@ _RUNNERS = ('paper/hopper', 'paper/walker')
 _TORQUES = {
   'paper/swimmer': [50, 50],
   'paper/hopper': [15, 60, 70],
-  'paper/walker': [(174.942 + 149.765) / 2, (90.502 + 62.8) / 2,
-                   (93.728 + 48.932) / 2, (179.281 + 174.121) / 2,
-                   (85.147 + 55.733) / 2, (92.963 + 46.422) / 2],
-}  # fmt: skip
+  'paper/walker': [
+    (174.942 + 149.765) / 2,
+    (90.502 + 62.8) / 2,
+    (93.728 + 48.932) / 2,
+    (179.281 + 174.121) / 2,
+    (85.147 + 55.733) / 2,
+    (92.963 + 46.422) / 2,
+  ],
+}
 
 
 @functools.cache
@@ -65,16 +70,24 @@ class Barto:
       + cosine * (friction - force - swing) / total
       - self.mu_p * omega / (self.pole * self.l)
     ) / (self.l * (4 / 3 - self.pole * cosine**2 / total))
-    a = (force + swing + self.reaction * self.pole * self.l * alpha * cosine
-         - friction) / total  # fmt: skip
+    a = (
+      force
+      + swing
+      + self.reaction * self.pole * self.l * alpha * cosine
+      - friction
+    ) / total
     v, omega = v + self.dt * a, omega + self.dt * alpha
     return np.stack([x + self.dt * v, v, theta + self.dt * omega, omega], 1)
 
   def mass_matrix(self, theta: float) -> np.ndarray:
     """Of (x, theta)."""
     coupling = self.pole * self.l * np.cos(theta)
-    return np.array([[self.cart + self.pole, coupling],
-                     [coupling, 4 / 3 * self.pole * self.l**2]])  # fmt: skip
+    return np.array(
+      [
+        [self.cart + self.pole, coupling],
+        [coupling, 4 / 3 * self.pole * self.l**2],
+      ]
+    )
 
 
 # Some ten roundings of accelerations up to 20 /s^2, amplified by the condition
@@ -106,8 +119,9 @@ def _mujoco_cartpole(states, forces):
 
 def test_cartpole_steps_as_bartos_equations():
   states, forces = _cartpole_states(8000)
-  error = np.abs(_mujoco_cartpole(states, forces)
-                 - Barto().step(states, forces))  # fmt: skip
+  error = np.abs(
+    _mujoco_cartpole(states, forces) - Barto().step(states, forces)
+  )
   slow = np.abs(states[:, 1]) <= _SLOW
   assert error[~slow].max() < _ROUNDING
   assert 500 < slow.sum() < 2000
@@ -118,10 +132,20 @@ def test_cartpole_steps_as_bartos_equations():
   assert (error[slow] <= bound + _ROUNDING).all()
 
 
-@pytest.mark.parametrize(('field', 'value'), [
-  ('g', 9.8), ('cart', 1.01), ('pole', 0.101), ('l', 0.5), ('mu_c', 0.0),
-  ('mu_p', 0.0), ('dt', 0.02), ('mu_p', -2e-6), ('reaction', 1.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('field', 'value'),
+  [
+    ('g', 9.8),
+    ('cart', 1.01),
+    ('pole', 0.101),
+    ('l', 0.5),
+    ('mu_c', 0.0),
+    ('mu_p', 0.0),
+    ('dt', 0.02),
+    ('mu_p', -2e-6),
+    ('reaction', 1.0),
+  ],
+)
 def test_every_constant_of_the_cartpole_is_seen(field, value):
   """The comparison above fails by far when one of Barto's terms is changed.
 
@@ -140,8 +164,7 @@ def _before(data):
 def _cartpole_outputs(model, data, action, before, center):
   (_, angle), _ = before
   (x, theta), (v, omega) = data.qpos, data.qvel
-  terms = [10.0, -(1 - np.cos(angle)),
-           -1e-5 * np.clip(action[0], -10, 10) ** 2]  # fmt: skip
+  terms = [10.0, -(1 - np.cos(angle)), -1e-5 * np.clip(action[0], -10, 10) ** 2]
   fallen = not (-2.4 <= x <= 2.4 and -0.2 <= theta <= 0.2)
   return [x, v, theta, omega], fallen, terms
 
@@ -157,10 +180,12 @@ def _swimmer_outputs(model, data, action, before, center):
 
 def _distances(model, data):
   """Of every body's geom from the floor, by MuJoCo's own collision code."""
-  return np.array([
-    mujoco.mj_geomDistance(model, data, 0, geom, 10.0, None)
-    for geom in range(1, model.ngeom)
-  ])
+  return np.array(
+    [
+      mujoco.mj_geomDistance(model, data, 0, geom, 10.0, None)
+      for geom in range(1, model.ngeom)
+    ]
+  )
 
 
 def _runner_outputs(name, model, data, action, before, center):
@@ -173,8 +198,12 @@ def _runner_outputs(name, model, data, action, before, center):
   height, lean = data.qpos[1:3]
   upright = 0.8 < height < 2 and -1 < lean < 1 and np.abs(state).max() < 500
   distances = np.clip(_distances(model, data), 0, 0.1)
-  terms = [1.0, (_center(model, data) - center) / dt, _effort(name, action),
-           -0.5 * 0.01 * impulse @ impulse]  # fmt: skip
+  terms = [
+    1.0,
+    (_center(model, data) - center) / dt,
+    _effort(name, action),
+    -0.5 * 0.01 * impulse @ impulse,
+  ]
   return [*state[1:], *impulse, *distances], not upright, terms
 
 
@@ -213,7 +242,10 @@ def _compare(name, row, actions, *, clip_actions=True):
     # a sum of ten terms, and a difference of positions over 0.01 s
     tolerance = 100 * 16 * _EPS * np.maximum(1, np.abs(want).max())
     np.testing.assert_allclose(
-      arrays['task_outputs'][0, t], want, rtol=0, atol=tolerance,
+      arrays['task_outputs'][0, t],
+      want,
+      rtol=0,
+      atol=tolerance,
       err_msg=f'{name} step {t}',
     )
     truncated = t + 1 == compiled.task.time_limit
@@ -284,11 +316,17 @@ def test_swimmer_to_its_horizon():
 _LIMITS = {
   'paper/cartpole': [(0, -2.4, 2.4), (1, -0.2, 0.2)],
 } | {
-  name: [(index, np.nextafter(low, high), np.nextafter(high, low))
-         for index, low, high in ((0, -500, 500), (1, 0.8, 2), (2, -1, 1),
-                                  (4, -500, 500))]
+  name: [
+    (index, np.nextafter(low, high), np.nextafter(high, low))
+    for index, low, high in (
+      (0, -500, 500),
+      (1, 0.8, 2),
+      (2, -1, 1),
+      (4, -500, 500),
+    )
+  ]
   for name in _RUNNERS
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('name', _LIMITS)
@@ -328,8 +366,9 @@ def _resets(name, n=2000):
   return compiled.model, *compiled.task.reset(compiled.model, rng, n)
 
 
-@pytest.mark.parametrize(('name', 'width'), [('paper/cartpole', 0.05),
-                                             ('paper/swimmer', 0.2)])
+@pytest.mark.parametrize(
+  ('name', 'width'), [('paper/cartpole', 0.05), ('paper/swimmer', 0.2)]
+)
 def test_resets_are_uniform_about_zero(name, width):
   _, qpos, qvel = _resets(name)
   state = np.hstack([qpos, qvel])
@@ -341,8 +380,10 @@ def test_resets_are_uniform_about_zero(name, width):
   assert np.abs(deviation - 1).max() < 6 * 0.45 / np.sqrt(len(state))
 
 
-@pytest.mark.parametrize(('name', 'start'), [('paper/hopper', HOPPER_START),
-                                             ('paper/walker', WALKER_START)])
+@pytest.mark.parametrize(
+  ('name', 'start'),
+  [('paper/hopper', HOPPER_START), ('paper/walker', WALKER_START)],
+)
 def test_runners_start_above_the_ground(name, start):
   model, qpos, qvel = _resets(name)
   data, noise = mujoco.MjData(model), np.hstack([qpos, qvel]) - start
@@ -363,11 +404,15 @@ def test_runners_start_above_the_ground(name, start):
   assert (qpos[:, 1] > 0.8).all()
 
 
-@pytest.mark.parametrize(('name', 'observations', 'dt', 'horizon'), [
-  ('paper/cartpole', 4, 0.05, 1000), ('paper/swimmer', 9, 0.04, 500),
-  ('paper/hopper', 11 + 6 + 4, 0.01, 1000),
-  ('paper/walker', 17 + 9 + 7, 0.01, 1000),
-])
+@pytest.mark.parametrize(
+  ('name', 'observations', 'dt', 'horizon'),
+  [
+    ('paper/cartpole', 4, 0.05, 1000),
+    ('paper/swimmer', 9, 0.04, 500),
+    ('paper/hopper', 11 + 6 + 4, 0.01, 1000),
+    ('paper/walker', 17 + 9 + 7, 0.01, 1000),
+  ],
+)
 def test_sizes_and_horizons(name, observations, dt, horizon):
   compiled = compile_task(find_task(name))
   assert compiled.observation_size == observations
@@ -375,9 +420,13 @@ def test_sizes_and_horizons(name, observations, dt, horizon):
   assert compiled.task.time_limit == horizon
 
 
-@pytest.mark.parametrize(('name', 'hidden', 'count'), [
-  ('paper/cartpole', (), 6), ('paper/swimmer', (30,), 364),
-])
+@pytest.mark.parametrize(
+  ('name', 'hidden', 'count'),
+  [
+    ('paper/cartpole', (), 6),
+    ('paper/swimmer', (30,), 364),
+  ],
+)
 def test_policies_have_the_papers_parameter_counts(name, hidden, count):
   compiled = _compiled(name)
   network = MLP(compiled.observation_size, hidden, compiled.action_size)

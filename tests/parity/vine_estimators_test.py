@@ -59,8 +59,15 @@ def world(gamma=0.9):
   new = old + 0.3 * rng.normal(size=old.size)
   pi_old, pi_new = (tabular.softmax_table(theta, S) for theta in (old, new))
   visits = tabular.occupancy(mdp, pi_old)
-  return World(mdp, old, new, pi_old, pi_new, visits / visits.sum(),
-               *tabular.moments(mdp, pi_old))
+  return World(
+    mdp,
+    old,
+    new,
+    pi_old,
+    pi_new,
+    visits / visits.sum(),
+    *tabular.moments(mdp, pi_old),
+  )
 
 
 def proposal(name):
@@ -76,8 +83,10 @@ def exact(theta):
   """The exact objective at theta and its gradient."""
   w = world()
   pi = tabular.softmax_table(theta, S)
-  return (tabular.surrogate(w.visits, pi, w.q),
-          tabular.surrogate_gradient(w.visits, pi, w.q))
+  return (
+    tabular.surrogate(w.visits, pi, w.q),
+    tabular.surrogate_gradient(w.visits, pi, w.q),
+  )
 
 
 def tuples(k):
@@ -137,8 +146,9 @@ def test_the_exact_gradient_at_theta_old_is_that_of_the_return():
   def value(theta):
     return tabular.expected_return(w.mdp, tabular.softmax_table(theta, S))
 
-  slopes = [(value(w.old + h * e) - value(w.old - h * e)) / (2 * h)
-            for e in basis]
+  slopes = [
+    (value(w.old + h * e) - value(w.old - h * e)) / (2 * h) for e in basis
+  ]
   gradient = tabular.surrogate_gradient(w.visits, w.pi_old, w.q)
   # Central differences err by h^2 / 6 times a third derivative of order 10.
   np.testing.assert_allclose(steps * gradient, slopes, rtol=0, atol=1e-7)
@@ -146,7 +156,8 @@ def test_the_exact_gradient_at_theta_old_is_that_of_the_return():
 
 def test_the_draws_are_a_distribution():
   for name, (draws, orders) in itertools.product(
-    ('pi_old', 'uniform', 'skewed'), (tuples(2), counts(4), counts(16))):
+    ('pi_old', 'uniform', 'skewed'), (tuples(2), counts(4), counts(16))
+  ):
     *_, weights = enumerated(proposal(name), draws, orders)
     assert weights.sum() == pytest.approx(1, rel=1e-12)
 
@@ -205,7 +216,8 @@ def test_mean_baseline_is_one_less_one_in_k_of_the_improvement_on_q(name, k):
   """E w_i = 1 and E w_i Q_i = L, so E w_i Q_j = E_q Q for j != i."""
   w = world()
   found = expectation(
-    vine.mean_baseline, w.new, *enumerated(proposal(name), *tuples(k)))
+    vine.mean_baseline, w.new, *enumerated(proposal(name), *tuples(k))
+  )
   value, gradient = exact(w.new)
   at_q = tabular.surrogate(w.visits, proposal(name), w.q)
   expected = (1 - 1 / k) * (value - at_q), (1 - 1 / k) * gradient
@@ -222,8 +234,7 @@ def test_self_normalized_is_consistent(name):
   value, gradient = exact(w.new)
   values, gradients = {}, {}
   for k in (4, 16, 64):
-    found = expectation(
-      vine.self_normalized, w.new, *enumerated(q, *counts(k)))
+    found = expectation(vine.self_normalized, w.new, *enumerated(q, *counts(k)))
     values[k] = abs(k * (found[0] - value) - c)
     gradients[k] = np.abs(found[1] - gradient).max()
   assert abs(c) > 1e-2  # Or there is no bias to speak of.
@@ -238,9 +249,13 @@ def test_self_normalized_is_consistent(name):
 
 
 def _parts(distribution, data):
-  log_pi = tf.stack([
-    distribution.log_prob(data.actions[:, k])
-    for k in range(data.actions.shape[1])], axis=1)
+  log_pi = tf.stack(
+    [
+      distribution.log_prob(data.actions[:, k])
+      for k in range(data.actions.shape[1])
+    ],
+    axis=1,
+  )
   return tf.exp(log_pi), tf.exp(log_pi - data.log_q), data.q_values
 
 
@@ -276,16 +291,34 @@ def normalizer_of_the_batch(distribution, data):
   return tf.reduce_sum(w * q, axis=1) / tf.reduce_mean(tf.reduce_sum(w, axis=1))
 
 
-@pytest.mark.parametrize('wrong', [
-  no_division_by_q, sum_over_k, mean_over_others, actions_against_shifted_q,
-  vine.self_normalized, vine.mean_baseline, vine.all_actions])
+@pytest.mark.parametrize(
+  'wrong',
+  [
+    no_division_by_q,
+    sum_over_k,
+    mean_over_others,
+    actions_against_shifted_q,
+    vine.self_normalized,
+    vine.mean_baseline,
+    vine.all_actions,
+  ],
+)
 def test_a_wrong_importance_sampling_is_biased(wrong):
   assert min(unbiased_errors(wrong, 'uniform', 2)) > 1e-3
 
 
-@pytest.mark.parametrize('wrong', [
-  no_division_by_q, sum_over_k, mean_over_others, actions_against_shifted_q,
-  constant_normalizer, normalizer_of_the_batch, vine.importance_sampled])
+@pytest.mark.parametrize(
+  'wrong',
+  [
+    no_division_by_q,
+    sum_over_k,
+    mean_over_others,
+    actions_against_shifted_q,
+    constant_normalizer,
+    normalizer_of_the_batch,
+    vine.importance_sampled,
+  ],
+)
 @pytest.mark.parametrize('k', [2, 4])
 def test_a_wrong_self_normalized_has_another_gradient(wrong, k):
   assert shrunk_gradient_error(wrong, k) > 1e-3
@@ -318,8 +351,11 @@ def test_all_actions_error_falls_as_one_over_root_m(m):
     found.append(expectation(vine.all_actions, w.new, x, sampled, weights)[0])
   z = (np.array(found) - exact(w.new)[0]) / np.sqrt(variance / m)
   assert abs(z.mean()) < 4 / np.sqrt(repeats)
-  assert (scipy.stats.chi2.ppf(1e-5, repeats) < (z**2).sum()
-          < scipy.stats.chi2.ppf(1 - 1e-5, repeats))
+  assert (
+    scipy.stats.chi2.ppf(1e-5, repeats)
+    < (z**2).sum()
+    < scipy.stats.chi2.ppf(1 - 1e-5, repeats)
+  )
 
 
 def state_values():
@@ -342,8 +378,11 @@ def every_path(s, a, steps):
       total += w.mdp.gamma**i * w.mdp.rewards[s, a]
       *follow, terminal = w.mdp.transitions[s, a]
       longer.append((p * terminal, total, i + 1, 1, s, a))
-      longer += [(p * follow[n] * w.pi_old[n, b], total, i + 1, 0, n, b)
-                 for n in range(S) for b in range(A)]
+      longer += [
+        (p * follow[n] * w.pi_old[n, b], total, i + 1, 0, n, b)
+        for n in range(S)
+        for b in range(A)
+      ]
     paths = longer
   return paths
 
@@ -354,11 +393,13 @@ def test_bootstrapped_q_values_are_exact_in_expectation(steps):
   w, t = world(), 1
   for s, a in itertools.product(range(S), range(A)):
     p, total, length, end, final, _ = map(
-      np.array, zip(*every_path(s, a, steps), strict=True))
+      np.array, zip(*every_path(s, a, steps), strict=True)
+    )
     last = state_values()[t + length, final]
-    q, _ = vine.q_values(*(
-      each[:, np.newaxis, np.newaxis] for each in (total, length, end, last)),
-      w.mdp.gamma)
+    q, _ = vine.q_values(
+      *(each[:, np.newaxis, np.newaxis] for each in (total, length, end, last)),
+      w.mdp.gamma,
+    )
     assert p.sum() == pytest.approx(1, rel=1e-12)
     assert p @ q[:, 0] == pytest.approx(w.q[t, s, a], abs=EXACT)
 
@@ -382,7 +423,8 @@ def test_gaussian_gradient_at_theta_old_is_one_less_one_in_k_of_the_exact():
     for _ in range(groups):
       actions = mean + std * rng.normal(size=(rows, k, 2))
       q = (actions @ slope[:, np.newaxis])[..., 0] + tf.reduce_sum(
-        bend * actions**2 / 2, axis=2)
+        bend * actions**2 / 2, axis=2
+      )
       log_q = scipy.stats.norm.logpdf(actions, mean, std).sum(axis=2)
       data = vine.VineData(actions, tf.constant(log_q), q)
       with tf.GradientTape() as tape:
@@ -408,10 +450,10 @@ def numpy_term(name, log_pi, log_q, q):
   mean = sum(q) / len(q)
   return {
     'all_actions': sum(p * v for p, v in zip(pi, q, strict=True)),
-    'importance_sampled':
-      sum(u * v for u, v in zip(w, q, strict=True)) / len(q),
-    'mean_baseline':
-      sum(u * (v - mean) for u, v in zip(w, q, strict=True)) / len(q),
+    'importance_sampled': sum(u * v for u, v in zip(w, q, strict=True))
+    / len(q),
+    'mean_baseline': sum(u * (v - mean) for u, v in zip(w, q, strict=True))
+    / len(q),
     'self_normalized': sum(u * v for u, v in zip(w, q, strict=True)) / sum(w),
   }[name]
 
@@ -437,13 +479,20 @@ def any_problem(kind, n=7, k=5, seed=0):
     log_pi = scipy.stats.norm.logpdf(actions, outputs[:, np.newaxis], std)
   else:
     ends = np.cumsum(sizes)
-    log_pi = np.stack([
-      np.take_along_axis(
-        part - np.log(np.exp(part).sum(axis=1, keepdims=True)),
-        actions[..., i], axis=1)
-      for i, part in enumerate(np.split(outputs, ends[:-1], axis=1))], axis=-1)
+    log_pi = np.stack(
+      [
+        np.take_along_axis(
+          part - np.log(np.exp(part).sum(axis=1, keepdims=True)),
+          actions[..., i],
+          axis=1,
+        )
+        for i, part in enumerate(np.split(outputs, ends[:-1], axis=1))
+      ],
+      axis=-1,
+    )
   data = vine.VineData(
-    actions, rng.normal(-2, 0.5, size=(n, k)), rng.normal(size=(n, k)))
+    actions, rng.normal(-2, 0.5, size=(n, k)), rng.normal(size=(n, k))
+  )
   return policy, theta, x, data, log_pi.sum(axis=-1)
 
 
@@ -455,8 +504,10 @@ def test_terms_against_the_definition(name, kind):
   new = surrogate.distribution64(policy, theta, outputs)
   found = vine.OBJECTIVES[name](new, data)
   assert found.dtype == tf.float64
-  expected = [numpy_term(name, *row)
-              for row in zip(log_pi, data.log_q, data.q_values, strict=True)]
+  expected = [
+    numpy_term(name, *row)
+    for row in zip(log_pi, data.log_q, data.q_values, strict=True)
+  ]
   np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12)
 
 
@@ -500,7 +551,8 @@ def vine_batch(rng, name, n=1000):
   q = branched_q(w, rng, 4, time, state, actions)
   log_q = np.log(w.pi_old[state, actions])
   data = vine.VineData(
-    actions[..., np.newaxis].astype(np.int32), log_q, vine.scaled(q))
+    actions[..., np.newaxis].astype(np.int32), log_q, vine.scaled(q)
+  )
   return np.eye(S, dtype=np.float32)[s], s, data
 
 
@@ -510,23 +562,32 @@ def test_a_step_improves_the_return_within_the_bound(name):
   x, s, data = vine_batch(np.random.default_rng(3), name)
   theta = w.old.astype(np.float32)
   step = trust_region.make_step(
-    POLICY, vine.OBJECTIVES[name], config.TrustRegionConfig(max_kl=max_kl),
-    len(x))
+    POLICY,
+    vine.OBJECTIVES[name],
+    config.TrustRegionConfig(max_kl=max_kl),
+    len(x),
+  )
   result = step(theta, x, data)
   assert result.status == StepStatus.ACCEPTED
-  old, new = (tabular.softmax_table(v.astype(np.float64), S)
-              for v in (theta, result.theta))
+  old, new = (
+    tabular.softmax_table(v.astype(np.float64), S)
+    for v in (theta, result.theta)
+  )
   kl = (old * np.log(old / new)).sum(axis=1)[s].mean()
   assert kl <= max_kl
   before, after = (tabular.surrogate(w.visits, pi, w.q) for pi in (old, new))
   assert after > before
   assert tabular.expected_return(w.mdp, new) > tabular.expected_return(
-    w.mdp, old)
+    w.mdp, old
+  )
   # Most of what the constrained optimum, to first order, would gain.
   gradient = tabular.surrogate_gradient(w.visits, old, w.q)
-  fisher = scipy.linalg.block_diag(*(
-    p * (np.diag(row) - np.outer(row, row))
-    for p, row in zip(w.visits.sum(axis=0), old, strict=True)))
+  fisher = scipy.linalg.block_diag(
+    *(
+      p * (np.diag(row) - np.outer(row, row))
+      for p, row in zip(w.visits.sum(axis=0), old, strict=True)
+    )
+  )
   by_logits = gradient.reshape(S + 1, A)[:S].ravel()
   best = np.sqrt(2 * max_kl * by_logits @ np.linalg.pinv(fisher) @ by_logits)
   assert after - before > 0.5 * best

@@ -50,8 +50,9 @@ def _define(sim):
 
 @pytest.fixture(scope='module')
 def compiled(tmp_path_factory):
-  return worlds.make(tmp_path_factory.mktemp('model'), define=_define,
-                     time_limit=_LIMIT)
+  return worlds.make(
+    tmp_path_factory.mktemp('model'), define=_define, time_limit=_LIMIT
+  )
 
 
 @pytest.fixture(scope='module')
@@ -78,8 +79,7 @@ def starts(trunk, count) -> np.ndarray:
 
 
 def arrays(branches) -> dict[str, np.ndarray]:
-  return {k: v for k, v in vars(branches).items()
-          if isinstance(v, np.ndarray)}  # fmt: skip
+  return {k: v for k, v in vars(branches).items() if isinstance(v, np.ndarray)}
 
 
 def assert_same(a, b, index=...):
@@ -98,7 +98,10 @@ def discounted(rewards, gamma):
 
 
 settings = hypothesis.settings(
-  max_examples=40, deadline=None, derandomize=True, database=None,
+  max_examples=40,
+  deadline=None,
+  derandomize=True,
+  database=None,
   suppress_health_check=list(hypothesis.HealthCheck),
 )
 
@@ -109,17 +112,24 @@ def _follow(brancher, actor, whole, noise, states, cut, end, **options):
   N, K, M, L, A = whole.actions.shape
   each = flat(np.broadcast_to(noise[:, None], (N, K, M, L, A)))
   return brancher.branch(
-    flat(states), flat(whole.actions)[:, [cut]], end - cut, actor,
-    each[:, None, cut:end], trajectories=True, final_states=True, **options,
-  )  # fmt: skip
+    flat(states),
+    flat(whole.actions)[:, [cut]],
+    end - cut,
+    actor,
+    each[:, None, cut:end],
+    trajectories=True,
+    final_states=True,
+    **options,
+  )
 
 
 @settings
 @hypothesis.given(
   cuts=st.lists(st.integers(1, 24), min_size=1, max_size=4, unique=True),
-  time_limit=st.booleans(), gamma=st.sampled_from([0.0, 0.9, 1.0]),
+  time_limit=st.booleans(),
+  gamma=st.sampled_from([0.0, 0.9, 1.0]),
   seed=st.integers(0, 5),
-)  # fmt: skip
+)
 def test_pieces_make_one_long_branch(
   trunk, brancher, cuts, time_limit, gamma, seed
 ):
@@ -127,23 +137,33 @@ def test_pieces_make_one_long_branch(
   N, K, M, L = 5, 2, 2, 25
   options = dict(gamma=gamma, time_limit=time_limit)
   actions, noise = draws(trunk.compiled, N, K, M, L, seed)
-  whole = brancher.branch(starts(trunk, N), actions, L, trunk.actor, noise,
-                          trajectories=True, final_states=True, **options)
+  whole = brancher.branch(
+    starts(trunk, N),
+    actions,
+    L,
+    trunk.actor,
+    noise,
+    trajectories=True,
+    final_states=True,
+    **options,
+  )
   borders = [0, *sorted(cuts), L]
   states = np.repeat(starts(trunk, N), K * M, axis=0).reshape(N, K, M, -1)
   earned = np.zeros(N * K * M)
   alive, lengths = np.ones(N * K * M, bool), np.zeros(N * K * M, int)
   for cut, end in zip(borders, borders[1:], strict=False):
-    part = _follow(brancher, trunk.actor, whole, noise, states, cut, end,
-                   **options)
+    part = _follow(
+      brancher, trunk.actor, whole, noise, states, cut, end, **options
+    )
     states = part.final_states.reshape(N, K, M, -1)
     for name in ('observations', 'actions', 'rewards'):
       want = getattr(whole, name).reshape(N * K * M, L, -1)
       got = getattr(part, name).reshape(N * K * M, end - cut, -1)
       for b in np.flatnonzero(alive):
         kept = part.lengths[b, 0, 0]
-        assert (got[b, :kept].tobytes()
-                == want[b, cut : cut + kept].tobytes()), name
+        assert got[b, :kept].tobytes() == want[b, cut : cut + kept].tobytes(), (
+          name
+        )
     earned[alive] += gamma**cut * part.returns[alive, 0, 0]
     lengths[alive] += part.lengths[alive, 0, 0]
     ended = alive & (part.ends[:, 0, 0] != 0)
@@ -162,23 +182,35 @@ def test_the_splits_above_meet_every_kind_of_end(trunk, brancher):
   for seed in range(6):
     for time_limit in (False, True):
       got = brancher.branch(
-        starts(trunk, 5), draws(trunk.compiled, 5, 2, 2, 25, seed)[0], 25,
-        trunk.actor, draws(trunk.compiled, 5, 2, 2, 25, seed)[1],
+        starts(trunk, 5),
+        draws(trunk.compiled, 5, 2, 2, 25, seed)[0],
+        25,
+        trunk.actor,
+        draws(trunk.compiled, 5, 2, 2, 25, seed)[1],
         time_limit=time_limit,
-      )  # fmt: skip
+      )
       seen |= set(got.ends.ravel().tolist())
   assert seen >= {0, End.TERMINATED, End.TRUNCATED}
 
 
 @settings
-@hypothesis.given(gamma=st.floats(0, 1), horizon=st.integers(1, 20),
-                  time_limit=st.booleans())
+@hypothesis.given(
+  gamma=st.floats(0, 1), horizon=st.integers(1, 20), time_limit=st.booleans()
+)
 def test_return_is_the_discounted_sum(
   trunk, brancher, gamma, horizon, time_limit
 ):
   actions, noise = draws(trunk.compiled, 6, 3, 2, horizon)
-  got = brancher.branch(starts(trunk, 6), actions, horizon, trunk.actor, noise,
-                        gamma=gamma, time_limit=time_limit, trajectories=True)
+  got = brancher.branch(
+    starts(trunk, 6),
+    actions,
+    horizon,
+    trunk.actor,
+    noise,
+    gamma=gamma,
+    time_limit=time_limit,
+    trajectories=True,
+  )
   want, bound = discounted(got.rewards, gamma)
   assert (np.abs(got.returns - want) <= bound).all()
   assert ((1 <= got.lengths) & (got.lengths <= horizon)).all()
@@ -194,15 +226,23 @@ def test_shorter_horizon_is_a_prefix(trunk, brancher, short):
   N, K, M, L = 6, 2, 2, 25
   actions, noise = draws(trunk.compiled, N, K, M, L, 3)
   runs = [
-    brancher.branch(starts(trunk, N), actions, length, trunk.actor,
-                    noise[:, :, :length], trajectories=True)
+    brancher.branch(
+      starts(trunk, N),
+      actions,
+      length,
+      trunk.actor,
+      noise[:, :, :length],
+      trajectories=True,
+    )
     for length in (L, short)
   ]
   long, cut = runs
   np.testing.assert_array_equal(cut.lengths, np.minimum(long.lengths, short))
   done = long.lengths <= short
-  assert (cut.ends[done] == np.where(long.lengths == L, long.ends,
-                                     End.TERMINATED)[done]).all()
+  assert (
+    cut.ends[done]
+    == np.where(long.lengths == L, long.ends, End.TERMINATED)[done]
+  ).all()
   assert not cut.ends[~done].any()
   assert cut.rewards.tobytes() == long.rewards[..., :short].tobytes()
   # what ended by then earns nothing more
@@ -213,9 +253,14 @@ def test_shorter_horizon_is_a_prefix(trunk, brancher, short):
 def test_first_noise_is_not_used(trunk, brancher, value):
   actions, noise = draws(trunk.compiled, 5, 3, 2, 12)
   run = lambda rows: brancher.branch(
-    starts(trunk, 5), actions, 12, trunk.actor, rows, trajectories=True,
+    starts(trunk, 5),
+    actions,
+    12,
+    trunk.actor,
+    rows,
+    trajectories=True,
     final_states=True,
-  )  # fmt: skip
+  )
   other = noise.copy()
   other[:, :, 0] = value
   want = run(noise)
@@ -233,14 +278,24 @@ def test_every_part_of_a_state_counts(compiled, trunk, brancher, part):
   kind = mujoco.mjtState.mjSTATE_INTEGRATION
   row, O = mujoco.mj_stateSize(compiled.model, kind), compiled.observation_size
   where = {
-    'row': np.s_[:row], 'observation': np.s_[row : row + O],
-    'prevs': np.s_[row + O : -1], 'elapsed': np.s_[-1:],
-  }[part]  # fmt: skip
+    'row': np.s_[:row],
+    'observation': np.s_[row : row + O],
+    'prevs': np.s_[row + O : -1],
+    'elapsed': np.s_[-1:],
+  }[part]
   actions, noise = draws(compiled, 2, 1, 1, 12)
-  run = lambda states: arrays(brancher.branch(
-    states, actions, 12, trunk.actor, noise, time_limit=True,
-    trajectories=True, final_states=True,
-  ))  # fmt: skip
+  run = lambda states: arrays(
+    brancher.branch(
+      states,
+      actions,
+      12,
+      trunk.actor,
+      noise,
+      time_limit=True,
+      trajectories=True,
+      final_states=True,
+    )
+  )
   states = trunk.states[0, [2, 5]]
   assert (states[0, where] != states[1, where]).any()
   mixed = states.copy()
@@ -253,10 +308,12 @@ def test_every_part_of_a_state_counts(compiled, trunk, brancher, part):
 def test_two_branchers_run_at_the_same_time(trunk):
   """The interpreter is free while one runs; each is as if it were alone."""
   actions, noise = draws(trunk.compiled, 40, 4, 4, 25)
-  pool = [Brancher(trunk.compiled, trunk.actor.network, threads=2)
-          for _ in range(3)]  # fmt: skip
-  run = lambda own: own.branch(starts(trunk, 40), actions, 25, trunk.actor,
-                               noise, trajectories=True)
+  pool = [
+    Brancher(trunk.compiled, trunk.actor.network, threads=2) for _ in range(3)
+  ]
+  run = lambda own: own.branch(
+    starts(trunk, 40), actions, 25, trunk.actor, noise, trajectories=True
+  )
   want = run(pool[0])
   with concurrent.futures.ThreadPoolExecutor(3) as executor:
     for got in executor.map(run, pool):
@@ -276,8 +333,15 @@ def test_inputs_are_left_as_they_were(trunk, brancher):
 def test_recording_changes_nothing(trunk, brancher):
   actions, noise = draws(trunk.compiled, 5, 3, 2, 12)
   runs = [
-    brancher.branch(starts(trunk, 5), actions, 12, trunk.actor, noise,
-                    trajectories=kept, final_states=kept)
+    brancher.branch(
+      starts(trunk, 5),
+      actions,
+      12,
+      trunk.actor,
+      noise,
+      trajectories=kept,
+      final_states=kept,
+    )
     for kept in (False, True)
   ]
   plain, recorded = map(arrays, runs)
@@ -294,15 +358,17 @@ def test_elapsed_steps_count_towards_the_time_limit(
   states = np.repeat(starts(trunk, 1), len(elapsed), axis=0)
   states[:, -1] = elapsed
   actions = np.zeros((len(elapsed), 1, 2))
-  got = brancher.branch(states, actions, 3, trunk.actor,
-                        time_limit=time_limit, final_states=True)
+  got = brancher.branch(
+    states, actions, 3, trunk.actor, time_limit=time_limit, final_states=True
+  )
   assert not (got.ends & End.TERMINATED).any()
   lengths = np.clip(_LIMIT - elapsed, 1, 3) if time_limit else np.full(6, 3)
   np.testing.assert_array_equal(got.lengths.ravel(), lengths)
   truncated = time_limit & (elapsed + lengths >= _LIMIT)
   np.testing.assert_array_equal(got.ends.ravel() == End.TRUNCATED, truncated)
-  np.testing.assert_array_equal(got.final_states[:, 0, 0, -1],
-                                elapsed + lengths)
+  np.testing.assert_array_equal(
+    got.final_states[:, 0, 0, -1], elapsed + lengths
+  )
 
 
 def test_without_a_policy_the_noise_acts(compiled, trunk):
@@ -313,8 +379,9 @@ def test_without_a_policy_the_noise_acts(compiled, trunk):
   acted = own.branch(states, actions, 8, None, noise, trajectories=True)
   for n, k, m in np.ndindex(4, 2, 2):
     length = acted.lengths[n, k, m]
-    np.testing.assert_array_equal(acted.actions[n, k, m, 1:length],
-                                  noise[n, m, 1:length])
+    np.testing.assert_array_equal(
+      acted.actions[n, k, m, 1:length], noise[n, m, 1:length]
+    )
   idle = own.branch(states, actions, 8, trajectories=True)
   assert idle.returns.shape == (4, 2, 1)
   np.testing.assert_array_equal(idle.actions[..., 0, :], actions[:, :, None])
@@ -323,45 +390,62 @@ def test_without_a_policy_the_noise_acts(compiled, trunk):
   assert_same(branch(compiled, snapshots, actions, 8, trajectories=True), idle)
   with_policy = branch(compiled, snapshots, actions, 8, trunk.actor, noise)
   want = Brancher(compiled, trunk.actor.network, threads=1).branch(
-    states, actions, 8, trunk.actor, noise)
+    states, actions, 8, trunk.actor, noise
+  )
   assert_same(with_policy, want)
 
 
-@pytest.mark.parametrize('options', [
-  dict(clip_actions=False), dict(action_range='control'),
-  dict(action_range='control', clip_actions=False),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+  'options',
+  [
+    dict(clip_actions=False),
+    dict(action_range='control'),
+    dict(action_range='control', clip_actions=False),
+  ],
+  ids=str,
+)
 def test_treatment_of_actions(compiled, options):
   """The oracle's controls, far outside the range."""
   scaled = options.get('action_range') == 'control'
   low, high = compiled.low, compiled.high
   slots = Slots(
-    compiled, 1, clip_actions=options.get('clip_actions', True),
+    compiled,
+    1,
+    clip_actions=options.get('clip_actions', True),
     scale=(high - low) / 2 if scaled else 1.0,
     offset=(high + low) / 2 if scaled else 0.0,
-  )  # fmt: skip
+  )
   reset = slots.rollout(np.zeros((1, 1, 2)), ResetTable(compiled, 7))
   start = reset['starts'][0, 0]
   actions, noise = draws(compiled, 1, 3, 2, 10)
   actions *= 2
   got = Brancher(compiled, **options).branch(
-    initial_snapshots(compiled, 7, 1), actions, 10, None, 2 * noise,
+    initial_snapshots(compiled, 7, 1),
+    actions,
+    10,
+    None,
+    2 * noise,
     trajectories=True,
   )
   for b in np.ndindex(1, 3, 2):
     want = slots.branch(start, got.actions[b][: got.lengths[b]])
     assert got.rewards[b][: got.lengths[b]].tobytes() == (
-      want['rewards'].tobytes())
+      want['rewards'].tobytes()
+    )
   assert got.lengths.sum() > 20 and np.abs(got.actions).max() > 3
 
 
 def _sensed(sim):
   d = _define(sim)
   return Definition(
-    concatenate(d.observation, sim.sensordata, sim.cfrc_ext['ball'],
-                sim.subtree_linvel['cart']),
+    concatenate(
+      d.observation,
+      sim.sensordata,
+      sim.cfrc_ext['ball'],
+      sim.subtree_linvel['cart'],
+    ),
     d.reward + 0.01 * total(sim.sensordata),
-  )  # fmt: skip
+  )
 
 
 _OPTION = '<option timestep="0.01"/>'
@@ -372,18 +456,27 @@ _VARIANTS = {
     for name in ('Euler', 'RK4', 'implicit', 'implicitfast', 'discrete')
   },
   **{
-    solver: (_OPTION, f'<option timestep="0.01" solver="{solver}" '
-             'cone="elliptic" noslip_iterations="2"/>')
+    solver: (
+      _OPTION,
+      f'<option timestep="0.01" solver="{solver}" '
+      'cone="elliptic" noslip_iterations="2"/>',
+    )
     for solver in ('PGS', 'CG', 'Newton')
   },
-  'speculative': (_OPTION, '<option timestep="0.01"><flag '
-                  'speculative="enable"/></option>'),
-  'activation': (_TWIST, '<general name="twist" joint="hinge" '
-                 'dyntype="filter" dynprm=".05"'),
+  'speculative': (
+    _OPTION,
+    '<option timestep="0.01"><flag speculative="enable"/></option>',
+  ),
+  'activation': (
+    _TWIST,
+    '<general name="twist" joint="hinge" dyntype="filter" dynprm=".05"',
+  ),
   'delayed control': (_TWIST, _TWIST + ' delay=".05" nsample="8"'),
-  'delayed sensor': ('<jointvel name="slide"',
-                     '<jointvel delay=".03" nsample="6" name="slide"'),
-}  # fmt: skip
+  'delayed sensor': (
+    '<jointvel name="slide"',
+    '<jointvel delay=".03" nsample="6" name="slide"',
+  ),
+}
 
 
 @pytest.mark.parametrize('name', _VARIANTS)
@@ -401,9 +494,14 @@ def test_kinds_of_models(tmp_path, name):
   actions, noise = draws(compiled, 4, 2, 1, 16)
   own = Brancher(compiled, trunk.actor.network, threads=2)
   whole = own.branch(
-    np.stack([trunk.states[place] for place in places]), actions, 16,
-    trunk.actor, noise, trajectories=True, final_states=True,
-  )  # fmt: skip
+    np.stack([trunk.states[place] for place in places]),
+    actions,
+    16,
+    trunk.actor,
+    noise,
+    trajectories=True,
+    final_states=True,
+  )
   for n, k in np.ndindex(4, 2):
     want = slots.branch(reference[places[n]], whole.actions[n, k, 0])
     for field in ('observations', 'rewards'):
@@ -426,11 +524,13 @@ HEAP = f"""
   <size memory="40K"/>
   <option timestep="0.005" gravity="0 0 0"/>
   <worldbody>
-    {''.join(
-      f'<body pos="{3 * k} {0.01 * k} 0"><joint name="x{k}" type="slide"'
-      ' axis="1 0 0"/><geom type="box" size=".09 .09 .09" mass="1"/></body>'
-      for k in range(20)
-    )}
+    {
+  ''.join(
+    f'<body pos="{3 * k} {0.01 * k} 0"><joint name="x{k}" type="slide"'
+    ' axis="1 0 0"/><geom type="box" size=".09 .09 .09" mass="1"/></body>'
+    for k in range(20)
+  )
+}
   </worldbody>
   <tendon>
     <fixed name="all">
@@ -510,8 +610,9 @@ def _replay(compiled, state, controls):
     mujoco.mj_getState(model, data, row, kind)
     data.ctrl[:] = control
     mujoco.mj_step(model, data, nstep=compiled.task.frame_skip)
-  return row, {mujoco.mjtWarning(i).name for i, w in enumerate(data.warning)
-               if w.number}
+  return row, {
+    mujoco.mjtWarning(i).name for i, w in enumerate(data.warning) if w.number
+  }
 
 
 @pytest.mark.parametrize('threads', [1, 2])
@@ -526,8 +627,9 @@ def test_divergence_stays_in_its_branches(tmp_path, quiet, threads):
   noise[..., 1] = 0.0
   snapshots = initial_snapshots(compiled, 0, N)
   states = native_state.to_states(compiled, snapshots)
-  got = _fail(Brancher(compiled, threads=threads), snapshots, failing, actions,
-              noise)
+  got = _fail(
+    Brancher(compiled, threads=threads), snapshots, failing, actions, noise
+  )
   _assert_failed(got, failing)
   assert not got.messages and (got.lengths[failing] > 3).all()
   ended = got.snapshots()
@@ -536,7 +638,8 @@ def test_divergence_stays_in_its_branches(tmp_path, quiet, threads):
     branch(compiled, ended, np.zeros((len(ended), 1, 2)), 2)
   kept = [s for s in ended if s]
   assert native_state.to_states(compiled, kept).tobytes() == (
-    got.final_states[got.ends == 0].tobytes())
+    got.final_states[got.ends == 0].tobytes()
+  )
   for n, k, m in np.argwhere(got.ends == End.DIVERGED):
     length = got.lengths[n, k, m]
     controls = [actions[n, k], *noise[n, m, 1 : length + 1]]
@@ -566,24 +669,33 @@ def test_mujoco_error_stays_in_its_branches(tmp_path, quiet, threads):
     assert b not in raised or 'out of memory' in got.messages[b]
 
 
-@pytest.mark.parametrize(('bad', 'causes'), [
-  (np.nan, {'mjWARN_BADCTRL', 'non-finite output'}),
-  (np.inf, {'non-finite output'}),  # MuJoCo clips the control, not the cost
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('bad', 'causes'),
+  [
+    (np.nan, {'mjWARN_BADCTRL', 'non-finite output'}),
+    (np.inf, {'non-finite output'}),  # MuJoCo clips the control, not the cost
+  ],
+)
 def test_failure_of_the_first_step(compiled, quiet, bad, causes):
   N, K, M, L = 3, 3, 2, 6
   failing = _mask((N, K), (1, 1))
   actions, noise = draws(compiled, N, K, M, L)
   actions[1, 1, 0] = bad
   snapshots = initial_snapshots(compiled, 0, N)
-  got = _fail(Brancher(compiled, clip_actions=False), snapshots, failing,
-              0.05 * actions, 0.05 * noise)
+  got = _fail(
+    Brancher(compiled, clip_actions=False),
+    snapshots,
+    failing,
+    0.05 * actions,
+    0.05 * noise,
+  )
   _assert_failed(got, failing)
   assert (got.lengths[1, 1] == 0).all() and not got.returns[1, 1].any()
   assert set(got.causes(1, 1, 0)) == causes
   for m in range(M):  # it stays where it began
-    np.testing.assert_array_equal(got.final_observations[1, 1, m],
-                                  got.observations[1, 0, 0, 0])
+    np.testing.assert_array_equal(
+      got.final_observations[1, 1, m], got.observations[1, 0, 0, 0]
+    )
 
 
 def test_non_finite_reward_is_a_failure(tmp_path):
@@ -596,8 +708,13 @@ def test_non_finite_reward_is_a_failure(tmp_path):
   failing = _mask((N, K), (0, 2))
   actions = np.zeros((N, K, 2))
   actions[0, 2, 1] = 1e-3
-  got = _fail(Brancher(compiled), initial_snapshots(compiled, 0, N), failing,
-              actions, np.zeros((N, M, L, 2)))
+  got = _fail(
+    Brancher(compiled),
+    initial_snapshots(compiled, 0, N),
+    failing,
+    actions,
+    np.zeros((N, M, L, 2)),
+  )
   assert got.causes(0, 2, 0) == ('non-finite output',)
   _assert_failed(got, failing)
 
@@ -636,9 +753,12 @@ def test_another_process_goes_on_from_snapshots(name):
   snapshots = native_state.to_snapshots(compiled, starts(trunk, 4))
   given = snapshots, actions, 12, trunk.actor, noise
   process = subprocess.run(
-    [sys.executable, '-c', _ELSEWHERE], input=pickle.dumps((name, given)),
-    capture_output=True, timeout=120, check=True,
-  )  # fmt: skip
+    [sys.executable, '-c', _ELSEWHERE],
+    input=pickle.dumps((name, given)),
+    capture_output=True,
+    timeout=120,
+    check=True,
+  )
   got = branch(compiled, *given, trajectories=True)
   want = got.returns, got.lengths, got.ends, got.rewards, got.observations
   for a, b in zip(pickle.loads(process.stdout), want, strict=True):
@@ -715,24 +835,26 @@ _BAD = {
 
 @pytest.mark.parametrize('case', _BAD)
 @pytest.mark.parametrize('as_snapshots', [False, True])
-def test_bad_counts_and_shapes_are_refused(
-  trunk, brancher, case, as_snapshots
-):
+def test_bad_counts_and_shapes_are_refused(trunk, brancher, case, as_snapshots):
   given = _GOOD | _BAD[case]
   states = starts(trunk, given['states'])
   if as_snapshots:
     states = native_state.to_snapshots(trunk.compiled, states)
   noise = None if given['noise'] is None else np.zeros(given['noise'])
   with pytest.raises(UserError) as caught:
-    brancher.branch(states, np.zeros(given['actions']), given['horizon'],
-                    trunk.actor, noise)
+    brancher.branch(
+      states, np.zeros(given['actions']), given['horizon'], trunk.actor, noise
+    )
   _assert_one_clear_line(caught)
 
 
 def test_good_counts_and_shapes_are_not(trunk, brancher):
   got = brancher.branch(
-    starts(trunk, _GOOD['states']), np.zeros(_GOOD['actions']),
-    _GOOD['horizon'], trunk.actor, np.zeros(_GOOD['noise']),
+    starts(trunk, _GOOD['states']),
+    np.zeros(_GOOD['actions']),
+    _GOOD['horizon'],
+    trunk.actor,
+    np.zeros(_GOOD['noise']),
   )
   assert got.returns.shape == (4, 2, 3)
 
@@ -807,8 +929,9 @@ def test_action_range_without_limits_is_refused(tmp_path):
 
 def test_a_mistake_leaves_the_brancher_usable(trunk, brancher):
   actions, noise = draws(trunk.compiled, 3, 2, 2, 6)
-  run = lambda: brancher.branch(starts(trunk, 3), actions, 6, trunk.actor,
-                                noise)
+  run = lambda: brancher.branch(
+    starts(trunk, 3), actions, 6, trunk.actor, noise
+  )
   want = run()
   with pytest.raises(UserError):
     brancher.branch(starts(trunk, 3), actions[:2], 6, trunk.actor, noise)

@@ -11,7 +11,8 @@ from trpo_tf.estimation import returns
 from trpo_tf.policies import categorical, mlp
 
 LIMITS = hypothesis.settings(
-  max_examples=30, deadline=None, derandomize=True, database=None)
+  max_examples=30, deadline=None, derandomize=True, database=None
+)
 LOGITS = arrays.arrays(np.float64, (2, 8), elements=st.floats(-50, 50))
 FACTORS = st.sampled_from([(8,), (3, 3, 2), (1, 7), (2, 2, 2, 2)])
 
@@ -50,6 +51,7 @@ def test_gae_of_the_true_value_function_is_zero(seed, gamma, lam):
   following = np.where(ends == 0, following, np.where(ends == 2, boundary, 0))
   rewards = values - gamma * following
   advantages, targets = returns.gae(
-    rewards, ends, np.full(3, 12), values, boundary, last, gamma, lam)
+    rewards, ends, np.full(3, 12), values, boundary, last, gamma, lam
+  )
   np.testing.assert_allclose(advantages, 0, rtol=0, atol=1e-13)
   np.testing.assert_allclose(targets, values, rtol=0, atol=1e-13)

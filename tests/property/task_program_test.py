@@ -14,11 +14,30 @@ from oracle import Slots
 from trpo_tf.tasks import language as lang
 from trpo_tf.tasks.task import Definition
 
-_FIELDS = ('qpos', 'qvel', 'ctrl', 'xpos', 'xquat', 'xmat', 'cvel',
-           'cfrc_ext', 'subtree_linvel', 'site_xpos', 'sensordata',
-           'qfrc_bias')  # fmt: skip
-_UNARY = (abs, lang.sin, lang.cos, lang.exp, lang.square, lang.sqrt,
-          lambda x: -x, lambda x: ~x)
+_FIELDS = (
+  'qpos',
+  'qvel',
+  'ctrl',
+  'xpos',
+  'xquat',
+  'xmat',
+  'cvel',
+  'cfrc_ext',
+  'subtree_linvel',
+  'site_xpos',
+  'sensordata',
+  'qfrc_bias',
+)
+_UNARY = (
+  abs,
+  lang.sin,
+  lang.cos,
+  lang.exp,
+  lang.square,
+  lang.sqrt,
+  lambda x: -x,
+  lambda x: ~x,
+)
 _BINARY = (
   lambda x, y: x + y,
   lambda x, y: x - y,
@@ -66,10 +85,23 @@ def _like(draw, values, shape):
 def _grow(draw, values):
   """One more expression, most often over the newest ones."""
   x = draw(st.one_of(st.sampled_from(values[-3:]), st.sampled_from(values)))
-  kind = draw(st.sampled_from(
-    ['unary', 'binary', 'binary', 'ternary', 'index', 'index', 'reduce',
-     'concatenate', 'prev', 'prev', 'weighted_sum']
-  ))
+  kind = draw(
+    st.sampled_from(
+      [
+        'unary',
+        'binary',
+        'binary',
+        'ternary',
+        'index',
+        'index',
+        'reduce',
+        'concatenate',
+        'prev',
+        'prev',
+        'weighted_sum',
+      ]
+    )
+  )
   if kind == 'unary':
     return draw(st.sampled_from(_UNARY))(x)
   if kind == 'binary':
@@ -90,14 +122,16 @@ def _grow(draw, values):
   if kind == 'reduce':
     return draw(st.sampled_from(_REDUCTIONS))(x)
   if kind == 'concatenate':
-    return lang.concatenate(*draw(st.lists(st.sampled_from(values), min_size=1,
-                                           max_size=3)))
+    return lang.concatenate(
+      *draw(st.lists(st.sampled_from(values), min_size=1, max_size=3))
+    )
   if kind == 'weighted_sum':
     tables = [v for v in values if len(v.shape) == 2]
     if tables:
       rows = draw(st.sampled_from(tables[-3:]))
-      numbers = st.lists(_NUMBERS, min_size=rows.shape[0],
-                         max_size=rows.shape[0])
+      numbers = st.lists(
+        _NUMBERS, min_size=rows.shape[0], max_size=rows.shape[0]
+      )
       return lang.weighted_sum(np.array(draw(numbers)), rows)
   return lang.prev(x)
 
@@ -112,12 +146,18 @@ def _define(draw):
       value = _grow(draw, values)
       if value.size <= 200:
         values.append(value)
-    elements = [v[np.unravel_index(i, v.shape)] if v.shape else v
-                for v in values[fields:]
-                for i in range(min(v.size, 12))]  # fmt: skip
+    elements = [
+      v[np.unravel_index(i, v.shape)] if v.shape else v
+      for v in values[fields:]
+      for i in range(min(v.size, 12))
+    ]
     state = lang.concatenate(sim.qpos, sim.qvel, lang.prev(sim.action))
-    return Definition(state, lang.prev(sim.qpos[0]), sim.qpos[1] > 0.2,
-                      {f'element {i}': x for i, x in enumerate(elements)})
+    return Definition(
+      state,
+      lang.prev(sim.qpos[0]),
+      sim.qpos[1] > 0.2,
+      {f'element {i}': x for i, x in enumerate(elements)},
+    )
 
   return define
 
@@ -137,7 +177,10 @@ def _run_both(compiled, slots=1, steps=7):
 
 
 @hypothesis.settings(
-  max_examples=100, deadline=None, derandomize=True, database=None,
+  max_examples=100,
+  deadline=None,
+  derandomize=True,
+  database=None,
   suppress_health_check=list(hypothesis.HealthCheck),
   phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
 )
@@ -156,8 +199,12 @@ def test_prev_of_prev(tmp_path):
   def define(sim):
     x = sim.qpos[:2]
     return Definition(
-      lang.concatenate(x, lang.prev(x), lang.prev(lang.prev(x)),
-                       lang.prev(lang.prev(lang.prev(x))[::-1])),
+      lang.concatenate(
+        x,
+        lang.prev(x),
+        lang.prev(lang.prev(x)),
+        lang.prev(lang.prev(lang.prev(x))[::-1]),
+      ),
       lang.prev(x[0] - lang.prev(x[0])),
     )
 
@@ -165,14 +212,17 @@ def test_prev_of_prev(tmp_path):
   arrays, expected = _run_both(compiled, 1, 8)
   outputs = arrays['task_outputs'][0, :, :8]
   start = arrays['observations'][0, 0]
-  np.testing.assert_array_equal(start, np.r_[[start[:2]] * 3, [start[1::-1]]]
-                                .ravel())
+  np.testing.assert_array_equal(
+    start, np.r_[[start[:2]] * 3, [start[1::-1]]].ravel()
+  )
   np.testing.assert_array_equal(outputs[2:, 4:6], outputs[:-2, :2])
   np.testing.assert_array_equal(outputs[3:, 6:8], outputs[:-3, 1::-1])
-  np.testing.assert_array_equal(arrays['rewards'][0, 2:],
-                                outputs[1:-1, 0] - outputs[:-2, 0])
-  np.testing.assert_array_equal(arrays['task_outputs'],
-                                expected['task_outputs'])
+  np.testing.assert_array_equal(
+    arrays['rewards'][0, 2:], outputs[1:-1, 0] - outputs[:-2, 0]
+  )
+  np.testing.assert_array_equal(
+    arrays['task_outputs'], expected['task_outputs']
+  )
 
 
 def test_weighted_sum_of_strided_rows(tmp_path):
@@ -184,8 +234,9 @@ def test_weighted_sum_of_strided_rows(tmp_path):
 
   compiled = worlds.make(tmp_path, define=define)
   arrays, expected = _run_both(compiled)
-  np.testing.assert_array_equal(arrays['task_outputs'],
-                                expected['task_outputs'])
+  np.testing.assert_array_equal(
+    arrays['task_outputs'], expected['task_outputs']
+  )
 
 
 @pytest.mark.parametrize('size', [1, 7, 8, 9, 31, 128, 129, 300, 1025])
@@ -208,8 +259,14 @@ def test_functions_are_within_an_ulp_of_numpys(tmp_path):
     x = 100.0 * lang.concatenate(sim.qpos, sim.qvel, sim.xmat)
     y = 0.01 * x
     return Definition(
-      lang.concatenate(x, lang.sin(x), lang.cos(x), lang.exp(y),
-                       lang.sqrt(abs(x)), lang.norm(x)),
+      lang.concatenate(
+        x,
+        lang.sin(x),
+        lang.cos(x),
+        lang.exp(y),
+        lang.sqrt(abs(x)),
+        lang.norm(x),
+      ),
       0.0,
     )
 
@@ -218,10 +275,14 @@ def test_functions_are_within_an_ulp_of_numpys(tmp_path):
   for step in arrays['task_outputs'][0]:
     size = (len(step) - 3) // 5
     x, sin, cos, exp, root = step[: 5 * size].reshape(5, size)
-    for got, want in ((sin, np.sin(x)), (cos, np.cos(x)),
-                      (exp, np.exp(0.01 * x))):
+    for got, want in (
+      (sin, np.sin(x)),
+      (cos, np.cos(x)),
+      (exp, np.exp(0.01 * x)),
+    ):
       np.testing.assert_array_max_ulp(got, want, 1)
     np.testing.assert_array_equal(root, np.sqrt(np.abs(x)))
     # n products and n sums, each rounded once, under a square root
-    np.testing.assert_allclose(step[5 * size], np.linalg.norm(x),
-                               rtol=size * np.finfo(float).eps)
+    np.testing.assert_allclose(
+      step[5 * size], np.linalg.norm(x), rtol=size * np.finfo(float).eps
+    )

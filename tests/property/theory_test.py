@@ -29,8 +29,7 @@ LOOK_ALIKE = np.array([0, 0, 1, 1, 2])
 def problems(gamma, observations=None):
   """Random MDPs with two policies each: two near ones and two far ones."""
   rng = np.random.default_rng(int(1000 * gamma))
-  mdp = worlds.random_mdps(
-    rng, COUNT, S, A, gamma, observations=observations)
+  mdp = worlds.random_mdps(rng, COUNT, S, A, gamma, observations=observations)
   old, other = (worlds.random_policies(rng, mdp, 0.5) for _ in range(2))
   share = 10.0 ** rng.uniform(-4, 0, size=(COUNT, 1, 1))
   return mdp, old, (1 - share) * old + share * other
@@ -64,8 +63,9 @@ def check_first_order(b):
     # A line beyond the simplex; a central difference leaves h^2 times a third
     # derivative, which is at most 48 gamma^2 max|r| / (1 - gamma)^4.
     h = 1e-3 * (1 - gamma)
-    low, high = (b.loss(mdp, old, old + sign * h * (new - old))
-                 for sign in (-1, 1))
+    low, high = (
+      b.loss(mdp, old, old + sign * h * (new - old)) for sign in (-1, 1)
+    )
     curved = 8 * h**2 * gamma**2 * np.abs(mdp.rewards).max() / (1 - gamma) ** 4
     assert np.abs(high - low).max() / (2 * h) <= curved + rounding(mdp) / h
 
@@ -118,10 +118,14 @@ def check_by_loops(b):
       eps = max(abs(a_old[i, s, a]) for s, a in pairs)
       alpha = max(
         sum(abs(old[i, s, a] - new[i, s, a]) for a in range(A)) / 2
-        for s in range(S))
+        for s in range(S)
+      )
       largest = max(
-        sum(old[i, s, a] * np.log(old[i, s, a] / new[i, s, a])
-            for a in range(A)) for s in range(S))
+        sum(
+          old[i, s, a] * np.log(old[i, s, a] / new[i, s, a]) for a in range(A)
+        )
+        for s in range(S)
+      )
       c = 4 * eps * gamma / (1 - gamma) ** 2
       np.testing.assert_allclose(tv[i], c * alpha**2, rtol=1e-10)
       np.testing.assert_allclose(kl[i], c * largest, rtol=1e-6)
@@ -139,13 +143,15 @@ def check_attained(b):
       factor = (1 - gamma) / (1 - gamma * (1 - alpha))
       np.testing.assert_allclose(tight / plain, factor, rtol=1e-11)
       mdp, old, new = with_a_spare_state(
-        *worst_cases.for_total_variation(gamma, alpha))
+        *worst_cases.for_total_variation(gamma, alpha)
+      )
       loss, tight = b.loss(mdp, old, new), b.tight_tv_penalty(mdp, old, new)
       np.testing.assert_allclose(loss, tight, rtol=1e-11)
       plain = b.tv_penalty(mdp, old, new)
       np.testing.assert_allclose(tight / plain, factor, rtol=1e-11)
       np.testing.assert_allclose(
-        b.penalty_coefficient(mdp, old), plain / alpha**2, rtol=1e-11)
+        b.penalty_coefficient(mdp, old), plain / alpha**2, rtol=1e-11
+      )
 
 
 def check_algorithm_1(b):
@@ -181,9 +187,15 @@ def check_cpi(b):
 
 
 CHECKS = (
-  check_identity, check_first_order, check_mixture_bound, check_theorem_1,
-  check_by_loops, check_attained, check_algorithm_1, check_cpi,
-)  # fmt: skip
+  check_identity,
+  check_first_order,
+  check_mixture_bound,
+  check_theorem_1,
+  check_by_loops,
+  check_attained,
+  check_algorithm_1,
+  check_cpi,
+)
 
 
 @pytest.mark.parametrize('check', CHECKS, ids=lambda c: c.__name__)
@@ -208,56 +220,105 @@ def mutant(module, before, after):
 
 MUTATIONS = {
   'penalties without gamma': (
-    bounds, 'alpha**2 * gamma /', 'alpha**2 /', check_attained),
+    bounds,
+    'alpha**2 * gamma /',
+    'alpha**2 /',
+    check_attained,
+  ),
   'penalties with 1 - gamma, not squared': (
-    bounds, '((1 - gamma) * (1 - gamma', '((1 - gamma', check_theorem_1),
-  'alpha for alpha squared': (
-    bounds, 'alpha**2 *', 'alpha *', check_attained),
+    bounds,
+    '((1 - gamma) * (1 - gamma',
+    '((1 - gamma',
+    check_theorem_1,
+  ),
+  'alpha for alpha squared': (bounds, 'alpha**2 *', 'alpha *', check_attained),
   'advantages without gamma': (
-    mdp_lib, 'mdp.gamma * follow', 'follow', check_identity),
+    mdp_lib,
+    'mdp.gamma * follow',
+    'follow',
+    check_identity,
+  ),
   'visits without gamma': (
-    mdp_lib, 'transposed = np.swapaxes(_bellman(mdp, pi), -1, -2)',
+    mdp_lib,
+    'transposed = np.swapaxes(_bellman(mdp, pi), -1, -2)',
     'transposed = np.swapaxes(_bellman(dataclasses.replace('
-    'mdp, gamma=mdp.gamma**2), pi), -1, -2)', check_identity),
+    'mdp, gamma=mdp.gamma**2), pi), -1, -2)',
+    check_identity,
+  ),
   'identity with the visits of old': (
-    bounds, 'visits(mdp, new), new, advantages(mdp, old)',
-    'visits(mdp, old), new, advantages(mdp, old)', check_identity),
+    bounds,
+    'visits(mdp, new), new, advantages(mdp, old)',
+    'visits(mdp, old), new, advantages(mdp, old)',
+    check_identity,
+  ),
   'L with the visits of new': (
-    bounds, 'visits(mdp, old), new, advantages(mdp, old)',
-    'visits(mdp, new), new, advantages(mdp, old)', check_attained),
+    bounds,
+    'visits(mdp, old), new, advantages(mdp, old)',
+    'visits(mdp, new), new, advantages(mdp, old)',
+    check_attained,
+  ),
   'identity with the advantages of new': (
-    bounds, 'visits(mdp, new), new, advantages(mdp, old)',
-    'visits(mdp, new), new, advantages(mdp, new)', check_identity),
+    bounds,
+    'visits(mdp, new), new, advantages(mdp, old)',
+    'visits(mdp, new), new, advantages(mdp, new)',
+    check_identity,
+  ),
   'normalised visits': (
-    mdp_lib, 'mdp.start[..., np.newaxis])[..., 0]\n\n\ndef adv',
+    mdp_lib,
+    'mdp.start[..., np.newaxis])[..., 0]\n\n\ndef adv',
     'mdp.start[..., np.newaxis])[..., 0] * (1 - mdp.gamma)\n\n\ndef adv',
-    check_first_order),
+    check_first_order,
+  ),
   'eps of mixtures: the largest advantage': (
-    bounds, 'np.abs(expected).max(axis=-1)', '_largest_advantage(mdp, old)',
-    check_attained),
+    bounds,
+    'np.abs(expected).max(axis=-1)',
+    '_largest_advantage(mdp, old)',
+    check_attained,
+  ),
   'eps of mixtures: signed': (
-    bounds, 'np.abs(expected)', 'expected', check_mixture_bound),
+    bounds,
+    'np.abs(expected)',
+    'expected',
+    check_mixture_bound,
+  ),
   'eps of mixtures: of the old policy': (
-    bounds, "'...sa,...sa->...s', other", "'...sa,...sa->...s', old",
-    check_mixture_bound),
+    bounds,
+    "'...sa,...sa->...s', other",
+    "'...sa,...sa->...s', old",
+    check_mixture_bound,
+  ),
   'eps of mixtures: the mean over states': (
-    bounds, 'np.abs(expected).max', 'np.abs(expected).mean',
-    check_attained),
+    bounds,
+    'np.abs(expected).max',
+    'np.abs(expected).mean',
+    check_attained,
+  ),
   'eps of theorem 1: signed': (
-    bounds, 'np.abs(advantages(mdp, old))', 'advantages(mdp, old)',
-    check_by_loops),
+    bounds,
+    'np.abs(advantages(mdp, old))',
+    'advantages(mdp, old)',
+    check_by_loops,
+  ),
   'eps of theorem 1: the mean': (
-    bounds, 'np.abs(advantages(mdp, old)).max',
-    'np.abs(advantages(mdp, old)).mean', check_attained),
+    bounds,
+    'np.abs(advantages(mdp, old)).max',
+    'np.abs(advantages(mdp, old)).mean',
+    check_attained,
+  ),
   'two for four': (bounds, '4 * _largest', '2 * _largest', check_attained),
   'mean total variation': (
-    bounds, 'total_variation(old, new).max', 'total_variation(old, new).mean',
-    check_attained),
-  'mean KL': (
-    bounds, 'kl(old, new).max', 'kl(old, new).mean', check_theorem_1),
+    bounds,
+    'total_variation(old, new).max',
+    'total_variation(old, new).mean',
+    check_attained,
+  ),
+  'mean KL': (bounds, 'kl(old, new).max', 'kl(old, new).mean', check_theorem_1),
   'a thousandth of C': (
-    bounds, '_both(mdp.gamma, 1, 0)', '1e-3 * _both(mdp.gamma, 1, 0)',
-    check_algorithm_1),
+    bounds,
+    '_both(mdp.gamma, 1, 0)',
+    '1e-3 * _both(mdp.gamma, 1, 0)',
+    check_algorithm_1,
+  ),
 }
 
 

@@ -12,7 +12,8 @@ from trpo_tf.policies import categorical, gaussian, mlp
 from trpo_tf.sampling.batch import End
 
 LIMITS = hypothesis.settings(
-  max_examples=30, deadline=None, derandomize=True, database=None)
+  max_examples=30, deadline=None, derandomize=True, database=None
+)
 N, K, A = 5, 4, 2
 KINDS = st.sampled_from(['gaussian', 'factored'])
 EPS = np.finfo(np.float64).eps
@@ -31,8 +32,11 @@ def problem(seed, kind, spread=1.0):
   sampler = distribution(policy, old, x)
   actions = sampler.sample(K, seed=(seed, 1))
   log_q = tf.transpose(sampler.log_prob(actions)).numpy()
-  data = vine.VineData(tf.transpose(actions, [1, 0, 2]).numpy(), log_q,
-                       spread * rng.normal(size=(N, K)))
+  data = vine.VineData(
+    tf.transpose(actions, [1, 0, 2]).numpy(),
+    log_q,
+    spread * rng.normal(size=(N, K)),
+  )
   return policy, old, new, x, data
 
 
@@ -50,7 +54,8 @@ def gradient(objective, policy, theta, x, data):
   with tf.GradientTape() as tape:
     tape.watch(theta)
     new = surrogate.distribution64(
-      policy, theta, policy.outputs(theta, tf.constant(x)))
+      policy, theta, policy.outputs(theta, tf.constant(x))
+    )
     value = tf.reduce_mean(objective(new, data))
   return tape.gradient(value, theta).numpy()
 
@@ -64,15 +69,19 @@ CONSTANTS = arrays.arrays(np.float64, N, elements=st.floats(-1e3, 1e3))
 
 @LIMITS
 @hypothesis.given(
-  st.integers(0, 10**6), KINDS, CONSTANTS,
-  st.sampled_from(['self_normalized', 'mean_baseline']))
+  st.integers(0, 10**6),
+  KINDS,
+  CONSTANTS,
+  st.sampled_from(['self_normalized', 'mean_baseline']),
+)
 def test_a_constant_per_state_changes_nothing(seed, kind, constants, name):
   policy, old, new, x, data = problem(seed, kind)
   objective = vine.OBJECTIVES[name]
   moved = shifted(data, constants)
   improvement, same = (
     terms(objective, policy, new, x, d) - terms(objective, policy, old, x, d)
-    for d in (data, moved))
+    for d in (data, moved)
+  )
   # Weights, that is ratios and their slopes, stay below 1e4: theta moves by
   # about 0.3 in each of some thirty coordinates. They multiply the rounding
   # of Q plus the constant.
@@ -81,7 +90,10 @@ def test_a_constant_per_state_changes_nothing(seed, kind, constants, name):
   for theta in (old, new):
     np.testing.assert_allclose(
       gradient(objective, policy, theta, x, moved),
-      gradient(objective, policy, theta, x, data), rtol=0, atol=slack)
+      gradient(objective, policy, theta, x, data),
+      rtol=0,
+      atol=slack,
+    )
 
 
 @LIMITS
@@ -96,18 +108,23 @@ def test_importance_sampling_needs_a_baseline(seed, kind, constant):
   np.testing.assert_allclose(
     terms(objective, policy, new, x, moved),
     terms(objective, policy, new, x, data) + constant * weight,
-    rtol=1e-10, atol=1e-10)
+    rtol=1e-10,
+    atol=1e-10,
+  )
   np.testing.assert_allclose(
-    terms(objective, policy, old, x, of_one), 1, rtol=1e-12)
+    terms(objective, policy, old, x, of_one), 1, rtol=1e-12
+  )
   assert np.abs(weight - 1).max() > 1e-6
   change = gradient(objective, policy, old, x, moved) - gradient(
-    objective, policy, old, x, data)
+    objective, policy, old, x, data
+  )
   assert np.abs(change).max() > 1e-6
 
 
 @LIMITS
 @hypothesis.given(
-  st.integers(0, 10**6), KINDS, st.floats(-1e4, 1e4), st.floats(0, 300))
+  st.integers(0, 10**6), KINDS, st.floats(-1e4, 1e4), st.floats(0, 300)
+)
 def test_self_normalized_is_a_weighted_mean(seed, kind, shift, extreme):
   """Of weights that sum to 1, whatever the scale of q."""
   policy, _, new, x, data = problem(seed, kind)
@@ -115,7 +132,8 @@ def test_self_normalized_is_a_weighted_mean(seed, kind, shift, extreme):
   objective = vine.self_normalized
   ones = data._replace(q_values=np.ones((N, K)))
   np.testing.assert_allclose(
-    terms(objective, policy, new, x, ones), 1, rtol=K * EPS)
+    terms(objective, policy, new, x, ones), 1, rtol=K * EPS
+  )
   found = terms(objective, policy, new, x, data)
   q = data.q_values
   slack = 4 * K * EPS * np.abs(q).max()
@@ -125,45 +143,63 @@ def test_self_normalized_is_a_weighted_mean(seed, kind, shift, extreme):
   unnormalized = data._replace(log_q=data.log_q + shift)
   # log_q of up to about 1e4, so that rounding moves weights by 1e4 EPS or so.
   np.testing.assert_allclose(
-    terms(objective, policy, new, x, unnormalized), found,
-    rtol=0, atol=1e6 * EPS)
+    terms(objective, policy, new, x, unnormalized),
+    found,
+    rtol=0,
+    atol=1e6 * EPS,
+  )
 
 
 @LIMITS
 @hypothesis.given(
-  st.integers(0, 10**6), KINDS, st.permutations(range(K)),
-  st.sampled_from(list(vine.OBJECTIVES)))
+  st.integers(0, 10**6),
+  KINDS,
+  st.permutations(range(K)),
+  st.sampled_from(list(vine.OBJECTIVES)),
+)
 def test_the_order_of_actions_is_free(seed, kind, order, name):
   policy, _, new, x, data = problem(seed, kind)
   reordered = vine.VineData(*(field[:, list(order)] for field in data))
   np.testing.assert_allclose(
     terms(vine.OBJECTIVES[name], policy, new, x, reordered),
     terms(vine.OBJECTIVES[name], policy, new, x, data),
-    rtol=1e-12, atol=1e-12)
+    rtol=1e-12,
+    atol=1e-12,
+  )
 
 
 @LIMITS
 @hypothesis.given(
-  st.integers(0, 10**6), KINDS, st.integers(0, N - 1),
-  st.sampled_from(list(vine.OBJECTIVES)))
+  st.integers(0, 10**6),
+  KINDS,
+  st.integers(0, N - 1),
+  st.sampled_from(list(vine.OBJECTIVES)),
+)
 def test_states_do_not_mix(seed, kind, row, name):
   policy, _, new, x, data = problem(seed, kind)
   alone = vine.VineData(*(field[row : row + 1] for field in data))
   whole = terms(vine.OBJECTIVES[name], policy, new, x, data)
   np.testing.assert_allclose(
     terms(vine.OBJECTIVES[name], policy, new, x[row : row + 1], alone),
-    whole[row : row + 1], rtol=1e-12, atol=1e-13)
+    whole[row : row + 1],
+    rtol=1e-12,
+    atol=1e-13,
+  )
 
 
 @LIMITS
 @hypothesis.given(st.integers(0, 10**6), KINDS)
 def test_mean_baseline_has_the_gradient_of_self_normalized_at_theta_old(
-    seed, kind):
+  seed, kind
+):
   policy, old, new, x, data = problem(seed, kind)
   at_old, at_new = (
-    [gradient(f, policy, theta, x, data)
-     for f in (vine.mean_baseline, vine.self_normalized)]
-    for theta in (old, new))
+    [
+      gradient(f, policy, theta, x, data)
+      for f in (vine.mean_baseline, vine.self_normalized)
+    ]
+    for theta in (old, new)
+  )
   np.testing.assert_allclose(*at_old, rtol=1e-10, atol=1e-12)
   assert np.abs(at_new[0] - at_new[1]).max() > 1e-9
 
@@ -240,18 +276,25 @@ def test_what_a_broken_branch_holds_is_never_seen(case):
 T, X, D = End.TERMINATED, End.TRUNCATED, End.DIVERGED
 
 
-@pytest.mark.parametrize('ends, expected, valid', [
-  # Returns 1, 2 | 4, 8; V = 16, lengths 1 and gamma 1/2: a cut adds 8.
-  ([[0, 0], [0, 0]], [9.5, 14], True),
-  ([[X, 0], [T, X | T]], [9.5, 6], True),
-  ([[T, D], [X, 0]], [1, 12], True),
-  ([[D, 0], [0, T]], [10, 8], True),
-  ([[D, 0], [0, D]], [0, 0], False),
-])
+@pytest.mark.parametrize(
+  'ends, expected, valid',
+  [
+    # Returns 1, 2 | 4, 8; V = 16, lengths 1 and gamma 1/2: a cut adds 8.
+    ([[0, 0], [0, 0]], [9.5, 14], True),
+    ([[X, 0], [T, X | T]], [9.5, 6], True),
+    ([[T, D], [X, 0]], [1, 12], True),
+    ([[D, 0], [0, T]], [10, 8], True),
+    ([[D, 0], [0, D]], [0, 0], False),
+  ],
+)
 def test_q_values_by_hand(ends, expected, valid):
   q, found = vine.q_values(
-    np.array([[[1.0, 2.0], [4.0, 8.0]]]), np.ones((1, 2, 2), int),
-    np.array([ends], np.uint8), np.full((1, 2, 2), 16.0), 0.5)
+    np.array([[[1.0, 2.0], [4.0, 8.0]]]),
+    np.ones((1, 2, 2), int),
+    np.array([ends], np.uint8),
+    np.full((1, 2, 2), 16.0),
+    0.5,
+  )
   np.testing.assert_array_equal(q, [expected])
   np.testing.assert_array_equal(found, [valid])
 
@@ -259,7 +302,8 @@ def test_q_values_by_hand(ends, expected, valid):
 # --- scale ---
 
 NUMBERS = arrays.arrays(
-  np.float64, (3, 4), elements=st.floats(-1e3, 1e3, width=32))
+  np.float64, (3, 4), elements=st.floats(-1e3, 1e3, width=32)
+)
 
 
 @LIMITS
@@ -268,7 +312,8 @@ def test_scaled_has_a_spread_of_one_whatever_the_unit(q, unit):
   hypothesis.assume(q.std(axis=1).mean() > 1e-6 * np.abs(q).max())
   found = vine.scaled(unit * q)
   np.testing.assert_allclose(
-    np.mean([np.std(row) for row in found]), 1, rtol=1e-8)
+    np.mean([np.std(row) for row in found]), 1, rtol=1e-8
+  )
   np.testing.assert_allclose(found, vine.scaled(q), rtol=1e-8)
   # One factor for all, positive: the states keep their relative weight.
   factor = np.mean([np.std(row) for row in q])
@@ -278,7 +323,8 @@ def test_scaled_has_a_spread_of_one_whatever_the_unit(q, unit):
 @LIMITS
 @hypothesis.given(
   arrays.arrays(np.float64, (3, 1), elements=st.floats(-1e9, 1e9)),
-  st.integers(1, 16))
+  st.integers(1, 16),
+)
 def test_scaled_leaves_alone_what_does_not_depend_on_the_action(q, k):
   """Rounding makes the deviation of equal numbers a tiny one, not zero."""
   q = np.repeat(q, k, axis=1)

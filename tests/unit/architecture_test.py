@@ -52,12 +52,17 @@ def test_imports_point_backwards(path):
     assert name == own or _LEVEL[name] < _LEVEL[own], f'{path} imports {name}'
 
 
-@pytest.mark.parametrize('extension, user', [
-  ('_native', 'native.py'), ('_atari', 'atari_extension.py'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'extension, user',
+  [
+    ('_native', 'native.py'),
+    ('_atari', 'atari_extension.py'),
+  ],
+)
 def test_one_file_imports_an_extension(extension, user):
   users = [
-    p for p in _FILES
+    p
+    for p in _FILES
     if any(
       isinstance(n, ast.Import)
       and any(a.name.endswith(extension) for a in n.names)
@@ -69,8 +74,11 @@ def test_one_file_imports_an_extension(extension, user):
 
 def test_flags_live_in_the_binaries_only():
   users = [
-    p for p in _FILES
-    if any(line.startswith(('from absl', 'import absl'))
-           for line in p.read_text().splitlines())
+    p
+    for p in _FILES
+    if any(
+      line.startswith(('from absl', 'import absl'))
+      for line in p.read_text().splitlines()
+    )
   ]
   assert {_package(p) for p in users} <= {'bin'}

@@ -28,8 +28,12 @@ def exchanged(*values):
 
 
 @settings(max_examples=30, deadline=None)
-@given(sizes=st.lists(st.sampled_from([0, 1, 65_535, 65_536, 1_000_000]),
-                      max_size=4), fortran=st.booleans())
+@given(
+  sizes=st.lists(
+    st.sampled_from([0, 1, 65_535, 65_536, 1_000_000]), max_size=4
+  ),
+  fortran=st.booleans(),
+)
 def test_arrays_of_any_size_arrive(sizes, fortran):
   rng = np.random.default_rng(0)
   values = [rng.integers(0, 256, (2, n), np.uint8) for n in sizes]
@@ -41,10 +45,16 @@ def test_arrays_of_any_size_arrive(sizes, fortran):
 
 
 def test_large_arrays_inside_a_result():
-  frames = {(0, 0): np.ones((4, 210, 160), np.uint8),
-            (0, 1): np.full((4, 210, 160), 2, np.uint8)}
-  result = Branches(np.arange(2.0)[None], np.ones((1, 2), np.int32),
-                    np.zeros((1, 2), np.uint8), frames)
+  frames = {
+    (0, 0): np.ones((4, 210, 160), np.uint8),
+    (0, 1): np.full((4, 210, 160), 2, np.uint8),
+  }
+  result = Branches(
+    np.arange(2.0)[None],
+    np.ones((1, 2), np.int32),
+    np.zeros((1, 2), np.uint8),
+    frames,
+  )
   error = ValueError('a state that cannot be loaded')
   first, second = exchanged(result, error)
   np.testing.assert_array_equal(first.returns, [[0.0, 1.0]])

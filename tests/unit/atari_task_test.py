@@ -32,16 +32,19 @@ def test_paper_games(name):
   game = find(name)
   assert game.name == name and game.factors == (3, 3, 2)
   assert (game.screen, game.rows, game.frame_shape) == (
-    (210, 160), (1, 209), (52, 40)
-  )  # fmt: skip
+    (210, 160),
+    (1, 209),
+    (52, 40),
+  )
   assert (game.codes == JOYSTICK).all()
   nature = find(name, atari_observation='nature')
   assert (nature.rows, nature.frame_shape) == ((0, 210), (84, 84))
 
 
-@pytest.mark.parametrize('name, id_', [
-  ('pong', 'Pong'), ('breakout', 'Breakout'), ('skiing', 'Skiing')
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'name, id_',
+  [('pong', 'Pong'), ('breakout', 'Breakout'), ('skiing', 'Skiing')],
+)
 def test_minimal_actions_are_those_of_gymnasium(name, id_):
   game = find(name, atari_actions='minimal')
   env = gymnasium.make(f'ALE/{id_}-v5').unwrapped
@@ -49,11 +52,14 @@ def test_minimal_actions_are_those_of_gymnasium(name, id_):
   assert game.codes.tolist() == [a.value for a in env._action_set]
 
 
-@pytest.mark.parametrize('name, screen, rows, shape', [
-  ('air_raid', (250, 160), (1, 249), (62, 40)),
-  ('carnival', (214, 160), (1, 213), (53, 40)),
-  ('pooyan', (220, 160), (0, 220), (55, 40)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'name, screen, rows, shape',
+  [
+    ('air_raid', (250, 160), (1, 249), (62, 40)),
+    ('carnival', (214, 160), (1, 213), (53, 40)),
+    ('pooyan', (220, 160), (0, 220), (55, 40)),
+  ],
+)
 def test_other_screens_lose_equal_rows_at_either_end(name, screen, rows, shape):
   game = find(name)
   assert (game.screen, game.rows, game.frame_shape) == (screen, rows, shape)
@@ -70,16 +76,22 @@ def test_other_tasks_are_none(name):
   assert find_game(name, AtariConfig()) is None
 
 
-@pytest.mark.parametrize('name, hint', [
-  ('pogn', 'did you mean atari/pong?'),
-  ('Pong', 'did you mean atari/pong?'),
-  ('SpaceInvaders', 'did you mean atari/space_invaders?'),
-  ('q_bert', 'did you mean atari/qbert?'),
-  ('xyz', 'games: beam_rider, breakout, .* and the other ROMs of ale_py'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'name, hint',
+  [
+    ('pogn', 'did you mean atari/pong?'),
+    ('Pong', 'did you mean atari/pong?'),
+    ('SpaceInvaders', 'did you mean atari/space_invaders?'),
+    ('q_bert', 'did you mean atari/qbert?'),
+    ('xyz', 'games: beam_rider, breakout, .* and the other ROMs of ale_py'),
+  ],
+)
 def test_unknown_game(name, hint):
-  with pytest.raises(UserError, match=f'^--task=atari/{name}: no such game; '
-                     f'{hint}'.replace('?', r'\?') + '$'):
+  with pytest.raises(
+    UserError,
+    match=f'^--task=atari/{name}: no such game; {hint}'.replace('?', r'\?')
+    + '$',
+  ):
     find(name)
 
 
@@ -102,24 +114,33 @@ def test_missing_or_damaged_rom(tmp_path, monkeypatch, content):
   if content:
     (tmp_path / 'pong.bin').write_bytes(content)
   monkeypatch.setenv('ALE_ROMS_DIR', str(tmp_path))
-  with pytest.raises(UserError, match='^--task=atari/pong: no ROM .*: reinst'
-                     'all ale-py, or unset ALE_ROMS_DIR$') as caught:
+  with pytest.raises(
+    UserError,
+    match='^--task=atari/pong: no ROM .*: reinst'
+    'all ale-py, or unset ALE_ROMS_DIR$',
+  ) as caught:
     find('pong')
   assert '\n' not in str(caught.value)
 
 
-@pytest.mark.parametrize('task, skip', [
-  ('ALE/Pong-v5', 4), ('Pong-v4', (2, 5)), ('PongNoFrameskip-v4', 1),
-  ('ale_py:ALE/Pong-v5', 4),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'task, skip',
+  [
+    ('ALE/Pong-v5', 4),
+    ('Pong-v4', (2, 5)),
+    ('PongNoFrameskip-v4', 1),
+    ('ale_py:ALE/Pong-v5', 4),
+  ],
+)
 def test_second_frame_skip(task, skip):
   with pytest.raises(UserError) as caught:
     find_game(task, AtariConfig(frame_skip=3))
-  expected = (f'--task={task} has a frame skip of its own, {skip}, '
-              '--frame_skip=3 would be a second one: take --task=atari/pong')
+  expected = (
+    f'--task={task} has a frame skip of its own, {skip}, '
+    '--frame_skip=3 would be a second one: take --task=atari/pong'
+  )
   if task == 'Pong-v4':  # a random one
     assert str(caught.value) == expected
   else:
     assert str(caught.value) == f'{expected}, or --frame_skip={skip}'
     assert find_game(task, AtariConfig(frame_skip=skip)) is None
-

@@ -15,10 +15,12 @@ def rng(seed=0):
 
 def test_none_predicts_zero():
   baseline = baselines.make_baseline(
-    config.EstimatorConfig(baseline='none'), mlp.MLP(2, (), 1))
+    config.EstimatorConfig(baseline='none'), mlp.MLP(2, (), 1)
+  )
   x, t, returns = np.ones((3, 2), np.float32), np.arange(3), np.ones(3)
   state, found = baselines.fit(
-    baseline, baseline.initial_state(rng()), x, t, returns, rng())
+    baseline, baseline.initial_state(rng()), x, t, returns, rng()
+  )
   np.testing.assert_array_equal(baseline.predict(state, x, t), 0)
   assert found.loss_before == found.loss_after == 1
   assert np.isnan(found.explained_after)
@@ -29,11 +31,12 @@ def test_time_is_the_mean_return_of_each_step():
   timesteps = np.array([0, 1, 3, 0, 1, 0])
   returns = np.array([3.0, 10, 7, 6, 20, 0])
   state = baseline.fit(
-    baseline.initial_state(rng()), None, timesteps, returns, rng())
+    baseline.initial_state(rng()), None, timesteps, returns, rng()
+  )
   # Nothing was seen at step 2, nor after 3: each takes the one before.
   np.testing.assert_array_equal(
-    baseline.predict(state, None, np.array([0, 1, 2, 3, 9])),
-    [3, 15, 15, 7, 7])
+    baseline.predict(state, None, np.array([0, 1, 2, 3, 9])), [3, 15, 15, 7, 7]
+  )
 
 
 def test_linear_recovers_a_function_of_its_features():
@@ -43,7 +46,8 @@ def test_linear_recovers_a_function_of_its_features():
   wide = x.astype(np.float64)
   returns = 3 + 2 * wide[:, 0] - wide[:, 1] ** 2 + (t / 100) ** 3
   state, found = baselines.fit(
-    baseline, baseline.initial_state(rng()), x, t, returns, rng())
+    baseline, baseline.initial_state(rng()), x, t, returns, rng()
+  )
   # The returns reach 1000: the ridge moves them by 1e-12 of that, times the
   # conditioning of t, t^2, t^3.
   np.testing.assert_allclose(baseline.predict(state, x, t), returns, atol=1e-5)
@@ -55,7 +59,8 @@ def test_linear_clips_observations_and_survives_constant_ones():
   baseline = baselines.LinearBaseline(1)
   x = np.zeros((5, 1), np.float32)
   state = baseline.fit(
-    baseline.initial_state(rng()), x, np.zeros(5, int), np.full(5, 7.0), rng())
+    baseline.initial_state(rng()), x, np.zeros(5, int), np.full(5, 7.0), rng()
+  )
   assert np.isfinite(state.weights).all()
   state = state._replace(weights=np.array([1.0, 0, 0, 0, 0, 0]))
   assert baseline.predict(state, np.full((1, 1), 99.0), np.zeros(1)) == 10
@@ -63,7 +68,8 @@ def test_linear_clips_observations_and_survives_constant_ones():
 
 def network(**kwargs):
   settings = config.EstimatorConfig(
-    **{'value_hidden_sizes': (8,), 'value_minibatch': 16, **kwargs})
+    **{'value_hidden_sizes': (8,), 'value_minibatch': 16, **kwargs}
+  )
   return value_network.ValueNetwork(settings, mlp.MLP(3, (), 1))
 
 
@@ -84,8 +90,9 @@ def test_rescaling_preserves_predictions():
     return statistics[0] + statistics[1] * (h @ w + b)
 
   # Five float32 weights of at most 3, seen through a scale of 70.
-  np.testing.assert_allclose(predict(moved, new), predict(theta, old), rtol=0,
-                             atol=5 * 3 * 70 * 6e-8)
+  np.testing.assert_allclose(
+    predict(moved, new), predict(theta, old), rtol=0, atol=5 * 3 * 70 * 6e-8
+  )
 
 
 def test_fit_moves_the_statistics_without_moving_predictions(monkeypatch):
@@ -95,12 +102,14 @@ def test_fit_moves_the_statistics_without_moving_predictions(monkeypatch):
   before = baseline.predict(state, x, None)
   # A fit of no Adam steps leaves what the statistics alone do.
   monkeypatch.setattr(
-    value_network, '_minibatches', lambda *_: np.zeros((0, 16), np.int32))
+    value_network, '_minibatches', lambda *_: np.zeros((0, 16), np.int32)
+  )
   moved = baseline.fit(state, x, None, 10 * returns, rng())
   assert moved.return_scale > 2 * state.return_scale
   assert np.abs(moved.theta - state.theta).max() > 0.1
-  np.testing.assert_allclose(baseline.predict(moved, x, None), before,
-                             rtol=0, atol=1e-3)
+  np.testing.assert_allclose(
+    baseline.predict(moved, x, None), before, rtol=0, atol=1e-3
+  )
 
 
 def test_first_statistics_are_those_of_the_batch():
@@ -118,11 +127,13 @@ def test_adam_equals_numpy():
   theta = ours[0].numpy().astype(float)
   for t, gradient in enumerate(gradients, start=1):
     ours = value_network.adam_step(
-      *ours, tf.constant(gradient), np.float32(t), 0.01)
+      *ours, tf.constant(gradient), np.float32(t), 0.01
+    )
     g = gradient.astype(float)
     m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
     theta = theta - 0.01 * (m / (1 - 0.9**t)) / (
-      np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+      np.sqrt(v / (1 - 0.999**t)) + 1e-8
+    )
     # 1 - 0.999^t in float32 has a relative error of 6e-8 / (0.001 t), half of
     # which reaches a step of 0.01.
     np.testing.assert_allclose(ours[0], theta, rtol=0, atol=3e-6)
@@ -135,8 +146,11 @@ def test_one_adam_step_descends_the_squared_error():
   x, returns = batch()
   state = baseline.initial_state(rng())
   result = baseline.fit(state, x, None, returns, rng())
-  theta = tf.constant(value_network.rescale(
-    state.theta, 8, (0, 1), (result.return_mean, result.return_scale)))
+  theta = tf.constant(
+    value_network.rescale(
+      state.theta, 8, (0, 1), (result.return_mean, result.return_scale)
+    )
+  )
   targets = (returns - result.return_mean) / result.return_scale
   with tf.GradientTape() as tape:
     tape.watch(theta)
@@ -144,15 +158,17 @@ def test_one_adam_step_descends_the_squared_error():
     loss = tf.reduce_mean((outputs - targets.astype(np.float32)) ** 2) / 2
   gradient = tape.gradient(loss, theta).numpy()
   assert result.adam_steps == 1
-  np.testing.assert_allclose(result.first_moment, 0.1 * gradient, rtol=1e-3,
-                             atol=1e-7)
+  np.testing.assert_allclose(
+    result.first_moment, 0.1 * gradient, rtol=1e-3, atol=1e-7
+  )
 
 
 def test_learns_and_counts_its_steps():
   baseline = network(value_epochs=200, value_learning_rate=0.01)
   x, returns = batch()
   state, found = baselines.fit(
-    baseline, baseline.initial_state(rng()), x, None, returns, rng())
+    baseline, baseline.initial_state(rng()), x, None, returns, rng()
+  )
   assert state.adam_steps == 200 * (100 // 16)
   assert state.fits == 1
   assert found.explained_after > 0.9
@@ -193,7 +209,8 @@ def test_fit_is_a_function_of_its_arguments():
   start = network().initial_state(rng())
   kept = start.theta.copy()
   first, second = (
-    network().fit(start, x, None, returns, rng(7)) for _ in range(2))
+    network().fit(start, x, None, returns, rng(7)) for _ in range(2)
+  )
   for a, b in zip(first, second, strict=True):
     np.testing.assert_array_equal(a, b)
   np.testing.assert_array_equal(start.theta, kept)

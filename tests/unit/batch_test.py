@@ -19,10 +19,12 @@ def _arrays():
   slot 2: one step to a shortened truncation, three to both ends at once
   """
   S, T = 3, 6
-  ends = np.array([[0, 0, 0, 0, 2, 0], [0, 4, 0, 0, 1, 0], [2, 0, 0, 3, 0, 0]],
-                  np.uint8)  # fmt: skip
-  timesteps = np.array([[0, 1, 2, 3, 4, 0], [7, 8, 0, 1, 2, 0],
-                        [0, 0, 1, 2, 0, 0]], np.int32)  # fmt: skip
+  ends = np.array(
+    [[0, 0, 0, 0, 2, 0], [0, 4, 0, 0, 1, 0], [2, 0, 0, 3, 0, 0]], np.uint8
+  )
+  timesteps = np.array(
+    [[0, 1, 2, 3, 4, 0], [7, 8, 0, 1, 2, 0], [0, 0, 1, 2, 0, 0]], np.int32
+  )
   returns = np.zeros((S, T))
   returns[0, 4], returns[1, 4], returns[2, 3] = 50.0, 14.0, 23.0
   returns[2, 0] = np.nan  # shortened: not an episode of the task
@@ -91,8 +93,10 @@ def test_clipped_fraction_counts_components_of_recorded_steps():
 
 def test_columns_beyond_the_longest_slot_are_left_out():
   arrays = _arrays()
-  batch = _batch(lengths=np.array([5, 2, 4], np.int32),
-                 num_boundaries=arrays['num_boundaries'])
+  batch = _batch(
+    lengths=np.array([5, 2, 4], np.int32),
+    num_boundaries=arrays['num_boundaries'],
+  )
   assert batch.rewards.shape == batch.kept.shape == (3, 5)
   assert batch.num_steps == batch.kept.sum() == 11
 

@@ -22,7 +22,8 @@ TARGET = np.array([0.6, 0.2, -0.4])
 def settings(num_slots=S, **method):
   return config.ExperimentConfig(
     sampler=config.SamplerConfig(
-      num_slots=num_slots, batch_steps=num_slots, whole_episodes=True),
+      num_slots=num_slots, batch_steps=num_slots, whole_episodes=True
+    ),
     method=config.MethodConfig(method='cem', **method),
   )
 
@@ -34,9 +35,16 @@ def batch_of(rewards, ends=None, kept=None):
     ends = np.full(rewards.shape, End.TERMINATED, np.uint8)
   kept = np.ones(rewards.shape, bool) if kept is None else np.array(kept)
   unused = dict.fromkeys(f.name for f in dataclasses.fields(Batch))
-  return Batch(**unused | dict(
-    rewards=rewards, ends=np.array(ends, np.uint8), kept=kept,
-    diverged=(), lengths=np.full(len(rewards), rewards.shape[1])))
+  return Batch(
+    **unused
+    | dict(
+      rewards=rewards,
+      ends=np.array(ends, np.uint8),
+      kept=kept,
+      diverged=(),
+      lengths=np.full(len(rewards), rewards.shape[1]),
+    )
+  )
 
 
 def objective(candidates):
@@ -78,7 +86,7 @@ def test_slots_act_by_the_mean_of_a_candidate_each():
 
   state = start(learner)
   assert learner.sample(Sampler(), THETA, state, 'normalizer', 3) == 'batch'
-  (theta, *rest), = calls
+  ((theta, *rest),) = calls
   np.testing.assert_array_equal(theta, learner.candidates(THETA, state, 3))
   assert rest == ['normalizer', 3, True]
 
@@ -117,7 +125,8 @@ def test_extra_variance_falls_linearly_to_exactly_nothing():
     np.testing.assert_allclose((more / less)[:, :D], expected, rtol=1e-6)
   for i in (8, 9, 100):
     np.testing.assert_array_equal(
-      noisy.candidates(THETA, state, i), plain.candidates(THETA, state, i))
+      noisy.candidates(THETA, state, i), plain.candidates(THETA, state, i)
+    )
 
 
 def test_resumes_to_the_same_bits(tmp_path):
@@ -135,8 +144,10 @@ def test_resumes_to_the_same_bits(tmp_path):
 
 def test_iterations_and_seeds_draw_anew():
   learner = Cem(POLICY, settings(extra_std=0.0))
-  other = Cem(POLICY, dataclasses.replace(
-    settings(extra_std=0.0), run=config.RunConfig(seed=1)))
+  other = Cem(
+    POLICY,
+    dataclasses.replace(settings(extra_std=0.0), run=config.RunConfig(seed=1)),
+  )
   state = start(learner)
   first = learner.candidates(THETA, state, 0)
   np.testing.assert_array_equal(first, learner.candidates(THETA, state, 0))
@@ -151,10 +162,12 @@ def test_scores_are_mean_returns_of_a_slots_paths():
   lengths = np.array([4, 3, 3, 4])
   kept = np.arange(4) < lengths[:, None]
   np.testing.assert_array_equal(
-    population.scores(batch_of(rewards, ends, kept)), [5, 18, 1.5, 10])
+    population.scores(batch_of(rewards, ends, kept)), [5, 18, 1.5, 10]
+  )
   kept[2, :2] = kept[3] = False  # as --on_divergence=drop does
   np.testing.assert_array_equal(
-    population.scores(batch_of(rewards, ends, kept)), [5, 18, 1, -np.inf])
+    population.scores(batch_of(rewards, ends, kept)), [5, 18, 1, -np.inf]
+  )
 
 
 def test_a_dropped_candidate_is_never_elite():
@@ -163,9 +176,11 @@ def test_a_dropped_candidate_is_never_elite():
   kept = np.array([[True], [False], [True], [False]])
   drawn = learner.candidates(THETA, state, 0)
   update = learner.update(
-    THETA, state, None, batch_of(np.ones((4, 1)), kept=kept), 0)
+    THETA, state, None, batch_of(np.ones((4, 1)), kept=kept), 0
+  )
   np.testing.assert_allclose(
-    update.state['mean'], drawn[[0, 2], :D].astype(float).mean(0), rtol=1e-14)
+    update.state['mean'], drawn[[0, 2], :D].astype(float).mean(0), rtol=1e-14
+  )
   assert update.histograms['scores'].size == 2
   kept[2] = False
   with pytest.raises(UserError, match='left 1 of 4 candidates.*cut'):
@@ -177,5 +192,6 @@ def test_refuses_an_elite_of_one():
     Cem(POLICY, settings(14))
   assert str(caught.value) == (
     '--method=cem fits a deviation to the best --elite_fraction=0.1 of the '
-    'candidates, 1 of --num_slots=14: take --num_slots=20 or more')
+    'candidates, 1 of --num_slots=14: take --num_slots=20 or more'
+  )
   Cem(POLICY, settings(20))

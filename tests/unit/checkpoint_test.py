@@ -94,7 +94,8 @@ def test_keeps_the_newest(tmp_path):
   for number in (8, 9, 10, 11):
     checkpoint.save(tmp_path, number, _state(number), keep=2)
   assert sorted(os.listdir(tmp_path)) == [
-    'iteration_00000010.npz', 'iteration_00000011.npz'
+    'iteration_00000010.npz',
+    'iteration_00000011.npz',
   ]
   assert checkpoint.load_newest(tmp_path).state['number'] == 11
 

@@ -16,9 +16,18 @@ from trpo_tf.sampling import packing
 from trpo_tf.sampling.cloning import cloner
 from trpo_tf.sampling.cloning_check import check_cloning
 
-CLASSIC = ('Acrobot-v1', 'CartPole-v1', 'MountainCar-v0', 'Pendulum-v1',
-           'MountainCarContinuous-v0', 'Blackjack-v1', 'CliffWalking-v1',
-           'CliffWalkingSlippery-v1', 'FrozenLake-v1', 'Taxi-v4')  # fmt: skip
+CLASSIC = (
+  'Acrobot-v1',
+  'CartPole-v1',
+  'MountainCar-v0',
+  'Pendulum-v1',
+  'MountainCarContinuous-v0',
+  'Blackjack-v1',
+  'CliffWalking-v1',
+  'CliffWalkingSlippery-v1',
+  'FrozenLake-v1',
+  'Taxi-v4',
+)
 
 
 class Walk(gymnasium.Env):
@@ -113,13 +122,33 @@ def moved(env, steps=7):
   return made
 
 
-@pytest.mark.parametrize('value', [
-  None, True, -3, 2**127 + 1, 0.1, -0.0, float('inf'), 'ü', b'\0\xff',
-  np.float32(0.1), np.int8(-3), np.bool_(True), [1, [2.5]], (1, (2,), []),
-  {'a': {3: (4,)}}, collections.deque([1, 2], 2), collections.deque([1]),
-  np.zeros((2, 0, 3)), np.arange(6, dtype='>i2').reshape(2, 3),
-  np.array(1.5), np.full((100, 100), 7, np.uint8),
-], ids=repr)  # fmt: skip
+@pytest.mark.parametrize(
+  'value',
+  [
+    None,
+    True,
+    -3,
+    2**127 + 1,
+    0.1,
+    -0.0,
+    float('inf'),
+    'ü',
+    b'\0\xff',
+    np.float32(0.1),
+    np.int8(-3),
+    np.bool_(True),
+    [1, [2.5]],
+    (1, (2,), []),
+    {'a': {3: (4,)}},
+    collections.deque([1, 2], 2),
+    collections.deque([1]),
+    np.zeros((2, 0, 3)),
+    np.arange(6, dtype='>i2').reshape(2, 3),
+    np.array(1.5),
+    np.full((100, 100), 7, np.uint8),
+  ],
+  ids=repr,
+)
 def test_packing_keeps_value_and_type(value):
   data = packing.pack(value)
   back = packing.unpack(data)
@@ -133,9 +162,17 @@ def test_packing_keeps_value_and_type(value):
     assert back.maxlen == value.maxlen
 
 
-@pytest.mark.parametrize('value', [
-  object(), {1, 2}, lambda: 0, [np.array([None])], np.zeros(2, 'i4,f8'),
-], ids=['object', 'set', 'function', 'objects', 'record'])  # fmt: skip
+@pytest.mark.parametrize(
+  'value',
+  [
+    object(),
+    {1, 2},
+    lambda: 0,
+    [np.array([None])],
+    np.zeros(2, 'i4,f8'),
+  ],
+  ids=['object', 'set', 'function', 'objects', 'record'],
+)
 def test_packing_refuses_what_is_not_plain(value):
   with pytest.raises(TypeError, match='is not plain data'):
     packing.pack(value)
@@ -148,23 +185,37 @@ def test_frames_are_packed_small():
 
 @pytest.mark.parametrize('task_id', CLASSIC)
 def test_gymnasium_environments_restore_exactly(task_id):
-  assert check_cloning(
-    lambda: cloner(gymnasium.make(task_id), task_id), steps=300
-  ) == []
+  assert (
+    check_cloning(lambda: cloner(gymnasium.make(task_id), task_id), steps=300)
+    == []
+  )
 
 
-@pytest.mark.parametrize('wrap', [
-  lambda env: wrappers.FrameStackObservation(env, 3, padding_type='zero'),
-  lambda env: wrappers.FrameStackObservation(env, 3),
-  lambda env: wrappers.StickyAction(env, 0.5, (1, 3)),
-  lambda env: wrappers.DelayObservation(env, 2),
-  wrappers.TimeAwareObservation,
-  lambda env: wrappers.MaxAndSkipObservation(env, 3),
-  lambda env: wrappers.RepeatAction(env, 2),
-  wrappers.Autoreset,
-  lambda env: wrappers.FlattenObservation(wrappers.TimeLimit(env, 20)),
-], ids=['zeros', 'stack', 'sticky', 'delay', 'time', 'skip', 'repeat',
-        'autoreset', 'limit'])  # fmt: skip
+@pytest.mark.parametrize(
+  'wrap',
+  [
+    lambda env: wrappers.FrameStackObservation(env, 3, padding_type='zero'),
+    lambda env: wrappers.FrameStackObservation(env, 3),
+    lambda env: wrappers.StickyAction(env, 0.5, (1, 3)),
+    lambda env: wrappers.DelayObservation(env, 2),
+    wrappers.TimeAwareObservation,
+    lambda env: wrappers.MaxAndSkipObservation(env, 3),
+    lambda env: wrappers.RepeatAction(env, 2),
+    wrappers.Autoreset,
+    lambda env: wrappers.FlattenObservation(wrappers.TimeLimit(env, 20)),
+  ],
+  ids=[
+    'zeros',
+    'stack',
+    'sticky',
+    'delay',
+    'time',
+    'skip',
+    'repeat',
+    'autoreset',
+    'limit',
+  ],
+)
 def test_wrappers_restore_exactly(wrap):
   def make():
     return cloner(wrap(gymnasium.make('CartPole-v1')), 'CartPole-v1')
@@ -172,19 +223,25 @@ def test_wrappers_restore_exactly(wrap):
   assert check_cloning(make, steps=200) == []
 
 
-@pytest.mark.parametrize('make', [Walk, lambda: Delayed(Walk()),
-                                  lambda: wrappers.TimeLimit(Walk(), 30)])
+@pytest.mark.parametrize(
+  'make',
+  [Walk, lambda: Delayed(Walk()), lambda: wrappers.TimeLimit(Walk(), 30)],
+)
 def test_own_methods_restore_exactly(make):
   assert check_cloning(lambda: cloner(make(), 'X'), steps=300) == []
   assert moved(make()).snapshot().kind == 'environment'
 
 
-@pytest.mark.parametrize('forgets, what', [('counter', 'terminated|the obs'),
-                                           ('generator', 'the observation')])
+@pytest.mark.parametrize(
+  'forgets, what',
+  [('counter', 'terminated|the obs'), ('generator', 'the observation')],
+)
 def test_check_finds_what_a_snapshot_leaves_out(forgets, what):
   findings = check_cloning(lambda: cloner(Forgetful(forgets), 'X'), steps=300)
-  line = (r'restored in (the same|a second) instance, the snapshot before step '
-          rf'\d+: ({what}).* of step \d+ is \S+ instead of \S+')
+  line = (
+    r'restored in (the same|a second) instance, the snapshot before step '
+    rf'\d+: ({what}).* of step \d+ is \S+ instead of \S+'
+  )
   assert findings and re.match(line, findings[0]), findings
   assert any('a second instance' in f for f in findings)
   assert any('alternate' in f for f in findings)
@@ -194,20 +251,28 @@ def test_check_passes_what_forgets_nothing():
   assert check_cloning(lambda: cloner(Forgetful(''), 'X'), steps=300) == []
 
 
-@pytest.mark.parametrize('env, reason', [
-  (Silent(), r'class Silent has no snapshot\(\) and restore\(\)'),
-  (Half(), r'class Half has no restore\(\)'),
-  (Echo(Walk()), r'class Echo has no snapshot\(\) and restore\(\)'),
-  (wrappers.TransformReward(Walk(), abs), 'class TransformReward has no'),
-  (wrappers.NormalizeObservation(Walk()), 'class NormalizeObservation has no'),
-  (wrappers.TimeLimit(Silent(), 3), 'class Silent has no'),
-], ids=['env', 'half', 'wrapper', 'function', 'running', 'inner'])
+@pytest.mark.parametrize(
+  'env, reason',
+  [
+    (Silent(), r'class Silent has no snapshot\(\) and restore\(\)'),
+    (Half(), r'class Half has no restore\(\)'),
+    (Echo(Walk()), r'class Echo has no snapshot\(\) and restore\(\)'),
+    (wrappers.TransformReward(Walk(), abs), 'class TransformReward has no'),
+    (
+      wrappers.NormalizeObservation(Walk()),
+      'class NormalizeObservation has no',
+    ),
+    (wrappers.TimeLimit(Silent(), 3), 'class Silent has no'),
+  ],
+  ids=['env', 'half', 'wrapper', 'function', 'running', 'inner'],
+)
 def test_refusal_says_why_and_the_way_out(env, reason):
   with pytest.raises(UserError, match=f'^--task=X: {reason}') as caught:
     cloner(env, 'X')
   message = str(caught.value)
-  assert message.endswith(': implement snapshot() and restore(), or use '
-                          '--sampler=single_path')
+  assert message.endswith(
+    ': implement snapshot() and restore(), or use --sampler=single_path'
+  )
   assert '\n' not in message
 
 
@@ -217,8 +282,9 @@ def test_own_methods_decide_on_the_generator():
 
 
 def test_generators_left_out():
-  first = cloner(gymnasium.make('Taxi-v4', is_rainy=True), 'X',
-                 include_rng=False)
+  first = cloner(
+    gymnasium.make('Taxi-v4', is_rainy=True), 'X', include_rng=False
+  )
   first.reset(seed=1)
   snapshot = first.snapshot()
 
@@ -227,8 +293,9 @@ def test_generators_left_out():
     env.restore(snapshot)
     return [int(env.step(0)[0]) for _ in range(40)]
 
-  other = cloner(gymnasium.make('Taxi-v4', is_rainy=True), 'X',
-                 include_rng=False)
+  other = cloner(
+    gymnasium.make('Taxi-v4', is_rainy=True), 'X', include_rng=False
+  )
   with pytest.raises(UserError, match=r'reset\(seed=...\) it first'):
     other.restore(snapshot)
   assert branch(first, 5) == branch(other, 5) != branch(other, 6)
@@ -263,9 +330,14 @@ def test_restored_observation_is_the_callers_own():
   assert env.restore(snapshot).tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize('field, value', [
-  ('kind', 'native'), ('version', 'gymnasium 0.1'), ('model', '0123'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'field, value',
+  [
+    ('kind', 'native'),
+    ('version', 'gymnasium 0.1'),
+    ('model', '0123'),
+  ],
+)
 def test_snapshot_of_another_simulator_is_refused(field, value):
   env = moved(gymnasium.make('CartPole-v1'))
   wrong = dataclasses.replace(env.snapshot(), **{field: value})
@@ -281,12 +353,16 @@ def test_snapshot_of_another_size_is_refused(cut):
     env.restore(dataclasses.replace(snapshot, data=snapshot.data[cut]))
 
 
-@pytest.mark.parametrize('other', [
-  lambda: gymnasium.make('CartPole-v0'),
-  lambda: gymnasium.make('CartPole-v1', sutton_barto_reward=True),
-  lambda: gymnasium.make('CartPole-v1', max_episode_steps=7),
-  lambda: wrappers.DelayObservation(gymnasium.make('CartPole-v1'), 1),
-], ids=['id', 'arguments', 'limit', 'wrapper'])  # fmt: skip
+@pytest.mark.parametrize(
+  'other',
+  [
+    lambda: gymnasium.make('CartPole-v0'),
+    lambda: gymnasium.make('CartPole-v1', sutton_barto_reward=True),
+    lambda: gymnasium.make('CartPole-v1', max_episode_steps=7),
+    lambda: wrappers.DelayObservation(gymnasium.make('CartPole-v1'), 1),
+  ],
+  ids=['id', 'arguments', 'limit', 'wrapper'],
+)
 @pytest.mark.filterwarnings('ignore:.*out of date')
 def test_snapshot_of_other_settings_is_refused(other):
   snapshot = moved(gymnasium.make('CartPole-v1')).snapshot()

@@ -24,7 +24,8 @@ TARGET = np.array([0.6, 0.2, -0.4])
 def settings(num_slots=S, **method):
   return config.ExperimentConfig(
     sampler=config.SamplerConfig(
-      num_slots=num_slots, batch_steps=num_slots, whole_episodes=True),
+      num_slots=num_slots, batch_steps=num_slots, whole_episodes=True
+    ),
     method=config.MethodConfig(method='cma', **method),
     run=config.RunConfig(seed=5),
   )
@@ -60,9 +61,16 @@ def test_is_the_library_driven_by_hand():
   learner = Cma(POLICY, settings(population_std=0.3))
   theta, state = THETA, start(learner)
   generators = []
-  strategy = cma.CMAEvolutionStrategy(THETA[:D].astype(float), 0.3, {
-    'popsize': S, 'verbose': -9, 'seed': np.nan,
-    'randn': lambda *shape: generators[-1].standard_normal(shape)})
+  strategy = cma.CMAEvolutionStrategy(
+    THETA[:D].astype(float),
+    0.3,
+    {
+      'popsize': S,
+      'verbose': -9,
+      'seed': np.nan,
+      'randn': lambda *shape: generators[-1].standard_normal(shape),
+    },
+  )
   for i in range(12):
     generators.append(seeding.generator(5, Stream.POPULATION, i))
     wanted = strategy.ask()
@@ -109,7 +117,8 @@ def test_candidates_depend_on_the_arguments_alone():
   np.testing.assert_array_equal(learner.candidates(THETA, begin, 0), first)
   np.testing.assert_array_equal(learner.candidates(theta, state, 3), later)
   np.testing.assert_array_equal(
-    learner.candidates(theta, state, 3)[:, D], THETA[D])
+    learner.candidates(theta, state, 3)[:, D], THETA[D]
+  )
   again = iterate(learner, THETA, begin, 0, 3)[0]
   np.testing.assert_array_equal(again, theta)
 
@@ -127,7 +136,8 @@ def test_touches_no_global_random_state_and_no_file(
   np.random.seed(4)
   other = Cma(POLICY, settings())
   np.testing.assert_array_equal(
-    iterate(other, THETA, start(other), 0, 5)[0], theta)
+    iterate(other, THETA, start(other), 0, 5)[0], theta
+  )
   assert list(tmp_path.iterdir()) == [] and capfd.readouterr() == ('', '')
 
 
@@ -138,7 +148,8 @@ def test_a_dropped_candidate_ranks_last(capfd):
   for values, kept in [(scores, None), (scores + 100 * dropped, ~dropped)]:
     learner = Cma(POLICY, settings())
     update = learner.update(
-      THETA, start(learner), None, batch_of(values, kept), 0)
+      THETA, start(learner), None, batch_of(values, kept), 0
+    )
     thetas.append(update.theta)
   np.testing.assert_array_equal(*thetas)
   assert update.histograms['scores'].size == S - 1

@@ -50,9 +50,10 @@ def test_range(name, value, range_):
 
 
 @pytest.mark.parametrize(
-  'field', [f for f in _fields() if not f.metadata['choices']],
+  'field',
+  [f for f in _fields() if not f.metadata['choices']],
   ids=lambda field: field.name,
-)  # fmt: skip
+)
 def test_ends_of_the_range_are_allowed_unless_open(field):
   if isinstance(field.default, bool | str):
     return

@@ -12,8 +12,11 @@ def solve(a, b, *args, **kwargs):
   a = tf.constant(np.asarray(a, np.float64))
   return tf.function(
     lambda: conjugate_gradient.conjugate_gradient(
-      lambda v: tf.linalg.matvec(a, v), tf.constant(b, tf.float64), *args,
-      **kwargs)
+      lambda v: tf.linalg.matvec(a, v),
+      tf.constant(b, tf.float64),
+      *args,
+      **kwargs,
+    )
   )()
 
 
@@ -27,8 +30,7 @@ def test_solves_in_as_many_iterations_as_unknowns():
   result = solve(a, b, 50, tolerance=1e-12)
   assert result.converged and not result.failed
   assert result.iterations == 6
-  np.testing.assert_allclose(
-    result.solution, np.linalg.solve(a, b), rtol=1e-10)
+  np.testing.assert_allclose(result.solution, np.linalg.solve(a, b), rtol=1e-10)
 
 
 def test_distinct_eigenvalues_set_the_iterations():
@@ -40,13 +42,13 @@ def test_distinct_eigenvalues_set_the_iterations():
 @pytest.mark.parametrize('iterations', [1, 4, 10])
 def test_iterates_equal_scipys(iterations):
   a, b = spd(30, 1), np.random.default_rng(2).normal(size=30)
-  expected, _ = scipy.sparse.linalg.cg(
-    a, b, rtol=0, atol=0, maxiter=iterations)
+  expected, _ = scipy.sparse.linalg.cg(a, b, rtol=0, atol=0, maxiter=iterations)
   result = solve(a, b, iterations)
   assert result.iterations == iterations
   np.testing.assert_allclose(result.solution, expected, rtol=1e-9, atol=1e-12)
   np.testing.assert_allclose(
-    result.residual_norm, np.linalg.norm(b - a @ expected), rtol=1e-6)
+    result.residual_norm, np.linalg.norm(b - a @ expected), rtol=1e-6
+  )
 
 
 def test_zero_right_side_takes_no_iteration():
@@ -61,7 +63,8 @@ def test_negative_curvature_keeps_the_iterate_before():
   assert result.iterations == 2
   # One sound step along b: alpha = 1.01 / (1 - 0.05).
   np.testing.assert_allclose(
-    result.solution, 1.01 / 0.95 * np.array([1, 0.1]), rtol=1e-14)
+    result.solution, 1.01 / 0.95 * np.array([1, 0.1]), rtol=1e-14
+  )
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])

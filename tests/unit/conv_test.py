@@ -57,10 +57,13 @@ def by_scipy(network, theta, pixels):
     bias = theta[size : size + filters]
     theta = theta[size + filters :]
     planes = [
-      sum(scipy.signal.correlate2d(h[..., c], kernel[..., c, k], 'valid')
-          for c in range(h.shape[2]))[::2, ::2] + bias[k]
+      sum(
+        scipy.signal.correlate2d(h[..., c], kernel[..., c, k], 'valid')
+        for c in range(h.shape[2])
+      )[::2, ::2]
+      + bias[k]
       for k in range(filters)
-    ]  # fmt: skip
+    ]
     h = np.tanh(np.stack(planes, -1))
   h = h.ravel()
   for units in (*network.hidden_sizes, network.output_size):
@@ -79,13 +82,20 @@ def test_the_papers_network_has_33500_parameters():
   assert theta.shape == (33_500,) and theta.dtype == np.float32
 
 
-@pytest.mark.parametrize('network', [
-  SMALL, dataclasses.replace(SMALL, input_shape=(10, 12, 4), filters=(4,)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'network',
+  [
+    SMALL,
+    dataclasses.replace(SMALL, input_shape=(10, 12, 4), filters=(4,)),
+  ],
+)
 def test_outputs_are_those_of_scipy(network):
   theta = parameters(network)
-  pixels = np.random.default_rng(2).integers(
-    0, 256, (3, *network.input_shape)).astype(np.uint8)
+  pixels = (
+    np.random.default_rng(2)
+    .integers(0, 256, (3, *network.input_shape))
+    .astype(np.uint8)
+  )
   expected = [by_scipy(network, theta, image) for image in pixels]
   found = network.pixel_outputs(theta, tf.constant(pixels))
   np.testing.assert_allclose(found, expected, atol=2e-6)
@@ -106,7 +116,8 @@ def test_pixels_are_the_frames_of_the_rows():
   np.testing.assert_array_equal(stacks.pixels(x), dense(x))
   chosen = tf.constant([3, 0, 7])
   np.testing.assert_array_equal(
-    stacks.pixels(stacks.take(x, chosen)), dense(x)[[3, 0, 7]])
+    stacks.pixels(stacks.take(x, chosen)), dense(x)[[3, 0, 7]]
+  )
   np.testing.assert_array_equal(stacks.take(dense(x), chosen)[2], dense(x)[7])
 
 
@@ -137,7 +148,8 @@ def test_products_are_those_of_the_dense_jacobian(n, static):
   np.testing.assert_allclose(found[0], outputs, rtol=1e-12)
   np.testing.assert_allclose(found[1], jacobian @ v.numpy(), rtol=1e-9)
   np.testing.assert_allclose(
-    found[2], np.einsum('nm,nmp->p', u, jacobian), rtol=1e-9)
+    found[2], np.einsum('nm,nmp->p', u, jacobian), rtol=1e-9
+  )
 
 
 def test_blocks_share_the_frames():
@@ -145,7 +157,8 @@ def test_blocks_share_the_frames():
   parts = fisher.split(x, 3)
   assert all(part.frames is x.frames for part in parts)
   np.testing.assert_array_equal(
-    np.concatenate([part.rows for part in parts]), x.rows)
+    np.concatenate([part.rows for part in parts]), x.rows
+  )
 
 
 class Autodiff(categorical.CategoricalPolicy):
@@ -156,6 +169,7 @@ class Autodiff(categorical.CategoricalPolicy):
 
   def linearize(self, theta, x):
     from trpo_tf.policies import linearization
+
     return linearization.linearize_autodiff(self.outputs, theta, x)
 
 
@@ -166,16 +180,19 @@ def test_a_step_is_that_of_the_same_policy_on_pixels(rows):
   settings = config.TrustRegionConfig(cg_iterations=5)
   actions = rng.integers(0, 2, (N, 3)).astype(np.int32)
   taken = []
-  for make, inputs in ((categorical.CategoricalPolicy, x),
-                       (Autodiff, tf.constant(dense(x)))):
+  for make, inputs in (
+    (categorical.CategoricalPolicy, x),
+    (Autodiff, tf.constant(dense(x))),
+  ):
     policy = make(SMALL, (3, 3, 2))
     outputs = policy.outputs(tf.constant(theta), inputs)
     log_probs = policy.distribution(theta, outputs).log_prob(actions)
     data = surrogate.PathData(
-      actions, log_probs.numpy(),
-      np.linspace(-1, 1, N).astype(np.float32))
+      actions, log_probs.numpy(), np.linspace(-1, 1, N).astype(np.float32)
+    )
     step = trust_region.make_step(
-      policy, surrogate.importance_sampled, settings, N)
+      policy, surrogate.importance_sampled, settings, N
+    )
     taken.append(step(theta, inputs, data, rows))
   ours, expected = taken
   assert ours.status.name == expected.status.name == 'ACCEPTED'
@@ -189,7 +206,8 @@ def test_a_step_is_that_of_the_same_policy_on_pixels(rows):
 def test_value_network_sees_frames():
   x = observations(40)
   settings = config.EstimatorConfig(
-    value_hidden_sizes=(32,), value_minibatch=4, value_epochs=60)
+    value_hidden_sizes=(32,), value_minibatch=4, value_epochs=60
+  )
   network = value_network.ValueNetwork(settings, SMALL)
   rng = np.random.default_rng(5)
   state = network.initial_state(rng)

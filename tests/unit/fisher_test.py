@@ -55,8 +55,8 @@ def test_equals_the_hessian_of_the_mean_kl(kind):
   policy = make(kind)
   theta, x = problem(policy)
   np.testing.assert_allclose(
-    matrix(policy, theta, x), kl_hessian(policy, theta, x), rtol=0,
-    atol=1e-12)
+    matrix(policy, theta, x), kl_hessian(policy, theta, x), rtol=0, atol=1e-12
+  )
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -79,8 +79,9 @@ def test_equals_the_dense_product_j_m_j(kind):
     dense += j.T @ m @ j / len(outputs)
   if kind == 'gaussian':
     dense[-2:, -2:] = 2 * np.eye(2)
-  np.testing.assert_allclose(matrix(policy, theta, x), dense, rtol=0,
-                             atol=1e-13)
+  np.testing.assert_allclose(
+    matrix(policy, theta, x), dense, rtol=0, atol=1e-13
+  )
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -95,8 +96,11 @@ def test_symmetric_and_positive(kind):
 def test_hand_written_equals_autodiff(kind):
   theta, x = problem(make(kind))
   np.testing.assert_allclose(
-    matrix(make(kind), theta, x), matrix(make(kind, Autodiff), theta, x),
-    rtol=0, atol=1e-14)
+    matrix(make(kind), theta, x),
+    matrix(make(kind, Autodiff), theta, x),
+    rtol=0,
+    atol=1e-14,
+  )
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -105,8 +109,9 @@ def test_blocks_only_change_the_rounding(kind):
   theta, x = problem(policy)
   one = matrix(policy, theta, x)
   for blocks in (2, 5, 23):
-    np.testing.assert_allclose(matrix(policy, theta, x, blocks), one, rtol=0,
-                               atol=1e-14)
+    np.testing.assert_allclose(
+      matrix(policy, theta, x, blocks), one, rtol=0, atol=1e-14
+    )
 
 
 def test_float32_networks_lose_little():
@@ -114,8 +119,9 @@ def test_float32_networks_lose_little():
   exact = matrix(policy, *problem(policy))
   single = matrix(policy, *problem(policy, dtype=np.float32))
   # Entries are means of products of some 10 float32 roundings.
-  np.testing.assert_allclose(single, exact, rtol=0,
-                             atol=30 * 6e-8 * np.abs(exact).max())
+  np.testing.assert_allclose(
+    single, exact, rtol=0, atol=30 * 6e-8 * np.abs(exact).max()
+  )
 
 
 def test_blocks_are_even_and_cover_everything():

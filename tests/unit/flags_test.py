@@ -104,7 +104,8 @@ def _consistent(values):
     rollout_set_size=min(values['rollout_set_size'], batch_steps),
     branch_actions=values['branch_actions'] + centred,
     vine_objective=(
-      'all_actions' if every
+      'all_actions'
+      if every
       else values['vine_objective'].replace('all_actions', 'mean_baseline')
     ),
   )
@@ -158,9 +159,11 @@ if __name__ == '__main__':
 def _python(*arguments):
   root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
   return subprocess.run(
-    [sys.executable, *arguments], env=os.environ | {'PYTHONPATH': root},
-    capture_output=True, text=True,
-  )  # fmt: skip
+    [sys.executable, *arguments],
+    env=os.environ | {'PYTHONPATH': root},
+    capture_output=True,
+    text=True,
+  )
 
 
 def _run(tmp_path, *arguments, takes='no'):
@@ -172,8 +175,11 @@ def _run(tmp_path, *arguments, takes='no'):
 @pytest.mark.parametrize(
   ('arguments', 'code', 'says'),
   [
-    (['--max_kll=1'], 2, "Unknown command line flag 'max_kll'. Did you mean: "
-     'max_kl'),
+    (
+      ['--max_kll=1'],
+      2,
+      "Unknown command line flag 'max_kll'. Did you mean: max_kl",
+    ),
     (['--gamma=abc'], 2, 'flag --gamma=abc: could not convert'),
     (['--gamma=2'], 2, '--gamma=2.0 is outside [0, 1]'),
     (['--hidden_sizes=64x'], 2, 'write integers with commas, as in 64,64'),
@@ -182,11 +188,14 @@ def _run(tmp_path, *arguments, takes='no'):
     (['--flagfile=missing.flags'], 2, "No such file or directory: 'missing"),
     (['hopper'], 2, "'hopper' is not a flag"),
     (['--raises=errors.UserError("try this")'], 2, 'program: try this'),
-    ([f'--raises=OSError({errno.ENOSPC}, "No space left on device", "f.csv")'],
-     2, 'f.csv: No space left on device. Free some space'),
+    (
+      [f'--raises=OSError({errno.ENOSPC}, "No space left on device", "f.csv")'],
+      2,
+      'f.csv: No space left on device. Free some space',
+    ),
     (['--raises=KeyboardInterrupt()'], 130, 'interrupted'),
   ],
-)  # fmt: skip
+)
 def test_mistakes_end_in_one_line(tmp_path, arguments, code, says):
   result = _run(tmp_path, *arguments)
   assert result.returncode == code

@@ -47,8 +47,11 @@ class Toy(gymnasium.Env):
         raise RuntimeError('motor\nburnt')
       if self.fault == 'old_api':
         return observation, reward, False, {}
-      observation = {'observation': NAN, 'shape': np.zeros(4), 'overflow':
-                     np.array([1.0, 2, 1e300])}.get(self.fault, observation)
+      observation = {
+        'observation': NAN,
+        'shape': np.zeros(4),
+        'overflow': np.array([1.0, 2, 1e300]),
+      }.get(self.fault, observation)
       reward = {'reward': -np.inf, 'text': 'high'}.get(self.fault, reward)
     terminated = self.fault == 'ends' and self.steps == 4
     return observation, reward, terminated, False, {}
@@ -56,20 +59,23 @@ class Toy(gymnasium.Env):
 
 def register(fault='', limit=8, **kwargs):
   name = f'Toy{len(gymnasium.registry)}-v0'
-  gymnasium.register(name, Toy, max_episode_steps=limit,
-                     kwargs=dict(kwargs, fault=fault))
+  gymnasium.register(
+    name, Toy, max_episode_steps=limit, kwargs=dict(kwargs, fault=fault)
+  )
   return name
 
 
 def sampler(task_id, seed=5, slots=2, steps=12, whole=False, **task):
   space = describe(task_id)
   make = categorical_policy if space.factors else gaussian_policy
-  policy = make(PolicyConfig(), space.observation_size,
-                space.factors or space.action_size)
+  policy = make(
+    PolicyConfig(), space.observation_size, space.factors or space.action_size
+  )
   return policy, GymnasiumSampler(
     TaskConfig(task=task_id, **task),
     SamplerConfig(num_slots=slots, batch_steps=steps, whole_episodes=whole),
-    policy, seed,
+    policy,
+    seed,
   )
 
 
@@ -79,16 +85,19 @@ def sample(task_id, iteration=0, **kwargs):
   return made.sample(theta, initial_normalizer(3), iteration)
 
 
-@pytest.mark.parametrize('fault, text, where', [
-  ('observation', r'observation\[1\] is nan', 'step 4'),
-  ('overflow', r'observation\[2\] is inf', 'step 4'),
-  ('reset', r'observation\[1\] is nan', 'the reset'),
-  ('reward', 'the reward is -inf', 'step 4'),
-  ('text', r'env\.step failed \(ValueError: could not convert', 'step 4'),
-  ('shape', r'observation of shape \(4,\) instead of \(3,\)', 'step 4'),
-  ('crash', r'env\.step failed \(RuntimeError: motor burnt\)', 'step 4'),
-  ('old_api', r'not enough values to unpack \(expected 5, got 4\)', 'step 4'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'fault, text, where',
+  [
+    ('observation', r'observation\[1\] is nan', 'step 4'),
+    ('overflow', r'observation\[2\] is inf', 'step 4'),
+    ('reset', r'observation\[1\] is nan', 'the reset'),
+    ('reward', 'the reward is -inf', 'step 4'),
+    ('text', r'env\.step failed \(ValueError: could not convert', 'step 4'),
+    ('shape', r'observation of shape \(4,\) instead of \(3,\)', 'step 4'),
+    ('crash', r'env\.step failed \(RuntimeError: motor burnt\)', 'step 4'),
+    ('old_api', r'not enough values to unpack \(expected 5, got 4\)', 'step 4'),
+  ],
+)
 @pytest.mark.filterwarnings('ignore:overflow')
 def test_fault_is_one_line_with_its_keys(fault, text, where):
   task_id = register(fault)
@@ -103,14 +112,20 @@ def test_fault_is_one_line_with_its_keys(fault, text, where):
   assert '\n' not in message
 
 
-@pytest.mark.parametrize('action, kind', [
-  (spaces.Box(0, 5, (2,), np.int64), 'Box'),
-  (spaces.Dict(a=spaces.Discrete(2)), 'Dict'),
-  (spaces.MultiBinary(3), 'MultiBinary'),
-])
+@pytest.mark.parametrize(
+  'action, kind',
+  [
+    (spaces.Box(0, 5, (2,), np.int64), 'Box'),
+    (spaces.Dict(a=spaces.Discrete(2)), 'Dict'),
+    (spaces.MultiBinary(3), 'MultiBinary'),
+  ],
+)
 def test_unsupported_action_space(action, kind):
-  with pytest.raises(UserError, match=rf'{kind}.* not supported; supported: '
-                     'Box of floating-point numbers, Discrete, MultiDiscrete'):
+  with pytest.raises(
+    UserError,
+    match=rf'{kind}.* not supported; supported: '
+    'Box of floating-point numbers, Discrete, MultiDiscrete',
+  ):
     describe(register(action=action))
 
 
@@ -209,8 +224,14 @@ def test_network_is_the_policys():
 def test_inverse_cdf():
   logits = np.log(np.array([[0.2, 0.5, 0.3, 0.9, 0.1]], np.float32))
   actor = numpy_policy.CategoricalActor((3, 2))
-  for u, choice in [(0, 0), (0.19, 0), (0.21, 1), (0.69, 1), (0.71, 2),
-                    (1 - 2**-53, 2)]:
+  for u, choice in [
+    (0, 0),
+    (0.19, 0),
+    (0.21, 1),
+    (0.69, 1),
+    (0.71, 2),
+    (1 - 2**-53, 2),
+  ]:
     assert actor.act(logits, np.array([[u, 0.89]])).tolist() == [[choice, 0]]
   assert actor.act(logits, np.array([[0, 0.91]])).tolist() == [[0, 1]]
   assert actor.act(logits, None).tolist() == [[1, 0]]
@@ -246,6 +267,7 @@ def test_gaussian_log_density():
   np.testing.assert_allclose(actions, means + deviation * noise, rtol=1e-14)
   np.testing.assert_allclose(
     actor.log_prob(means, actions),
-    stats.norm.logpdf(actions, means, deviation).sum(1), rtol=1e-12,
+    stats.norm.logpdf(actions, means, deviation).sum(1),
+    rtol=1e-12,
   )
   assert (actor.act(means, None) == means).all()

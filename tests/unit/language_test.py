@@ -40,14 +40,16 @@ _MISTAKES = {
   'empty slice': (lambda sim: sim.qpos[3:3], '[3:3]', 'empty'),
   'empty strided slice': (lambda sim: sim.xpos[9::2], '[9::2]', 'empty'),
   'shapes': (
-    lambda sim: sim.qpos + sim.qvel, 'add: shapes (8,) and (9,) differ',
+    lambda sim: sim.qpos + sim.qvel,
+    'add: shapes (8,) and (9,) differ',
   ),
   'shape of a constant': (lambda sim: sim.qpos * [1, 2], '(2,) and (9,)'),
   'clip': (lambda sim: lang.clip(sim.qpos, [0, 1], 2), 'clip: shapes'),
   'not a number': (lambda sim: sim.qpos + 'fast', "'fast' is neither"),
   'NaN': (lambda sim: sim.qpos * float('nan'), 'nan is not finite', 'leave'),
   'infinity': (
-    lambda sim: lang.clip(sim.qpos, -np.inf, 1), '-inf is not finite',
+    lambda sim: lang.clip(sim.qpos, -np.inf, 1),
+    '-inf is not finite',
     'leave the bound out',
   ),
   'empty constant': (lambda sim: sim.qpos + [], '[] is empty'),
@@ -57,7 +59,8 @@ _MISTAKES = {
     'weights (2,) do not fit rows (4, 3)',
   ),
   'chained comparison': (
-    lambda sim: 0 < sim.qpos[0] < 1, '(a < x) & (x < b) for a < x < b',
+    lambda sim: 0 < sim.qpos[0] < 1,
+    '(a < x) & (x < b) for a < x < b',
   ),
   'and': (lambda sim: sim.qpos[0] > 0 and sim.qpos[1] > 0, '& | ~'),
   'if': (lambda sim: 1.0 if sim.qpos[0] > 0 else 0.0, 'no truth value'),
@@ -69,13 +72,14 @@ _MISTAKES = {
   'unknown joint': (lambda sim: sim.qvel['slid'], 'no such joint', 'slide'),
   'unknown sensor': (lambda sim: sim.sensordata['x'], 'no such sensor'),
   'field without names': (
-    lambda sim: sim.ctrl[...]['push'], "['push'] does not fit",
+    lambda sim: sim.ctrl[...]['push'],
+    "['push'] does not fit",
   ),
   'power': (lambda sim: sim.qpos**2, 'unsupported operand', 'docs/tasks.md'),
   'a NumPy function': (lambda sim: np.sin(sim.qpos), 'docs/tasks.md'),
   'inside NumPy': (lambda sim: np.linalg.norm(sim.qpos), 'docs/tasks.md'),
   'a name of the model': (lambda sim: sim.model.body('cat').id, 'cat'),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('name', _MISTAKES)
@@ -159,12 +163,14 @@ _NAMES = {  # by name; the same by number
   'free velocity': (lambda sim: sim.qvel['ball'], lambda sim: sim.qvel[2:]),
   'hinge velocity': (lambda sim: sim.qvel['hinge'], lambda sim: sim.qvel[1:2]),
   'joint anchor': (
-    lambda sim: sim.xanchor['hinge'], lambda sim: sim.xanchor[1],
+    lambda sim: sim.xanchor['hinge'],
+    lambda sim: sim.xanchor[1],
   ),
   'actuator': (lambda sim: sim.ctrl['twist'], lambda sim: sim.ctrl[1]),
   'sensor': (
-    lambda sim: lang.concatenate(sim.sensordata['tip'],
-                                 sim.sensordata['slide']),
+    lambda sim: lang.concatenate(
+      sim.sensordata['tip'], sim.sensordata['slide']
+    ),
     lambda sim: sim.sensordata,
   ),
 }
@@ -186,8 +192,9 @@ def test_expressions_unpack(tmp_path):
   got = _outputs(tmp_path, make)
   want = _outputs(
     tmp_path,
-    lambda sim: lang.concatenate(sim.xpos['ball'][::-1],
-                                 sim.qpos[0] + sim.qpos[1]),
+    lambda sim: lang.concatenate(
+      sim.xpos['ball'][::-1], sim.qpos[0] + sim.qpos[1]
+    ),
   )
   np.testing.assert_array_equal(got, want)
 

@@ -14,8 +14,15 @@ def search(gain, kl, step=1.0, tries=10, max_kl=1.0, **kwargs):
     return surrogate.Evaluation(gain(x), kl(x), 2 * kl(x))
 
   return line_search.line_search(
-    evaluate, tf.constant([0.0]), tf.constant([step], tf.float64),
-    tf.zeros([], tf.float64), max_kl, 0.5, tries, **kwargs)
+    evaluate,
+    tf.constant([0.0]),
+    tf.constant([step], tf.float64),
+    tf.zeros([], tf.float64),
+    max_kl,
+    0.5,
+    tries,
+    **kwargs,
+  )
 
 
 def test_takes_the_first_candidate_when_it_passes():
@@ -25,14 +32,22 @@ def test_takes_the_first_candidate_when_it_passes():
   assert result.last.mean_kl == 1 and result.last.max_kl == 2
 
 
-@pytest.mark.parametrize('gain, kl, tries', [
-  pytest.param(lambda x: x, lambda x: 10 * x * x, 3, id='kl'),
-  pytest.param(lambda x: x * (0.3 - x), lambda x: 0 * x, 3, id='improvement'),
-  pytest.param(lambda x: x, lambda x: tf.where(x > 0.3, np.nan, x), 3,
-               id='nan kl'),
-  pytest.param(lambda x: tf.where(x > 0.3, np.nan, x), lambda x: 0 * x, 3,
-               id='nan surrogate'),
-])
+@pytest.mark.parametrize(
+  'gain, kl, tries',
+  [
+    pytest.param(lambda x: x, lambda x: 10 * x * x, 3, id='kl'),
+    pytest.param(lambda x: x * (0.3 - x), lambda x: 0 * x, 3, id='improvement'),
+    pytest.param(
+      lambda x: x, lambda x: tf.where(x > 0.3, np.nan, x), 3, id='nan kl'
+    ),
+    pytest.param(
+      lambda x: tf.where(x > 0.3, np.nan, x),
+      lambda x: 0 * x,
+      3,
+      id='nan surrogate',
+    ),
+  ],
+)
 def test_backs_off_until_both_tests_pass(gain, kl, tries):
   result = search(gain, kl)
   assert result.accepted

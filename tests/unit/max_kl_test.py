@@ -32,8 +32,9 @@ def _make(hidden=(), seed=0):
 
 
 def _settings(**values):
-  return config.TrustRegionConfig(**dict(dict(cg_damping=0.0, max_kl=0.01,
-                                              cg_iterations=30), **values))
+  return config.TrustRegionConfig(
+    **dict(dict(cg_damping=0.0, max_kl=0.01, cg_iterations=30), **values)
+  )
 
 
 def _blocks(x):
@@ -53,7 +54,10 @@ def _gains(problem, matrices, direction):
 def test_direction_is_the_optimum_of_the_statewise_problem():
   policy, theta, x, data = _make()
   problem = step_lib.expand(
-    policy, surrogate.importance_sampled, tf.constant(theta), tf.constant(x),
+    policy,
+    surrogate.importance_sampled,
+    tf.constant(theta),
+    tf.constant(x),
     tf.nest.map_structure(tf.constant, data),
   )
   matrices = _blocks(x)
@@ -61,8 +65,11 @@ def test_direction_is_the_optimum_of_the_statewise_problem():
   mean = trust_region.solve(problem, _settings()).s.numpy()
   gradient = problem.gradient.numpy()
   best = scipy.optimize.minimize(
-    lambda d: -gradient @ d, mean / np.linalg.norm(mean) * 0.01,
-    jac=lambda d: -gradient, method='SLSQP', options=dict(maxiter=500),
+    lambda d: -gradient @ d,
+    mean / np.linalg.norm(mean) * 0.01,
+    jac=lambda d: -gradient,
+    method='SLSQP',
+    options=dict(maxiter=500),
     constraints=dict(
       type='ineq',
       fun=lambda d: 1 - np.einsum('npq,p,q->n', matrices, d, d),

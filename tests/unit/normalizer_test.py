@@ -21,7 +21,8 @@ def test_batches_add_up_to_the_whole():
 
 def test_normalises_in_float32_and_clips():
   value = normalizer.initial_normalizer(2, clip=1.5).update(
-    np.array([[0.0, 10.0], [2.0, 14.0]]))
+    np.array([[0.0, 10.0], [2.0, 14.0]])
+  )
   observations = np.array([[1.5, 12.0], [9.0, -50.0]], np.float32)
   # Mean (1, 12), deviation (1, 2): to 1e-8 of the variance, below float32.
   expected = np.array([[0.5, 0.0], [1.5, -1.5]], np.float32)
@@ -39,7 +40,8 @@ def test_a_constant_entry_stays_finite():
 def test_before_any_update_it_is_the_identity_up_to_the_clip():
   value = normalizer.initial_normalizer(1)
   np.testing.assert_array_equal(
-    value(np.array([[3.0], [11.0]])), [[3.0], [10.0]])
+    value(np.array([[3.0], [11.0]])), [[3.0], [10.0]]
+  )
 
 
 def test_off_is_the_identity():
@@ -48,8 +50,11 @@ def test_off_is_the_identity():
   observations = np.array([[1e6]], np.float32)
   np.testing.assert_array_equal(value(observations), observations)
   np.testing.assert_array_equal(
-    np.clip((observations - value.mean32) * value.inv_std32, -value.clip,
-            value.clip), observations)
+    np.clip(
+      (observations - value.mean32) * value.inv_std32, -value.clip, value.clip
+    ),
+    observations,
+  )
 
 
 def test_an_update_leaves_the_old_value_alone():

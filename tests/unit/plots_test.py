@@ -50,7 +50,8 @@ def test_groups_by_task_and_by_directory():
   ]
   assert _labels(runs, 'task') == [('Hopper-v5', 'Hopper-v5', 3)]
   assert _labels(runs, 'dir') == [
-    ('Hopper-v5', 'old', 1), ('Hopper-v5', 'new', 2)
+    ('Hopper-v5', 'old', 1),
+    ('Hopper-v5', 'new', 2),
   ]
 
 
@@ -78,7 +79,9 @@ def test_mean_and_band_over_the_common_range():
   axis = _panel(runs, smooth=0.0)
   *single, mean = axis.get_lines()
   assert [list(line.get_xdata()) for line in single] == [
-    [100, 200, 300, 400], [100, 200, 300], [200, 300, 400]
+    [100, 200, 300, 400],
+    [100, 200, 300],
+    [200, 300, 400],
   ]
   x = mean.get_xdata()
   assert (x[0], x[-1]) == (200, 300)

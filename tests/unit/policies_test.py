@@ -98,7 +98,8 @@ def test_gaussian_against_closed_forms():
   entropy = np.log(std * np.sqrt(2 * np.pi * np.e)).sum()
   kl = (
     np.log(new_std / std)
-    + (std**2 + (mean - other) ** 2) / (2 * new_std**2) - 0.5
+    + (std**2 + (mean - other) ** 2) / (2 * new_std**2)
+    - 0.5
   ).sum(axis=1)
   np.testing.assert_allclose(p.log_prob(actions), log_prob, rtol=1e-12)
   np.testing.assert_allclose(p.entropy(), np.full(5, entropy), rtol=1e-12)
@@ -111,9 +112,7 @@ def test_gaussian_against_closed_forms():
 @pytest.mark.parametrize('dtype', [np.float32, np.float64])
 def test_categorical_against_closed_forms(factors, dtype):
   rng = np.random.default_rng(3)
-  policy = categorical.CategoricalPolicy(
-    mlp.MLP(2, (), sum(factors)), factors
-  )
+  policy = categorical.CategoricalPolicy(mlp.MLP(2, (), sum(factors)), factors)
   logits, other = rng.normal(size=(2, 6, sum(factors))).astype(dtype) * 3
   actions = np.stack([rng.integers(n, size=6) for n in factors], axis=1)
   log_prob, entropy, kl = np.zeros((3, 6))
@@ -131,10 +130,10 @@ def test_categorical_against_closed_forms(factors, dtype):
   # Sums of fewer than ten terms below 20.
   near = dict(rtol=0, atol=200 * np.finfo(dtype).eps)
   np.testing.assert_allclose(
-    p.log_prob(actions.astype(np.int32)), log_prob, **near)
+    p.log_prob(actions.astype(np.int32)), log_prob, **near
+  )
   np.testing.assert_allclose(p.entropy(), entropy, **near)
-  np.testing.assert_allclose(
-    tfp.distributions.kl_divergence(p, q), kl, **near)
+  np.testing.assert_allclose(tfp.distributions.kl_divergence(p, q), kl, **near)
 
 
 def test_factors_must_fill_the_outputs():
@@ -159,11 +158,14 @@ def test_metric_is_the_second_derivative_of_kl(kind):
     with tf.GradientTape() as inner:
       inner.watch(outputs)
       kl = tfp.distributions.kl_divergence(
-        old, policy.distribution(theta, outputs))
+        old, policy.distribution(theta, outputs)
+      )
     slope = inner.gradient(kl, outputs)
   hessian = outer.jacobian(slope, outputs)[0, :, 0]
   metric = policy.metric(theta, outputs)
-  ours = np.concatenate([metric(row[tf.newaxis]) for row in tf.eye(
-    size, dtype=tf.float64)])
-  np.testing.assert_allclose(ours, hessian, rtol=0, atol=1e-13 * np.abs(
-    hessian).max() + 50 * EPSILON)
+  ours = np.concatenate(
+    [metric(row[tf.newaxis]) for row in tf.eye(size, dtype=tf.float64)]
+  )
+  np.testing.assert_allclose(
+    ours, hessian, rtol=0, atol=1e-13 * np.abs(hessian).max() + 50 * EPSILON
+  )

@@ -50,14 +50,16 @@ def test_score_is_of_the_last_hundred_episodes():
 @pytest.mark.parametrize('budget', _TABLE.budgets)
 def test_the_flagfiles_are_there_and_agree(budget, tmp_path):
   groups = plan.make_groups(
-    _TABLE, budget, plan.select(_TABLE, (), ()), 1, tmp_path, _parse)
+    _TABLE, budget, plan.select(_TABLE, (), ()), 1, tmp_path, _parse
+  )
   assert len(groups) == len(PAPER_GAMES) * len(_TABLE.methods)
   for group in groups:
     (run,) = group.runs('')
     settings = run.config
     assert settings.task.task == f'atari/{group.task}'
     assert settings.sampler.sampler == (
-      'vine' if group.method == 'vine' else 'single_path')
+      'vine' if group.method == 'vine' else 'single_path'
+    )
     if budget == 'short' and group.method != 'random':
       assert settings.run.total_env_steps >= 1_000_000
       assert not settings.run.total_iterations
@@ -66,8 +68,9 @@ def test_the_flagfiles_are_there_and_agree(budget, tmp_path):
 def test_table_3_of_the_paper(tmp_path):
   pairs = [('pong', 'single_path'), ('pong', 'vine')]
   paths, vine = (
-    group.runs('')[0].config for group in plan.make_groups(
-      _TABLE, 'paper', pairs, 1, tmp_path, _parse))
+    group.runs('')[0].config
+    for group in plan.make_groups(_TABLE, 'paper', pairs, 1, tmp_path, _parse)
+  )
   for settings in (paths, vine):
     assert settings.run.total_iterations == 500
     assert settings.trust_region.max_kl == 0.01
@@ -80,12 +83,18 @@ def test_table_3_of_the_paper(tmp_path):
 
 
 # numbers that were read from the figure by another reader of the PDF's paths
-@pytest.mark.parametrize('game, method, iteration, value', [
-  ('beam_rider', 'single_path', 250, 1122), ('breakout', 'vine', 400, 29.5),
-  ('enduro', 'single_path', 100, 104), ('pong', 'vine', 100, 14.8),
-  ('qbert', 'vine', 250, 4571), ('seaquest', 'single_path', 400, 1714),
-  ('space_invaders', 'vine', 100, 430),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'game, method, iteration, value',
+  [
+    ('beam_rider', 'single_path', 250, 1122),
+    ('breakout', 'vine', 400, 29.5),
+    ('enduro', 'single_path', 100, 104),
+    ('pong', 'vine', 100, 14.8),
+    ('qbert', 'vine', 250, 4571),
+    ('seaquest', 'single_path', 400, 1714),
+    ('space_invaders', 'vine', 100, 430),
+  ],
+)
 def test_reference_curves(game, method, iteration, value):
   curve = _TABLE.reference[game][method]
   x = iteration * (400_000 if method == 'vine' else 100_000)
@@ -95,26 +104,45 @@ def test_reference_curves(game, method, iteration, value):
 
 def _result(game, method, score, error):
   return results.Result(
-    game, method, setting='', sweep={}, values=np.array([[0.0, score]]),
-    errors=np.array([[0.0, error]]), env_steps=np.array([[1e5, 2e5]]),
-    planned_seeds=1, planned_iterations=0, planned_env_steps=200_000,
-    reference=_TABLE.reference[game].get(method), by_env_steps=True, window=1,
-  )  # fmt: skip
+    game,
+    method,
+    setting='',
+    sweep={},
+    values=np.array([[0.0, score]]),
+    errors=np.array([[0.0, error]]),
+    env_steps=np.array([[1e5, 2e5]]),
+    planned_seeds=1,
+    planned_iterations=0,
+    planned_env_steps=200_000,
+    reference=_TABLE.reference[game].get(method),
+    by_env_steps=True,
+    window=1,
+  )
 
 
 def test_summary():
-  shown = [_result('pong', 'random', -20.0, 0.1), _result('pong', 'gae', 5, 1),
-           _result('qbert', 'random', 160.0, 10.0)]
+  shown = [
+    _result('pong', 'random', -20.0, 0.1),
+    _result('pong', 'gae', 5, 1),
+    _result('qbert', 'random', 160.0, 10.0),
+  ]
   lines = markdown.render(_TABLE, 'short', shown).splitlines()
-  rows = {cells[1].strip(): [c.strip() for c in cells[2:-1]]
-          for line in lines if len(cells := line.split('|')) == 5}
+  rows = {
+    cells[1].strip(): [c.strip() for c in cells[2:-1]]
+    for line in lines
+    if len(cells := line.split('|')) == 5
+  }
   assert rows[''] == ['Pong', 'Q*bert']
   assert rows['random (paper)'] == ['-20.4', '157']
   assert rows['TRPO, vine (paper, 200M env steps)'] == ['20.9', '7732.5']
   assert rows['ours: random'] == [
-    '**-20.000** (-20.196 to -19.804)', '**160.0** (140.4 to 179.6)']
+    '**-20.000** (-20.196 to -19.804)',
+    '**160.0** (140.4 to 179.6)',
+  ]
   assert rows['ours less random (paper)'] == [
-    '+0.4 (+0.204 to +0.596)', '+3 (-16.6 to +22.6)']
+    '+0.4 (+0.204 to +0.596)',
+    '+3 (-16.6 to +22.6)',
+  ]
   assert rows['ours: value network'] == ['**5.000** (3.040 to 6.960)', '-']
   assert not any(' of ' in line for line in lines if line.startswith('| '))
   drawn = figure.draw(_TABLE, shown)
@@ -122,8 +150,9 @@ def test_summary():
 
 
 def test_a_run_that_goes_on_is_marked():
-  going = dataclasses.replace(_result('pong', 'gae', 5, 1),
-                              planned_env_steps=5_000_000)
+  going = dataclasses.replace(
+    _result('pong', 'gae', 5, 1), planned_env_steps=5_000_000
+  )
   text = markdown.render(_TABLE, 'short', [going])
   assert '| 2 | 200.0k of 5.0M | **5.000** (3.040 to 6.960) |' in text
   assert '| ours: value network | **5.000** (3.040 to 6.960), so far |' in text
@@ -132,16 +161,19 @@ def test_a_run_that_goes_on_is_marked():
 
 # mean env steps of a hundred games of random play
 @pytest.mark.parametrize('method', ['single_path', 'vine'])
-@pytest.mark.parametrize('game, length', [('beam_rider', 1444),
-                                          ('enduro', 3324)])
+@pytest.mark.parametrize(
+  'game, length', [('beam_rider', 1444), ('enduro', 3324)]
+)
 def test_games_end_within_a_short_run(method, game, length, tmp_path):
-  (group,) = plan.make_groups(_TABLE, 'short', [(game, method)], 1, tmp_path,
-                              _parse)
+  (group,) = plan.make_groups(
+    _TABLE, 'short', [(game, method)], 1, tmp_path, _parse
+  )
   settings = group.runs('')[0].config
   sampler = settings.sampler
   branches = sampler.rollout_set_size * sampler.branch_actions
   steps = sampler.batch_steps + branches * sampler.branch_length * (
-    sampler.sampler == 'vine')
+    sampler.sampler == 'vine'
+  )
   share = sampler.batch_steps / sampler.num_slots
   if method == 'single_path':  # whole games, whatever the share
     assert share > length / 2
@@ -150,19 +182,27 @@ def test_games_end_within_a_short_run(method, game, length, tmp_path):
 
 
 def test_every_game_is_drawn():
-  shown = [dataclasses.replace(_result(game, 'single_path', 1.0, 1.0))
-           for game in PAPER_GAMES]
+  shown = [
+    dataclasses.replace(_result(game, 'single_path', 1.0, 1.0))
+    for game in PAPER_GAMES
+  ]
   assert len(figure.draw(_TABLE, shown).axes) == 7
 
 
 def test_levels_and_published_curves_are_drawn():
   level = dataclasses.replace(
-    _result('pong', 'random', -20.0, 0.1), values=np.array([[-20.0]]),
-    errors=np.array([[0.1]]), env_steps=np.array([[1e5]]),
-  )  # fmt: skip
+    _result('pong', 'random', -20.0, 0.1),
+    values=np.array([[-20.0]]),
+    errors=np.array([[0.1]]),
+    env_steps=np.array([[1e5]]),
+  )
   only, both = figure.draw(
-    _TABLE, [dataclasses.replace(level, task='qbert'), level,
-             _result('pong', 'gae', 5.0, 1.0)]
+    _TABLE,
+    [
+      dataclasses.replace(level, task='qbert'),
+      level,
+      _result('pong', 'gae', 5.0, 1.0),
+    ],
   ).axes[::-1]
   heights = [tuple(line.get_ydata()) for line in both.lines]
   assert (-20, -20) in heights and (0, 5) in heights

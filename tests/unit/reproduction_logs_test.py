@@ -119,8 +119,14 @@ def test_most_env_steps_of_each_sampler(table, run):
   assert most(batch_steps=2000, num_slots=10, whole_episodes=True) == (
     _N * 10 * (199 + 1000)
   )
-  vine = dict(sampler='vine', batch_steps=800, rollout_set_size=5,
-              branch_actions=3, branch_trials=2, branch_length=7)  # fmt: skip
+  vine = dict(
+    sampler='vine',
+    batch_steps=800,
+    rollout_set_size=5,
+    branch_actions=3,
+    branch_trials=2,
+    branch_length=7,
+  )
   assert most(**vine) == _N * (800 + 5 * 3 * 2 * 7)
   reproductions.write(run, [1.0] * 8)
   assert estimate.most_env_steps([run], read) == (_N - 8) * 2000
@@ -130,10 +136,17 @@ def test_most_env_steps_of_each_sampler(table, run):
 def test_env_steps_that_end_a_run_bound_it(table, groups, run, iterations):
   """Of a vine: its iterations are many times its trunks."""
   sampler = dataclasses.replace(
-    run.config.sampler, sampler='vine', batch_steps=1000, rollout_set_size=100,
-    branch_actions=4, branch_trials=1, branch_length=100)  # fmt: skip
+    run.config.sampler,
+    sampler='vine',
+    batch_steps=1000,
+    rollout_set_size=100,
+    branch_actions=4,
+    branch_trials=1,
+    branch_length=100,
+  )
   ends = dataclasses.replace(
-    run.config.run, total_iterations=iterations, total_env_steps=100_000)
+    run.config.run, total_iterations=iterations, total_env_steps=100_000
+  )
   config = dataclasses.replace(run.config, sampler=sampler, run=ends)
   vine = dataclasses.replace(run, config=config)
   group = dataclasses.replace(groups[0], variants={'': (vine,)})
@@ -142,12 +155,14 @@ def test_env_steps_that_end_a_run_bound_it(table, groups, run, iterations):
   assert estimate.most_env_steps([vine], read) == 100_000 + each - 1
   speed = table.speeds['cartpole']
   assert estimate.seconds_left(table, [(group, [vine])], read, 1) == (
-    pytest.approx(3 * each / speed + 8))
+    pytest.approx(3 * each / speed + 8)
+  )
   # branches that fall: 1000 env steps an iteration
   reproductions.write(vine, [1.0] * 8)
   assert estimate.most_env_steps([vine], read) == 92_000 + each - 1
   assert estimate.seconds_left(table, [(group, [vine])], read, 1) == (
-    pytest.approx(92 * 2 + 8))
+    pytest.approx(92 * 2 + 8)
+  )
 
 
 def test_seconds_left(table, groups, run):

@@ -27,35 +27,51 @@ def test_pairs_are_those_of_figure_4():
   assert len(pairs) == 9 + 7 + 5 + 5
   curves = {(t, m) for t, ms in _TABLE.reference.items() for m in ms}
   assert set(pairs) - curves == {
-    ('walker', 'natural_gradient'), ('cartpole', 'rwr_exponential')}
+    ('walker', 'natural_gradient'),
+    ('cartpole', 'rwr_exponential'),
+  }
   assert curves <= set(pairs)
 
 
 def test_select_keeps_the_order_of_the_table():
   assert plan.select(_TABLE, ['hopper', 'swimmer'], ['rwr', 'vine']) == [
-    ('swimmer', 'vine'), ('swimmer', 'rwr'),
-    ('hopper', 'vine'), ('hopper', 'rwr'),
-  ]  # fmt: skip
+    ('swimmer', 'vine'),
+    ('swimmer', 'rwr'),
+    ('hopper', 'vine'),
+    ('hopper', 'rwr'),
+  ]
   only = plan.select(_TABLE, (), ['cma'])
   assert only == [('cartpole', 'cma'), ('swimmer', 'cma')]
 
 
-@pytest.mark.parametrize('tasks, methods, message', [
-  (['ant'], (), '--tasks=ant: choose from cartpole, swimmer, hopper, walker'),
-  ((), ['trpo'], '--methods=trpo: choose from vine, single_path, '),
-  (['hopper'], ['cma'], '--tasks=hopper: the covariance of thousands .*; it '
-   'goes with cartpole, swimmer, and hopper has vine, single_path'),
-  (['swimmer'], ['max_kl'], 'on the cart-pole alone; train it with --method='),
-  (['walker'], ['empirical_fisher'], 'does not have it on hopper and walker'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'tasks, methods, message',
+  [
+    (['ant'], (), '--tasks=ant: choose from cartpole, swimmer, hopper, walker'),
+    ((), ['trpo'], '--methods=trpo: choose from vine, single_path, '),
+    (
+      ['hopper'],
+      ['cma'],
+      '--tasks=hopper: the covariance of thousands .*; it '
+      'goes with cartpole, swimmer, and hopper has vine, single_path',
+    ),
+    (
+      ['swimmer'],
+      ['max_kl'],
+      'on the cart-pole alone; train it with --method=',
+    ),
+    (['walker'], ['empirical_fisher'], 'does not have it on hopper and walker'),
+  ],
+)
 def test_select_refuses(tasks, methods, message):
   with pytest.raises(errors.UserError, match=message):
     plan.select(_TABLE, tasks, methods)
 
 
 def test_every_method_that_a_task_lacks_has_a_reason():
-  lacking = {m for ms in _TABLE.tasks.values() for m in _TABLE.methods
-             if m not in ms}  # fmt: skip
+  lacking = {
+    m for ms in _TABLE.tasks.values() for m in _TABLE.methods if m not in ms
+  }
   assert lacking == set(_TABLE.absent)
 
 
@@ -68,9 +84,11 @@ def test_runs_of_a_method(table):
   assert second.directory == pathlib.Path('out/cartpole/vine/1')
   assert second.flags == (
     f'--flagfile={table.flagfiles}/cartpole_vine.flags',
-    '--total_iterations=20', '--notensorboard', '--seed=1',
+    '--total_iterations=20',
+    '--notensorboard',
+    '--seed=1',
     '--run_dir=out/cartpole/vine/1',
-  )  # fmt: skip
+  )
   assert second.config.run.seed == 1
   assert second.config.run.total_iterations == 20
 
@@ -82,12 +100,18 @@ def test_runs_of_a_sweep(table):
   assert names == [f'cartpole/natural_gradient/{v}/0' for v in ('3', '0.1')]
   chosen = group.runs('0.1')
   assert [(r.variant, r.seed) for r in chosen] == [
-    ('3', 0), ('0.1', 0), ('0.1', 1), ('0.1', 2)
-  ]  # fmt: skip
+    ('3', 0),
+    ('0.1', 0),
+    ('0.1', 1),
+    ('0.1', 2),
+  ]
   assert len(group.runs(None)) == len(chosen)
   assert [r.config.method.lagrange_multiplier for r in chosen] == [
-    3, 0.1, 0.1, 0.1
-  ]  # fmt: skip
+    3,
+    0.1,
+    0.1,
+    0.1,
+  ]
   assert chosen[1].directory == pathlib.Path(
     'out/cartpole/natural_gradient/0.1/0'
   )
@@ -95,9 +119,11 @@ def test_runs_of_a_sweep(table):
 
 def test_directories_are_different(table):
   runs = [
-    run for group in reproductions.groups(table, pathlib.Path('out'))
-    for runs in group.variants.values() for run in runs
-  ]  # fmt: skip
+    run
+    for group in reproductions.groups(table, pathlib.Path('out'))
+    for runs in group.variants.values()
+    for run in runs
+  ]
   assert len({run.directory for run in runs}) == len(runs) == 14
 
 
@@ -125,7 +151,8 @@ def test_flagfiles_and_overrides_go_together(budget, tmp_path):
       settings = run.config
       assert settings.task.task == f'paper/{group.task}'
       assert settings.sampler.sampler == (
-        'vine' if group.method == 'vine' else 'single_path')
+        'vine' if group.method == 'vine' else 'single_path'
+      )
       names = {'vine': 'trpo', 'single_path': 'trpo', 'rwr_exponential': 'rwr'}
       method = names.get(group.method, group.method)
       assert settings.method.method == method
@@ -136,15 +163,20 @@ def test_flagfiles_and_overrides_go_together(budget, tmp_path):
 
 # Table 2 of the paper: hidden units, env steps of an iteration, and of the vine
 # the length and number of its branches
-@pytest.mark.parametrize('task, units, steps, length, branches', [
-  ('swimmer', (30,), 50e3, 50, 4 * 500),
-  ('hopper', (50, 50), 1e6, 100, 4 * 2500),
-  ('walker', (50, 50), 1e6, 100, 4 * 2500),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'task, units, steps, length, branches',
+  [
+    ('swimmer', (30,), 50e3, 50, 4 * 500),
+    ('hopper', (50, 50), 1e6, 100, 4 * 2500),
+    ('walker', (50, 50), 1e6, 100, 4 * 2500),
+  ],
+)
 def test_table_2(task, units, steps, length, branches, tmp_path):
   pairs = [(task, 'vine'), (task, 'single_path')]
-  vine, paths = (group.runs('')[0].config for group in plan.make_groups(
-    _TABLE, 'paper', pairs, 1, tmp_path, _parse))
+  vine, paths = (
+    group.runs('')[0].config
+    for group in plan.make_groups(_TABLE, 'paper', pairs, 1, tmp_path, _parse)
+  )
   for settings in (vine, paths):
     assert settings.policy.hidden_sizes == units
     assert settings.trust_region.max_kl == 0.01
@@ -155,28 +187,33 @@ def test_table_2(task, units, steps, length, branches, tmp_path):
   assert sampler.batch_steps == 16 * 1000
   if task != 'swimmer':  # whose trunks and branches are more than its 50K
     assert sampler.batch_steps + branches * length == pytest.approx(
-      steps, rel=0.02)
+      steps, rel=0.02
+    )
   native = registry.find_task(paths.task.task)
   horizon = paths.task.time_limit or native.time_limit
   assert paths.sampler.num_slots * horizon == steps
 
 
 def test_swimmer_has_as_many_parameters_as_in_table_2(tmp_path):
-  (group,) = plan.make_groups(_TABLE, 'paper', [('swimmer', 'vine')], 1,
-                              tmp_path, _parse)
+  (group,) = plan.make_groups(
+    _TABLE, 'paper', [('swimmer', 'vine')], 1, tmp_path, _parse
+  )
   policy = assembly.make_policy(group.runs('')[0].config)
   assert policy.num_parameters == 364
 
 
 # (iteration, value) as read from the figure by another reader of the PDF's
 # paths, to the three digits that were noted
-@pytest.mark.parametrize('task, method, points', [
-  ('cartpole', 'vine', [(5, 0.247), (20, 8.467), (49, 9.935)]),
-  ('cartpole', 'rwr', [(10, 1.031), (40, 3.513), (49, 4.341)]),
-  ('swimmer', 'cem', [(5, -0.079), (30, 0.051), (49, 0.126)]),
-  ('hopper', 'single_path', [(25, 0.476), (100, 1.893), (199, 2.157)]),
-  ('walker', 'vine', [(50, 1.174), (150, 2.773), (199, 2.941)]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'task, method, points',
+  [
+    ('cartpole', 'vine', [(5, 0.247), (20, 8.467), (49, 9.935)]),
+    ('cartpole', 'rwr', [(10, 1.031), (40, 3.513), (49, 4.341)]),
+    ('swimmer', 'cem', [(5, -0.079), (30, 0.051), (49, 0.126)]),
+    ('hopper', 'single_path', [(25, 0.476), (100, 1.893), (199, 2.157)]),
+    ('walker', 'vine', [(50, 1.174), (150, 2.773), (199, 2.941)]),
+  ],
+)
 def test_reference_curves(task, method, points):
   curve = _TABLE.reference[task][method]
   for x, y in points:

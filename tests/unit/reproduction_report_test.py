@@ -29,8 +29,11 @@ def _gather(table, groups):
 
 def _rows(text):
   lines = [line for line in text.splitlines() if line.startswith('| ')]
-  return [[cell.strip() for cell in line.strip('|').split('|')]
-          for line in lines if not line.startswith('| method')]  # fmt: skip
+  return [
+    [cell.strip() for cell in line.strip('|').split('|')]
+    for line in lines
+    if not line.startswith('| method')
+  ]
 
 
 def _fill(groups):
@@ -65,11 +68,17 @@ def _result(values, task='cartpole', method='vine', **fields):
   """One seed whose iterations have 1000 env steps."""
   values = np.asarray(values, float)[None]
   given = dict(
-    setting='', sweep={}, errors=np.full(values.shape, np.nan),
-    env_steps=1000.0 * np.arange(1, values.size + 1)[None], planned_seeds=1,
-    planned_iterations=40, planned_env_steps=10**9, reference=None,
-    by_env_steps=False, window=2,
-  )  # fmt: skip
+    setting='',
+    sweep={},
+    errors=np.full(values.shape, np.nan),
+    env_steps=1000.0 * np.arange(1, values.size + 1)[None],
+    planned_seeds=1,
+    planned_iterations=40,
+    planned_env_steps=10**9,
+    reference=None,
+    by_env_steps=False,
+    window=2,
+  )
   return results.Result(task, method, values=values, **given | fields)
 
 
@@ -84,12 +93,18 @@ def test_a_longer_window():
 
 
 def test_one_seed_with_errors_and_env_steps():
-  curve = results.Curve(np.array([0.0, 4000.0]), np.array([0.0, 8.0]),
-                        np.zeros((0, 3)))
+  curve = results.Curve(
+    np.array([0.0, 4000.0]), np.array([0.0, 8.0]), np.zeros((0, 3))
+  )
   result = _result(
-    [1, 2, 5], errors=np.array([[9.0, 9.0, 0.5]]), reference=curve,
-    by_env_steps=True, window=1, planned_iterations=0, planned_env_steps=3000,
-  )  # fmt: skip
+    [1, 2, 5],
+    errors=np.array([[9.0, 9.0, 0.5]]),
+    reference=curve,
+    by_env_steps=True,
+    window=1,
+    planned_iterations=0,
+    planned_env_steps=3000,
+  )
   assert result.final_interval == pytest.approx((5 - 0.98, 5 + 0.98))
   np.testing.assert_allclose(result.interval[1], [1 + 17.64, 2 + 17.64, 5.98])
   # the third batch is of a policy that has learned from 2000 env steps
@@ -103,18 +118,44 @@ def test_table(table, groups):
   _fill(groups)
   text = markdown.render(table, 'short', _gather(table, groups))
   assert _rows(text) == [
-    ['vine', '2', '20', '20.0k', '**20.500** (20.000 to 21.000)', '1.900',
-     '3.000'],
-    ['natural gradient (lagrange_multiplier=3)', '2', '20', '20.0k',
-     '**1020.5** (1020.0 to 1021.0)', '-', '-'],
-    ['CMA', '2', '20', '20.0k', '**20.500** (20.000 to 21.000)', '1.900',
-     '3.000'],
-  ]  # fmt: skip
+    [
+      'vine',
+      '2',
+      '20',
+      '20.0k',
+      '**20.500** (20.000 to 21.000)',
+      '1.900',
+      '3.000',
+    ],
+    [
+      'natural gradient (lagrange_multiplier=3)',
+      '2',
+      '20',
+      '20.0k',
+      '**1020.5** (1020.0 to 1021.0)',
+      '-',
+      '-',
+    ],
+    [
+      'CMA',
+      '2',
+      '20',
+      '20.0k',
+      '**20.500** (20.000 to 21.000)',
+      '1.900',
+      '3.000',
+    ],
+  ]
   assert '## cart-pole\n' in text and '## walker' not in text
   assert 'n of m' not in text
   assert 'tenth of the iterations: 3: 1019.5, 0.1: 19.500.' in text
-  for words in ('Budget `short`', 'reward per env step', 'percentile',
-                'arXiv 1502.05477v5', 'last 5 %'):  # fmt: skip
+  for words in (
+    'Budget `short`',
+    'reward per env step',
+    'percentile',
+    'arXiv 1502.05477v5',
+    'last 5 %',
+  ):
     assert words in text
 
 
@@ -125,9 +166,16 @@ def test_unfinished_runs_count_up_to_the_common_iteration(table, tmp_path):
   reproductions.write(second, 1000 * np.arange(3.0, 14))  # 11 iterations
   text = markdown.render(table, 'short', _gather(table, groups))
   assert _rows(text) == [
-    ['vine', '2 of 3', '11 of 20', '11.0k', '**12.000** (11.000 to 13.000)',
-     '1.000', '3.000'],
-  ]  # fmt: skip
+    [
+      'vine',
+      '2 of 3',
+      '11 of 20',
+      '11.0k',
+      '**12.000** (11.000 to 13.000)',
+      '1.000',
+      '3.000',
+    ],
+  ]
   assert '"n of m" and "so far" mark what is not finished' in text
 
 
@@ -139,8 +187,9 @@ def test_a_sweep_that_is_not_finished(table, groups):
   text = markdown.render(table, 'short', _gather(table, groups))
   assert 'last tenth of the iterations: 3: -, 0.1: 0.500.' in text
   assert _rows(text)[0][:2] == [
-    'natural gradient (lagrange_multiplier=0.1)', '1 of 2'
-  ]  # fmt: skip
+    'natural gradient (lagrange_multiplier=0.1)',
+    '1 of 2',
+  ]
 
 
 def test_a_single_seed_has_no_interval(table, tmp_path):
@@ -157,8 +206,9 @@ def test_figure(table, groups):
   drawn = figure.draw(table, _gather(table, groups))
   first, second = drawn.axes
   assert [a.get_title(loc='left') for a in drawn.axes] == [
-    'cart-pole', 'walker'
-  ]  # fmt: skip
+    'cart-pole',
+    'walker',
+  ]
   # three lines of ours and two of the paper; one
   assert len(first.lines) == 5 and len(second.lines) == 1
   np.testing.assert_array_equal(second.lines[0].get_xdata(), range(5))
@@ -170,16 +220,21 @@ def test_figure(table, groups):
   assert len(colors) == 3
   (legend,) = drawn.legends
   assert [text.get_text() for text in legend.get_texts()] == [
-    'vine', 'natural gradient', 'CMA', 'ours (solid)', 'paper (dashed)'
-  ]  # fmt: skip
+    'vine',
+    'natural gradient',
+    'CMA',
+    'ours (solid)',
+    'paper (dashed)',
+  ]
 
 
 def test_every_method_has_its_own_colour():
   table = reproductions.locomotion.TABLE
   result = [
     _result(np.zeros(3), task, method)
-    for task, methods in table.tasks.items() for method in methods
-  ]  # fmt: skip
+    for task, methods in table.tasks.items()
+    for method in methods
+  ]
   axes = figure.draw(table, result).axes
   assert len(axes) == 4
   assert len({line.get_color() for line in axes[0].lines}) == 9
@@ -199,17 +254,27 @@ def test_files(table, groups, tmp_path):
     assert (out / name).read_bytes() == (docs / name).read_bytes()
   assert (docs / 'figure.png').read_bytes()[:4] == b'\x89PNG'
   assert sorted(p.name for p in (docs / 'csv').iterdir()) == [
-    'cartpole_cma_0.csv', 'cartpole_cma_1.csv',
+    'cartpole_cma_0.csv',
+    'cartpole_cma_1.csv',
     'cartpole_natural_gradient_0.1_0.csv',
     'cartpole_natural_gradient_0.1_1.csv',
-    'cartpole_natural_gradient_3_0.csv', 'cartpole_natural_gradient_3_1.csv',
-    'cartpole_vine_0.csv', 'cartpole_vine_1.csv', 'of_another_run.csv',
-  ]  # fmt: skip
+    'cartpole_natural_gradient_3_0.csv',
+    'cartpole_natural_gradient_3_1.csv',
+    'cartpole_vine_0.csv',
+    'cartpole_vine_1.csv',
+    'of_another_run.csv',
+  ]
   text = (docs / 'csv' / 'cartpole_vine_1.csv').read_text()
   rows = list(csv.DictReader(io.StringIO(text)))
   assert len(rows) == _N
   assert rows[1] == {
-    'iteration': '2', 'env_steps': '2000', 'reward_per_step': '3',
-    'return_mean': '3000', 'mean_kl': '0.00333333', 'max_state_kl': '0',
-    'entropy': '0', 'diverged': '0', 'elapsed_seconds': '4',
-  }  # fmt: skip
+    'iteration': '2',
+    'env_steps': '2000',
+    'reward_per_step': '3',
+    'return_mean': '3000',
+    'mean_kl': '0.00333333',
+    'max_state_kl': '0',
+    'entropy': '0',
+    'diverged': '0',
+    'elapsed_seconds': '4',
+  }

@@ -188,8 +188,10 @@ class _Fake:
 
 def _campaign(table, groups, folder, failing=()):
   """What a campaign of one process starts and says; and it."""
-  lines, fake = [], _Fake(folder / f'prepared_{len(list(folder.iterdir()))}',
-                          failing)  # fmt: skip
+  lines, fake = (
+    [],
+    _Fake(folder / f'prepared_{len(list(folder.iterdir()))}', failing),
+  )
   campaign = Campaign(table, groups, 1, lines.append)
   assert campaign.run(fake)
   return campaign, fake.started, lines
@@ -198,10 +200,14 @@ def _campaign(table, groups, folder, failing=()):
 def test_campaign(table, groups, tmp_path):
   campaign, started, lines = _campaign(table, groups[:3], tmp_path)
   assert started == [
-    'cartpole_natural_gradient_3_0', 'cartpole_natural_gradient_0.1_0',
-    'cartpole_vine_0', 'cartpole_cma_0', 'cartpole_vine_1', 'cartpole_cma_1',
+    'cartpole_natural_gradient_3_0',
+    'cartpole_natural_gradient_0.1_0',
+    'cartpole_vine_0',
+    'cartpole_cma_0',
+    'cartpole_vine_1',
+    'cartpole_cma_1',
     'cartpole_natural_gradient_3_1',  # the better one, as soon as it is known
-  ]  # fmt: skip
+  ]
   assert not campaign.failures
   assert lines[0].startswith(
     f'7 runs, 0 of them finished; at most {7 * _N * 2000:.3g} env steps to go'
@@ -221,14 +227,17 @@ def test_campaign_goes_on_where_it_was(table, groups, tmp_path):
   reproductions.write(sweep[0], [1.0] * _N)
   _, started, lines = _campaign(table, groups[:2], tmp_path)
   assert started == [
-    'cartpole_natural_gradient_0.1_0', 'cartpole_vine_0',
+    'cartpole_natural_gradient_0.1_0',
+    'cartpole_vine_0',
     'cartpole_natural_gradient_0.1_1',
-  ]  # fmt: skip
+  ]
   assert lines[0].startswith('5 runs, 2 of them finished')
   _, started, lines = _campaign(table, groups[:2], tmp_path)
   assert not started
-  assert lines == ['5 runs, 5 of them finished; at most 0 env steps to go, '
-                   'about 0 s on 1 process']  # fmt: skip
+  assert lines == [
+    '5 runs, 5 of them finished; at most 0 env steps to go, '
+    'about 0 s on 1 process'
+  ]
 
 
 def test_a_decided_sweep_is_repeated_at_once(table, groups, tmp_path):
@@ -251,8 +260,11 @@ def test_campaign_with_failures(table, groups, tmp_path):
   assert lines[-1].endswith('3 of 5 runs done, 2 failed, about 0 s left')
   # they are tried again, and the sweep decides anew
   campaign, started, _ = _campaign(table, groups[:2], tmp_path)
-  assert started == ['cartpole_natural_gradient_3_0', 'cartpole_vine_1',
-                     'cartpole_natural_gradient_3_1']  # fmt: skip
+  assert started == [
+    'cartpole_natural_gradient_3_0',
+    'cartpole_vine_1',
+    'cartpole_natural_gradient_3_1',
+  ]
   assert not campaign.failures
 
 

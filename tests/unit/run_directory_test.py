@@ -47,9 +47,15 @@ def test_missing_run_dir():
 
 
 @pytest.mark.parametrize(
-  'files', [{'notes.txt': 'x'}, {'run.json': '{}'}, {'run.json': '['},
-            {'run.json': '[]', 'flags.txt': '--seed=1'}, {'flags.txt': ''}],
-)  # fmt: skip
+  'files',
+  [
+    {'notes.txt': 'x'},
+    {'run.json': '{}'},
+    {'run.json': '['},
+    {'run.json': '[]', 'flags.txt': '--seed=1'},
+    {'flags.txt': ''},
+  ],
+)
 def test_foreign_directory_is_refused_untouched(tmp_path, files):
   for name, text in files.items():
     (tmp_path / name).write_text(text)
@@ -81,9 +87,14 @@ def test_killed_while_it_was_created(tmp_path):
 def test_resume_with_other_free_settings(tmp_path):
   _open(tmp_path, seed=1).close()
   changes = dict(
-    seed=1, total_env_steps=7, sampler_threads=1, tf_threads=2,
-    tensorboard=False, checkpoint_seconds=0.0, keep_checkpoints=9,
-  )  # fmt: skip
+    seed=1,
+    total_env_steps=7,
+    sampler_threads=1,
+    tf_threads=2,
+    tensorboard=False,
+    checkpoint_seconds=0.0,
+    keep_checkpoints=9,
+  )
   with _open(tmp_path, **changes) as run:
     assert (run.resumed, run.messages) == (True, ())
   assert run_directory.read_config(tmp_path) == _config(tmp_path, **changes)
@@ -155,10 +166,12 @@ sys.stdin.read()
 def test_two_processes_in_one_directory(tmp_path):
   root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
   holder = subprocess.Popen(
-    [sys.executable, '-c', _HOLD, tmp_path], text=True,
-    stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    [sys.executable, '-c', _HOLD, tmp_path],
+    text=True,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
     env=os.environ | {'PYTHONPATH': root},
-  )  # fmt: skip
+  )
   with holder:
     assert holder.stdout.readline() == 'open\n'
     before = _files(tmp_path)

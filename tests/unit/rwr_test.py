@@ -22,14 +22,16 @@ from trpo_tf.sampling.batch import Batch, End
 S, T, O, A = 6, 40, 3, 2
 LINEAR = gaussian.GaussianPolicy(mlp.MLP(O, (), A), -0.5)
 NORMALIZER = normalizer.Normalizer(
-  np.array(10.0), np.full(O, 0.5), np.full(O, 40.0))  # (x - 0.5) / 2
+  np.array(10.0), np.full(O, 0.5), np.full(O, 40.0)
+)  # (x - 0.5) / 2
 
 
 def settings(log_std=-0.5, **method):
   return config.ExperimentConfig(
     policy=config.PolicyConfig(initial_log_std=log_std),
     sampler=config.SamplerConfig(
-      num_slots=S, batch_steps=S * T, whole_episodes=True),
+      num_slots=S, batch_steps=S * T, whole_episodes=True
+    ),
     estimator=config.EstimatorConfig(gamma=0.9),
     method=config.MethodConfig(method='rwr', **method),
   )
@@ -62,9 +64,18 @@ def batch_of(policy=LINEAR, dropped=0, steps=T, seed=0):
   rewards[~kept], observations[~kept] = 1e6, 1e6
   unused = dict.fromkeys(f.name for f in dataclasses.fields(Batch))
   timesteps = np.arange(steps) % (steps // 2 + 1)
-  return Batch(**unused | dict(
-    observations=observations, actions=actions, rewards=rewards, ends=ends,
-    kept=kept, lengths=lengths, timesteps=np.tile(timesteps, (S, 1))))
+  return Batch(
+    **unused
+    | dict(
+      observations=observations,
+      actions=actions,
+      rewards=rewards,
+      ends=ends,
+      kept=kept,
+      lengths=lengths,
+      timesteps=np.tile(timesteps, (S, 1)),
+    )
+  )
 
 
 def by_hand(batch):
@@ -87,9 +98,16 @@ def update(policy, batch, learner=None, **kwargs):
 
 def closed_form(found, weights):
   """theta of the weighted least squares and its log-likelihood per step."""
-  x, a, w = (np.concatenate(part) for part in zip(*(
-    (x, a, np.broadcast_to(w, len(x)))
-    for (x, a, *_), w in zip(found, weights, strict=True)), strict=True))
+  x, a, w = (
+    np.concatenate(part)
+    for part in zip(
+      *(
+        (x, a, np.broadcast_to(w, len(x)))
+        for (x, a, *_), w in zip(found, weights, strict=True)
+      ),
+      strict=True,
+    )
+  )
   inputs = np.column_stack([x, np.ones(len(x))])
   root = np.sqrt(w)[:, None]
   layer = np.linalg.lstsq(root * inputs, root * a, rcond=None)[0]
@@ -105,13 +123,15 @@ def weights_by_hand(found, kind):
     best = sorted(path_returns)[-3:]  # a quarter of 12 paths
     return np.isin(path_returns, best).astype(float)
   to_go = [
-    [sum(0.9**k * r for k, r in enumerate(rewards[t:]))
-     for t in range(len(rewards))]
+    [
+      sum(0.9**k * r for k, r in enumerate(rewards[t:]))
+      for t in range(len(rewards))
+    ]
     for _, _, rewards, _ in found
   ]
   longest = max(map(len, to_go))
   mean = [np.mean([g[t] for g in to_go if len(g) > t]) for t in range(longest)]
-  advantages = [np.array(g) - mean[:len(g)] for g in to_go]
+  advantages = [np.array(g) - mean[: len(g)] for g in to_go]
   deviation = np.concatenate(advantages).std()
   return [np.exp(a / (2 * deviation)) for a in advantages]
 
@@ -121,8 +141,9 @@ def test_a_linear_policy_becomes_weighted_least_squares(kind):
   batch = batch_of()
   found = by_hand(batch)
   expected, likelihood = closed_form(found, weights_by_hand(found, kind))
-  result = update(LINEAR, batch, rwr_weights=kind, elite_fraction=0.25,
-                  rwr_temperature=2.0)
+  result = update(
+    LINEAR, batch, rwr_weights=kind, elite_fraction=0.25, rwr_temperature=2.0
+  )
   # L-BFGS stops at gradients of 1e-5 or at float32's resolution
   np.testing.assert_allclose(result.theta, expected, atol=5e-4)
   assert result.theta.dtype == np.float32 and result.state == {}
@@ -132,7 +153,8 @@ def test_a_linear_policy_becomes_weighted_least_squares(kind):
   assert record['surrogate_before'] < record['surrogate_after']
   assert 1 < record['step_evaluations'] <= 100
   np.testing.assert_allclose(
-    result.histograms['path_returns'], [r for *_, r in found], rtol=1e-12)
+    result.histograms['path_returns'], [r for *_, r in found], rtol=1e-12
+  )
 
 
 def test_dropped_paths_do_not_count():
@@ -156,8 +178,9 @@ def test_probabilities_become_weighted_frequencies():
   weights = weights_by_hand(by_hand(batch), 'elite')
   result = update(policy, batch, elite_fraction=0.25)
   logits = result.theta[-5:].astype(float)
-  chosen = np.concatenate([a for a, w in zip(actions, weights, strict=True)
-                           if w])
+  chosen = np.concatenate(
+    [a for a, w in zip(actions, weights, strict=True) if w]
+  )
   for factor, cut in enumerate((slice(0, 3), slice(3, 5))):
     frequencies = np.bincount(chosen[:, factor]) / len(chosen)
     p = np.exp(logits[cut]) / np.exp(logits[cut]).sum()
@@ -170,12 +193,19 @@ def test_records_what_the_step_did():
   result = update(policy, batch, elite_fraction=0.25, fit_evaluations=10)
   x = tf.constant(NORMALIZER(batch.flat('observations')))
   old, new = (
-    (policy.outputs(tf.constant(theta), x).numpy().astype(float),
-     theta[-A:].astype(float))
-    for theta in (initial(policy), result.theta))
-  kl = np.sum(new[1] - old[1] + (
-    np.exp(2 * old[1]) + (old[0] - new[0]) ** 2) / (2 * np.exp(2 * new[1])
-  ) - 0.5, axis=1)
+    (
+      policy.outputs(tf.constant(theta), x).numpy().astype(float),
+      theta[-A:].astype(float),
+    )
+    for theta in (initial(policy), result.theta)
+  )
+  kl = np.sum(
+    new[1]
+    - old[1]
+    + (np.exp(2 * old[1]) + (old[0] - new[0]) ** 2) / (2 * np.exp(2 * new[1]))
+    - 0.5,
+    axis=1,
+  )
   record = result.record
   assert record['mean_kl'] == pytest.approx(kl.mean(), rel=1e-6)
   assert record['max_state_kl'] == pytest.approx(kl.max(), rel=1e-6)
@@ -198,8 +228,7 @@ def test_stays_where_nothing_is_better():
 
 def test_refuses_a_worse_end_of_the_search(monkeypatch):
   worse = initial(LINEAR) + np.float32(1)
-  monkeypatch.setattr(
-    lbfgs, 'maximize', lambda *_: lbfgs.Maximum(worse, 7))
+  monkeypatch.setattr(lbfgs, 'maximize', lambda *_: lbfgs.Maximum(worse, 7))
   result = update(LINEAR, batch_of())
   np.testing.assert_array_equal(result.theta, initial(LINEAR))
   record = result.record

@@ -20,18 +20,21 @@ def test_same_key_same_draws_whatever_was_drawn_before():
 
 
 def test_every_part_of_the_key_counts():
-  keys = [(seed, stream, *index)
-          for seed in (0, 1, 2**31 - 1)
-          for stream in Stream
-          for index in itertools.product((0, 1, 2**20), repeat=3)]
+  keys = [
+    (seed, stream, *index)
+    for seed in (0, 1, 2**31 - 1)
+    for stream in Stream
+    for index in itertools.product((0, 1, 2**20), repeat=3)
+  ]
   draws = np.array([_draw(*key) for key in keys])
   # 64-bit draws: two equal numbers anywhere would be an overlap of streams
   assert len(np.unique(draws)) == draws.size
 
 
 def test_missing_counters_are_zero():
-  np.testing.assert_array_equal(_draw(0, Stream.RESET, 5),
-                                _draw(0, Stream.RESET, 5, 0, 0))
+  np.testing.assert_array_equal(
+    _draw(0, Stream.RESET, 5), _draw(0, Stream.RESET, 5, 0, 0)
+  )
 
 
 def test_neighbours_do_not_overlap():
@@ -67,8 +70,9 @@ def test_streams_keep_their_numbers():
 
 def test_golden_draw():
   """The generator behind a key must not change: old runs are repeated by it."""
-  bits = np.random.Philox(key=np.array([7, 3], np.uint64),
-                          counter=np.array([0, 11, 5, 0], np.uint64))
+  bits = np.random.Philox(
+    key=np.array([7, 3], np.uint64), counter=np.array([0, 11, 5, 0], np.uint64)
+  )
   want = np.random.Generator(bits).standard_normal(8)
   np.testing.assert_array_equal(_draw(7, Stream.ACTION_NOISE, 11, 5), want)
 
@@ -84,5 +88,6 @@ def test_derived_seed():
   assert len(set(seeds)) == 500
   assert min(seeds) >= 0 and max(seeds) < 2**31
   assert max(seeds) > 2**30
-  assert seeds[:2] == [seeding.derived_seed(0, Stream.ENVIRONMENT, i)
-                       for i in range(2)]
+  assert seeds[:2] == [
+    seeding.derived_seed(0, Stream.ENVIRONMENT, i) for i in range(2)
+  ]

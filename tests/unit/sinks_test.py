@@ -18,10 +18,15 @@ from trpo_tf.experiment import console, sinks
 def _record(iteration, **changes):
   record = {name: 0.1 * iteration for name in sinks.COLUMNS}
   record |= dict(
-    iteration=iteration, env_steps=100 * iteration, episodes=3, diverged=0,
-    step_status='accepted', return_mean=np.float32(1 / 3) * iteration,
-    env_steps_per_second=12345.6, explained_variance=float('nan'),
-  )  # fmt: skip
+    iteration=iteration,
+    env_steps=100 * iteration,
+    episodes=3,
+    diverged=0,
+    step_status='accepted',
+    return_mean=np.float32(1 / 3) * iteration,
+    env_steps_per_second=12345.6,
+    explained_variance=float('nan'),
+  )
   return record | changes
 
 
@@ -51,7 +56,8 @@ def test_csv_reads_back_bit_for_bit(tmp_path):
   assert columns['entropy'].tolist() == [0.1 + 0.2] * 2
   assert columns['max_state_kl'].tolist() == [5e-324] * 2
   assert columns['return_mean'].tolist() == [
-    float(np.float32(1 / 3)), float(np.float32(1 / 3) * 2)
+    float(np.float32(1 / 3)),
+    float(np.float32(1 / 3) * 2),
   ]
   assert np.isnan(columns['explained_variance']).all()
   assert columns['step_status'].tolist() == ['accepted'] * 2
@@ -231,8 +237,9 @@ def test_time_left_counts_from_where_the_run_resumed():
 
 
 def test_iterations_count_where_they_end_the_run_sooner():
-  sink, stream = _console(False, total=10**12, total_iterations=50,
-                          first_iteration=10)
+  sink, stream = _console(
+    False, total=10**12, total_iterations=50, first_iteration=10
+  )
   # 2 of 40 iterations took 4 s by the test's clock: 38 are 76 s
   sink.write(_record(12), {})
   sink.close()

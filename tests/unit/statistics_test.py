@@ -34,8 +34,9 @@ def test_interquartile_mean_is_the_trimmed_mean_for_multiples_of_four():
   np.testing.assert_allclose(
     statistics.interquartile_mean(values, axis=0),
     scipy.stats.trim_mean(values, 0.25, axis=0),
-    rtol=0, atol=1e-14,
-  )  # fmt: skip
+    rtol=0,
+    atol=1e-14,
+  )
 
 
 def test_interval_is_that_of_all_resamples():

@@ -71,9 +71,7 @@ def test_natural_gradient_solves_the_dense_system(kind):
   policy, theta, x, data = _make(kind)
   settings = config.TrustRegionConfig(cg_iterations=60, cg_damping=0.02)
   linearized = fisher.linearize(policy, tf.constant(theta), tf.constant(x), 1)
-  matrix = _dense(
-    lambda v: fisher.product(policy, linearized, v), theta.size
-  )
+  matrix = _dense(lambda v: fisher.product(policy, linearized, v), theta.size)
   wanted = np.linalg.solve(
     matrix + 0.02 * np.eye(theta.size), _gradient(policy, theta, x, data)
   )
@@ -137,16 +135,24 @@ def test_a_useless_gradient_is_refused(method, advantage, status):
   assert result.mean_kl == 0
 
 
-@pytest.mark.parametrize(('multiplier', 'least'), [
-  (1e-9, None), (1e-4, np.inf), (1e-2, 1e3),
-])  # fmt: skip
+@pytest.mark.parametrize(
+  ('multiplier', 'least'),
+  [
+    (1e-9, None),
+    (1e-4, np.inf),
+    (1e-2, 1e3),
+  ],
+)
 def test_a_step_to_nowhere_is_refused(multiplier, least):
   """Small multipliers send log_std where KL is vast, infinite and NaN."""
   policy, theta, x, data = _make('gaussian')
   step = natural_gradient.make_step(
-    policy, surrogate.importance_sampled, config.TrustRegionConfig(),
-    multiplier, N,
-  )  # fmt: skip
+    policy,
+    surrogate.importance_sampled,
+    config.TrustRegionConfig(),
+    multiplier,
+    N,
+  )
   result = step(theta, x, data)
   assert result.status == StepStatus.KL_EXCEEDED
   if least is None:
@@ -180,9 +186,7 @@ def test_covariance_tends_to_the_fisher_matrix(kind):
   empirical = _dense(
     empirical_fisher.covariance(policy, at, linearized, data), theta.size
   )
-  analytic = _dense(
-    lambda v: fisher.product(policy, linearized, v), theta.size
-  )
+  analytic = _dense(lambda v: fisher.product(policy, linearized, v), theta.size)
   squares = np.square(scores)
   error = np.sqrt((squares.T @ squares) / count / count)
   assert np.all(np.abs(empirical - analytic) <= 5 * error + 1e-5)
@@ -234,7 +238,10 @@ def test_penalty_reaches_the_optimum():
   assert result.status == StepStatus.ACCEPTED
   value = _penalized(policy, theta, x, data, 50.0)
   best = scipy.optimize.minimize(
-    value, theta.astype(float), jac=True, method='BFGS',
+    value,
+    theta.astype(float),
+    jac=True,
+    method='BFGS',
     options=dict(maxiter=100),
   )
   reached = -value(result.theta.astype(float))[0]

@@ -16,7 +16,8 @@ def problem():
   theta = rng.normal(size=policy.num_parameters) * 0.3
   x = rng.normal(size=(N, 3))
   data = surrogate.PathData(
-    rng.normal(size=(N, 2)), rng.normal(size=N) - 3, rng.normal(size=N))
+    rng.normal(size=(N, 2)), rng.normal(size=N) - 3, rng.normal(size=N)
+  )
   return policy, tf.constant(theta), tf.constant(x), data
 
 
@@ -25,7 +26,8 @@ def value(policy, theta, x, data):
   log_std = theta[-2:]
   z = (data.actions - mean) / tf.exp(log_std)
   log_prob = tf.reduce_sum(
-    -z * z / 2 - log_std - 0.5 * np.log(2 * np.pi), axis=1)
+    -z * z / 2 - log_std - 0.5 * np.log(2 * np.pi), axis=1
+  )
   return tf.reduce_mean(tf.exp(log_prob - data.log_probs) * data.advantages)
 
 
@@ -36,11 +38,15 @@ def test_value_and_gradient_against_the_formula():
     expected = value(policy, theta, x, data)
   linearized = fisher.linearize(policy, theta, x, 3)
   result, by_outputs, direct = surrogate.output_gradient(
-    policy, surrogate.importance_sampled, data, theta, linearized.outputs)
+    policy, surrogate.importance_sampled, data, theta, linearized.outputs
+  )
   np.testing.assert_allclose(result, expected, rtol=1e-12)
   np.testing.assert_allclose(
     fisher.vjp(linearized, by_outputs) + direct,
-    tape.gradient(expected, theta), rtol=1e-10, atol=1e-13)
+    tape.gradient(expected, theta),
+    rtol=1e-10,
+    atol=1e-13,
+  )
 
 
 def recorded():
@@ -48,7 +54,8 @@ def recorded():
   theta, x = tf.cast(theta, tf.float32), tf.cast(x, tf.float32)
   outputs = policy.outputs(theta, x)
   log_probs = policy.distribution(theta, outputs).log_prob(
-    data.actions.astype(np.float32))
+    data.actions.astype(np.float32)
+  )
   return policy, theta, x, data.actions, outputs.numpy(), log_probs.numpy()
 
 
@@ -66,7 +73,8 @@ def test_the_worst_rows_are_named():
   result = surrogate.check_consistency(*rest, outputs, log_probs)
   assert (result.outputs_row, result.log_probs_row) == (17, 3)
   np.testing.assert_allclose(
-    [result.outputs_error, result.log_probs_error], [0.5, 0.25], rtol=1e-4)
+    [result.outputs_error, result.log_probs_error], [0.5, 0.25], rtol=1e-4
+  )
 
 
 def test_a_nan_is_the_worst():

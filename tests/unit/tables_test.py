@@ -8,21 +8,27 @@ from trpo_tf.experiment import tables
 
 def _evaluation(task, seed, deterministic, sampled, env_steps=1000):
   return dict(
-    task=task, seed=seed, env_steps=env_steps,
+    task=task,
+    seed=seed,
+    env_steps=env_steps,
     deterministic={'return': {'mean': deterministic}},
     sampled={'return': {'mean': sampled}},
   )
 
 
 def test_runs_are_grouped_by_task_and_budget():
-  rows = tables.summarize_tasks([
-    _evaluation('Hopper-v5', 0, 1.0, 2.0),
-    _evaluation('Ant-v5', 0, 9.0, 9.0),
-    _evaluation('Hopper-v5', 1, 3.0, 4.0),
-    _evaluation('Hopper-v5', 2, 5.0, 6.0, env_steps=2000),
-  ])
+  rows = tables.summarize_tasks(
+    [
+      _evaluation('Hopper-v5', 0, 1.0, 2.0),
+      _evaluation('Ant-v5', 0, 9.0, 9.0),
+      _evaluation('Hopper-v5', 1, 3.0, 4.0),
+      _evaluation('Hopper-v5', 2, 5.0, 6.0, env_steps=2000),
+    ]
+  )
   assert [(r.task, r.env_steps) for r in rows] == [
-    ('Hopper-v5', 1000), ('Ant-v5', 1000), ('Hopper-v5', 2000)
+    ('Hopper-v5', 1000),
+    ('Ant-v5', 1000),
+    ('Hopper-v5', 2000),
   ]
   assert rows[0].deterministic == (1.0, 3.0)
   assert rows[0].sampled == (2.0, 4.0)

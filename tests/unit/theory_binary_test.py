@@ -12,21 +12,32 @@ from trpo_tf.theory import search
 def run(*flags):
   return subprocess.run(
     [sys.executable, '-m', 'trpo_tf.bin.theory', *flags],
-    capture_output=True, text=True, check=False)
+    capture_output=True,
+    text=True,
+    check=False,
+  )
 
 
 def test_prints_draws_and_stores(tmp_path):
   out = tmp_path / 'deep' / 'er'
   done = run(f'--out_dir={out}', '--iterations=10', '--starts=1')
   assert done.returncode == 0, done.stderr
-  for word in ('chain', 'grid', 'corridor', 'CPI', 'Algorithm 1', 'mean KL',
-               'eq. 9'):
+  for word in (
+    'chain',
+    'grid',
+    'corridor',
+    'CPI',
+    'Algorithm 1',
+    'mean KL',
+    'eq. 9',
+  ):
     assert word in done.stdout
   assert (out / 'theory.png').read_bytes()[:4] == b'\x89PNG'
   stored = json.loads((out / 'tightest.json').read_text())
   assert [each['bound'] for each in stored] == list(search.BOUNDS)
-  assert all(0 < search.ratio(search.from_dict(each)) <= 1 + 1e-9
-             for each in stored)
+  assert all(
+    0 < search.ratio(search.from_dict(each)) <= 1 + 1e-9 for each in stored
+  )
   assert np.isfinite([each['ratio'] for each in stored]).all()
 
 

@@ -9,11 +9,13 @@ from trpo_tf.theory.observations import gains, seen, unfold, visit_shares
 
 ALIKE = np.array([0, 1, 1, 0, 2])
 WORLDS = {
-  'chain': worlds.chain(), 'grid': worlds.grid(),
+  'chain': worlds.chain(),
+  'grid': worlds.grid(),
   'corridor': worlds.switched_corridor(),
   'random': worlds.random_mdps(
-    np.random.default_rng(0), 7, 5, 3, 0.9, observations=ALIKE),
-}  # fmt: skip
+    np.random.default_rng(0), 7, 5, 3, 0.9, observations=ALIKE
+  ),
+}
 
 
 def policy(mdp):
@@ -34,13 +36,15 @@ def test_evaluation_is_the_sum_over_time(mdp):
   visits, total = np.zeros_like(p), np.zeros(p.shape[:-1])
   while discount > 1e-17 * (1 - mdp.gamma):
     visits = visits + discount * p
-    total = total + discount * np.einsum('...s,...sa,...sa->...', p, pi,
-                                         mdp.rewards)
+    total = total + discount * np.einsum(
+      '...s,...sa,...sa->...', p, pi, mdp.rewards
+    )
     p = np.einsum('...s,...sa,...sax->...x', p, pi, mdp.transitions)
     discount *= mdp.gamma
   np.testing.assert_allclose(mdp_lib.visits(mdp, pi), visits, rtol=1e-11)
   np.testing.assert_allclose(
-    mdp_lib.expected_return(mdp, pi), total, rtol=1e-11, atol=1e-11)
+    mdp_lib.expected_return(mdp, pi), total, rtol=1e-11, atol=1e-11
+  )
 
 
 @pytest.mark.parametrize('mdp', WORLDS.values(), ids=WORLDS)
@@ -58,8 +62,10 @@ def test_advantages(mdp):
 def test_no_action_beats_the_optimal_policy(mdp):
   best = mdp_lib.optimal(mdp)
   assert mdp_lib.advantages(mdp, best).max() < 1e-8
-  assert np.all(mdp_lib.expected_return(mdp, best)
-                >= mdp_lib.expected_return(mdp, policy(mdp)))
+  assert np.all(
+    mdp_lib.expected_return(mdp, best)
+    >= mdp_lib.expected_return(mdp, policy(mdp))
+  )
 
 
 def test_corridor_has_the_published_optimum():
@@ -70,18 +76,21 @@ def test_corridor_has_the_published_optimum():
   """
   mdp = worlds.switched_corridor(gamma=1 - 1e-5)
   assert comparison.best_return(mdp) == pytest.approx(
-    -6 - 4 * np.sqrt(2), abs=5e-3)
+    -6 - 4 * np.sqrt(2), abs=5e-3
+  )
   right = np.array([2 - np.sqrt(2), 0.5])
   at_best = unfold(mdp, np.stack([1 - right, right], axis=-1))
   assert mdp_lib.expected_return(mdp, at_best) == pytest.approx(
-    comparison.best_return(mdp), abs=1e-4)
+    comparison.best_return(mdp), abs=1e-4
+  )
 
 
 def test_best_return_where_states_are_seen():
   mdp = worlds.chain()
   right = np.tile([0.0, 1.0], (10, 1))
   assert comparison.best_return(mdp) == pytest.approx(
-    mdp_lib.expected_return(mdp, right))
+    mdp_lib.expected_return(mdp, right)
+  )
 
 
 def test_observations_sum_what_looks_alike():
@@ -96,5 +105,6 @@ def test_observations_sum_what_looks_alike():
   np.testing.assert_array_equal(unfold(mdp, seen(mdp, old)), old)
   shares = visit_shares(mdp, old)
   np.testing.assert_allclose(
-    shares[:, 1], (rho[:, 1] + rho[:, 2]) * (1 - mdp.gamma))
+    shares[:, 1], (rho[:, 1] + rho[:, 2]) * (1 - mdp.gamma)
+  )
   np.testing.assert_allclose(shares.sum(axis=-1), 1)

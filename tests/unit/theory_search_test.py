@@ -15,8 +15,7 @@ STORED = {each['bound']: each for each in json.loads(PATH.read_text())}
 @pytest.mark.parametrize('bound', search.BOUNDS)
 def test_stored_problem_has_the_stored_ratio(bound):
   found = search.from_dict(STORED[bound])
-  for table in (found.mdp.transitions, found.mdp.start, found.old,
-                found.other):
+  for table in (found.mdp.transitions, found.mdp.start, found.old, found.other):
     assert table.min() >= 0
     np.testing.assert_allclose(table.sum(axis=-1), 1, atol=1e-12)
   ratio = search.ratio(found)
@@ -27,11 +26,14 @@ def test_stored_problem_has_the_stored_ratio(bound):
   assert least <= ratio <= most
 
 
-@pytest.mark.parametrize('bound, name, factor', [
-  ('mixture', 'tight_mixture_penalty', 1 / 0.9),  # without gamma
-  ('tv', 'tight_tv_penalty', 1 / 0.9),
-  ('tv', 'tight_tv_penalty', 1 / 2),  # two for four
-])  # fmt: skip
+@pytest.mark.parametrize(
+  'bound, name, factor',
+  [
+    ('mixture', 'tight_mixture_penalty', 1 / 0.9),  # without gamma
+    ('tv', 'tight_tv_penalty', 1 / 0.9),
+    ('tv', 'tight_tv_penalty', 1 / 2),  # two for four
+  ],
+)
 def test_a_wrong_constant_fails(bound, name, factor, monkeypatch):
   true = getattr(bounds, name)
   monkeypatch.setattr(bounds, name, lambda *args: factor * true(*args))
@@ -42,16 +44,19 @@ def test_a_wrong_constant_fails(bound, name, factor, monkeypatch):
 @pytest.mark.parametrize('bound', search.BOUNDS)
 def test_climbing_comes_closer_than_drawing(bound):
   rng = np.random.default_rng(0)
-  drawn = search.tightest(bound, rng, states=2, actions=2, starts=2,
-                          iterations=0)
-  climbed = search.tightest(bound, rng, states=2, actions=2, starts=2,
-                            iterations=60)
+  drawn = search.tightest(
+    bound, rng, states=2, actions=2, starts=2, iterations=0
+  )
+  climbed = search.tightest(
+    bound, rng, states=2, actions=2, starts=2, iterations=60
+  )
   assert search.ratio(drawn) < search.ratio(climbed) <= 1 + 1e-9
 
 
 def test_survives_json():
-  found = search.tightest('tv', np.random.default_rng(0), starts=1,
-                          iterations=1)
+  found = search.tightest(
+    'tv', np.random.default_rng(0), starts=1, iterations=1
+  )
   again = search.from_dict(json.loads(json.dumps(search.to_dict(found))))
   assert search.ratio(again) == search.ratio(found)
   assert again.bound == 'tv'

@@ -12,12 +12,17 @@ GAINS = np.array([[1.0, -2.0, 0.5], [0.3, 0.9, -4.0]])
 
 def slsqp(old, gains, kappa):
   found = optimize.minimize(
-    lambda p: -p @ gains, old, jac=lambda p: -gains, method='SLSQP',
-    bounds=[(1e-9, 1)] * len(old), options=dict(ftol=1e-15, maxiter=500),
+    lambda p: -p @ gains,
+    old,
+    jac=lambda p: -gains,
+    method='SLSQP',
+    bounds=[(1e-9, 1)] * len(old),
+    options=dict(ftol=1e-15, maxiter=500),
     constraints=[
       dict(type='eq', fun=lambda p: p.sum() - 1),
       dict(type='ineq', fun=lambda p: kappa - divergences.kl(old, p)),
-    ])  # fmt: skip
+    ],
+  )
   return found.x
 
 
@@ -26,7 +31,8 @@ def test_is_what_slsqp_finds(kappa):
   best = statewise.of_divergence(OLD, GAINS, kappa)
   np.testing.assert_allclose(best.divergence, kappa, rtol=1e-12)
   np.testing.assert_allclose(
-    divergences.kl(OLD, best.policy), kappa, rtol=1e-10)
+    divergences.kl(OLD, best.policy), kappa, rtol=1e-10
+  )
   for old, gains, policy in zip(OLD, GAINS, best.policy, strict=True):
     np.testing.assert_allclose(policy, slsqp(old, gains, kappa), atol=2e-6)
     assert policy @ gains >= slsqp(old, gains, kappa) @ gains - 1e-9
@@ -43,8 +49,10 @@ def test_both_ways_lead_to_the_same_row(kappa):
 @pytest.mark.parametrize('kappa', [0.01, 3.0])
 def test_multiplier_is_the_slope_of_the_gain(kappa):
   best = statewise.of_divergence(OLD, GAINS, kappa)
-  low, high = (statewise.of_divergence(OLD, GAINS, kappa * (1 + h)).policy
-               for h in (-1e-3, 1e-3))
+  low, high = (
+    statewise.of_divergence(OLD, GAINS, kappa * (1 + h)).policy
+    for h in (-1e-3, 1e-3)
+  )
   slope = ((high - low) * GAINS).sum(axis=-1) / (2e-3 * kappa)
   np.testing.assert_allclose(slope, best.multiplier, rtol=1e-5)
 
@@ -56,7 +64,8 @@ def test_small_steps_have_the_closed_form():
   mean = (OLD * GAINS).sum(axis=-1, keepdims=True)
   sigma = np.sqrt((OLD * (GAINS - mean) ** 2).sum(axis=-1))
   np.testing.assert_allclose(
-    best.multiplier, sigma / np.sqrt(2 * kappa), rtol=1e-6)
+    best.multiplier, sigma / np.sqrt(2 * kappa), rtol=1e-6
+  )
   expected = OLD * (GAINS - mean) * (np.sqrt(2 * kappa) / sigma)[:, np.newaxis]
   np.testing.assert_allclose(best.policy - OLD, expected, atol=1e-12)
 
@@ -101,5 +110,6 @@ def test_roots_of_many_functions_at_once():
 
 def test_roots_outside_are_the_nearer_end():
   found = roots.find_root(
-    lambda x: x - np.array([5.0, -5.0, 0.5]), np.zeros(3), np.ones(3))
+    lambda x: x - np.array([5.0, -5.0, 0.5]), np.zeros(3), np.ones(3)
+  )
   np.testing.assert_allclose(found, [1, 0, 0.5])

@@ -28,20 +28,26 @@ def problem():
   rng = np.random.default_rng(5)
   mdp = worlds.random_mdps(rng, 1, S, A, 0.8, observations=ALIKE)
   mdp = dataclasses.replace(
-    mdp, transitions=mdp.transitions[0], rewards=mdp.rewards[0],
-    start=mdp.start[0])
+    mdp,
+    transitions=mdp.transitions[0],
+    rewards=mdp.rewards[0],
+    start=mdp.start[0],
+  )
   return mdp, worlds.random_policies(rng, mdp, 4.0)
 
 
 def slsqp(objective, gradient, start, constraints):
   """Maximises over rows [O, A] and, last, a bound kappa of divergences."""
-  simplex = dict(
-    type='eq', fun=lambda x: x[:-1].reshape(O, A).sum(axis=1) - 1)
+  simplex = dict(type='eq', fun=lambda x: x[:-1].reshape(O, A).sum(axis=1) - 1)
   found = optimize.minimize(
-    lambda x: -objective(x), start, jac=lambda x: -gradient(x),
-    method='SLSQP', bounds=[(1e-9, 1)] * (O * A) + [(0, None)],
+    lambda x: -objective(x),
+    start,
+    jac=lambda x: -gradient(x),
+    method='SLSQP',
+    bounds=[(1e-9, 1)] * (O * A) + [(0, None)],
     constraints=[simplex, *constraints],
-    options=dict(ftol=1e-15, maxiter=1000))
+    options=dict(ftol=1e-15, maxiter=1000),
+  )
   return found.x[:-1].reshape(O, A)
 
 
@@ -52,12 +58,16 @@ def test_algorithm_1_is_the_argmax(problem, share):
   c = share * bounds.penalty_coefficient(mdp, old)
   # kappa in units of its likely size, so that SLSQP sees it
   unit = minorize_maximize.predicted_divergence(mdp, old) / share**2
-  within = dict(type='ineq', fun=lambda x: x[-1] - divergences.kl(
-    rows, x[:-1].reshape(O, A)) / unit)
+  within = dict(
+    type='ineq',
+    fun=lambda x: x[-1] - divergences.kl(rows, x[:-1].reshape(O, A)) / unit,
+  )
   theirs = slsqp(
     lambda x: x[:-1] @ b.ravel() - c * unit * x[-1],
     lambda x: np.append(b.ravel(), -c * unit),
-    np.append(rows.ravel(), 1.0), [within])
+    np.append(rows.ravel(), 1.0),
+    [within],
+  )
   ours = minorize_maximize.step(mdp, old, c)
   height = lambda pi: minorize_maximize.minorizer(mdp, old, pi, c)
   assert height(ours) > expected_return(mdp, old)
@@ -77,11 +87,13 @@ def test_mean_kl_step_is_the_argmax(problem):
   b, rows = gains(mdp, old), seen(mdp, old)
   shares = visit_shares(mdp, old)
   mean = lambda pi: shares @ divergences.kl(rows, pi)
-  within = dict(
-    type='ineq', fun=lambda x: 0.05 - mean(x[:-1].reshape(O, A)))
+  within = dict(type='ineq', fun=lambda x: 0.05 - mean(x[:-1].reshape(O, A)))
   theirs = slsqp(
-    lambda x: x[:-1] @ b.ravel(), lambda x: np.append(b.ravel(), 0),
-    np.append(rows.ravel(), 0), [within])
+    lambda x: x[:-1] @ b.ravel(),
+    lambda x: np.append(b.ravel(), 0),
+    np.append(rows.ravel(), 0),
+    [within],
+  )
   ours = seen(mdp, trust_region.mean_kl_step(mdp, old, 0.05))
   assert mean(ours) == pytest.approx(0.05, rel=1e-9)
   np.testing.assert_allclose(ours, theirs, atol=1e-4)
@@ -96,8 +108,7 @@ def test_max_kl_step_beats_every_other_policy_within(problem):
   others = unfold(mdp, rows)
   within = divergences.kl(old, others).max(axis=-1) <= 0.05
   assert within.sum() > 50
-  height = lambda pi: np.einsum('oa,...oa->...', gains(mdp, old),
-                                seen(mdp, pi))
+  height = lambda pi: np.einsum('oa,...oa->...', gains(mdp, old), seen(mdp, pi))
   assert height(others[within]).max() <= height(best)
 
 
@@ -107,7 +118,8 @@ def test_max_kl_step_is_no_rescaled_mean_kl_step(problem):
   by_max = trust_region.max_kl_step(mdp, old, 0.01) - old
   by_mean = trust_region.mean_kl_step(mdp, old, 0.01) - old
   cosine = np.sum(by_max * by_mean) / (
-    np.linalg.norm(by_max) * np.linalg.norm(by_mean))
+    np.linalg.norm(by_max) * np.linalg.norm(by_mean)
+  )
   assert cosine < 0.99
 
 
@@ -136,12 +148,14 @@ def test_cpi_takes_the_best_alpha(problem):
   policies = unfold(mdp, np.eye(A)[vertices])
   promised = bounds.local_approximation(mdp, old, policies)
   assert bounds.local_approximation(mdp, old, other) == pytest.approx(
-    promised.max())
+    promised.max()
+  )
 
   def height(alpha):
     new = cpi.mixture(old, other, alpha)
     return bounds.local_approximation(mdp, old, new) - bounds.mixture_penalty(
-      mdp, old, other, alpha)
+      mdp, old, other, alpha
+    )
 
   alphas = np.linspace(0, 1, 100_001)
   best = alphas[height(alphas).argmax()]

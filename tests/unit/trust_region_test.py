@@ -55,8 +55,10 @@ def numpy_mean_kl(policy, old, new, x):
     return terms.sum(axis=1)
   total = 0
   for cut in (slice(0, 3), slice(3, 5)):
-    p, q = (v[:, cut] - np.log(np.exp(v[:, cut]).sum(1, keepdims=True))
-            for v in (a, b))
+    p, q = (
+      v[:, cut] - np.log(np.exp(v[:, cut]).sum(1, keepdims=True))
+      for v in (a, b)
+    )
     total = total + (np.exp(p) * (p - q)).sum(axis=1)
   return total
 
@@ -76,19 +78,23 @@ def test_accepted_step_improves_within_the_bound(kind, max_kl):
   assert result.tried_kl == result.mean_kl
   assert result.tried_surrogate == result.surrogate_after
   assert result.step_fraction == pytest.approx(
-    0.8 ** (result.evaluations - 1), rel=1e-14)
+    0.8 ** (result.evaluations - 1), rel=1e-14
+  )
 
 
 def test_step_size_comes_from_the_undamped_curvature():
   policy, theta, x, data = make()
   result = step(policy, theta, x, data, cg_damping=0.3, max_kl=0.001)
   assert result.step_size == pytest.approx(
-    np.sqrt(2 * 0.001 / result.curvature), rel=1e-14)
+    np.sqrt(2 * 0.001 / result.curvature), rel=1e-14
+  )
   # s = theta change / (beta * fraction), known to float32.
   s = (result.theta.astype(float) - theta) / (
-    result.step_size * result.step_fraction)
+    result.step_size * result.step_fraction
+  )
   assert result.damped_curvature - result.curvature == pytest.approx(
-    0.3 * s @ s, rel=1e-4)
+    0.3 * s @ s, rel=1e-4
+  )
 
 
 def test_reaches_the_optimum_of_the_constrained_problem():
@@ -103,14 +109,16 @@ def test_reaches_the_optimum_of_the_constrained_problem():
     return tf.linalg.matvec(distribution.mean(), slope)
 
   max_kl = 1e-3
-  result = step(policy, theta, x, (), objective=objective, max_kl=max_kl,
-                cg_damping=0.0)
+  result = step(
+    policy, theta, x, (), objective=objective, max_kl=max_kl, cg_damping=0.0
+  )
   assert result.status == Status.ACCEPTED
 
   def mean(t):
     return t[:2] + t[2:4]
 
   old = theta.astype(float)
+
   def kl(t):
     ratio = np.exp(2 * (old[4:] - t[4:]))
     shift = (mean(t) - mean(old)) ** 2 / np.exp(2 * t[4:])
@@ -119,39 +127,43 @@ def test_reaches_the_optimum_of_the_constrained_problem():
   # Not from old itself, where the constraint has no slope.
   start = old + 0.01 * np.array([1, -1, 1, -1, 0, 0])
   best = scipy.optimize.minimize(
-    lambda t: -slope @ mean(t), start, method='SLSQP',
+    lambda t: -slope @ mean(t),
+    start,
+    method='SLSQP',
     constraints=dict(type='ineq', fun=lambda t: 1 - kl(t) / max_kl),
-    options=dict(ftol=1e-12, maxiter=200))
+    options=dict(ftol=1e-12, maxiter=200),
+  )
   assert best.success
   gain = result.surrogate_after - result.surrogate_before
   best_gain = -best.fun - slope @ mean(old)
   # The quadratic model leaves log_std alone; SLSQP gains by O(max_kl) more,
   # relative. Backtracking by 0.8 only follows from float32 rounding of KL.
   assert result.step_fraction in (1.0, 0.8)
-  assert gain == pytest.approx(
-    result.step_fraction * best_gain, rel=5 * max_kl)
+  assert gain == pytest.approx(result.step_fraction * best_gain, rel=5 * max_kl)
 
 
 def test_damping_and_iterations_lead_to_the_dense_solution():
   policy, theta, x, data = make(hidden=())
-  result = step(policy, theta, x, data, cg_iterations=10, cg_damping=0.0,
-                max_kl=1e-4)
+  result = step(
+    policy, theta, x, data, cg_iterations=10, cg_damping=0.0, max_kl=1e-4
+  )
   with tf.GradientTape() as tape:
     t = tf.constant(theta.astype(float))
     tape.watch(t)
     outputs = policy.outputs(t, tf.constant(x.astype(float)))
-    value = tf.reduce_mean(surrogate.importance_sampled(
-      policy.distribution(t, outputs), data))
+    value = tf.reduce_mean(
+      surrogate.importance_sampled(policy.distribution(t, outputs), data)
+    )
   gradient = tape.gradient(value, t).numpy()
   features = np.concatenate([x, np.ones((N, 1))], axis=1).astype(float)
   precision = np.exp(-2 * theta[-2:].astype(float))
   gram = features.T @ features / N
   means = np.linalg.solve(gram, gradient[:-2].reshape(4, 2)) / precision
-  s = np.concatenate([
-    means[:3].ravel(), means[3], gradient[-2:] / 2])
+  s = np.concatenate([means[:3].ravel(), means[3], gradient[-2:] / 2])
   assert result.curvature == pytest.approx(s @ gradient, rel=1e-5)
   assert result.gradient_norm == pytest.approx(
-    np.linalg.norm(gradient), rel=1e-5)
+    np.linalg.norm(gradient), rel=1e-5
+  )
 
 
 def refused(result, theta, status):
@@ -203,8 +215,16 @@ def test_kl_exceeded():
   policy, theta, x, data = make(hidden=())
   x = x.copy()
   x[0] = 1e-3
-  result = step(policy, theta, x, data, np.zeros(3, np.int32),
-                fisher_fraction=0.5, max_backtracks=2, cg_damping=1e-2)
+  result = step(
+    policy,
+    theta,
+    x,
+    data,
+    np.zeros(3, np.int32),
+    fisher_fraction=0.5,
+    max_backtracks=2,
+    cg_damping=1e-2,
+  )
   refused(result, theta, Status.KL_EXCEEDED)
   assert result.tried_kl > 0.01 and result.evaluations == 2
 

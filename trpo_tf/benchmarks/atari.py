@@ -28,9 +28,7 @@ def _make(
   policy = atari_policy(
     PolicyConfig(hidden_sizes=(20,)), game.frame_shape, game.factors
   )
-  theta = policy.initial_parameters(
-    seeding.generator(0, Stream.INITIAL_POLICY)
-  )
+  theta = policy.initial_parameters(seeding.generator(0, Stream.INITIAL_POLICY))
   sampler = AtariSampler(
     game, SamplerConfig(num_slots=64, **settings), policy.network, seed=0
   )

@@ -13,8 +13,13 @@ from trpo_tf.experiment import threads
 
 # sb3-contrib's settings of its zoo for Hopper, under our names
 RIVAL_SETTINGS = dict(
-  task='Hopper-v5', batch_steps=2048, num_slots=8, value_epochs=20,
-  value_minibatch=128, cg_iterations=25, initial_log_std=0.0,
+  task='Hopper-v5',
+  batch_steps=2048,
+  num_slots=8,
+  value_epochs=20,
+  value_minibatch=128,
+  cg_iterations=25,
+  initial_log_std=0.0,
 )
 
 
@@ -32,9 +37,7 @@ def measure(settings: dict[str, Any], iterations: int) -> dict[str, float]:
   """
   from trpo_tf.experiment.training import Training
 
-  config = config_lib.from_settings(
-    settings | dict(total_env_steps=2**53)
-  )
+  config = config_lib.from_settings(settings | dict(total_env_steps=2**53))
   training = Training(config)
   records, resident = [], []
   for iteration in training.iterations():
@@ -58,9 +61,15 @@ def measure(settings: dict[str, Any], iterations: int) -> dict[str, float]:
 def run(settings: dict[str, Any], iterations: int) -> dict[str, float]:
   """`measure` in a process of its own."""
   done = subprocess.run(
-    [sys.executable, '-m', 'trpo_tf.benchmarks.end_to_end',
-     json.dumps(settings), str(iterations)],
-    capture_output=True, text=True,
+    [
+      sys.executable,
+      '-m',
+      'trpo_tf.benchmarks.end_to_end',
+      json.dumps(settings),
+      str(iterations),
+    ],
+    capture_output=True,
+    text=True,
   )
   if done.returncode:
     raise RuntimeError(done.stderr)

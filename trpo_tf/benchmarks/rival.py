@@ -24,8 +24,15 @@ def _model(**changes: Any):
   from stable_baselines3.common.vec_env import VecNormalize
 
   settings = dict(
-    n_steps=1024, batch_size=128, n_critic_updates=20, cg_max_steps=25,
-    cg_damping=0.1, learning_rate=1e-3, gamma=0.99, gae_lambda=0.95, seed=0,
+    n_steps=1024,
+    batch_size=128,
+    n_critic_updates=20,
+    cg_max_steps=25,
+    cg_damping=0.1,
+    learning_rate=1e-3,
+    gamma=0.99,
+    gae_lambda=0.95,
+    seed=0,
     device='cpu',
   )
   environment = VecNormalize(make_vec_env('Hopper-v5', n_envs=2, seed=0))
@@ -37,7 +44,9 @@ def policy_step_seconds(num_states: int, repeats: int) -> list[float]:
   import torch
 
   model = _model(
-    n_steps=num_states // 2, batch_size=num_states, n_critic_updates=0,
+    n_steps=num_states // 2,
+    batch_size=num_states,
+    n_critic_updates=0,
     cg_max_steps=10,
   )
   buffer, rng = model.rollout_buffer, np.random.default_rng(0)
@@ -107,6 +116,7 @@ def versions() -> dict[str, str]:
 if __name__ == '__main__':
   kind, *numbers = sys.argv[1:]
   measures: dict[str, Callable[..., Any]] = {
-    'step': policy_step_seconds, 'train': env_steps_per_second
+    'step': policy_step_seconds,
+    'train': env_steps_per_second,
   }
   print(json.dumps(measures[kind](*map(int, numbers))))

@@ -39,13 +39,18 @@ def against_physics(
   """
   compiled = compile_task(NATIVE_TASKS[name])
   policy = gaussian_policy(
-    PolicyConfig(initial_log_std=-0.5), compiled.observation_size,
+    PolicyConfig(initial_log_std=-0.5),
+    compiled.observation_size,
     compiled.action_size,
   )
   task = TaskConfig(task=name)
   slots = NativeSlots(
-    compiled, num_slots, policy.network, action_range=task.action_range,
-    clip_actions=task.clip_actions, threads=threads,
+    compiled,
+    num_slots,
+    policy.network,
+    action_range=task.action_range,
+    clip_actions=task.clip_actions,
+    threads=threads,
   )
   capacity = steps // num_slots
   arrays = slots.new_arrays(capacity)

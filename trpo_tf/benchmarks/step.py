@@ -120,8 +120,10 @@ def policy_step_seconds(num_states: int, repeats: int) -> np.ndarray:
   """
   problem = make_problem(num_states)
   step = make_step(
-    problem.policy, surrogate.importance_sampled,
-    TrustRegionConfig(cg_iterations=_PRODUCTS), num_states,
+    problem.policy,
+    surrogate.importance_sampled,
+    TrustRegionConfig(cg_iterations=_PRODUCTS),
+    num_states,
   )
   run = functools.partial(step, problem.theta, problem.x, problem.data)
   run()

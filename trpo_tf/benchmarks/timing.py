@@ -32,5 +32,6 @@ def ratio(numerator: np.ndarray, denominator: np.ndarray) -> dict[str, Any]:
   """Median ratio of pairs with a 95 % bootstrap interval of the median."""
   values = numerator / denominator
   interval = statistics.bootstrap_interval(values, statistic=np.median)
-  return dict(median=float(np.median(values)), ci95=list(interval),
-              pairs=len(values))
+  return dict(
+    median=float(np.median(values)), ci95=list(interval), pairs=len(values)
+  )

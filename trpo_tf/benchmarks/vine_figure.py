@@ -25,17 +25,22 @@ def draw(result: dict[str, Any]) -> matplotlib.figure.Figure:
       figsize=(12.5, 7), dpi=160, layout='constrained'
     )
     axes = figure.subplots(2, 3)
-    for axis, panel in zip(axes.flat, (
-      _speeds, _threads, _sizes, _variance, _clone, _memory
-    ), strict=True):  # fmt: skip
+    for axis, panel in zip(
+      axes.flat,
+      (_speeds, _threads, _sizes, _variance, _clone, _memory),
+      strict=True,
+    ):
       panel(axis, result)
-    figure.suptitle(_title(result), x=0.01, ha='left', fontsize=11,
-                    fontweight='bold')
+    figure.suptitle(
+      _title(result), x=0.01, ha='left', fontsize=11, fontweight='bold'
+    )
     host = result['session']['host']
     figure.supxlabel(
       f'{host["cpu"]}, {host["cores"]} cores; MuJoCo '
       f'{result["session"]["versions"]["mujoco"]}; bars and whiskers: medians '
-      'and 95 % bootstrap intervals', fontsize=7, color='#606060',
+      'and 95 % bootstrap intervals',
+      fontsize=7,
+      color='#606060',
     )
   return figure
 
@@ -49,8 +54,13 @@ def _title(result: dict[str, Any]) -> str:
   )
 
 
-def _bars(axis: Any, labels: list[str], values: list[float],
-          texts: list[str], colors: list[str]) -> None:
+def _bars(
+  axis: Any,
+  labels: list[str],
+  values: list[float],
+  texts: list[str],
+  colors: list[str],
+) -> None:
   """Horizontal bars from the top, each with its text at its end."""
   places = range(len(labels))
   axis.barh(places, values, color=colors, height=0.62)
@@ -61,17 +71,26 @@ def _bars(axis: Any, labels: list[str], values: list[float],
   axis.spines['left'].set_visible(False)
   axis.set_xlim(0, 1.35 * max(values))
   for place, value, text in zip(places, values, texts, strict=True):
-    axis.annotate(text, (value, place), (4, 0), textcoords='offset points',
-                  va='center', fontsize=_SMALL)
+    axis.annotate(
+      text,
+      (value, place),
+      (4, 0),
+      textcoords='offset points',
+      va='center',
+      fontsize=_SMALL,
+    )
 
 
 def _speeds(axis: Any, result: dict[str, Any]) -> None:
   """Speeds relative to the vine's, measured in pairs with it."""
-  ratios = {'bare mj_step loop\n(the limit)': result['native_over_physics'],
-            'native vine': None}
+  ratios = {
+    'bare mj_step loop\n(the limit)': result['native_over_physics'],
+    'native vine': None,
+  }
   ratios |= {
     label: found['native_over']
-    for name, label in _RIVALS.items() if (found := result['rivals'][name])
+    for name, label in _RIVALS.items()
+    if (found := result['rivals'][name])
   }
   values, texts = [], []
   for ratio in ratios.values():
@@ -98,8 +117,14 @@ def _threads(axis: Any, result: dict[str, Any]) -> None:
     speeds = [f[f'{name}_env_steps_per_second'] for f in found]
     axis.plot(counts, speeds, 'o-', color=color, label=label, markersize=5)
   one = found[0]['native_env_steps_per_second']
-  axis.plot(counts, [one * n for n in counts], ':', color='#404040',
-            linewidth=1, label='linear')
+  axis.plot(
+    counts,
+    [one * n for n in counts],
+    ':',
+    color='#404040',
+    linewidth=1,
+    label='linear',
+  )
   axis.set_xticks(counts)
   axis.set_xlim(min(counts) - 0.3, max(counts) + 0.3)
   axis.set_ylim(bottom=0)
@@ -119,13 +144,14 @@ def _sizes(axis: Any, result: dict[str, Any]) -> None:
     factors = [f[name] / base for f in found]
     costs = [1 / f['native_over_physics']['median'] for f in found]
     span = f'{found[0][name]} to {found[-1][name]}'
-    axis.plot(factors, costs, mark, color=color, markersize=5,
-              label=f'{label}: {span}')
+    axis.plot(
+      factors, costs, mark, color=color, markersize=5, label=f'{label}: {span}'
+    )
   axis.axhline(1, color='#404040', linewidth=1, linestyle=':')
   axis.set_xscale('log', base=2)
   axis.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter('%g'))
   axis.set_ylim(0, 1.5)
-  axis.set_xlabel('size, as a multiple of the run\'s own')
+  axis.set_xlabel("size, as a multiple of the run's own")
   axis.set_ylabel('time / time of its physics')
   axis.set_title('Cost per env step over N, K and L', loc='left')
   axis.legend(loc='lower left', fontsize=_SMALL)
@@ -135,8 +161,9 @@ def _variance(axis: Any, result: dict[str, Any]) -> None:
   policies = result['crn_variance_ratio']
   axis.axhline(1, color='#404040', linewidth=1, linestyle=':')
   for i, (name, horizons) in enumerate(policies.items()):
-    kept = {L: f for L, f in horizons.items()
-            if f['states'] and f['ci95'][0] > 0}  # a log scale
+    kept = {
+      L: f for L, f in horizons.items() if f['states'] and f['ci95'][0] > 0
+    }  # a log scale
     shift = 0.14 * (i - (len(policies) - 1) / 2)
     places = [list(horizons).index(L) + shift for L in kept]
     medians = [f['median'] for f in kept.values()]
@@ -144,14 +171,27 @@ def _variance(axis: Any, result: dict[str, Any]) -> None:
       [f['median'] - f['ci95'][0] for f in kept.values()],
       [f['ci95'][1] - f['median'] for f in kept.values()],
     ]
-    axis.errorbar(places, medians, spread, fmt='o', color=COLORS[i],
-                  capsize=4, markersize=6, label=f'{name} policy')
+    axis.errorbar(
+      places,
+      medians,
+      spread,
+      fmt='o',
+      color=COLORS[i],
+      capsize=4,
+      markersize=6,
+      label=f'{name} policy',
+    )
     for place, found in zip(places, kept.values(), strict=True):
       saved = found['simulator_steps_saved']
       axis.annotate(
-        f'{saved:.3g} x', (place, found['median']), (7 if i else -7, 0),
-        textcoords='offset points', va='center',
-        ha='left' if i else 'right', fontsize=_SMALL, color=COLORS[i],
+        f'{saved:.3g} x',
+        (place, found['median']),
+        (7 if i else -7, 0),
+        textcoords='offset points',
+        va='center',
+        ha='left' if i else 'right',
+        fontsize=_SMALL,
+        color=COLORS[i],
       )
     axis.set_xticks(range(len(horizons)), list(horizons))
     axis.set_xlim(-0.6, len(horizons) - 0.4)
@@ -160,8 +200,16 @@ def _variance(axis: Any, result: dict[str, Any]) -> None:
   axis.set_ylim(min(low, 0.03), max(5, high))
   axis.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter('%g'))
   axis.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-  axis.text(0.99, 1.05, 'no help from here', fontsize=_SMALL, color='#404040',
-            transform=axis.get_yaxis_transform(), ha='right', va='bottom')
+  axis.text(
+    0.99,
+    1.05,
+    'no help from here',
+    fontsize=_SMALL,
+    color='#404040',
+    transform=axis.get_yaxis_transform(),
+    ha='right',
+    va='bottom',
+  )
   axis.set_xlabel('length L of the branches (k x: simulator steps saved)')
   axis.set_ylabel('var(Q1 - Q2), common / independent')
   axis.set_title('Common random numbers', loc='left')
@@ -175,8 +223,13 @@ def _clone(axis: Any, result: dict[str, Any]) -> None:
     'mj_copyData': 'mj_copyData\nfrom Python',
   }
   values = [result['clone'][name] for name in labels]
-  _bars(axis, list(labels.values()), values, [f'{v:.2f}' for v in values],
-        [COLORS[0], COLORS[1], COLORS[1]])
+  _bars(
+    axis,
+    list(labels.values()),
+    values,
+    [f'{v:.2f}' for v in values],
+    [COLORS[0], COLORS[1], COLORS[1]],
+  )
   axis.set_xlabel('microseconds, one thread')
   axis.set_title('Cost of a clone', loc='left')
 
@@ -189,13 +242,18 @@ def _memory(axis: Any, result: dict[str, Any]) -> None:
     f'simulations and\nfirst call, {small:,} branches': found['growth_small'],
     f'first call of\n{large:,} branches': found['growth_large'],
     f'{found["calls"]} more calls': found['growth_more_calls'],
-    f'an mjData for each of\n{large:,} branches, at least':
-      large * found['mjdata_without_arena'],
+    f'an mjData for each of\n{large:,} branches, at least': large
+    * found['mjdata_without_arena'],
   }
-  known = {label: value / mib for label, value in rows.items()
-           if value is not None}
-  _bars(axis, list(known), list(known.values()),
-        [f'{v:.2f}' for v in known.values()],
-        [COLORS[0]] * (len(known) - 1) + [_GREY])
+  known = {
+    label: value / mib for label, value in rows.items() if value is not None
+  }
+  _bars(
+    axis,
+    list(known),
+    list(known.values()),
+    [f'{v:.2f}' for v in known.values()],
+    [COLORS[0]] * (len(known) - 1) + [_GREY],
+  )
   axis.set_xlabel('growth of peak resident memory [MiB]')
   axis.set_title('Memory', loc='left')

@@ -12,9 +12,7 @@ from trpo_tf.sampling.branching import Brancher
 _CALLS = 20
 
 
-def memory(
-  small: Workload, large: Workload, threads: int
-) -> dict[str, Any]:
+def memory(small: Workload, large: Workload, threads: int) -> dict[str, Any]:
   """Measures how resident memory grows by calls.
 
   Args:
@@ -38,8 +36,9 @@ def memory(
   first = resident.growth(first_call)
   brancher = made[0]
   larger = resident.growth(lambda: large.run(brancher))
-  more = resident.growth(lambda: [small.run(brancher).lengths.size
-                          for _ in range(_CALLS)])
+  more = resident.growth(
+    lambda: [small.run(brancher).lengths.size for _ in range(_CALLS)]
+  )
   branches = large.run(brancher)
   arrays = [v for v in vars(branches).values() if hasattr(v, 'nbytes')]
   data = mujoco.MjData(small.learner.compiled.model)

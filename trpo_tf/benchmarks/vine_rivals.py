@@ -50,10 +50,12 @@ def against_rivals(
   """
   brancher = workload.learner.brancher(threads)
   recorded = workload.run(brancher, trajectories=True)
-  makers = dict(mujoco_batch=lock_step, gymnasium=gymnasium_loop,
-                envpool=envpool_steps)
-  made = {name: make(workload, recorded, threads)
-          for name, make in makers.items()}
+  makers = dict(
+    mujoco_batch=lock_step, gymnasium=gymnasium_loop, envpool=envpool_steps
+  )
+  made = {
+    name: make(workload, recorded, threads) for name, make in makers.items()
+  }
   rivals = {name: rival for name, rival in made.items() if rival}
   for rival in rivals.values():
     rival.run()  # compiles, allocates
@@ -95,9 +97,12 @@ def lock_step(workload: Workload, recorded: Branches, threads: int) -> Rival:
   inputs = [observations[ids, t] for t, ids in enumerate(live)]
   theta, normalizer = tf.constant(learner.theta), learner.normalizer
 
-  @functools.partial(tf.function, input_signature=[
-    tf.TensorSpec([None, compiled.observation_size], tf.float32)
-  ])
+  @functools.partial(
+    tf.function,
+    input_signature=[
+      tf.TensorSpec([None, compiled.observation_size], tf.float32)
+    ],
+  )
   def policy(x: tf.Tensor) -> tf.Tensor:
     return learner.policy.outputs(theta, x)
 
@@ -116,10 +121,12 @@ def lock_step(workload: Workload, recorded: Branches, threads: int) -> Rival:
       simulations.step(ids, compiled.task.frame_skip)
 
   taken = _per_branch(recorded.actions)
-  worst = max(np.abs(act(t) - taken[ids, t]).max()
-              for t, ids in enumerate(live))
-  return Rival(run, recorded.num_steps,
-               dict(largest_action_difference=float(worst)))
+  worst = max(
+    np.abs(act(t) - taken[ids, t]).max() for t, ids in enumerate(live)
+  )
+  return Rival(
+    run, recorded.num_steps, dict(largest_action_difference=float(worst))
+  )
 
 
 def _per_branch(record: np.ndarray | None) -> np.ndarray:
@@ -164,8 +171,9 @@ def gymnasium_loop(
     return total
 
   steps = int(sum(recorded.lengths[b] for b in branches))
-  return Rival(lambda: [branch(*b) for b in branches], steps,
-               dict(branches=len(branches)))
+  return Rival(
+    lambda: [branch(*b) for b in branches], steps, dict(branches=len(branches))
+  )
 
 
 def _positions(workload: Workload) -> tuple[np.ndarray, np.ndarray]:
@@ -191,8 +199,9 @@ def envpool_steps(
   known = [name for name in names if name in envpool.list_all_envs()]
   if not known:
     return None
-  env = envpool.make_gymnasium(known[0], num_envs=_ENVPOOL_ENVS,
-                               num_threads=threads, seed=0)
+  env = envpool.make_gymnasium(
+    known[0], num_envs=_ENVPOOL_ENVS, num_threads=threads, seed=0
+  )
   network = network_function(learner.policy.network, learner.theta)
   actor, normalizer = GaussianActor(learner.log_std), learner.normalizer
   observations = [env.reset()[0]]
@@ -202,8 +211,8 @@ def envpool_steps(
   def run() -> None:
     for z in noise:
       actions = actor.act(network(normalizer(observations[0])), z)
-      observations[0] = env.step(
-        np.clip(actions, compiled.low, compiled.high)
-      )[0]
+      observations[0] = env.step(np.clip(actions, compiled.low, compiled.high))[
+        0
+      ]
 
   return Rival(run, _ENVPOOL_STEPS * _ENVPOOL_ENVS, dict(name=known[0]))

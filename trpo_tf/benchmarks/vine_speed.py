@@ -40,8 +40,9 @@ def against_physics(
     speeds.
   """
   runs = [_pair(workload, threads) for workload, threads in cells]
-  functions = [f for native_run, physics, _ in runs
-               for f in (native_run, physics)]
+  functions = [
+    f for native_run, physics, _ in runs for f in (native_run, physics)
+  ]
   times = timing.alternating(functions, pairs).reshape(pairs, len(cells), 2)
   return [
     dict(workload.sizes, threads=threads, **_speeds(recorded, times[:, i]))
@@ -136,14 +137,13 @@ def clone_microseconds(workload: Workload, rounds: int) -> dict[str, float]:
   """
   N = len(workload.states)
   many = dataclasses.replace(
-    workload, noise=np.ascontiguousarray(workload.noise[:, :1, :1]),
+    workload,
+    noise=np.ascontiguousarray(workload.noise[:, :1, :1]),
     actions=np.repeat(workload.actions[:, :1], -(-_CLONES // N), axis=1),
   )
   brancher = workload.learner.brancher(1)
   recorded = many.run(brancher, trajectories=True)
-  still = dataclasses.replace(
-    recorded, lengths=np.zeros_like(recorded.lengths)
-  )
+  still = dataclasses.replace(recorded, lengths=np.zeros_like(recorded.lengths))
   functions = {
     'native': lambda: brancher.replay_physics(
       many.states, many.actions, many.noise, still
@@ -160,7 +160,7 @@ def _python_clones(
   model = workload.learner.compiled.model
   kind = mujoco.mjtState.mjSTATE_INTEGRATION
   rows = workload.states[:, : mujoco.mj_stateSize(model, kind)]
-  rows = np.ascontiguousarray(rows[: 32])
+  rows = np.ascontiguousarray(rows[:32])
   sources = [mujoco.MjData(model) for _ in rows]
   for source, row in zip(sources, rows, strict=True):
     mujoco.mj_setState(model, source, row, kind)

@@ -42,8 +42,11 @@ def _interval(low: float, high: float) -> str:
 def _ratio(ratio: dict[str, Any], text: str, bar: float | None) -> list[str]:
   value = ratio['median']
   met = 'met' if bar and value >= bar else 'MISSED'
-  return [f'{value:.3f}', _interval(*ratio['ci95']),
-          f'{text} {bar:g} {met}' if bar else '']
+  return [
+    f'{value:.3f}',
+    _interval(*ratio['ci95']),
+    f'{text} {bar:g} {met}' if bar else '',
+  ]
 
 
 def _speed(result: dict[str, Any]) -> Table:
@@ -69,11 +72,15 @@ def _speed(result: dict[str, Any]) -> Table:
     if name == 'gymnasium' and result['task'] != 'Hopper-v5':
       bar = None  # it was set for that task
     if found:
-      table.add_row(label, f'{found["env_steps_per_second"]:,.0f}',
-                    *_ratio(found['native_over'], text, bar))
+      table.add_row(
+        label,
+        f'{found["env_steps_per_second"]:,.0f}',
+        *_ratio(found['native_over'], text, bar),
+      )
     else:
-      table.add_row(label, 'not installed' if name == 'envpool'
-                    else 'lacks the task')
+      table.add_row(
+        label, 'not installed' if name == 'envpool' else 'lacks the task'
+      )
   return table
 
 
@@ -87,7 +94,9 @@ def _scaling(result: dict[str, Any]) -> Table:
       speed = row['native_env_steps_per_second']
       branches = row['states'] * row['actions'] * row['trials']
       table.add_row(
-        f'{name} {row[name]}', f'{branches:,}', f'{speed:,.0f}',
+        f'{name} {row[name]}',
+        f'{branches:,}',
+        f'{speed:,.0f}',
         f'{1e6 / speed:.1f}',
         f'{1 / row["native_over_physics"]["median"]:.3f}',
       )
@@ -112,15 +121,21 @@ def _costs(result: dict[str, Any]) -> Table:
   large = f'{memory["large_branches"]:,} branches'
   for label, text in (
     ('a state row', f'{memory["state_row"]:,} bytes'),
-    ('an mjData, without its arena',
-     f'{memory["mjdata_without_arena"]:,} bytes'),
+    (
+      'an mjData, without its arena',
+      f'{memory["mjdata_without_arena"]:,} bytes',
+    ),
     ('  number of them: one a thread', f'{memory["num_mjdata"]}'),
-    (f'peak memory: first call, {memory["small_branches"]:,} branches',
-     '+ ' + _mib(memory['growth_small'])),
+    (
+      f'peak memory: first call, {memory["small_branches"]:,} branches',
+      '+ ' + _mib(memory['growth_small']),
+    ),
     (f'  first call of {large}', '+ ' + _mib(memory['growth_large'])),
     ('    of these its records', _mib(memory['records_large'])),
-    (f'  {memory["calls"]} more calls',
-     '+ ' + _mib(memory['growth_more_calls'])),
+    (
+      f'  {memory["calls"]} more calls',
+      '+ ' + _mib(memory['growth_more_calls']),
+    ),
   ):
     table.add_row(label, text)
   return table
@@ -138,9 +153,12 @@ def _variance(result: dict[str, Any]) -> Table:
       row = [policy, str(horizon)]
       if found['states']:
         saved = found['simulator_steps_saved']
-        row += [f'{found["median"]:.3g}',
-                '{:.3g} to {:.3g}'.format(*found['ci95']),
-                f'{found["pooled"]:.3g}', f'{saved:.4g} x' if saved else 'all']
+        row += [
+          f'{found["median"]:.3g}',
+          '{:.3g} to {:.3g}'.format(*found['ci95']),
+          f'{found["pooled"]:.3g}',
+          f'{saved:.4g} x' if saved else 'all',
+        ]
       else:
         row += ['-'] * 4
       table.add_row(*row, found['verdict'])

@@ -32,8 +32,10 @@ def variance_ratios(
   brancher = workload.learner.brancher(threads)
   gamma = workload.learner.settings.estimator.gamma
   pairs = [
-    tuple(_prefixes(branches, horizons, gamma)
-          for branches in _both(workload, n, brancher))
+    tuple(
+      _prefixes(branches, horizons, gamma)
+      for branches in _both(workload, n, brancher)
+    )
     for n in range(len(workload.states))
   ]
   # [common or independent, states, horizons]
@@ -55,11 +57,15 @@ def _both(
     workload, states=rows[:1], actions=actions[None], noise=first[None]
   )
   independent = dataclasses.replace(
-    workload, states=rows, actions=actions[:, None],
+    workload,
+    states=rows,
+    actions=actions[:, None],
     noise=np.stack([first, second]),
   )
-  return (common.run(brancher, trajectories=True),
-          independent.run(brancher, trajectories=True))
+  return (
+    common.run(brancher, trajectories=True),
+    independent.run(brancher, trajectories=True),
+  )
 
 
 def _prefixes(
@@ -76,7 +82,9 @@ def _prefixes(
 
 
 def comparison(
-  common: np.ndarray, independent: np.ndarray, common_steps: int,
+  common: np.ndarray,
+  independent: np.ndarray,
+  common_steps: int,
   independent_steps: int,
 ) -> dict[str, Any]:
   """Statistics over states of the ratio of variances.
@@ -97,8 +105,9 @@ def comparison(
   kept = independent > 0
   common, independent = common[kept], independent[kept]
   if not kept.any():
-    return dict(states=0, without_variance=len(kept),
-                verdict='no state has any variance')
+    return dict(
+      states=0, without_variance=len(kept), verdict='no state has any variance'
+    )
   ratio = common / independent
   interval = _floats(statistics.bootstrap_interval(ratio, np.median))
   cost = independent_steps / common_steps

@@ -48,8 +48,11 @@ class Learner:
     """Simulations of the task under policies of this shape."""
     task = self.settings.task
     return Brancher(
-      self.compiled, self.policy.network, action_range=task.action_range,
-      clip_actions=task.clip_actions, threads=threads,
+      self.compiled,
+      self.policy.network,
+      action_range=task.action_range,
+      clip_actions=task.clip_actions,
+      threads=threads,
     )
 
 
@@ -85,7 +88,8 @@ class Workload:
     every = len(self.states) // states
     rows = slice(None, every * states, every)
     return dataclasses.replace(
-      self, states=np.ascontiguousarray(self.states[rows]),
+      self,
+      states=np.ascontiguousarray(self.states[rows]),
       actions=np.ascontiguousarray(self.actions[rows, :actions]),
       noise=np.ascontiguousarray(self.noise[rows, :, :horizon]),
     )
@@ -95,8 +99,13 @@ class Workload:
     learner = self.learner
     actor = Actor(learner.policy.network, learner.theta, learner.normalizer)
     return brancher.branch(
-      self.states, self.actions, self.noise.shape[2], actor, self.noise,
-      gamma=learner.settings.estimator.gamma, trajectories=trajectories,
+      self.states,
+      self.actions,
+      self.noise.shape[2],
+      actor,
+      self.noise,
+      gamma=learner.settings.estimator.gamma,
+      trajectories=trajectories,
     )
 
 
@@ -123,16 +132,16 @@ def trained(run_dir: str | os.PathLike[str], task: str) -> Learner:
   path = pathlib.Path(run_dir).expanduser()
   settings = run_directory.read_config(path)
   if settings.task.task != task:
-    raise UserError(f'--run_dir={path} is a run of {settings.task.task}; '
-                    f'--task={task}: name a run of that task')
+    raise UserError(
+      f'--run_dir={path} is a run of {settings.task.task}; '
+      f'--task={task}: name a run of that task'
+    )
   saved = checkpoint.load_newest(path / 'checkpoints')
   if saved is None:
     raise UserError(f'{path} has no checkpoint yet: let it train for longer')
   compiled, policy = _task_and_policy(settings)
   normalizer = Normalizer(**saved.state['normalizer'])
-  return Learner(
-    compiled, settings, policy, saved.state['theta'], normalizer
-  )
+  return Learner(compiled, settings, policy, saved.state['theta'], normalizer)
 
 
 def _task_and_policy(
@@ -140,8 +149,10 @@ def _task_and_policy(
 ) -> tuple[CompiledTask, GaussianPolicy]:
   compiled = assembly.native_task(settings.task.task)
   if compiled is None:
-    raise UserError(f'--task={settings.task.task} is not a native task: name '
-                    'one such as Hopper-v5, or the Python file of your own')
+    raise UserError(
+      f'--task={settings.task.task} is not a native task: name '
+      'one such as Hopper-v5, or the Python file of your own'
+    )
   return compiled, gaussian_policy(
     settings.policy, compiled.observation_size, compiled.action_size
   )
@@ -162,9 +173,11 @@ def make_workload(
   steps = max(_TRUNK_STEPS, math.ceil(2 * states / _TRUNKS))
   seed = learner.settings.run.seed
   sampler = SinglePathSampler(
-    learner.compiled, learner.settings.task,
+    learner.compiled,
+    learner.settings.task,
     config.SamplerConfig(batch_steps=_TRUNKS * steps, num_slots=_TRUNKS),
-    learner.policy.network, seed,
+    learner.policy.network,
+    seed,
   )
   places = vine_draws.draw_states(seed, 0, _TRUNKS, steps, states)
   batch, rows = sampler.sample_with_snapshots(
@@ -172,7 +185,9 @@ def make_workload(
   )
   first, _ = vine_draws.gaussian_actions(
     seeding.generator(seed, Stream.BRANCH_ACTIONS, 0),
-    batch.outputs[tuple(places.T)], learner.log_std, actions,
+    batch.outputs[tuple(places.T)],
+    learner.log_std,
+    actions,
   )
   noise = vine_draws.branch_noise(
     seed, 0, (states, trials, horizon, learner.compiled.action_size)

@@ -25,14 +25,18 @@ _PAIRS = absl_flags.DEFINE_integer(
   'pairs', 61, 'alternating timings of each ratio', lower_bound=3
 )
 _THREADS = absl_flags.DEFINE_integer(
-  'sampler_threads', 0, 'threads of the native sampler, processes of the '
-  'Atari one; 0: all cores', lower_bound=0,
+  'sampler_threads',
+  0,
+  'threads of the native sampler, processes of the Atari one; 0: all cores',
+  lower_bound=0,
 )
 # env steps of a timed call: about a fifth of a second each
 _SAMPLING = {
-  'Hopper-v5': 5000, 'Walker2d-v5': 3000, 'HalfCheetah-v5': 12000,
+  'Hopper-v5': 5000,
+  'Walker2d-v5': 3000,
+  'HalfCheetah-v5': 12000,
   'Humanoid-v5': 1200,
-}  # fmt: skip
+}
 
 
 _GAMES = (('pong', 'paper'), ('breakout', 'paper'), ('pong', 'nature'))
@@ -64,7 +68,8 @@ def _sampling(table: Table) -> list[dict]:
     found.append(result)
     ratio = result['native_over_physics']
     table.add_row(
-      f'{task}: native loop / bare physics', _interval(ratio),
+      f'{task}: native loop / bare physics',
+      _interval(ratio),
       _bar(ratio['median'], 0.97),
       f'{result["native_env_steps_per_second"]:,.0f} env steps/s',
     )
@@ -83,7 +88,8 @@ def _atari(table: Table) -> dict:
     found.append(result)
     ratio = result['sampler_over_emulator']
     table.add_row(
-      f'{game}, {observation}: sampler / bare emulators', _interval(ratio),
+      f'{game}, {observation}: sampler / bare emulators',
+      _interval(ratio),
       _bar(ratio['median'], 0.85),
       f'{result["sampler_frames_per_second"]:,.0f} frames/s',
     )
@@ -91,7 +97,9 @@ def _atari(table: Table) -> dict:
   growth = math.nan if batch['growth'] is None else batch['growth'] / 1e9
   table.add_row(
     f'pong, paper: memory of a batch of {_ATARI_BATCH:,} steps',
-    f'{growth:.3f} GB', _bar(growth, 0.5, more_is_better=False), '',
+    f'{growth:.3f} GB',
+    _bar(growth, 0.5, more_is_better=False),
+    '',
   )
   return dict(speed=found, memory=batch)
 
@@ -102,7 +110,8 @@ def _step(table: Table) -> dict:
   product = step.product_over_gradient(50_000, _PAIRS.value)
   ratio = product['product_over_gradient']
   table.add_row(
-    'Fisher product in CG / gradient', _interval(ratio),
+    'Fisher product in CG / gradient',
+    _interval(ratio),
     _bar(ratio['median'], 1.2, more_is_better=False),
     f'{product["product_milliseconds"]:.1f} / '
     f'{product["gradient_milliseconds"]:.1f} ms; multiply-adds '
@@ -116,11 +125,17 @@ def _step(table: Table) -> dict:
   ours, theirs = sorted(ours), sorted(theirs)
   speed_up = theirs[len(theirs) // 2] / ours[len(ours) // 2]
   table.add_row(
-    'policy step, sb3-contrib / ours', f'{speed_up:.2f}', _bar(speed_up, 3),
+    'policy step, sb3-contrib / ours',
+    f'{speed_up:.2f}',
+    _bar(speed_up, 3),
     f'{1e3 * ours[len(ours) // 2]:.0f} ms at 50,000 states',
   )
-  return dict(product=product, policy_step_seconds=ours,
-              rival_policy_step_seconds=theirs, speed_up=speed_up)
+  return dict(
+    product=product,
+    policy_step_seconds=ours,
+    rival_policy_step_seconds=theirs,
+    speed_up=speed_up,
+  )
 
 
 def _training(table: Table) -> dict:
@@ -147,23 +162,25 @@ def _training(table: Table) -> dict:
   for name, (_, bar) in settings.items():
     speed = sorted(rounds[name])[1]
     table.add_row(
-      f'Hopper training, {name} / sb3-contrib', f'{speed / middle:.2f}',
-      _bar(speed / middle, bar), f'{speed:,.0f} / {middle:,.0f} env steps/s',
+      f'Hopper training, {name} / sb3-contrib',
+      f'{speed / middle:.2f}',
+      _bar(speed / middle, bar),
+      f'{speed:,.0f} / {middle:,.0f} env steps/s',
     )
-    result[name] = dict(env_steps_per_second=rounds[name],
-                        speed_up=speed / middle)
+    result[name] = dict(
+      env_steps_per_second=rounds[name], speed_up=speed / middle
+    )
   return result
 
 
 def _memory(table: Table) -> dict:
   from trpo_tf.benchmarks import end_to_end
 
-  result = end_to_end.run(
-    dict(task='HalfCheetah-v5'), 200
-  )
+  result = end_to_end.run(dict(task='HalfCheetah-v5'), 200)
   growth = result['resident_mib_late'] / result['resident_mib_early']
   table.add_row(
-    'peak memory, 200 iterations / 10', f'{growth:.4f}',
+    'peak memory, 200 iterations / 10',
+    f'{growth:.4f}',
     _bar(growth, 1.02, more_is_better=False),
     f'{result["resident_mib_late"]:.0f} MiB',
   )
@@ -183,15 +200,22 @@ def main(_) -> None:
   if not rival.versions():
     console.print(
       'sb3-contrib is not installed; to measure it too: pip install '
-      "-c constraints.txt -e '.[bench]'", style='yellow', markup=False,
+      "-c constraints.txt -e '.[bench]'",
+      style='yellow',
+      markup=False,
     )
   table = Table(title='trpo_tf benchmarks')
   for name in ('measurement', 'ratio (95 % interval)', 'bar', 'absolute'):
     table.add_column(name)
   begin = time.time()
   result: dict[str, Any] = {'session': session, 'rival': rival.versions()}
-  measures = dict(sampling=_sampling, atari=_atari, step=_step,
-                  training=_training, memory=_memory)
+  measures = dict(
+    sampling=_sampling,
+    atari=_atari,
+    step=_step,
+    training=_training,
+    memory=_memory,
+  )
   path = pathlib.Path(_JSON.value)
   path.parent.mkdir(parents=True, exist_ok=True)
   for part in _CHOSEN.value:
@@ -205,7 +229,8 @@ def main(_) -> None:
 
 
 absl_flags.register_validator(
-  'parts', lambda parts: set(parts) <= set(_PARTS),
+  'parts',
+  lambda parts: set(parts) <= set(_PARTS),
   f'choose from {",".join(_PARTS)}',
 )
 

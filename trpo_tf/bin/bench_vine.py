@@ -25,8 +25,9 @@ _JSON = absl_flags.DEFINE_string(
   'json', 'runs/bench_vine.json', 'where to write; the picture is FILE.png'
 )
 _RUN_DIR = absl_flags.DEFINE_string(
-  'run_dir', '', 'a training run of the task, whose policy the variance is '
-  'measured for too'
+  'run_dir',
+  '',
+  'a training run of the task, whose policy the variance is measured for too',
 )
 
 
@@ -62,8 +63,9 @@ def _measure(console: Console) -> Iterator[tuple[str, Any]]:
   if _RUN_DIR.value:
     learners['trained'] = vine_workload.trained(_RUN_DIR.value, _TASK.value)
   threads = _THREADS.value or default_threads()
-  base = dict(states=_STATES.value, actions=_ACTIONS.value,
-              horizon=_HORIZON.value)
+  base = dict(
+    states=_STATES.value, actions=_ACTIONS.value, horizon=_HORIZON.value
+  )
   yield 'task', _TASK.value
   yield 'threads', threads
   yield 'sizes', base | dict(trials=_TRIALS.value)
@@ -78,10 +80,13 @@ def _measure(console: Console) -> Iterator[tuple[str, Any]]:
   large = largest.part(**most | dict(horizon=base['horizon']))
   yield 'memory', vine_memory.memory(workload, large, threads)
   say('speed')
-  speed, = vine_speed.against_physics([(workload, threads)], _PAIRS.value)
+  (speed,) = vine_speed.against_physics([(workload, threads)], _PAIRS.value)
   yield 'speed', speed
-  for name in ('native_env_steps_per_second', 'physics_env_steps_per_second',
-               'native_over_physics'):
+  for name in (
+    'native_env_steps_per_second',
+    'physics_env_steps_per_second',
+    'native_over_physics',
+  ):
     yield name, speed[name]
   say('rivals')
   rivals = vine_rivals.against_rivals(workload, threads, _PAIRS.value)
@@ -94,18 +99,26 @@ def _measure(console: Console) -> Iterator[tuple[str, Any]]:
   yield 'clone', clone
   yield 'clone_microseconds', clone['native']
   say('scaling')
-  yield 'scaling', dict(
-    threads=vine_speed.by_threads(workload, few),
-    **vine_speed.by_sizes(largest, base, threads, few),
+  yield (
+    'scaling',
+    dict(
+      threads=vine_speed.by_threads(workload, few),
+      **vine_speed.by_sizes(largest, base, threads, few),
+    ),
   )
   variances = {}
   for name, learner in learners.items():
     say(f'variance, {name} policy')
     variances[name] = vine_variance.variance_ratios(
       vine_workload.make_workload(
-        learner, _VARIANCE_STATES.value, 2, 2 * _SEQUENCES.value,
+        learner,
+        _VARIANCE_STATES.value,
+        2,
+        2 * _SEQUENCES.value,
         max(_HORIZONS),
-      ), _HORIZONS, threads,
+      ),
+      _HORIZONS,
+      threads,
     )
   yield 'noise_sequences', _SEQUENCES.value
   yield 'crn_variance_ratio', variances

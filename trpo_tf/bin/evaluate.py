@@ -29,8 +29,15 @@ _VIDEO = absl_flags.DEFINE_string(
 
 def _table(task: str, env_steps: int, result: dict) -> Table:
   table = Table(title=f'{task} after {env_steps:,} env steps')
-  for name in ('actions', 'episodes', 'return', 'sd', 'IQM',
-               '95 % interval of the mean', 'length'):
+  for name in (
+    'actions',
+    'episodes',
+    'return',
+    'sd',
+    'IQM',
+    '95 % interval of the mean',
+    'length',
+  ):
     table.add_column(name, justify='left' if name == 'actions' else 'right')
   for kind, summary in result.items():
     returns = summary['return']
@@ -66,30 +73,44 @@ def main(_) -> None:
   task = assembly.native_task(config.task.task, config.task.time_limit)
   game = assembly.find_game(config)
   if _VIDEO.value and not (task or game):
-    raise UserError(f'--video: {config.task.task} is neither a native task nor '
-                    'an Atari game; leave --video out')
-  theta, normalizer = saved.state['theta'], Normalizer(
-    **saved.state['normalizer']
+    raise UserError(
+      f'--video: {config.task.task} is neither a native task nor '
+      'an Atari game; leave --video out'
+    )
+  theta, normalizer = (
+    saved.state['theta'],
+    Normalizer(**saved.state['normalizer']),
   )
   result = {}
   for kind in ('sampled', 'deterministic'):
     evaluation, batch = evaluate(
-      config, theta, normalizer, _EPISODES.value,
+      config,
+      theta,
+      normalizer,
+      _EPISODES.value,
       deterministic=kind == 'deterministic',
     )
     result[kind] = evaluation.summary()
   console = Console()
   for damaged in saved.damaged:
-    console.print(f'{damaged.name} is damaged; {saved.path.name} is evaluated',
-                  style='yellow')
+    console.print(
+      f'{damaged.name} is damaged; {saved.path.name} is evaluated',
+      style='yellow',
+    )
   console.print(_table(config.task.task, saved.state['env_steps'], result))
   for kind, summary in result.items():
     if summary['diverged']:
-      console.print(f'{summary["diverged"]} {kind} episodes diverged and are '
-                    'left out', style='yellow')
-  record = dict(result, task=config.task.task,
-                env_steps=saved.state['env_steps'], checkpoint=saved.path.name,
-                seed=config.run.seed)
+      console.print(
+        f'{summary["diverged"]} {kind} episodes diverged and are left out',
+        style='yellow',
+      )
+  record = dict(
+    result,
+    task=config.task.task,
+    env_steps=saved.state['env_steps'],
+    checkpoint=saved.path.name,
+    seed=config.run.seed,
+  )
   checkpoint.write_atomically(
     path / 'evaluation.json', (json.dumps(record, indent=2) + '\n').encode()
   )

@@ -27,9 +27,14 @@ from trpo_tf import config, errors
 from trpo_tf.experiment import run_directory
 
 __all__ = [
-  'EXIT_USER_ERROR', 'as_user_errors', 'define', 'expand',
-  'experiment_config', 'import_tensorflow', 'run',
-]  # fmt: skip
+  'EXIT_USER_ERROR',
+  'as_user_errors',
+  'define',
+  'expand',
+  'experiment_config',
+  'import_tensorflow',
+  'run',
+]
 
 EXIT_USER_ERROR = 2
 _EXIT_INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
@@ -85,9 +90,13 @@ def _define_one(
     )
   elif isinstance(default, tuple):
     absl_flags.DEFINE(
-      _IntTupleParser(), name, default, text, flag_values,
+      _IntTupleParser(),
+      name,
+      default,
+      text,
+      flag_values,
       _TupleSerializer(),
-    )  # fmt: skip
+    )
   else:
     kind = {
       bool: absl_flags.DEFINE_bool,

@@ -23,14 +23,19 @@ _X = absl_flags.DEFINE_enum(
 )
 _Y = absl_flags.DEFINE_string('y', 'return_mean', 'column of progress.csv')
 _GROUP = absl_flags.DEFINE_enum(
-  'group', 'settings', ['settings', 'task', 'dir'],
+  'group',
+  'settings',
+  ['settings', 'task', 'dir'],
   'which runs make one line: those with the same settings but for the seed, '
   'all of a task, or all in one directory',
-)  # fmt: skip
+)
 _SMOOTH = absl_flags.DEFINE_float(
-  'smooth', 0.02, 'window of the moving average, as a fraction of the longest '
-  'run; 0: none', 0, 1,
-)  # fmt: skip
+  'smooth',
+  0.02,
+  'window of the moving average, as a fraction of the longest run; 0: none',
+  0,
+  1,
+)
 
 
 def main(patterns: list[str]) -> None:

@@ -28,22 +28,30 @@ _EXIT_STOPPED = 3  # as train: the same command continues
 _TABLES = {table.name: table for table in (locomotion.TABLE, atari.TABLE)}
 
 _TABLE = absl_flags.DEFINE_enum(
-  'table', 'locomotion', list(_TABLES), 'what to reproduce; locomotion: Figure '
+  'table',
+  'locomotion',
+  list(_TABLES),
+  'what to reproduce; locomotion: Figure '
   '4 of the paper; atari: Table 1 and Figure 5',
-)  # fmt: skip
+)
 _BUDGET = absl_flags.DEFINE_enum(
-  'budget', 'short', list(locomotion.TABLE.budgets), 'how long to run: the '
+  'budget',
+  'short',
+  list(locomotion.TABLE.budgets),
+  'how long to run: the '
   "paper's sizes, shorter ones, or just to see that all of it runs",
-)  # fmt: skip
+)
 _TASKS = absl_flags.DEFINE_list('tasks', [], 'tasks; empty: all')
 _METHODS = absl_flags.DEFINE_list('methods', [], 'methods; empty: all')
 _SEEDS = absl_flags.DEFINE_integer(
   'seeds', 0, "number of seeds, from 0 on; 0: the budget's own", lower_bound=0
 )
 _JOBS = absl_flags.DEFINE_integer(
-  'jobs', 0, 'runs side by side, which share the cores; 0: one a core',
+  'jobs',
+  0,
+  'runs side by side, which share the cores; 0: one a core',
   lower_bound=0,
-)  # fmt: skip
+)
 _OUT = absl_flags.DEFINE_string(
   'out', '', 'directory for runs and results; empty: runs/TABLE'
 )
@@ -51,9 +59,11 @@ _REPORT_ONLY = absl_flags.DEFINE_bool(
   'report_only', False, 'run nothing: write the table of what is there'
 )
 _PUBLISH = absl_flags.DEFINE_string(
-  'publish', '', 'directory that gets a copy of the results, beside what it '
+  'publish',
+  '',
+  'directory that gets a copy of the results, beside what it '
   'holds already; empty: none',
-)  # fmt: skip
+)
 
 
 def _parse(arguments: Sequence[str]) -> config.ExperimentConfig:
@@ -80,13 +90,19 @@ def _count_stops() -> Callable[[], int]:
 
 def _command(threads: int) -> Callable[[plan.Run], list[str]]:
   return lambda run: [
-    sys.executable, '-m', 'trpo_tf.bin.train', *run.flags, '--noprogress',
-    f'--sampler_threads={threads}', f'--tf_threads={threads}',
-  ]  # fmt: skip
+    sys.executable,
+    '-m',
+    'trpo_tf.bin.train',
+    *run.flags,
+    '--noprogress',
+    f'--sampler_threads={threads}',
+    f'--tf_threads={threads}',
+  ]
 
 
-def _run(table: Table, pairs: Sequence[tuple[str, str]], seeds: int,
-         out: pathlib.Path) -> int:
+def _run(
+  table: Table, pairs: Sequence[tuple[str, str]], seeds: int, out: pathlib.Path
+) -> int:
   """Runs what is left of the pairs; returns the exit code."""
   groups = plan.make_groups(table, _BUDGET.value, pairs, seeds, out, _parse)
   cores = len(os.sched_getaffinity(0))
@@ -94,13 +110,16 @@ def _run(table: Table, pairs: Sequence[tuple[str, str]], seeds: int,
   campaign = Campaign(table, groups, jobs, lambda line: print(line, flush=True))
   command = _command(max(1, cores // jobs))
   if not campaign.run(command, _count_stops()):
-    print('stopped: the same command continues; with --report_only it writes '
-          'the table of what there is')
+    print(
+      'stopped: the same command continues; with --report_only it writes '
+      'the table of what there is'
+    )
     return _EXIT_STOPPED
   if campaign.failures:
     count = len(campaign.failures)
-    print(f'{count} run{"s" * (count > 1)} failed; the same command tries '
-          'again')
+    print(
+      f'{count} run{"s" * (count > 1)} failed; the same command tries again'
+    )
     return _EXIT_FAILED
   return 0
 

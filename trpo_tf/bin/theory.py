@@ -44,23 +44,33 @@ def _problems() -> dict[str, MDP]:
   }
 
 
-def _progress(traces: dict[str, dict[str, Trace]],
-              best: dict[str, float]) -> Table:
+def _progress(
+  traces: dict[str, dict[str, Trace]], best: dict[str, float]
+) -> Table:
   last = _ITERATIONS.value
   shown = [n for n in (10, 100, 1000) if n < last] + [last]
   table = Table(
-    title='eta after n iterations; trust regions: '
-    f'KL <= {_DELTA.value:g} nats', box=box.SIMPLE_HEAD,
+    title=f'eta after n iterations; trust regions: KL <= {_DELTA.value:g} nats',
+    box=box.SIMPLE_HEAD,
   )
-  for name in ('problem', 'method', *(f'n = {n}' for n in shown), 'best',
-               'worst change', 'first KL'):
+  for name in (
+    'problem',
+    'method',
+    *(f'n = {n}' for n in shown),
+    'best',
+    'worst change',
+    'first KL',
+  ):
     table.add_column(name, justify='right' if name[0] in 'nbwf' else 'left')
   for problem, by_method in traces.items():
     for method, trace in by_method.items():
       worst = np.diff(trace.returns).min()
       table.add_row(
-        problem, method, *(f'{trace.returns[n]:.3f}' for n in shown),
-        f'{best[problem]:.3f}', f'{worst:.1e}',
+        problem,
+        method,
+        *(f'{trace.returns[n]:.3f}' for n in shown),
+        f'{best[problem]:.3f}',
+        f'{worst:.1e}',
         f'{trace.divergences[0]:.1e}',
       )
     table.add_section()
@@ -77,15 +87,18 @@ def _search(bound: str) -> search.Found:
 
 
 def _tightness(found: dict[str, search.Found]) -> Table:
-  table = Table(title='largest |L - eta| / penalty; 1: attained',
-                box=box.SIMPLE_HEAD)
+  table = Table(
+    title='largest |L - eta| / penalty; 1: attained', box=box.SIMPLE_HEAD
+  )
   for name in ('bound', 'found', 'random MDPs: median', 'largest'):
     table.add_column(name, justify='left' if name == 'bound' else 'right')
   for bound, one in found.items():
     ratios = theory_figure.random_ratios(bound)
     table.add_row(
-      theory_figure.BOUNDS[bound], f'{search.ratio(one):.4f}',
-      f'{np.median(ratios):.4f}', f'{ratios.max():.4f}',
+      theory_figure.BOUNDS[bound],
+      f'{search.ratio(one):.4f}',
+      f'{np.median(ratios):.4f}',
+      f'{ratios.max():.4f}',
     )
   return table
 
@@ -99,8 +112,9 @@ def main(_: Any) -> None:
     name: {
       method: comparison.trace(mdp, step, _ITERATIONS.value)
       for method, step in comparison.methods(_DELTA.value).items()
-    } for name, mdp in problems.items()
-  }  # fmt: skip
+    }
+    for name, mdp in problems.items()
+  }
   console.print(_progress(traces, best))
   found = {bound: _search(bound) for bound in search.BOUNDS}
   console.print(_tightness(found))

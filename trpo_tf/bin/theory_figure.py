@@ -26,8 +26,10 @@ _ARRIVED = 1e-8  # from the best eta: steps are then between equal policies
 
 
 def draw(
-  traces: dict[str, dict[str, Trace]], best: dict[str, float],
-  found: dict[str, search.Found], delta: float,
+  traces: dict[str, dict[str, Trace]],
+  best: dict[str, float],
+  found: dict[str, search.Found],
+  delta: float,
 ) -> matplotlib.figure.Figure:
   """Draws eta and step sizes of each problem, and how tight the bounds are.
 
@@ -51,8 +53,9 @@ def draw(
       axes[0, column].set_title(name)
     axes[0, 0].set_ylabel('expected discounted return eta')
     axes[1, 0].set_ylabel('largest KL(old || new) of a state [nats]')
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), ncols=5,
-                  loc='outside upper left')
+    figure.legend(
+      *axes[0, 0].get_legend_handles_labels(), ncols=5, loc='outside upper left'
+    )
     _tightness(axes[0, -1], found)
     _horizons(axes[1, -1], delta)
   return figure
@@ -84,8 +87,15 @@ def _returns(axis: Any, by_method: dict[str, Trace], best: float) -> None:
       axis.plot(n, eta, **style)
     else:
       low, high = np.minimum(eta[1:], eta[:-1]), np.maximum(eta[1:], eta[:-1])
-      axis.fill_between(n[1:], low, high, alpha=0.35, linewidth=0, zorder=1,
-                        color=style['color'])
+      axis.fill_between(
+        n[1:],
+        low,
+        high,
+        alpha=0.35,
+        linewidth=0,
+        zorder=1,
+        color=style['color'],
+      )
   axis.axhline(best, color=_GREY, linestyle=':', label='best policy')
   axis.set_xscale('log')
 
@@ -104,8 +114,13 @@ def _tightness(axis: Any, found: dict[str, search.Found]) -> None:
   """Where random MDPs lie, and how far a search gets."""
   bins = np.logspace(-5, 0, 60)
   for color, bound in zip(COLORS[4:], found, strict=False):
-    axis.hist(random_ratios(bound), bins, histtype='step', color=color,
-              label=BOUNDS[bound])
+    axis.hist(
+      random_ratios(bound),
+      bins,
+      histtype='step',
+      color=color,
+      label=BOUNDS[bound],
+    )
     axis.axvline(search.ratio(found[bound]), color=color, linestyle='--')
   axis.set_xscale('log')
   axis.set_ylim(top=1.4 * axis.get_ylim()[1])
@@ -125,8 +140,9 @@ def _horizons(axis: Any, delta: float) -> None:
     steps.append(divergences.kl(old, new).max())
     predicted.append(minorize_maximize.predicted_divergence(mdp, old))
   axis.loglog(_HORIZONS, steps, 'o', color=COLORS[1], label='Algorithm 1')
-  axis.loglog(_HORIZONS, predicted, color=COLORS[1], linewidth=1,
-              label='its closed form')
+  axis.loglog(
+    _HORIZONS, predicted, color=COLORS[1], linewidth=1, label='its closed form'
+  )
   axis.axhline(delta, color=COLORS[2], label='max KL')
   axis.set_title('first step on the grid')
   axis.set_xlabel('horizon 1 / (1 - gamma)')

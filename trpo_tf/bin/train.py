@@ -47,10 +47,12 @@ def _resume(training, run) -> list[str]:
     return ['there is no checkpoint yet: beginning anew']
   training.resume(saved.state)
   return [
-    *(f'{path.name} is damaged; going back to {saved.path.name}'
-      for path in saved.damaged),
+    *(
+      f'{path.name} is damaged; going back to {saved.path.name}'
+      for path in saved.damaged
+    ),
     f'continuing after {training.state.env_steps:,} env steps',
-  ]  # fmt: skip
+  ]
 
 
 def _make_sinks(config, run, training, stack):
@@ -96,19 +98,24 @@ def _train(config, stack: contextlib.ExitStack) -> int:
   threads.configure_tensorflow(config.run.tf_threads)
   training = Training(config)  # refuses before a directory is made
   game = assembly.find_game(config)
-  run = stack.enter_context(run_directory.RunDirectory.open(
-    config, game.resolved if game else None))
+  run = stack.enter_context(
+    run_directory.RunDirectory.open(config, game.resolved if game else None)
+  )
   messages = _resume(training, run)
   made, show = _make_sinks(config, run, training, stack)
   for message in (*run.messages, *messages, *([game.text] if game else [])):
     show(message)
   _iterate(run, training, made, show)
   if not training.finished:
-    show(f'stopped at {training.state.env_steps:,} env steps; the same command '
-         'continues')
+    show(
+      f'stopped at {training.state.env_steps:,} env steps; the same command '
+      'continues'
+    )
     return EXIT_STOPPED
-  show('evaluate with: python -m trpo_tf.bin.evaluate '
-       f'--run_dir={config.run.run_dir}')
+  show(
+    'evaluate with: python -m trpo_tf.bin.evaluate '
+    f'--run_dir={config.run.run_dir}'
+  )
   return 0
 
 
@@ -121,7 +128,9 @@ def _iterate(run, training, made, show) -> None:
 
   def save() -> None:
     checkpoint.save(
-      run.checkpoints, training.state.iteration, training.state.tree(),
+      run.checkpoints,
+      training.state.iteration,
+      training.state.tree(),
       settings.keep_checkpoints,
     )
 

@@ -19,8 +19,14 @@ from trpo_tf.estimation import value_network
 from trpo_tf.policies import mlp
 
 __all__ = [
-  'Baseline', 'FitDiagnostics', 'LinearBaseline', 'NoBaseline',
-  'TimeBaseline', 'explained_variance', 'fit', 'make_baseline',
+  'Baseline',
+  'FitDiagnostics',
+  'LinearBaseline',
+  'NoBaseline',
+  'TimeBaseline',
+  'explained_variance',
+  'fit',
+  'make_baseline',
 ]
 
 Baseline = Any
@@ -196,9 +202,7 @@ class LinearBaseline:
     return LinearState(weights / scale)
 
 
-def make_baseline(
-  settings: config.EstimatorConfig, network: Any
-) -> Baseline:
+def make_baseline(settings: config.EstimatorConfig, network: Any) -> Baseline:
   """The baseline that settings.baseline names.
 
   Args:

@@ -62,7 +62,9 @@ class ValueState(NamedTuple):
 
 
 def rescale(
-  theta: np.ndarray, width: int, old: tuple[float, float],
+  theta: np.ndarray,
+  width: int,
+  old: tuple[float, float],
   new: tuple[float, float],
 ) -> np.ndarray:
   """Rewrites the output layer so that mean + scale * output stays the same.
@@ -113,8 +115,9 @@ def _minibatches(
   than one minibatch repeats rows.
   """
   per_epoch = max(1, n // size)
-  rows = [np.resize(rng.permutation(n), per_epoch * size)
-          for _ in range(epochs)]
+  rows = [
+    np.resize(rng.permutation(n), per_epoch * size) for _ in range(epochs)
+  ]
   return np.concatenate(rows).reshape(-1, size).astype(np.int32)
 
 
@@ -127,22 +130,27 @@ class ValueNetwork:
     """Args: the settings; the policy's network, whose inputs it sees."""
     self._settings = settings
     self._network = dataclasses.replace(
-      policy_network, hidden_sizes=settings.value_hidden_sizes, output_size=1,
+      policy_network,
+      hidden_sizes=settings.value_hidden_sizes,
+      output_size=1,
       activation='tanh',
     )
     self._predict = tf.function(
-      self._network.outputs, input_signature=[
+      self._network.outputs,
+      input_signature=[
         tf.TensorSpec([self._network.num_parameters]),
         self._network.input_spec,
-      ])
+      ],
+    )
     self._fit = _compile_fit(self._network, settings.value_learning_rate)
 
   def initial_state(self, rng: np.random.Generator) -> ValueState:
     """Orthogonal weights (output gain 1), Adam at rest, no statistics."""
     theta = self._network.initial_parameters(rng, 1.0)
     zeros, count = np.zeros_like(theta), np.zeros((), np.int64)
-    return ValueState(theta, zeros, zeros, count, np.zeros(()), np.zeros(()),
-                      count)
+    return ValueState(
+      theta, zeros, zeros, count, np.zeros(()), np.zeros(()), count
+    )
 
   def predict(
     self, state: ValueState, x: Any, timesteps: np.ndarray
@@ -164,7 +172,8 @@ class ValueNetwork:
       fits=state.fits + 1,
     )
     theta = rescale(
-      state.theta, self._network.layer_shapes[-1][0] - 1,
+      state.theta,
+      self._network.layer_shapes[-1][0] - 1,
       (float(state.return_mean), state.return_scale),
       (float(moved.return_mean), moved.return_scale),
     )
@@ -203,12 +212,18 @@ class ValueNetwork:
       sizes = capacity, capacity, most
       data = tuple(map(_padded, data, sizes))
     moments = self._fit(
-      state.theta, state.first_moment, state.second_moment,
-      np.float32(state.adam_steps), *data, np.int32(len(rows)),
+      state.theta,
+      state.first_moment,
+      state.second_moment,
+      np.float32(state.adam_steps),
+      *data,
+      np.int32(len(rows)),
     )
     theta, first, second = (t.numpy() for t in moments)
     return state._replace(
-      theta=theta, first_moment=first, second_moment=second,
+      theta=theta,
+      first_moment=first,
+      second_moment=second,
       adam_steps=state.adam_steps + len(rows),
     )
 

@@ -70,9 +70,7 @@ def find_game(config: ExperimentConfig) -> atari.Game | None:
   Raises:
     UserError: no such game, or a method that cannot learn from frames.
   """
-  game = atari.find_game(
-    config.task.task, config.atari, config.task.time_limit
-  )
+  game = atari.find_game(config.task.task, config.atari, config.task.time_limit)
   method = config.method.method
   if game and method not in _ATARI_METHODS:
     raise UserError(
@@ -117,9 +115,7 @@ def make_path_sampler(config: ExperimentConfig) -> PathSampler:
     return SinglePathSampler(
       compiled, config.task, config.sampler, policy.network, config.run.seed
     )
-  return GymnasiumSampler(
-    config.task, config.sampler, policy, config.run.seed
-  )
+  return GymnasiumSampler(config.task, config.sampler, policy, config.run.seed)
 
 
 def make_sampler(config: ExperimentConfig) -> PathSampler | AnyVineSampler:
@@ -134,17 +130,27 @@ def make_sampler(config: ExperimentConfig) -> PathSampler | AnyVineSampler:
   game = find_game(config)
   if game:
     return AtariVineSampler(
-      game, config.sampler, policy.network, config.run.seed,
+      game,
+      config.sampler,
+      policy.network,
+      config.run.seed,
       config.estimator.gamma,
-    )  # fmt: skip
+    )
   compiled = _native_task(config.task)
   if compiled:
     return VineSampler(
-      compiled, config.task, config.sampler, policy.network, config.run.seed,
+      compiled,
+      config.task,
+      config.sampler,
+      policy.network,
+      config.run.seed,
       config.estimator.gamma,
     )
   return GymnasiumVineSampler(
-    config.task, config.sampler, policy, config.run.seed,
+    config.task,
+    config.sampler,
+    policy,
+    config.run.seed,
     config.estimator.gamma,
   )
 

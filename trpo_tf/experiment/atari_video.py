@@ -19,8 +19,9 @@ _LONGEST = 120  # seconds
 _SCALE = 3  # 160 x 210 pixels are tiny
 
 
-def episode_screens(game: Game, config: ExperimentConfig, batch: Batch,
-                    slot: int) -> Iterator[np.ndarray]:
+def episode_screens(
+  game: Game, config: ExperimentConfig, batch: Batch, slot: int
+) -> Iterator[np.ndarray]:
   """Repeats a recorded episode in a fresh emulator.
 
   Args:

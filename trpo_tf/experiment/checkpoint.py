@@ -107,9 +107,7 @@ def load_newest(directory: str | os.PathLike[str]) -> Checkpoint | None:
     content = path.read_bytes()
     body, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
     if hashlib.sha256(body).digest() == digest:
-      return Checkpoint(
-        _iteration(path), _decode(body), path, tuple(damaged)
-      )
+      return Checkpoint(_iteration(path), _decode(body), path, tuple(damaged))
     damaged.append(path)
   if damaged:
     raise errors.UserError(

@@ -28,11 +28,16 @@ def write(directory: pathlib.Path, diverged: Sequence[Divergence]) -> None:
   room = _MOST - sum(1 for _ in directory.iterdir())
   for event in diverged[: max(room, 0)]:
     branch = '_branch_' + '_'.join(map(str, event.branch))
-    name = (f'iteration_{event.iteration:06d}_slot_{event.slot}_episode_'
-            f'{event.episode}_step_{event.step}'
-            f'{branch if event.branch else ""}.npz')
+    name = (
+      f'iteration_{event.iteration:06d}_slot_{event.slot}_episode_'
+      f'{event.episode}_step_{event.step}'
+      f'{branch if event.branch else ""}.npz'
+    )
     np.savez(
-      directory / name, state=event.state, controls=event.controls,
-      causes=np.array(event.causes), message=np.array(event.message),
+      directory / name,
+      state=event.state,
+      controls=event.controls,
+      causes=np.array(event.causes),
+      message=np.array(event.message),
       header=np.array(event.header),
     )

@@ -54,8 +54,12 @@ def _summary(values: np.ndarray) -> dict:
 def evaluation_config(config: ExperimentConfig, episodes: int):
   """The settings under which a run is evaluated: one episode per slot."""
   sampler = dataclasses.replace(
-    config.sampler, sampler='single_path', num_slots=episodes,
-    batch_steps=episodes, whole_episodes=True, on_divergence='cut',
+    config.sampler,
+    sampler='single_path',
+    num_slots=episodes,
+    batch_steps=episodes,
+    whole_episodes=True,
+    on_divergence='cut',
   )
   estimator = dataclasses.replace(config.estimator, baseline='none')
   seed = seeding.derived_seed(config.run.seed, Stream.EVALUATION)

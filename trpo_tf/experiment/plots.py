@@ -21,14 +21,25 @@ from trpo_tf import errors
 from trpo_tf.experiment import run_directory, sinks, statistics
 
 __all__ = [
-  'COLORS', 'STYLE', 'Group', 'Run', 'group_runs', 'learning_curves',
+  'COLORS',
+  'STYLE',
+  'Group',
+  'Run',
+  'group_runs',
+  'learning_curves',
   'load_run',
-]  # fmt: skip
+]
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLORS = (
-  '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000'
-)  # fmt: skip
+  '#0072B2',
+  '#D55E00',
+  '#009E73',
+  '#CC79A7',
+  '#E69F00',
+  '#56B4E9',
+  '#000000',
+)
 STYLE: dict[Any, Any] = {
   'font.size': 9,
   'axes.spines.top': False,
@@ -221,9 +232,10 @@ def learning_curves(
   rows = math.ceil(len(tasks) / columns)
   with matplotlib.rc_context(STYLE):
     figure = matplotlib.figure.Figure(
-      figsize=(1 + 4.2 * columns, 0.6 + 3.1 * rows), dpi=200,
+      figsize=(1 + 4.2 * columns, 0.6 + 3.1 * rows),
+      dpi=200,
       layout='constrained',
-    )  # fmt: skip
+    )
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis, task in zip(axes.flat, tasks, strict=False):
       panel = [group for group in groups if group.task == task]
@@ -254,9 +266,12 @@ def _draw_panel(
       low, high = statistics.bootstrap_interval(values, resamples=2000)
       axis.fill_between(grid, low, high, color=color, alpha=0.2, linewidth=0)
     axis.plot(
-      grid, values.mean(axis=0), color=color, linewidth=1.8,
+      grid,
+      values.mean(axis=0),
+      color=color,
+      linewidth=1.8,
       label=f'{group.label} (n={len(curves)})',
-    )  # fmt: skip
+    )
   if x == 'env_steps':
     axis.xaxis.set_major_formatter(lambda value, _: _short(value))
     unit, width = 'env steps', _short(float(f'{window:.2g}'))

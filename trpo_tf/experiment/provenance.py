@@ -13,9 +13,15 @@ from typing import Any
 __all__ = ['differences', 'session']
 
 _PACKAGES = (
-  'trpo_tf', 'numpy', 'scipy', 'tensorflow', 'tensorflow-probability', 'mujoco',
-  'gymnasium', 'ale-py',
-)  # fmt: skip
+  'trpo_tf',
+  'numpy',
+  'scipy',
+  'tensorflow',
+  'tensorflow-probability',
+  'mujoco',
+  'gymnasium',
+  'ale-py',
+)
 
 
 def session() -> dict[str, Any]:
@@ -44,9 +50,7 @@ def session() -> dict[str, Any]:
   }
 
 
-def differences(
-  before: dict[str, Any], now: dict[str, Any]
-) -> tuple[str, ...]:
+def differences(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, ...]:
   """Warns of what keeps a resumed run from being bit for bit the same.
 
   Args:

@@ -21,15 +21,27 @@ from trpo_tf import errors
 from trpo_tf.experiment import checkpoint, provenance
 
 __all__ = [
-  'FREE_SETTINGS', 'RunDirectory', 'flag_text', 'flagfile', 'read_config'
-]  # fmt: skip
+  'FREE_SETTINGS',
+  'RunDirectory',
+  'flag_text',
+  'flagfile',
+  'read_config',
+]
 
 # What may differ when a run resumes: these do not touch what it computes.
-FREE_SETTINGS = frozenset({
-  'total_env_steps', 'total_iterations', 'run_dir', 'sampler_threads',
-  'tf_threads', 'tensorboard', 'checkpoint_seconds', 'keep_checkpoints',
-  'resume',
-})  # fmt: skip
+FREE_SETTINGS = frozenset(
+  {
+    'total_env_steps',
+    'total_iterations',
+    'run_dir',
+    'sampler_threads',
+    'tf_threads',
+    'tensorboard',
+    'checkpoint_seconds',
+    'keep_checkpoints',
+    'resume',
+  }
+)
 _FORMAT = 'trpo_tf run 1'
 _LOCK = 'run.lock'
 
@@ -66,7 +78,8 @@ class RunDirectory:
 
   @classmethod
   def open(
-    cls, config: config_lib.ExperimentConfig,
+    cls,
+    config: config_lib.ExperimentConfig,
     resolved: Mapping[str, object] | None = None,
   ) -> Self:
     """Creates the directory of a run, or opens it to resume.

@@ -25,9 +25,14 @@ from trpo_tf import errors
 from trpo_tf.experiment import checkpoint
 
 __all__ = [
-  'COLUMNS', 'CsvSink', 'Histograms', 'Record', 'Sink', 'TensorBoardSink',
+  'COLUMNS',
+  'CsvSink',
+  'Histograms',
+  'Record',
+  'Sink',
+  'TensorBoardSink',
   'read_csv',
-]  # fmt: skip
+]
 
 Record = Mapping[str, Any]
 Histograms = Mapping[str, np.ndarray]
@@ -37,25 +42,42 @@ Histograms = Mapping[str, np.ndarray]
 _GROUPS = {
   'progress': ('iteration', 'env_steps', 'episodes'),
   'episode': (
-    'return_mean', 'return_std', 'return_min', 'return_max',
+    'return_mean',
+    'return_std',
+    'return_min',
+    'return_max',
     'episode_length_mean',
   ),
   'step': (
-    'mean_kl', 'max_state_kl', 'surrogate_before', 'surrogate_after',
-    'step_status', 'step_fraction', 'step_evaluations', 'cg_iterations',
-    'cg_residual', 'gradient_norm', 'curvature',
+    'mean_kl',
+    'max_state_kl',
+    'surrogate_before',
+    'surrogate_after',
+    'step_status',
+    'step_fraction',
+    'step_evaluations',
+    'cg_iterations',
+    'cg_residual',
+    'gradient_norm',
+    'curvature',
   ),
   'policy': ('entropy',),
   'value': ('explained_variance', 'value_loss'),
   'sampler': (
-    'clipped_action_fraction', 'sampler_output_error', 'diverged',
-    'dropped_steps', 'branch_steps', 'masked_states',
+    'clipped_action_fraction',
+    'sampler_output_error',
+    'diverged',
+    'dropped_steps',
+    'branch_steps',
+    'masked_states',
   ),
   'time': (
-    'sample_seconds', 'update_seconds', 'env_steps_per_second',
+    'sample_seconds',
+    'update_seconds',
+    'env_steps_per_second',
     'elapsed_seconds',
   ),
-}  # fmt: skip
+}
 COLUMNS = tuple(name for names in _GROUPS.values() for name in names)
 _HEADER = ','.join(COLUMNS).encode() + b'\n'
 
@@ -78,9 +100,7 @@ class CsvSink:
   that resumes always finds the rows up to its checkpoint.
   """
 
-  def __init__(
-    self, path: str | os.PathLike[str], last_iteration: int | None
-  ):
+  def __init__(self, path: str | os.PathLike[str], last_iteration: int | None):
     """Opens the file where the run stands.
 
     Args:

@@ -60,8 +60,13 @@ def summarize_tasks(evaluations: Iterable[dict[str, Any]]) -> list[Row]:
     return tuple(e[kind]['return']['mean'] for e in group)
 
   return [
-    Row(task, steps, tuple(e['seed'] for e in group),
-        means(group, 'deterministic'), means(group, 'sampled'))
+    Row(
+      task,
+      steps,
+      tuple(e['seed'] for e in group),
+      means(group, 'deterministic'),
+      means(group, 'sampled'),
+    )
     for (task, steps), group in groups.items()
   ]
 

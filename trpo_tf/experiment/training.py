@@ -196,8 +196,13 @@ def _episode_record(batch: Batch) -> dict[str, float]:
   """Statistics of the episodes that ended; NaN where none did."""
   returns = batch.episode_returns
   if not returns.size:
-    names = ('return_mean', 'return_std', 'return_min', 'return_max',
-             'episode_length_mean')
+    names = (
+      'return_mean',
+      'return_std',
+      'return_min',
+      'return_max',
+      'episode_length_mean',
+    )
     return dict.fromkeys(names, float('nan'))
   return dict(
     return_mean=float(returns.mean()),

@@ -58,8 +58,10 @@ class Cma(population.PopulationLearner):
     """A search that begins at the initial policy and has seen nothing."""
     del rng
     origin = theta[: self._num_parameters].astype(np.float64)
-    return {'origin': origin,
-            'scores': np.zeros((0, self._config.sampler.num_slots))}
+    return {
+      'origin': origin,
+      'scores': np.zeros((0, self._config.sampler.num_slots)),
+    }
 
   def candidates(self, theta, state, iteration):
     """As PopulationLearner; the iteration is the number of scores.
@@ -111,8 +113,9 @@ class _Search:
     self.origin = origin
     self.scores = np.zeros((0, config.sampler.num_slots))
     # given its random numbers, the library leaves NumPy's global ones alone
-    options = dict(popsize=config.sampler.num_slots, randn=self._normal,
-                   verbose=-9)
+    options = dict(
+      popsize=config.sampler.num_slots, randn=self._normal, verbose=-9
+    )
     self._strategy = _library().CMAEvolutionStrategy(
       origin, config.method.population_std, options
     )

@@ -43,11 +43,13 @@ def unsearched(
   candidate = tf.cast(moved, problem.theta.dtype)
   last = problem.evaluate(candidate)
   fit = (last.mean_kl < _MOST_KL) & tf.math.is_finite(last.surrogate)
-  status = problem.status([
-    (~sound, StepStatus.NON_POSITIVE_CURVATURE),
-    (~fit, StepStatus.KL_EXCEEDED),
-    (fit, StepStatus.ACCEPTED),
-  ])
+  status = problem.status(
+    [
+      (~sound, StepStatus.NON_POSITIVE_CURVATURE),
+      (~fit, StepStatus.KL_EXCEEDED),
+      (fit, StepStatus.ACCEPTED),
+    ]
+  )
   one = tf.ones([], tf.float64)
   return step_lib.result(problem, status, candidate, last, one, **fields)
 
@@ -74,7 +76,10 @@ def make_step(
     direction = trust_region.solve(problem, settings, fisher_rows)
     size = tf.constant(1 / multiplier, tf.float64)
     return unsearched(
-      problem, size * direction.s, direction.sound, step_size=size,
+      problem,
+      size * direction.s,
+      direction.sound,
+      step_size=size,
       **trust_region.solution_fields(problem, direction),
     )
 

@@ -19,7 +19,10 @@ from trpo_tf.optim.step import Step
 __all__ = ['make_learner']
 
 _OWN_LEARNERS: dict[str, Callable[..., Learner]] = {
-  'cem': Cem, 'cma': Cma, 'rwr': Rwr, 'kl_penalty': KlPenaltyLearner
+  'cem': Cem,
+  'cma': Cma,
+  'rwr': Rwr,
+  'kl_penalty': KlPenaltyLearner,
 }
 
 

@@ -47,9 +47,7 @@ class _Data(NamedTuple):
   weights: Any
 
 
-def _log_likelihood(
-  distribution: tfd.Distribution, data: _Data
-) -> tf.Tensor:
+def _log_likelihood(distribution: tfd.Distribution, data: _Data) -> tf.Tensor:
   """Terms weight * log pi(a|s): [N]."""
   return data.weights * distribution.log_prob(data.actions)
 
@@ -242,5 +240,7 @@ def _compile(policy: Any, blocks: int) -> tuple[Callable, Callable]:
     kl = tfd.kl_divergence(old, new)
     return tf.reduce_mean(kl), tf.reduce_max(kl), tf.reduce_mean(old.entropy())
 
-  return (graphs.of_any_size(evaluate, fixed=1),
-          graphs.of_any_size(compare, fixed=2))
+  return (
+    graphs.of_any_size(evaluate, fixed=1),
+    graphs.of_any_size(compare, fixed=2),
+  )

@@ -62,13 +62,13 @@ class SurrogateLearner(OnPolicyLearner):
       make_step: compiles the step for an objective and about that many states.
     """
     self._policy, self._config = policy, config
-    self._baseline = baselines.make_baseline(
-      config.estimator, policy.network
-    )
+    self._baseline = baselines.make_baseline(config.estimator, policy.network)
     self._vine = config.sampler.sampler == 'vine'
     objective, num_states = (
-      (vine.OBJECTIVES[config.estimator.vine_objective],
-       config.sampler.rollout_set_size)
+      (
+        vine.OBJECTIVES[config.estimator.vine_objective],
+        config.sampler.rollout_set_size,
+      )
       if self._vine
       else (surrogate.importance_sampled, config.sampler.batch_steps)
     )
@@ -150,20 +150,26 @@ class SurrogateLearner(OnPolicyLearner):
     step, changed = self.take_step(theta, problem, rows, state)
     seed = self._config.run.seed
     baseline, fit = baselines.fit(
-      self._baseline, baseline, x, timesteps, targets,
+      self._baseline,
+      baseline,
+      x,
+      timesteps,
+      targets,
       seeding.generator(seed, Stream.VALUE_MINIBATCHES, iteration),
       predictions,
     )
-    record = RECORD | _step_record(step) | dict(
-      explained_variance=fit.explained_before,
-      value_loss=fit.loss_after,
-      sampler_output_error=consistency.outputs_error,
-      masked_states=self._num_states(batch) - len(problem.advantages),
+    record = (
+      RECORD
+      | _step_record(step)
+      | dict(
+        explained_variance=fit.explained_before,
+        value_loss=fit.loss_after,
+        sampler_output_error=consistency.outputs_error,
+        masked_states=self._num_states(batch) - len(problem.advantages),
+      )
     )
     state = state | changed | {'baseline': baseline._asdict()}
-    return Update(
-      step.theta, state, record, {'advantages': problem.advantages}
-    )
+    return Update(step.theta, state, record, {'advantages': problem.advantages})
 
   def _num_states(self, batch: Batch) -> int:
     """States of the step before any is left out."""
@@ -178,7 +184,8 @@ class SurrogateLearner(OnPolicyLearner):
     if self._config.estimator.standardize_advantages:
       scaled = (scaled - scaled.mean()) / (scaled.std() + 1e-8)
     data = PathData(
-      batch.flat('actions'), batch.flat('log_probs'),
+      batch.flat('actions'),
+      batch.flat('log_probs'),
       scaled.astype(np.float32),
     )
     return _Problem(x, data, advantages)
@@ -198,8 +205,11 @@ class SurrogateLearner(OnPolicyLearner):
         baseline, finals, timesteps
       ).reshape(shape)
     q, valid = vine.q_values(
-      batch.branch_returns, batch.branch_lengths, batch.branch_ends,
-      final_values, estimator.gamma,
+      batch.branch_returns,
+      batch.branch_lengths,
+      batch.branch_ends,
+      final_values,
+      estimator.gamma,
     )
     valid &= batch.at_rollout_set('kept')
     if not valid.any():
@@ -240,16 +250,22 @@ class SurrogateLearner(OnPolicyLearner):
       slots, steps = batch.boundary_index.T
       boundary[slots, steps] = value_of(batch.boundary_observations)
     advantages, targets = returns.gae(
-      *arrays, values, boundary, value_of(batch.last_observations),
-      estimator.gamma, estimator.gae_lambda,
+      *arrays,
+      values,
+      boundary,
+      value_of(batch.last_observations),
+      estimator.gamma,
+      estimator.gae_lambda,
     )
     return advantages[batch.kept], targets[batch.kept]
 
-  def _check(
-    self, theta: np.ndarray, x: Any, batch: Batch
-  ) -> Consistency:
+  def _check(self, theta: np.ndarray, x: Any, batch: Batch) -> Consistency:
     found = surrogate.check_consistency(
-      self._policy, theta, x, batch.flat('actions'), batch.flat('outputs'),
+      self._policy,
+      theta,
+      x,
+      batch.flat('actions'),
+      batch.flat('outputs'),
       batch.flat('log_probs'),
     )
     scale = 1 + np.abs(batch.flat('outputs')[found.outputs_row]).max()

@@ -63,7 +63,6 @@ def conjugate_gradient(
     new_rr = tf.tensordot(r, r, 1)
     return i + 1, x, r, r + new_rr / rr * p, new_rr, ~sound
 
-  start = (0, tf.zeros_like(b), b, b, tf.tensordot(b, b, 1),
-           tf.constant(False))
+  start = (0, tf.zeros_like(b), b, b, tf.tensordot(b, b, 1), tf.constant(False))
   i, x, _, _, rr, failed = tf.while_loop(unfinished, iteration, start)
   return ConjugateGradientResult(x, i, tf.sqrt(rr), rr <= goal, failed)

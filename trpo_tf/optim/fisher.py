@@ -16,8 +16,14 @@ from trpo_tf.policies import linearization
 from trpo_tf.policies.stacks import Stacks
 
 __all__ = [
-  'Linearized', 'analytic', 'linearize', 'num_blocks', 'product', 'split', 'vjp'
-]  # fmt: skip
+  'Linearized',
+  'analytic',
+  'linearize',
+  'num_blocks',
+  'product',
+  'split',
+  'vjp',
+]
 
 _BLOCK = 4096
 
@@ -55,9 +61,7 @@ class Linearized(NamedTuple):
   metrics: Sequence[Callable[[tf.Tensor], tf.Tensor]]
 
 
-def linearize(
-  policy: Any, theta: tf.Tensor, x: Any, blocks: int
-) -> Linearized:
+def linearize(policy: Any, theta: tf.Tensor, x: Any, blocks: int) -> Linearized:
   """Linearises a policy once, for the products of a whole step.
 
   Args:

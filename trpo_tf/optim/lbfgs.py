@@ -42,7 +42,10 @@ def maximize(
     return -float(value), -np.asarray(gradient, np.float64)
 
   found = scipy.optimize.minimize(
-    negated, theta.astype(np.float64), jac=True, method='L-BFGS-B',
+    negated,
+    theta.astype(np.float64),
+    jac=True,
+    method='L-BFGS-B',
     options=dict(maxfun=evaluations, maxiter=evaluations),
   )
   return Maximum(found.x.astype(np.float32), int(found.nfev))

@@ -121,8 +121,10 @@ def _continue(
     return through + settings.cg_damping * v
 
   cg = conjugate_gradient.conjugate_gradient(
-    product, problem.gradient - product(last.solution),
-    settings.cg_iterations, _CG_TOLERANCE,
+    product,
+    problem.gradient - product(last.solution),
+    settings.cg_iterations,
+    _CG_TOLERANCE,
   )
   return cg._replace(
     solution=last.solution + cg.solution,
@@ -167,7 +169,12 @@ def _update(
     lambda new, old: tf.where(better, new, old), cg, last.best
   )
   return _Iterate(
-    last.updates + 1, log_weights, exponent, ratios, cg, best,
+    last.updates + 1,
+    log_weights,
+    exponent,
+    ratios,
+    cg,
+    best,
     tf.where(better, gain, last.gain),
   )
 
@@ -190,8 +197,13 @@ def solve(
   ones = tf.ones_like(problem.old.entropy())
   ratios, gain = _judge(problem, settings.cg_damping, ones, cg.solution)
   start = _Iterate(
-    tf.constant(0), tf.zeros_like(ones), tf.ones([], tf.float64), ratios, cg,
-    cg, gain,
+    tf.constant(0),
+    tf.zeros_like(ones),
+    tf.ones([], tf.float64),
+    ratios,
+    cg,
+    cg,
+    gain,
   )
 
   def unfinished(iterate):

@@ -14,9 +14,14 @@ from trpo_tf.optim import fisher
 from trpo_tf.policies import graphs
 
 __all__ = [
-  'Problem', 'Step', 'StepResult', 'StepStatus', 'compile_step', 'expand',
+  'Problem',
+  'Step',
+  'StepResult',
+  'StepStatus',
+  'compile_step',
+  'expand',
   'result',
-]  # fmt: skip
+]
 
 # (theta, x, data, fisher_rows or None) -> StepResult, all of NumPy values
 Step = Callable[..., 'StepResult']
@@ -169,8 +174,17 @@ def expand(
   )
   gradient = fisher.vjp(linearized, by_outputs) + tf.cast(direct, tf.float64)
   return Problem(
-    policy, objective, theta, x, data, blocks, linearized, old, before,
-    gradient, tf.norm(gradient),
+    policy,
+    objective,
+    theta,
+    x,
+    data,
+    blocks,
+    linearized,
+    old,
+    before,
+    gradient,
+    tf.norm(gradient),
   )
 
 
@@ -217,9 +231,7 @@ def result(
   )
 
 
-def compile_step(
-  run: Callable[..., StepResult], num_states: int
-) -> Step:
+def compile_step(run: Callable[..., StepResult], num_states: int) -> Step:
   """Compiles a step into one graph call per update.
 
   XLA is not used: on a CPU its matrix products made the step slower at 50,000
@@ -243,8 +255,11 @@ def compile_step(
   on_rows = graphs.of_any_size(graph, fixed=1)
 
   def step(theta, x, data, fisher_rows=None):
-    found = (on_all(theta, x, data) if fisher_rows is None
-             else on_rows(theta, x, data, fisher_rows))
+    found = (
+      on_all(theta, x, data)
+      if fisher_rows is None
+      else on_rows(theta, x, data, fisher_rows)
+    )
     found = StepResult(*(np.asarray(value)[()] for value in found))
     status = StepStatus(int(found.status))
     kept = found.theta if status == StepStatus.ACCEPTED else theta

@@ -19,9 +19,7 @@ from trpo_tf.optim.step import (
 )
 from trpo_tf.policies import stacks
 
-__all__ = [
-  'Direction', 'make_step', 'search', 'solve', 'trust_region_step'
-]  # fmt: skip
+__all__ = ['Direction', 'make_step', 'search', 'solve', 'trust_region_step']
 
 Product = Callable[[tf.Tensor], tf.Tensor]
 # (policy, theta, linearized, data) -> v [P] -> A v [P], on the rows of data
@@ -108,20 +106,33 @@ def search(
   """
   sound, bound = direction.sound, settings.max_kl * settings.kl_slack
   found = line_search.line_search(
-    problem.evaluate, problem.theta, step_size * direction.s,
-    problem.surrogate, bound, settings.backtrack_ratio,
-    settings.max_backtracks, problem.usable & sound, bounded,
+    problem.evaluate,
+    problem.theta,
+    step_size * direction.s,
+    problem.surrogate,
+    bound,
+    settings.backtrack_ratio,
+    settings.max_backtracks,
+    problem.usable & sound,
+    bounded,
   )
   within = getattr(found.last, bounded) <= bound
-  status = problem.status([
-    (~sound, StepStatus.NON_POSITIVE_CURVATURE),
-    (found.accepted, StepStatus.ACCEPTED),
-    (~within, StepStatus.KL_EXCEEDED),
-    (within, StepStatus.NO_IMPROVEMENT),
-  ])
+  status = problem.status(
+    [
+      (~sound, StepStatus.NON_POSITIVE_CURVATURE),
+      (found.accepted, StepStatus.ACCEPTED),
+      (~within, StepStatus.KL_EXCEEDED),
+      (within, StepStatus.NO_IMPROVEMENT),
+    ]
+  )
   return result(
-    problem, status, found.theta, found.last, found.fraction,
-    step_size=tf.where(sound, step_size, 0.0), evaluations=found.evaluations,
+    problem,
+    status,
+    found.theta,
+    found.last,
+    found.fraction,
+    step_size=tf.where(sound, step_size, 0.0),
+    evaluations=found.evaluations,
     **solution_fields(problem, direction),
   )
 

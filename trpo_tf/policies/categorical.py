@@ -77,9 +77,7 @@ class CategoricalPolicy:
         self.factor_sizes, self._split(outputs), strict=True
       )
     ]
-    return tfd.Independent(
-      tfd.Categorical(logits=tf.stack(logits, axis=1)), 1
-    )
+    return tfd.Independent(tfd.Categorical(logits=tf.stack(logits, axis=1)), 1)
 
   def _split(self, outputs: tf.Tensor) -> list[tf.Tensor]:
     return tf.split(outputs, self.factor_sizes, axis=1)
@@ -127,8 +125,12 @@ def categorical_policy(
   factor_sizes: tuple[int, ...],
 ) -> CategoricalPolicy:
   """The (factored) categorical MLP policy that the settings describe."""
-  network = mlp.MLP(observation_size, settings.hidden_sizes,
-                    sum(factor_sizes), settings.activation)
+  network = mlp.MLP(
+    observation_size,
+    settings.hidden_sizes,
+    sum(factor_sizes),
+    settings.activation,
+  )
   return CategoricalPolicy(network, tuple(factor_sizes), settings.output_scale)
 
 
@@ -139,7 +141,10 @@ def atari_policy(
 ) -> CategoricalPolicy:
   """The convolutional policy of section 8.2, on stacks of four frames."""
   network = conv.ConvNet(
-    (*frame_shape, 4), settings.conv_filters, settings.hidden_sizes,
-    sum(factor_sizes), settings.activation,
+    (*frame_shape, 4),
+    settings.conv_filters,
+    settings.hidden_sizes,
+    sum(factor_sizes),
+    settings.activation,
   )
   return CategoricalPolicy(network, tuple(factor_sizes), settings.output_scale)

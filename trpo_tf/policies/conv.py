@@ -120,10 +120,11 @@ class ConvNet:
       float32 [P].
     """
     kernels = [
-      np.append(np.sqrt(2) * mlp.orthogonal(rng, rows - 1, columns),
-                np.zeros(columns))
+      np.append(
+        np.sqrt(2) * mlp.orthogonal(rng, rows - 1, columns), np.zeros(columns)
+      )
       for rows, columns in self._kernel_shapes
-    ]  # fmt: skip
+    ]
     head = self.head.initial_parameters(rng, output_scale)
     return np.concatenate([*kernels, head]).astype(np.float32)
 
@@ -175,9 +176,7 @@ class ConvNet:
     """
     outputs, n = self.pixel_outputs, x.rows.shape[0]
     if n is not None and n <= _CHUNK:
-      return linearization.linearize_autodiff(
-        outputs, theta, stacks.pixels(x)
-      )
+      return linearization.linearize_autodiff(outputs, theta, stacks.pixels(x))
 
     def jvp(v):
       return self._concatenated(
@@ -194,7 +193,9 @@ class ConvNet:
     return linearization.Linearization(self.outputs(theta, x), jvp, vjp)
 
   def _concatenated(
-    self, function: Callable[[tf.Tensor], tf.Tensor], x: Stacks,
+    self,
+    function: Callable[[tf.Tensor], tf.Tensor],
+    x: Stacks,
     dtype: tf.DType,
   ) -> tf.Tensor:
     """What a function of pixels [n, H, W, C] to [n, M] gives for all of x."""
@@ -204,9 +205,12 @@ class ConvNet:
       return parts.write(chunk.start // _CHUNK, function(part))
 
     empty = tf.TensorArray(
-      dtype, size=0, dynamic_size=True, infer_shape=False,
+      dtype,
+      size=0,
+      dynamic_size=True,
+      infer_shape=False,
       element_shape=[None, self.output_size],
-    )  # fmt: skip
+    )
     return _fold(write, empty, x).concat()
 
 

@@ -14,7 +14,6 @@ from trpo_tf.policies import linearization, mlp
 __all__ = ['GaussianPolicy', 'gaussian_policy']
 
 
-
 @dataclasses.dataclass(frozen=True)
 class GaussianPolicy:
   """Diagonal Gaussian; theta is the network's parameters, then log_std [A].

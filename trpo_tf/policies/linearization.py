@@ -23,7 +23,9 @@ class Linearization(NamedTuple):
 
 
 def jvp(
-  outputs: Callable[[tf.Tensor, Any], tf.Tensor], theta: tf.Tensor, x: Any,
+  outputs: Callable[[tf.Tensor, Any], tf.Tensor],
+  theta: tf.Tensor,
+  x: Any,
   v: tf.Tensor,
 ) -> tf.Tensor:
   """J v by forward-mode automatic differentiation.
@@ -43,7 +45,9 @@ def jvp(
 
 
 def vjp(
-  outputs: Callable[[tf.Tensor, Any], tf.Tensor], theta: tf.Tensor, x: Any,
+  outputs: Callable[[tf.Tensor, Any], tf.Tensor],
+  theta: tf.Tensor,
+  x: Any,
   u: tf.Tensor,
 ) -> tf.Tensor:
   """The sum over states of J^T u by reverse-mode automatic differentiation.

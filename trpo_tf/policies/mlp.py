@@ -153,9 +153,7 @@ class MLP:
     return linearization.Linearization(inputs[-1] @ layers[-1], jvp, vjp)
 
 
-def orthogonal(
-  rng: np.random.Generator, rows: int, columns: int
-) -> np.ndarray:
+def orthogonal(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
   """A float64 [rows, columns] matrix with orthonormal rows or columns."""
   normal = rng.standard_normal((max(rows, columns), min(rows, columns)))
   q, r = np.linalg.qr(normal)

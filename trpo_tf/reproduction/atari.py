@@ -35,16 +35,44 @@ _PUBLISHED = {
   _RANDOM: (354, 1.2, 0, -20.4, 157, 110, 179),
   'random (Mnih et al. 2015)': (363.9, 1.7, 0, -20.7, 163.9, 68.4, 148.0),
   'human (Mnih et al. 2013)': (7456, 31.0, 368, -3.0, 18900, 28010, 3690),
-  'deep Q learning (Mnih et al. 2013)':
-    (4092, 168.0, 470, 20.0, 1952, 1705, 581),
+  'deep Q learning (Mnih et al. 2013)': (
+    4092,
+    168.0,
+    470,
+    20.0,
+    1952,
+    1705,
+    581,
+  ),
   'UCC-I (Guo et al. 2014)': (5702, 380, 741, 21, 20025, 2995, 692),
-  'TRPO, single path (paper, 50M env steps)':
-    (1425.2, 10.8, 534.6, 20.9, 1973.5, 1908.6, 568.4),
-  'TRPO, vine (paper, 200M env steps)':
-    (859.5, 34.2, 430.8, 20.9, 7732.5, 788.4, 450.2),
-  'TRPO (OpenAI Baselines, 10M env steps)':
-    (814, 23.1, 20.8, 15.6, 3579, 824, 544),
-}  # fmt: skip
+  'TRPO, single path (paper, 50M env steps)': (
+    1425.2,
+    10.8,
+    534.6,
+    20.9,
+    1973.5,
+    1908.6,
+    568.4,
+  ),
+  'TRPO, vine (paper, 200M env steps)': (
+    859.5,
+    34.2,
+    430.8,
+    20.9,
+    7732.5,
+    788.4,
+    450.2,
+  ),
+  'TRPO (OpenAI Baselines, 10M env steps)': (
+    814,
+    23.1,
+    20.8,
+    15.6,
+    3579,
+    824,
+    544,
+  ),
+}
 # Of Table 3: env steps of an iteration.
 _PAPER_STEPS = {'single_path': 100e3, 'vine': 400e3}
 _SHORT_STEPS = {'pong': 5_000_000, 'enduro': 5_000_000}
@@ -56,9 +84,13 @@ _SHORT = {
 }
 _SMOKE = {
   'random': (),
-  'vine': ('--num_slots=4', '--batch_steps=64', '--rollout_set_size=8',
-           '--branch_length=8'),
-}  # fmt: skip
+  'vine': (
+    '--num_slots=4',
+    '--batch_steps=64',
+    '--rollout_set_size=8',
+    '--branch_length=8',
+  ),
+}
 
 
 def _paper(game: str, method: str) -> tuple[str, ...]:
@@ -88,8 +120,9 @@ def _recent(progress: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
     np.where(counts > 0, progress[name], 0)
     for name in ('return_mean', 'return_std')
   )
-  moments = np.stack([counts, counts * means,
-                      counts * (means**2 + deviations**2)])
+  moments = np.stack(
+    [counts, counts * means, counts * (means**2 + deviations**2)]
+  )
   sums = np.pad(moments.cumsum(axis=1), [(0, 0), (1, 0)])
   # whole iterations, as few as have that many episodes
   begin = np.searchsorted(sums[0], sums[0, 1:] - _EPISODES, side='right') - 1
@@ -131,8 +164,11 @@ def _curves() -> dict[str, dict[str, Curve]]:
   panels = json.loads(path.read_text())['panels']
   return {
     game: {
-      method: Curve(_PAPER_STEPS[method] * np.array(curve['x'], float),
-                    np.array(curve['y'], float), np.zeros((0, 3)))
+      method: Curve(
+        _PAPER_STEPS[method] * np.array(curve['x'], float),
+        np.array(curve['y'], float),
+        np.zeros((0, 3)),
+      )
       for method, curve in curves.items()
     }
     for game, curves in panels.items()

@@ -41,8 +41,10 @@ class Campaign:
     self._begun = set[Run]()
     self._group = {
       run: group
-      for group in groups for runs in group.variants.values() for run in runs
-    }  # fmt: skip
+      for group in groups
+      for runs in group.variants.values()
+      for run in runs
+    }
     self.failures: list[runner.Ending] = []
 
   def run(
@@ -75,14 +77,16 @@ class Campaign:
   def _ready(self, group: Group) -> list[Run]:
     """The runs of a group that can be started now, each once."""
     variant = None
-    if all(run in self._failed or self._logs.finished(run)
-           for run in group.sweep):
+    if all(
+      run in self._failed or self._logs.finished(run) for run in group.sweep
+    ):
       variant = logs.choose(group, self._logs)
     runs = group.sweep if variant is None else group.runs(variant)
     ready = [
-      run for run in runs
+      run
+      for run in runs
       if run not in self._begun and not self._logs.finished(run)
-    ]  # fmt: skip
+    ]
     self._begun.update(ready)
     return ready
 

@@ -23,9 +23,11 @@ def _most_steps(config: ExperimentConfig) -> int:
   sampler = config.sampler
   if sampler.sampler == 'vine':
     return sampler.batch_steps + (
-      sampler.rollout_set_size * sampler.branch_actions
-      * sampler.branch_trials * sampler.branch_length
-    )  # fmt: skip
+      sampler.rollout_set_size
+      * sampler.branch_actions
+      * sampler.branch_trials
+      * sampler.branch_length
+    )
   if not sampler.whole_episodes:
     return sampler.batch_steps
   task = registry.find_task(config.task.task)

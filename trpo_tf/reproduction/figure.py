@@ -20,9 +20,7 @@ _PAPER: dict[str, Any] = dict(linewidth=1.0, linestyle=(0, (4, 1.5)))
 _GREY = '#606060'
 
 
-def draw(
-  table: Table, results: Sequence[Result]
-) -> matplotlib.figure.Figure:
+def draw(table: Table, results: Sequence[Result]) -> matplotlib.figure.Figure:
   """Draws a panel a task, two or four in a row.
 
   Args:
@@ -38,9 +36,10 @@ def draw(
   colors = dict(zip(table.methods, _COLORS, strict=False))
   with matplotlib.rc_context(STYLE):
     figure = matplotlib.figure.Figure(
-      figsize=(1.2 + 4.4 * columns, 1.3 + 3.1 * rows), dpi=200,
+      figsize=(1.2 + 4.4 * columns, 1.3 + 3.1 * rows),
+      dpi=200,
       layout='constrained',
-    )  # fmt: skip
+    )
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis, task in zip(axes.flat, tasks, strict=False):
       shown = [result for result in results if result.task == task]
@@ -63,8 +62,9 @@ def draw(
   return figure
 
 
-def _others(table: Table, task: str,
-            shown: Sequence[Result]) -> dict[str, Curve]:
+def _others(
+  table: Table, task: str, shown: Sequence[Result]
+) -> dict[str, Curve]:
   """Published curves of methods that were not run, which lie beside ours."""
   if not table.by_env_steps:
     return {}
@@ -92,8 +92,12 @@ def _draw_reference(axis: Any, curve: Curve, color: str) -> None:
   axis.vlines(x, low, high, color=color, linewidth=0.8, alpha=0.45)
 
 
-def _add_legend(figure: matplotlib.figure.Figure, table: Table,
-                results: Sequence[Result], colors: dict[str, str]) -> None:
+def _add_legend(
+  figure: matplotlib.figure.Figure,
+  table: Table,
+  results: Sequence[Result],
+  colors: dict[str, str],
+) -> None:
   line = matplotlib.lines.Line2D
   run = {result.method for result in results}
   for task in {result.task for result in results}:

@@ -13,13 +13,29 @@ from trpo_tf.tasks import registry
 __all__ = ['TABLE', 'reward_per_step']
 
 _TASKS = {
-  'cartpole': ('vine', 'single_path', 'natural_gradient', 'max_kl',
-               'empirical_fisher', 'cem', 'cma', 'rwr', 'rwr_exponential'),
-  'swimmer': ('vine', 'single_path', 'natural_gradient', 'empirical_fisher',
-              'cem', 'cma', 'rwr'),
+  'cartpole': (
+    'vine',
+    'single_path',
+    'natural_gradient',
+    'max_kl',
+    'empirical_fisher',
+    'cem',
+    'cma',
+    'rwr',
+    'rwr_exponential',
+  ),
+  'swimmer': (
+    'vine',
+    'single_path',
+    'natural_gradient',
+    'empirical_fisher',
+    'cem',
+    'cma',
+    'rwr',
+  ),
   'hopper': ('vine', 'single_path', 'natural_gradient', 'cem', 'rwr'),
   'walker': ('vine', 'single_path', 'natural_gradient', 'cem', 'rwr'),
-}  # fmt: skip
+}
 _LABELS = {
   'cartpole': 'cart-pole',
   'single_path': 'single path',
@@ -52,11 +68,15 @@ _SHORT = {
 }
 _SMOKE = {
   # trunks long enough for an episode to end in them
-  'vine': ('--num_slots=2', '--batch_steps=2000', '--rollout_set_size=8',
-           '--branch_length=20'),
+  'vine': (
+    '--num_slots=2',
+    '--batch_steps=2000',
+    '--rollout_set_size=8',
+    '--branch_length=20',
+  ),
   'paths': ('--num_slots=20', '--batch_steps=20', '--fit_evaluations=5'),
   'candidates': ('--num_slots=20', '--batch_steps=20'),
-}  # fmt: skip
+}
 
 
 def _kind(method: str) -> str:

@@ -80,8 +80,7 @@ def read(table: Table, run: Run) -> Log | None:
   )
   values = table.metric(progress, run.config)
   errors = (
-    table.error(progress, run.config) if table.error
-    else np.full(count, np.nan)
+    table.error(progress, run.config) if table.error else np.full(count, np.nan)
   )
   return Log(progress, values, errors, finished)
 

@@ -66,9 +66,7 @@ def _unit(table: Table) -> str:
 def _window(table: Table) -> str:
   if not table.window:
     return 'of the last iteration'
-  return (
-    f'the last {100 * table.window:g} % of the iterations (one at least)'
-  )
+  return f'the last {100 * table.window:g} % of the iterations (one at least)'
 
 
 def _single(table: Table) -> str:
@@ -102,7 +100,9 @@ def _so_far(result: Result) -> str:
 
 
 def _differences(
-  table: Table, method: str, tasks: Sequence[str],
+  table: Table,
+  method: str,
+  tasks: Sequence[str],
   row: Sequence[Result | None],
 ) -> list[str]:
   """The row of how far a method is from its counterpart."""

@@ -103,9 +103,11 @@ def select(
         )
   return [
     (task, method)
-    for task, known in table.tasks.items() if task in (tasks or table.tasks)
-    for method in known if method in (methods or known)
-  ]  # fmt: skip
+    for task, known in table.tasks.items()
+    if task in (tasks or table.tasks)
+    for method in known
+    if method in (methods or known)
+  ]
 
 
 def _check(flag: str, names: Sequence[str], known: Sequence[str]) -> None:
@@ -149,9 +151,12 @@ def make_groups(
     directory = out.joinpath(*parts)
     flags = (
       f'--flagfile={table.flagfiles}/{task}_{method}.flags',
-      *table.budgets[budget].flags(task, method), *more, '--notensorboard',
-      f'--seed={seed}', f'--run_dir={directory}',
-    )  # fmt: skip
+      *table.budgets[budget].flags(task, method),
+      *more,
+      '--notensorboard',
+      f'--seed={seed}',
+      f'--run_dir={directory}',
+    )
     return Run(task, method, variant, seed, directory, flags, parse(flags))
 
   def group(task: str, method: str) -> Group:

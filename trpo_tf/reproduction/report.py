@@ -14,12 +14,20 @@ from trpo_tf.reproduction.table import Table
 __all__ = ['write']
 
 _COUNTS = ('iteration', 'env_steps')
-_NUMBERS = ('return_mean', 'mean_kl', 'max_state_kl', 'entropy', 'diverged',
-            'elapsed_seconds')
+_NUMBERS = (
+  'return_mean',
+  'mean_kl',
+  'max_state_kl',
+  'entropy',
+  'diverged',
+  'elapsed_seconds',
+)
 
 
 def write(
-  table: Table, budget: str, groups: Sequence[Group],
+  table: Table,
+  budget: str,
+  groups: Sequence[Group],
   directories: Sequence[pathlib.Path],
 ) -> bool:
   """Writes what there is of a table; other files stay as they are.

@@ -55,7 +55,8 @@ class Result:
     """Whether seeds, iterations or env steps are still to come."""
     seeds, iterations = self.values.shape
     return seeds < self.planned_seeds or (
-      iterations < self.planned_iterations if self.planned_iterations
+      iterations < self.planned_iterations
+      if self.planned_iterations
       else bool(self.env_steps[:, -1].min() < self.planned_env_steps)
     )
 

@@ -94,9 +94,12 @@ def _start(run: Run, command: Callable[[Run], Sequence[str]]) -> _Job:
   with open(log_file(run), 'ab') as log:
     begin = log.tell()
     process = subprocess.Popen(
-      command(run), stdin=subprocess.DEVNULL, stdout=log,
-      stderr=subprocess.STDOUT, process_group=0,
-    )  # fmt: skip
+      command(run),
+      stdin=subprocess.DEVNULL,
+      stdout=log,
+      stderr=subprocess.STDOUT,
+      process_group=0,
+    )
   return _Job(run, process, time.monotonic(), begin)
 
 

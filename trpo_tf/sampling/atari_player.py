@@ -40,9 +40,12 @@ class Player:
     self._starts = Starts(self._game)
     self._slot = AtariSlot(self._game, self._starts, self._seed, 0)
     self._actor = extension.Actor(
-      self._game.frame_shape, orders.filters, orders.hidden_sizes,
-      orders.activation, self._game.factors,
-    )  # fmt: skip
+      self._game.frame_shape,
+      orders.filters,
+      orders.hidden_sizes,
+      orders.activation,
+      self._game.factors,
+    )
 
   def set_parameters(self, theta: np.ndarray) -> None:
     """Sets the policy, float32 [P]."""
@@ -87,9 +90,7 @@ class Player:
       boundaries=boundaries,
       episodes=episodes,
       states=states,
-      end=Standing(
-        self._slot.save(), self._actor.stack(), clock, float(total)
-      ),
+      end=Standing(self._slot.save(), self._actor.stack(), clock, float(total)),
     )
 
   def _take(self, job: PathJob) -> None:
@@ -130,8 +131,9 @@ class Player:
       UserError: the state is of another game or version of ale_py.
     """
     shape = len(job.first_actions), len(job.noise)
-    result = Branches(np.zeros(shape), np.zeros(shape, np.int32),
-                      np.zeros(shape, np.uint8), {})
+    result = Branches(
+      np.zeros(shape), np.zeros(shape, np.int32), np.zeros(shape, np.uint8), {}
+    )
     firsts = [self._game.codes[tuple(a)].item() for a in job.first_actions]
     for k, m in np.ndindex(shape):
       total, length, ends = self._branch(job, firsts[k], job.noise[m])
@@ -141,8 +143,9 @@ class Player:
         result.finals[k, m] = self._actor.frames()[-STACK:]
     return result
 
-  def _branch(self, job: BranchJob, code: int,
-              noise: np.ndarray) -> tuple[float, int, int]:
+  def _branch(
+    self, job: BranchJob, code: int, noise: np.ndarray
+  ) -> tuple[float, int, int]:
     """A branch's return, length and end; nothing follows that of a game."""
     self._slot.load(job.state)
     self._actor.begin(job.stack, 0)
@@ -160,4 +163,3 @@ class Player:
       if ends:
         break
     return total, t + 1, ends
-

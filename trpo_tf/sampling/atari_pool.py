@@ -53,8 +53,12 @@ class _Worker:
         [sys.executable, '-m', _MODULE, str(theirs.fileno())],
         pass_fds=(theirs.fileno(),),
         stdin=subprocess.DEVNULL,
-        env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path),
-                 OMP_NUM_THREADS='1', OPENBLAS_NUM_THREADS='1'),
+        env=dict(
+          os.environ,
+          PYTHONPATH=os.pathsep.join(sys.path),
+          OMP_NUM_THREADS='1',
+          OPENBLAS_NUM_THREADS='1',
+        ),
       )
     # without its worker a sampler is nothing, and the other way round
     self.close = weakref.finalize(self, _end, self.connection, self.process)
@@ -76,8 +80,11 @@ class _Worker:
 
   def _death(self) -> _WorkerDied:
     code = self.process.wait(_PATIENCE)
-    cause = (f'was killed by {signal.Signals(-code).name}' if code < 0
-             else f'exited with code {code}')
+    cause = (
+      f'was killed by {signal.Signals(-code).name}'
+      if code < 0
+      else f'exited with code {code}'
+    )
     return _WorkerDied(self, cause)
 
 
@@ -98,8 +105,13 @@ class _Round:
     results: of jobs, by number.
   """
 
-  def __init__(self, workers: Sequence[_Worker], name: str, theta: np.ndarray,
-               jobs: Sequence[Any]):
+  def __init__(
+    self,
+    workers: Sequence[_Worker],
+    name: str,
+    theta: np.ndarray,
+    jobs: Sequence[Any],
+  ):
     self._idle, self._num_workers = [*workers], len(workers)
     self._name, self._theta = name, theta
     self._waiting = collections.deque(enumerate(jobs))
@@ -163,8 +175,9 @@ class Pool:
       worker.close()
     self._workers = []
 
-  def run(self, name: str, theta: np.ndarray, jobs: Sequence[Any],
-          deaths: list[str]) -> Iterator[Any]:
+  def run(
+    self, name: str, theta: np.ndarray, jobs: Sequence[Any], deaths: list[str]
+  ) -> Iterator[Any]:
     """Does jobs.
 
     Args:

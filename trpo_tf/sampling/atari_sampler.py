@@ -37,8 +37,9 @@ class AtariSampler:
     pool: the processes that play it.
   """
 
-  def __init__(self, game: Game, config: SamplerConfig, network: ConvNet,
-               seed: int):
+  def __init__(
+    self, game: Game, config: SamplerConfig, network: ConvNet, seed: int
+  ):
     """Starts the workers.
 
     Args:
@@ -49,8 +50,13 @@ class AtariSampler:
     """
     self.game, self._config = game, config
     self._actor = CategoricalActor(game.factors)
-    orders = Orders(game, seed, network.filters, network.hidden_sizes,
-                    _ACTIVATIONS.index(network.activation))
+    orders = Orders(
+      game,
+      seed,
+      network.filters,
+      network.hidden_sizes,
+      _ACTIVATIONS.index(network.activation),
+    )
     workers = config.sampler_threads or len(os.sched_getaffinity(0))
     self.pool = Pool(orders, min(workers, config.num_slots))
     nothing = np.zeros((*game.frame_shape, STACK), np.uint8)
@@ -89,11 +95,22 @@ class AtariSampler:
     """
     shape = len(self._slots), *self._slots[0].stack.shape
     if state['stacks'].shape != shape:
-      raise ValueError(f'the state has stacks of shape {state["stacks"].shape},'
-                       f' not of {shape}')
-    slots = zip(*(state[name] for name in (
-      'emulators', 'emulator_sizes', 'stacks', 'timesteps', 'episode_return'
-    )), strict=True)
+      raise ValueError(
+        f'the state has stacks of shape {state["stacks"].shape}, not of {shape}'
+      )
+    slots = zip(
+      *(
+        state[name]
+        for name in (
+          'emulators',
+          'emulator_sizes',
+          'stacks',
+          'timesteps',
+          'episode_return',
+        )
+      ),
+      strict=True,
+    )
     restored = [
       Standing(row[:size].tobytes(), stack, int(timestep), float(total))
       for row, size, stack, timestep, total in slots
@@ -148,16 +165,28 @@ class AtariSampler:
     batch, paths = self._sample(theta, iteration, False, places)
     return batch, [paths[s].states[t] for s, t in places.tolist()]
 
-  def _sample(self, theta: np.ndarray, iteration: int, deterministic: bool,
-              places: np.ndarray) -> tuple[AtariBatch, list[Path]]:
+  def _sample(
+    self,
+    theta: np.ndarray,
+    iteration: int,
+    deterministic: bool,
+    places: np.ndarray,
+  ) -> tuple[AtariBatch, list[Path]]:
     saved = defaultdict[int, set[int]](set)
     for slot, step in places.tolist():
       saved[slot].add(step)
     config = self._config
     share = config.batch_steps // config.num_slots
     jobs = [
-      PathJob(s, start, iteration, share, config.whole_episodes, deterministic,
-              frozenset(saved[s]))
+      PathJob(
+        s,
+        start,
+        iteration,
+        share,
+        config.whole_episodes,
+        deterministic,
+        frozenset(saved[s]),
+      )
       for s, start in enumerate(self._slots)
     ]
     deaths: list[str] = []
@@ -174,17 +203,23 @@ def _gather(found: Iterator[Path], frames: FrameStore) -> list[Path]:
   paths = []
   for path in found:
     rows = np.append(np.int32(0), frames.add(path.frames))
-    paths.append(path._replace(
-      frames=np.empty(0, np.uint8),
-      observations=rows[path.observations],
-      last_observation=rows[path.last_observation],
-      boundaries={t: rows[seen] for t, seen in path.boundaries.items()},
-    ))  # fmt: skip
+    paths.append(
+      path._replace(
+        frames=np.empty(0, np.uint8),
+        observations=rows[path.observations],
+        last_observation=rows[path.last_observation],
+        boundaries={t: rows[seen] for t, seen in path.boundaries.items()},
+      )
+    )
   return paths
 
 
-def _batch(frames: FrameStore, paths: list[Path], actor: CategoricalActor,
-           deaths: tuple[str, ...]) -> AtariBatch:
+def _batch(
+  frames: FrameStore,
+  paths: list[Path],
+  actor: CategoricalActor,
+  deaths: tuple[str, ...],
+) -> AtariBatch:
   lengths = np.array([len(path.rewards) for path in paths], np.int32)
   kept = np.arange(lengths.max()) < lengths[:, np.newaxis]
 

@@ -177,8 +177,16 @@ class AtariSlot:
   def save(self) -> bytes:
     """The state before the next action, the emulator's generator included."""
     state = (*self._emulator.recorder.save(True), True)
-    return packing.pack([_origin(self._game), self._index, self._episode,
-                         self._elapsed, self._lives, state])
+    return packing.pack(
+      [
+        _origin(self._game),
+        self._index,
+        self._episode,
+        self._elapsed,
+        self._lives,
+        state,
+      ]
+    )
 
   def load(self, data: bytes) -> None:
     """Becomes the slot that was saved; the stack of frames is not in it.
@@ -186,8 +194,8 @@ class AtariSlot:
     Raises:
       UserError: the state is of another ROM or version of ale_py.
     """
-    _, self._index, self._episode, self._elapsed, self._lives, state = (
-      unpacked(self._game, data)
+    _, self._index, self._episode, self._elapsed, self._lives, state = unpacked(
+      self._game, data
     )
     self._emulator.recorder.restore(*state)
 

@@ -34,8 +34,14 @@ class AtariVineSampler:
     game: what is played.
   """
 
-  def __init__(self, game: Game, config: SamplerConfig,
-               network: ConvNet, seed: int, gamma: float):
+  def __init__(
+    self,
+    game: Game,
+    config: SamplerConfig,
+    network: ConvNet,
+    seed: int,
+    gamma: float,
+  ):
     """Starts the workers.
 
     Args:
@@ -68,8 +74,9 @@ class AtariVineSampler:
     """Continues from `state`, as AtariSampler does."""
     self._trunks.restore(state)
 
-  def sample(self, theta: np.ndarray, normalizer: Normalizer | None,
-             iteration: int) -> AtariVineBatch:
+  def sample(
+    self, theta: np.ndarray, normalizer: Normalizer | None, iteration: int
+  ) -> AtariVineBatch:
     """Collects one batch.
 
     Args:
@@ -87,14 +94,21 @@ class AtariVineSampler:
     del normalizer
     config = self._config
     places = vine_draws.draw_states(
-      self._seed, iteration, config.num_slots,
-      config.batch_steps // config.num_slots, config.rollout_set_size,
+      self._seed,
+      iteration,
+      config.num_slots,
+      config.batch_steps // config.num_slots,
+      config.rollout_set_size,
     )
     trunk, states = self._trunks.sample_with_snapshots(theta, iteration, places)
     index = tuple(places.T)
     actions, log_q = self._propose(trunk.outputs[index], iteration)
-    shape = (len(places), config.branch_trials, config.branch_length,
-             len(self.game.factors))
+    shape = (
+      len(places),
+      config.branch_trials,
+      config.branch_length,
+      len(self.game.factors),
+    )
     noise = vine_draws.branch_noise(
       self._seed, iteration, shape, self._actor.draw
     )
@@ -107,21 +121,28 @@ class AtariVineSampler:
     found = self._trunks.pool.run('branches', theta, jobs, deaths)
     fields = vars(trunk) | _branch_fields(found, rows, trunk.frames)
     fields['deaths'] = trunk.deaths + tuple(deaths)
-    return AtariVineBatch(**fields, rollout_set=places, first_actions=actions,
-                          log_q=log_q)
+    return AtariVineBatch(
+      **fields, rollout_set=places, first_actions=actions, log_q=log_q
+    )
 
-  def _propose(self, outputs: np.ndarray,
-               iteration: int) -> tuple[np.ndarray, np.ndarray]:
+  def _propose(
+    self, outputs: np.ndarray, iteration: int
+  ) -> tuple[np.ndarray, np.ndarray]:
     """First actions [N, K, A] and their log-probability [N, K] under q."""
     rng = seeding.generator(self._seed, Stream.BRANCH_ACTIONS, iteration)
     return vine_draws.choices(
-      rng, self._config.branch_proposal, self._actor, self.game.factors,
-      outputs, self._config.branch_actions,
+      rng,
+      self._config.branch_proposal,
+      self._actor,
+      self.game.factors,
+      outputs,
+      self._config.branch_actions,
     )
 
 
-def _branch_fields(found: Iterator[Branches], rows: np.ndarray,
-                   frames: np.ndarray) -> dict[str, np.ndarray]:
+def _branch_fields(
+  found: Iterator[Branches], rows: np.ndarray, frames: np.ndarray
+) -> dict[str, np.ndarray]:
   """The [N, K, M] fields of AtariVineBatch.
 
   Args:
@@ -134,13 +155,15 @@ def _branch_fields(found: Iterator[Branches], rows: np.ndarray,
   for branches, old in zip(found, rows, strict=True):
     observations = np.zeros((*branches.ends.shape, STACK), np.int32)
     for branch, newest in branches.finals.items():
-      observations[branch] = np.append(old[len(newest):], more.add(newest))
+      observations[branch] = np.append(old[len(newest) :], more.add(newest))
     returns.append(branches.returns)
     lengths.append(branches.lengths)
     ends.append(branches.ends)
     finals.append(observations)
   extend(frames, more.stored())
   return dict(
-    branch_returns=np.stack(returns), branch_lengths=np.stack(lengths),
-    branch_ends=np.stack(ends), final_observations=np.stack(finals),
+    branch_returns=np.stack(returns),
+    branch_lengths=np.stack(lengths),
+    branch_ends=np.stack(ends),
+    final_observations=np.stack(finals),
   )

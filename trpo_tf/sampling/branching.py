@@ -23,9 +23,13 @@ from trpo_tf.sampling.snapshot import Snapshot
 from trpo_tf.tasks.task import CompiledTask
 
 __all__ = [
-  'Actor', 'Brancher', 'Branches', 'branch', 'initial_snapshots',
+  'Actor',
+  'Brancher',
+  'Branches',
+  'branch',
+  'initial_snapshots',
   'noise_actor',
-]  # fmt: skip
+]
 
 
 class Actor(NamedTuple):
@@ -205,8 +209,13 @@ class Brancher:
     self._check_actor(actor)
     arrays = native.policy_arrays(
       actor.theta[None], actor.normalizer, self.compiled.action_size
-    ) | dict(snapshots=states, first_actions=actions, noise=noise,
-             gamma=float(gamma), time_limit=bool(time_limit))
+    ) | dict(
+      snapshots=states,
+      first_actions=actions,
+      noise=noise,
+      gamma=float(gamma),
+      time_limit=bool(time_limit),
+    )
     K, M = actions.shape[1], noise.shape[1]
     records = self._records(
       (len(states), K, M), horizon, trajectories, final_states
@@ -219,8 +228,13 @@ class Brancher:
     """What the simulator receives for actions [..., A]."""
     return native.controls(self._setup, actions)
 
-  def replay_physics(self, states: np.ndarray, actions: np.ndarray,
-                     noise: np.ndarray, branches: Branches) -> None:
+  def replay_physics(
+    self,
+    states: np.ndarray,
+    actions: np.ndarray,
+    noise: np.ndarray,
+    branches: Branches,
+  ) -> None:
     """Repeats the physics alone of recorded branches, for benchmarks.
 
     Args:
@@ -229,10 +243,18 @@ class Brancher:
       noise: float64 [N, M, L, A].
       branches: with trajectories.
     """
-    records = {name: value for name, value in vars(branches).items()
-               if isinstance(value, np.ndarray)}
-    inputs = dict(snapshots=states, first_actions=actions, noise=noise,
-                  gamma=1.0, time_limit=False)
+    records = {
+      name: value
+      for name, value in vars(branches).items()
+      if isinstance(value, np.ndarray)
+    }
+    inputs = dict(
+      snapshots=states,
+      first_actions=actions,
+      noise=noise,
+      gamma=1.0,
+      time_limit=False,
+    )
     self._native.run(inputs | records, physics_only=True)
 
   def _states(
@@ -262,14 +284,20 @@ class Brancher:
         f'{self.compiled.action_size} log deviations need ({size},)'
       )
 
-  def _check_shapes(self, states: np.ndarray, actions: np.ndarray,
-                    noise: np.ndarray, horizon: int) -> None:
+  def _check_shapes(
+    self,
+    states: np.ndarray,
+    actions: np.ndarray,
+    noise: np.ndarray,
+    horizon: int,
+  ) -> None:
     N, A = len(states), self.compiled.action_size
     size = native_state.state_size(self.compiled)
     for name, array, shape in (
-      ('states', states, (N, size)), ('actions', actions, (N, -1, A)),
+      ('states', states, (N, size)),
+      ('actions', actions, (N, -1, A)),
       ('noise', noise, (N, -1, horizon, A)),
-    ):  # fmt: skip
+    ):
       if array.ndim != len(shape) or any(
         w not in (-1, n) for w, n in zip(shape, array.shape, strict=True)
       ):
@@ -281,18 +309,27 @@ class Brancher:
       if array.shape[1] < 1:
         raise UserError(f'{name}: 0 per state; branches need at least 1')
 
-  def _records(self, B: tuple[int, int, int], L: int, trajectories: bool,
-               final_states: bool) -> dict[str, np.ndarray]:
+  def _records(
+    self,
+    B: tuple[int, int, int],
+    L: int,
+    trajectories: bool,
+    final_states: bool,
+  ) -> dict[str, np.ndarray]:
     O, A = self.compiled.observation_size, self.compiled.action_size
     shapes = dict(
-      returns=(B, np.float64), lengths=(B, np.int32), ends=(B, np.uint8),
-      failures=(B, np.int32), final_observations=((*B, O), np.float32),
-    )  # fmt: skip
+      returns=(B, np.float64),
+      lengths=(B, np.int32),
+      ends=(B, np.uint8),
+      failures=(B, np.int32),
+      final_observations=((*B, O), np.float32),
+    )
     if trajectories:
       shapes |= dict(
         observations=((*B, L, O), np.float32),
-        actions=((*B, L, A), np.float64), rewards=((*B, L), np.float64),
-      )  # fmt: skip
+        actions=((*B, L, A), np.float64),
+        rewards=((*B, L), np.float64),
+      )
     if final_states:
       size = native_state.state_size(self.compiled)
       shapes['final_states'] = ((*B, size), np.float64)
@@ -322,9 +359,7 @@ def branch(
     **options: of Brancher.branch.
   """
   brancher = Brancher(compiled, policy.network if policy else None)
-  return brancher.branch(
-    snapshots, actions, horizon, policy, noise, **options
-  )
+  return brancher.branch(snapshots, actions, horizon, policy, noise, **options)
 
 
 def initial_snapshots(

@@ -53,8 +53,9 @@ class Snapshots(Protocol):
     """Makes the object what it was when `snapshot` returned `data`."""
 
 
-def cloner(env: gymnasium.Env, task_id: str, *,
-           include_rng: bool = True) -> 'Cloner':
+def cloner(
+  env: gymnasium.Env, task_id: str, *, include_rng: bool = True
+) -> 'Cloner':
   """The environment with snapshots.
 
   Args:
@@ -89,8 +90,11 @@ def cloner(env: gymnasium.Env, task_id: str, *,
 
 
 def _refusal(task_id: str, env: Any, why: str = '') -> UserError:
-  missing = [m for m in ('snapshot', 'restore')
-             if not callable(getattr(type(env), m, None))]
+  missing = [
+    m
+    for m in ('snapshot', 'restore')
+    if not callable(getattr(type(env), m, None))
+  ]
   why = why or f'has no {" and ".join(f"{m}()" for m in missing)}'
   return UserError(
     f'--task={task_id}: class {type(env).__name__} {why}: implement '
@@ -99,8 +103,10 @@ def _refusal(task_id: str, env: Any, why: str = '') -> UserError:
 
 
 def _implements(env: Any) -> bool:
-  return all(callable(getattr(type(env), method, None))
-             for method in ('snapshot', 'restore'))
+  return all(
+    callable(getattr(type(env), method, None))
+    for method in ('snapshot', 'restore')
+  )
 
 
 class _Base(Protocol):
@@ -120,8 +126,10 @@ class _Base(Protocol):
 def _base(env: Any, include_rng: bool) -> _Base:
   if _implements(env):
     if not include_rng:
-      raise ValueError('decides itself whether a snapshot holds its random '
-                       'generators, so include_rng=False is not for it')
+      raise ValueError(
+        'decides itself whether a snapshot holds its random '
+        'generators, so include_rng=False is not for it'
+      )
     return _OwnBase(env)
   if isinstance(env, MujocoEnv):
     return MujocoBase(env)
@@ -178,9 +186,13 @@ class Cloner(gymnasium.Wrapper):
   it is never computed again. Made by `cloner`.
   """
 
-  def __init__(self, env: gymnasium.Env,
-               layers: list[tuple[Any, tuple[str, ...]]], base: _Base,
-               include_rng: bool):
+  def __init__(
+    self,
+    env: gymnasium.Env,
+    layers: list[tuple[Any, tuple[str, ...]]],
+    base: _Base,
+    include_rng: bool,
+  ):
     super().__init__(env)
     self._layers, self._base = layers, base
     # one that clones itself does so with its generator
@@ -210,13 +222,17 @@ class Cloner(gymnasium.Wrapper):
       UserError: before all of these.
     """
     if not self._running:
-      raise UserError('an environment has no state to take a snapshot of '
-                      'before its first reset: reset it')
-    rng = self.unwrapped.np_random.bit_generator.state if (
-      self._has_rng
-    ) else None
-    layers = [[getattr(wrapper, name) for name in names]
-              for wrapper, names in self._layers]
+      raise UserError(
+        'an environment has no state to take a snapshot of '
+        'before its first reset: reset it'
+      )
+    rng = (
+      self.unwrapped.np_random.bit_generator.state if (self._has_rng) else None
+    )
+    layers = [
+      [getattr(wrapper, name) for name in names]
+      for wrapper, names in self._layers
+    ]
     data = packing.pack([self._packed(), layers, rng, self._base.save()])
     return Snapshot(self._base.kind, self._base.version, self._model, data)
 
@@ -232,8 +248,12 @@ class Cloner(gymnasium.Wrapper):
     Raises:
       UserError: the snapshot is of another simulator, model or size.
     """
-    snapshot.check(self._base.kind, self._base.version, self._model,
-                   packing.packed_size(snapshot.data))
+    snapshot.check(
+      self._base.kind,
+      self._base.version,
+      self._model,
+      packing.packed_size(snapshot.data),
+    )
     if not self._running:
       self._begin()
     observation, layers, rng, state = packing.unpack(snapshot.data)
@@ -254,8 +274,10 @@ class Cloner(gymnasium.Wrapper):
   def _begin(self) -> None:
     # what wrappers and simulators set up at the first reset only
     if not self._include_rng:
-      raise UserError('without the random generators in a snapshot a restored '
-                      'environment needs its own: reset(seed=...) it first')
+      raise UserError(
+        'without the random generators in a snapshot a restored '
+        'environment needs its own: reset(seed=...) it first'
+      )
     self.reset()
 
 
@@ -296,11 +318,15 @@ _WRAPPERS: dict[type, tuple[str, ...]] = {
   wrappers.RescaleObservation: (),
   wrappers.ReshapeObservation: (),
   wrappers.ResizeObservation: (),
-  wrappers.StickyAction: ('last_action', 'is_sticky_actions', 'num_repeats',
-                          'repeats_taken'),
+  wrappers.StickyAction: (
+    'last_action',
+    'is_sticky_actions',
+    'num_repeats',
+    'repeats_taken',
+  ),
   wrappers.TimeAwareObservation: ('timesteps',),
   wrappers.TimeLimit: ('_elapsed_steps',),
-}  # fmt: skip
+}
 
 # Environments by exact class, with the attributes that change.
 _ENVIRONMENTS: dict[type, tuple[str, ...]] = {

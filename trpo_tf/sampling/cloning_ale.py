@@ -71,8 +71,13 @@ class Recorder:
       return state, self._sticky, None
     return self._reset_state if include_rng else state, self._sticky, [*first]
 
-  def restore(self, state: bytes, sticky: _Action,
-              first_actions: list[_Action] | None, include_rng: bool) -> None:
+  def restore(
+    self,
+    state: bytes,
+    sticky: _Action,
+    first_actions: list[_Action] | None,
+    include_rng: bool,
+  ) -> None:
     """Makes the emulator what it was.
 
     Args:

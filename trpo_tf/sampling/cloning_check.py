@@ -35,8 +35,12 @@ class _Trunk:
     return len(self.results)
 
 
-def check_cloning(make: Callable[[], Cloner], steps: int = 500, seed: int = 0,
-                  snapshots: int = 8) -> list[str]:
+def check_cloning(
+  make: Callable[[], Cloner],
+  steps: int = 500,
+  seed: int = 0,
+  snapshots: int = 8,
+) -> list[str]:
   """Replays a random trajectory from snapshots of its states.
 
   The snapshots are restored in the instance that took them, in reverse order
@@ -68,15 +72,17 @@ def check_cloning(make: Callable[[], Cloner], steps: int = 500, seed: int = 0,
     findings += _replay(trunk, [(second, start)], 'a second instance')
     _junk(second, rng)
   for a, b in zip(starts, reversed(starts), strict=True):
-    findings += _replay(trunk, [(first, a), (second, b)],
-                        'instances that alternate')
+    findings += _replay(
+      trunk, [(first, a), (second, b)], 'instances that alternate'
+    )
   first.close()
   second.close()
   return findings
 
 
-def _trunk(env: Cloner, steps: int, rng: np.random.Generator,
-           snapshots: int) -> _Trunk:
+def _trunk(
+  env: Cloner, steps: int, rng: np.random.Generator, snapshots: int
+) -> _Trunk:
   chosen = {0, *rng.choice(steps, min(steps, snapshots), False).tolist()}
   trunk = _Trunk([], [], {})
   env.action_space.seed(int(rng.integers(2**31)))
@@ -87,8 +93,9 @@ def _trunk(env: Cloner, steps: int, rng: np.random.Generator,
     action = env.action_space.sample()
     observation, reward, terminated, truncated, _ = env.step(action)
     trunk.actions.append(action)
-    trunk.results.append((packing.pack(observation), reward, terminated,
-                          truncated))
+    trunk.results.append(
+      (packing.pack(observation), reward, terminated, truncated)
+    )
     if terminated or truncated:
       observation, _ = env.reset()
   return trunk
@@ -102,8 +109,9 @@ def _junk(env: Cloner, rng: np.random.Generator) -> None:
       env.reset()
 
 
-def _replay(trunk: _Trunk, starts: list[tuple[Cloner, int]],
-            how: str) -> list[str]:
+def _replay(
+  trunk: _Trunk, starts: list[tuple[Cloner, int]], how: str
+) -> list[str]:
   findings: dict[int, str] = {}
 
   def compare(start: int, t: int, name: str, found: Any, expected: Any):
@@ -115,8 +123,13 @@ def _replay(trunk: _Trunk, starts: list[tuple[Cloner, int]],
 
   for env, start in starts:
     snapshot, observation = trunk.snapshots[start]
-    compare(start, start, 'the restored observation before the action',
-            packing.pack(env.restore(snapshot)), observation)
+    compare(
+      start,
+      start,
+      'the restored observation before the action',
+      packing.pack(env.restore(snapshot)),
+      observation,
+    )
   for k in range(len(trunk.actions)):
     for env, start in starts:
       t = start + k
@@ -124,8 +137,9 @@ def _replay(trunk: _Trunk, starts: list[tuple[Cloner, int]],
         observation, *rest, _ = env.step(trunk.actions[t])
         result = (packing.pack(observation), *rest)
         names = 'the observation', 'the reward', 'terminated', 'truncated'
-        for name, found, expected in zip(names, result, trunk.results[t],
-                                         strict=True):
+        for name, found, expected in zip(
+          names, result, trunk.results[t], strict=True
+        ):
           compare(start, t, name, found, expected)
   return list(findings.values())
 
@@ -143,6 +157,8 @@ def _difference(found: Any, expected: Any) -> str:
     differs = np.flatnonzero(np.asarray(found != expected))
     if differs.size:
       at = differs[0]
-      return (f'{np.ravel(found)[at]} instead of {np.ravel(expected)[at]} in '
-              f'entry {at} and differs in {differs.size} of {np.size(found)}')
+      return (
+        f'{np.ravel(found)[at]} instead of {np.ravel(expected)[at]} in '
+        f'entry {at} and differs in {differs.size} of {np.size(found)}'
+      )
   return f'{str(found)[:80]} instead of {str(expected)[:80]}'

@@ -35,8 +35,12 @@ _SCALARS = {
   'uintptr_t': ctypes.c_size_t,
 }
 # copied runs of fields, first and last
-_RUNS = (('parena', 'parena'), ('maxuse_stack', 'maxuse_efc'),
-         ('solver_niter', 'warning'), ('ncon', 'energy'))  # fmt: skip
+_RUNS = (
+  ('parena', 'parena'),
+  ('maxuse_stack', 'maxuse_efc'),
+  ('solver_niter', 'warning'),
+  ('ncon', 'energy'),
+)
 
 
 def _ctype(node: Any) -> Any:
@@ -71,9 +75,12 @@ class DataMemory:
     self._check_layout(data)
     start, end = layout.qpos.offset, layout.signature.offset
     self._runs = [
-      _memory(data._address + getattr(layout, first).offset,
-              getattr(layout, last).offset + getattr(layout, last).size
-              - getattr(layout, first).offset)
+      _memory(
+        data._address + getattr(layout, first).offset,
+        getattr(layout, last).offset
+        + getattr(layout, last).size
+        - getattr(layout, first).offset,
+      )
       for first, last in _RUNS
     ]
     self._pointers = np.frombuffer(
@@ -104,11 +111,14 @@ class DataMemory:
     # -2: points into the buffer, which no restore changes
     offsets[offsets >= np.uint64(len(self._arena))] = np.uint64(2**64 - 2)
     offsets[is_null] = np.uint64(2**64 - 1)
-    return b''.join((
-      *self._runs, offsets.astype(np.int64).astype(np.int32).data,
-      self._buffer,
-      self._arena[: self._struct.parena],
-    ))
+    return b''.join(
+      (
+        *self._runs,
+        offsets.astype(np.int64).astype(np.int32).data,
+        self._buffer,
+        self._arena[: self._struct.parena],
+      )
+    )
 
   def load(self, state: bytes) -> None:
     """Makes the mjData what it was when `state` was saved.
@@ -117,8 +127,11 @@ class DataMemory:
       ValueError: the state is of another size than its own fields say.
     """
     view, at = memoryview(state), 0
-    parts = [*self._runs, memoryview(bytearray(4 * self._pointers.size)),
-             self._buffer]
+    parts = [
+      *self._runs,
+      memoryview(bytearray(4 * self._pointers.size)),
+      self._buffer,
+    ]
     size = sum(len(part) for part in parts)
     used = int.from_bytes(view[: len(self._runs[0])], 'little')
     if len(view) != size + used or used > len(self._arena):
@@ -136,12 +149,28 @@ class DataMemory:
 
 
 # what the constructor sets and no step changes, or what draws pictures
-_INERT = frozenset((
-  '_ezpickle_args', '_ezpickle_kwargs', '_np_random', '_np_random_seed',
-  'action_space', 'camera_id', 'camera_name', 'data', 'fullpath', 'height',
-  'metadata', 'model', 'mujoco_renderer', 'observation_space',
-  'observation_structure', 'render_mode', 'spec', 'width',
-))  # fmt: skip
+_INERT = frozenset(
+  (
+    '_ezpickle_args',
+    '_ezpickle_kwargs',
+    '_np_random',
+    '_np_random_seed',
+    'action_space',
+    'camera_id',
+    'camera_name',
+    'data',
+    'fullpath',
+    'height',
+    'metadata',
+    'model',
+    'mujoco_renderer',
+    'observation_space',
+    'observation_structure',
+    'render_mode',
+    'spec',
+    'width',
+  )
+)
 
 
 class MujocoBase:

@@ -17,9 +17,15 @@ from trpo_tf.sampling.snapshot import Snapshot
 from trpo_tf.seeding import Stream
 
 __all__ = [
-  'EnvironmentSlot', 'Spaces', 'describe', 'error_line', 'make', 'observe',
-  'send', 'spaces_of',
-]  # fmt: skip
+  'EnvironmentSlot',
+  'Spaces',
+  'describe',
+  'error_line',
+  'make',
+  'observe',
+  'send',
+  'spaces_of',
+]
 
 _TERMINATED, _TRUNCATED = int(End.TERMINATED), int(End.TRUNCATED)
 
@@ -139,13 +145,15 @@ def observe(observation: Any, row: np.ndarray) -> None:
   """
   values = np.asarray(observation, np.float32)
   if values.shape != row.shape:
-    raise ValueError(f'observation of shape {values.shape} instead of '
-                     f'{row.shape}')
+    raise ValueError(
+      f'observation of shape {values.shape} instead of {row.shape}'
+    )
   row[:] = values
 
 
-def send(env: gymnasium.Env, action: np.ndarray,
-         row: np.ndarray) -> tuple[float, int]:
+def send(
+  env: gymnasium.Env, action: np.ndarray, row: np.ndarray
+) -> tuple[float, int]:
   """Sends an action, in the environment's own form.
 
   Args:
@@ -162,7 +170,9 @@ def send(env: gymnasium.Env, action: np.ndarray,
   observation, reward, terminated, truncated, _ = env.step(action)
   observe(observation, row)
   reward, terminated, truncated = (
-    float(reward), bool(terminated), bool(truncated)
+    float(reward),
+    bool(terminated),
+    bool(truncated),
   )
   return reward, _TERMINATED * terminated | _TRUNCATED * truncated
 
@@ -180,8 +190,15 @@ class EnvironmentSlot:
     shortened: a staggered episode was cut short, its return means nothing.
   """
 
-  def __init__(self, task_id: str, env: gymnasium.Env, index: int, seed: int,
-               observation: np.ndarray, first_limit: int | None):
+  def __init__(
+    self,
+    task_id: str,
+    env: gymnasium.Env,
+    index: int,
+    seed: int,
+    observation: np.ndarray,
+    first_limit: int | None,
+  ):
     self._task_id, self._env, self._seed = task_id, env, seed
     self._first_limit = first_limit
     self.index, self.observation = index, observation
@@ -249,8 +266,13 @@ class EnvironmentSlot:
     except Exception as error:  # a user's code
       raise self.error(f'snapshot() failed ({error_line(error)})') from error
 
-  def replay(self, episode: int, actions: np.ndarray, observation: np.ndarray,
-             episode_return: float) -> None:
+  def replay(
+    self,
+    episode: int,
+    actions: np.ndarray,
+    observation: np.ndarray,
+    episode_return: float,
+  ) -> None:
     """Repeats an episode up to where it was.
 
     Raises:

@@ -48,8 +48,12 @@ class _Records:
     self.boundaries: dict[tuple[int, int], np.ndarray] = {}
     self.episodes: dict[tuple[int, int], tuple[float, int]] = {}
 
-  def batch(self, actor: NumpyActor, bounds: tuple[np.ndarray, np.ndarray],
-            last_observations: np.ndarray) -> Batch:
+  def batch(
+    self,
+    actor: NumpyActor,
+    bounds: tuple[np.ndarray, np.ndarray],
+    last_observations: np.ndarray,
+  ) -> Batch:
     """The batch, its unrecorded steps zeroed."""
     observations, outputs, actions, rewards, ends, timesteps, kept = (
       np.stack(rows, 1) for rows in zip(*self.steps, strict=True)
@@ -141,8 +145,9 @@ class GymnasiumSampler:
     S = config.num_slots
     self._observations = np.zeros((S, space.observation_size), np.float32)
     self._slots = [
-      EnvironmentSlot(task.task, env, s, seed, self._observations[s],
-            self._first_limit(s))
+      EnvironmentSlot(
+        task.task, env, s, seed, self._observations[s], self._first_limit(s)
+      )
       for s, env in enumerate(envs)
     ]
 
@@ -187,8 +192,12 @@ class GymnasiumSampler:
     for s, slot in enumerate(self._slots):
       slot.episode, slot.needs_reset = int(state['episode'][s]), True
       if not (self._config.whole_episodes or state['needs_reset'][s]):
-        slot.replay(slot.episode, parts[s], state['slot_observations'][s],
-                    state['episode_return'][s])
+        slot.replay(
+          slot.episode,
+          parts[s],
+          state['slot_observations'][s],
+          state['episode_return'][s],
+        )
 
   def sample(
     self,
@@ -255,7 +264,8 @@ class GymnasiumSampler:
     network = self._policy.network
     theta = np.asarray(theta, np.float32)
     actor: NumpyActor = (
-      CategoricalActor(self.spaces.factors) if self.spaces.factors
+      CategoricalActor(self.spaces.factors)
+      if self.spaces.factors
       else GaussianActor(theta[..., network.num_parameters :])
     )
     if theta.ndim == 1:
@@ -268,9 +278,14 @@ class GymnasiumSampler:
 
     return each, actor
 
-  def _sample(self, theta: np.ndarray, normalizer: Normalizer, iteration: int,
-              deterministic: bool,
-              snapshots: dict[tuple[int, int], Any]) -> Batch:
+  def _sample(
+    self,
+    theta: np.ndarray,
+    normalizer: Normalizer,
+    iteration: int,
+    deterministic: bool,
+    snapshots: dict[tuple[int, int], Any],
+  ) -> Batch:
     """As `sample`; fills in the values of snapshots by slot and step."""
     config = self._config
     share = config.batch_steps // config.num_slots
@@ -278,7 +293,8 @@ class GymnasiumSampler:
     noise = self._noise(actor.draw, iteration)
     records = _Records()
     while running := [
-      slot for slot in self._slots
+      slot
+      for slot in self._slots
       if len(records.steps) < share
       or (config.whole_episodes and not slot.needs_reset)
     ]:
@@ -311,8 +327,12 @@ class GymnasiumSampler:
       controls = np.clip(controls, self.spaces.low, self.spaces.high)
     return controls.astype(self._action_dtype).reshape(-1, *self._action_shape)
 
-  def _step(self, running: list[EnvironmentSlot], controls: np.ndarray,
-            records: '_Records') -> tuple[np.ndarray, ...]:
+  def _step(
+    self,
+    running: list[EnvironmentSlot],
+    controls: np.ndarray,
+    records: '_Records',
+  ) -> tuple[np.ndarray, ...]:
     """Steps the running slots; returns rewards, ends, timesteps, kept [S]."""
     S, t = len(self._slots), len(records.steps)
     rewards, kept = np.zeros(S), np.zeros(S, bool)
@@ -326,8 +346,10 @@ class GymnasiumSampler:
       if ends[s] == End.TRUNCATED:
         records.boundaries[s, t] = slot.observation.copy()
       if len(slot.sent) == self._longest:
-        raise slot.error('the episode has no end (register the environment '
-                         'with max_episode_steps)')
+        raise slot.error(
+          'the episode has no end (register the environment '
+          'with max_episode_steps)'
+        )
     if not np.isfinite(self._observations).all():
       for slot in running:
         slot.check_observation()

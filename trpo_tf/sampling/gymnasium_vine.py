@@ -135,8 +135,11 @@ class GymnasiumVineSampler:
     """
     config, seed = self._config, self._seed
     places = vine_draws.draw_states(
-      seed, iteration, config.num_slots,
-      config.batch_steps // config.num_slots, config.rollout_set_size,
+      seed,
+      iteration,
+      config.num_slots,
+      config.batch_steps // config.num_slots,
+      config.rollout_set_size,
     )
     trunk, snapshots = self._trunks.sample_with_snapshots(
       theta, normalizer, iteration, places
@@ -145,11 +148,17 @@ class GymnasiumVineSampler:
     actions, log_q = self._propose(
       actor, theta, trunk.outputs[tuple(places.T)], iteration
     )
-    shape = (len(places), config.branch_trials, config.branch_length,
-             actions.shape[2])
+    shape = (
+      len(places),
+      config.branch_trials,
+      config.branch_length,
+      actions.shape[2],
+    )
     noise = vine_draws.branch_noise(seed, iteration, shape, actor.draw)
     records, failures = self._brancher.run(
-      snapshots, actions, noise,
+      snapshots,
+      actions,
+      noise,
       lambda observations, rows: actor.act(
         network(normalizer(observations)), rows
       ),
@@ -161,18 +170,28 @@ class GymnasiumVineSampler:
     )
     fields = vars(trunk) | records
     fields['diverged'] = trunk.diverged + diverged
-    return VineBatch(**fields, rollout_set=places, first_actions=actions,
-                     log_q=log_q)
+    return VineBatch(
+      **fields, rollout_set=places, first_actions=actions, log_q=log_q
+    )
 
-  def _propose(self, actor: NumpyActor, theta: np.ndarray, outputs: np.ndarray,
-               iteration: int) -> tuple[np.ndarray, np.ndarray]:
+  def _propose(
+    self,
+    actor: NumpyActor,
+    theta: np.ndarray,
+    outputs: np.ndarray,
+    iteration: int,
+  ) -> tuple[np.ndarray, np.ndarray]:
     """First actions [N, K, A] and their log-probability [N, K] under q."""
     rng = seeding.generator(self._seed, Stream.BRANCH_ACTIONS, iteration)
     config, N = self._config, len(outputs)
     if isinstance(actor, CategoricalActor):
       return vine_draws.choices(
-        rng, config.branch_proposal, actor, self._trunks.spaces.factors,
-        outputs, config.branch_actions,
+        rng,
+        config.branch_proposal,
+        actor,
+        self._trunks.spaces.factors,
+        outputs,
+        config.branch_actions,
       )
     K = config.branch_actions
     if config.branch_proposal == 'uniform':
@@ -208,8 +227,13 @@ class _Failure(NamedTuple):
   controls: np.ndarray
 
 
-def _divergence(failure: _Failure, snapshots: Sequence[Snapshot], trunk: Batch,
-                places: np.ndarray, iteration: int) -> Divergence:
+def _divergence(
+  failure: _Failure,
+  snapshots: Sequence[Snapshot],
+  trunk: Batch,
+  places: np.ndarray,
+  iteration: int,
+) -> Divergence:
   n = failure.branch[0]
   slot, step = map(int, places[n])
   snapshot = snapshots[n]
@@ -268,8 +292,13 @@ class _Records:
     lengths: int32 [N, K, M], env steps so far.
   """
 
-  def __init__(self, branches: tuple[int, ...], longest: int,
-               observation_size: int, gamma: float):
+  def __init__(
+    self,
+    branches: tuple[int, ...],
+    longest: int,
+    observation_size: int,
+    gamma: float,
+  ):
     """For branches of up to `longest` steps."""
     self._longest, self._gamma = longest, gamma
     self._returns = np.zeros(branches)
@@ -277,9 +306,13 @@ class _Records:
     self._ends = np.zeros(branches, np.uint8)
     self._finals = np.zeros((*branches, observation_size), np.float32)
 
-  def add(self, where: tuple[np.ndarray, ...], rewards: np.ndarray,
-          ends: np.ndarray,
-          observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  def add(
+    self,
+    where: tuple[np.ndarray, ...],
+    rewards: np.ndarray,
+    ends: np.ndarray,
+    observations: np.ndarray,
+  ) -> tuple[np.ndarray, np.ndarray]:
     """Adds one step of the branches `where`.
 
     Args:
@@ -304,16 +337,23 @@ class _Records:
   def fields(self) -> dict[str, np.ndarray]:
     """By their names in VineBatch."""
     return dict(
-      branch_returns=self._returns, branch_lengths=self.lengths,
-      branch_ends=self._ends, final_observations=self._finals,
+      branch_returns=self._returns,
+      branch_lengths=self.lengths,
+      branch_ends=self._ends,
+      final_observations=self._finals,
     )
 
 
 class _Brancher:
   """Runs branches in lanes that go in lock-step, each from state to state."""
 
-  def __init__(self, task_id: str, envs: Sequence[Cloner],
-               observation_size: int, gamma: float):
+  def __init__(
+    self,
+    task_id: str,
+    envs: Sequence[Cloner],
+    observation_size: int,
+    gamma: float,
+  ):
     """Takes the environments, whatever state they are in."""
     self._task_id, self._gamma = task_id, gamma
     self._observations = np.zeros((len(envs), observation_size), np.float32)
@@ -346,8 +386,9 @@ class _Brancher:
       UserError: an environment failed to restore.
     """
     branches = (*first_actions.shape[:2], noise.shape[1])
-    records = _Records(branches, noise.shape[2], self._observations.shape[1],
-                       self._gamma)
+    records = _Records(
+      branches, noise.shape[2], self._observations.shape[1], self._gamma
+    )
     waiting, failures = np.ndindex(branches), list[_Failure]()
     running = self._begin(self._lanes, waiting, snapshots)
     while running:
@@ -356,22 +397,30 @@ class _Brancher:
       actions = act(self._observations[rows], noise[n, m, t])
       first = t == 0
       actions[first] = first_actions[n[first], k[first]]
-      rewards, ends = np.array([
-        lane.step(control)
-        for lane, control in zip(running, controls(actions), strict=True)
-      ]).T
-      failed, over = records.add(where, rewards, ends.astype(np.uint8),
-                                 self._observations[rows])
+      rewards, ends = np.array(
+        [
+          lane.step(control)
+          for lane, control in zip(running, controls(actions), strict=True)
+        ]
+      ).T
+      failed, over = records.add(
+        where, rewards, ends.astype(np.uint8), self._observations[rows]
+      )
       failures += [lane.failure() for lane in compress(running, failed)]
       idle = list(compress(running, over))
       running = [
-        *compress(running, ~over), *self._begin(idle, waiting, snapshots)
+        *compress(running, ~over),
+        *self._begin(idle, waiting, snapshots),
       ]
     failures.sort(key=lambda failure: failure.branch)
     return records.fields(), failures[:MOST_RECORDED]
 
-  def _begin(self, idle: Sequence[_Lane], waiting: Iterator[tuple[int, ...]],
-             snapshots: Sequence[Snapshot]) -> list[_Lane]:
+  def _begin(
+    self,
+    idle: Sequence[_Lane],
+    waiting: Iterator[tuple[int, ...]],
+    snapshots: Sequence[Snapshot],
+  ) -> list[_Lane]:
     """Begins waiting branches in idle lanes; returns these."""
     begun = []
     for lane, branch in zip(idle, waiting, strict=False):

@@ -26,8 +26,10 @@ except ImportError as error:
     'pip install -e .'
   ) from error
 if tuple(_native.OPS) != OPS:
-  raise ImportError('the native sampler is older than the Python code. '
-                    'Build it with: pip install -e .')
+  raise ImportError(
+    'the native sampler is older than the Python code. '
+    'Build it with: pip install -e .'
+  )
 
 _ACTIVATIONS = ('tanh', 'softplus')
 _CAUSES = (
@@ -51,12 +53,16 @@ def _program_fields(compiled: CompiledTask) -> dict:
   loads = code[:, 0] == OPS.index('load')
   offsets = np.array([_native.FIELDS[name] for name in program.fields])
   code[loads, 3] = offsets[code[loads, 3]]
-  return dict(vars(program), code=np.ascontiguousarray(code),
-              constants=program.constants.tolist())
+  return dict(
+    vars(program),
+    code=np.ascontiguousarray(code),
+    constants=program.constants.tolist(),
+  )
 
 
-def engine_setup(compiled: CompiledTask, network: MLP, action_range: str,
-                 clip_actions: bool) -> dict:
+def engine_setup(
+  compiled: CompiledTask, network: MLP, action_range: str, clip_actions: bool
+) -> dict:
   """What is fixed for simulations of a task under a policy.
 
   Raises:
@@ -74,7 +80,9 @@ def engine_setup(compiled: CompiledTask, network: MLP, action_range: str,
   return dict(
     program=_program_fields(compiled),
     layer_sizes=[
-      network.input_size, *network.hidden_sizes, network.output_size
+      network.input_size,
+      *network.hidden_sizes,
+      network.output_size,
     ],
     activation=_ACTIVATIONS.index(network.activation),
     frame_skip=compiled.task.frame_skip,
@@ -87,8 +95,9 @@ def engine_setup(compiled: CompiledTask, network: MLP, action_range: str,
   )
 
 
-def make_engine(kind: str, compiled: CompiledTask, setup: dict,
-                *sizes: int) -> Any:
+def make_engine(
+  kind: str, compiled: CompiledTask, setup: dict, *sizes: int
+) -> Any:
   """A `Sampler` (slots, threads) or `Brancher` (threads) of the extension.
 
   Raises:
@@ -98,8 +107,7 @@ def make_engine(kind: str, compiled: CompiledTask, setup: dict,
     return getattr(_native, kind)(compiled.model._address, setup, *sizes)
   except RuntimeError as error:
     raise UserError(
-      f'{compiled.task.name}: the native sampler cannot run this model: '
-      f'{error}'
+      f'{compiled.task.name}: the native sampler cannot run this model: {error}'
     ) from error
 
 
@@ -109,8 +117,9 @@ def controls(setup: dict, actions: np.ndarray) -> np.ndarray:
   return np.clip(u, setup['low'], setup['high']) if setup['clip_actions'] else u
 
 
-def policy_arrays(theta: np.ndarray, normalizer: Normalizer,
-                  action_size: int) -> dict:
+def policy_arrays(
+  theta: np.ndarray, normalizer: Normalizer, action_size: int
+) -> dict:
   """Policies of a closed loop, as the extension takes them.
 
   Args:
@@ -187,10 +196,15 @@ class NativeSlots:
   def state(self) -> dict[str, np.ndarray]:
     """Everything that the next rollout depends on, as copies."""
     native = self._native
-    slots = {f'slot_{k}': native.slots[k].copy()
-             for k in native.slots.dtype.names}
-    return dict(slots, rows=native.rows.copy(), previous=native.previous.copy(),
-                slot_observations=native.observations.copy())
+    slots = {
+      f'slot_{k}': native.slots[k].copy() for k in native.slots.dtype.names
+    }
+    return dict(
+      slots,
+      rows=native.rows.copy(),
+      previous=native.previous.copy(),
+      slot_observations=native.observations.copy(),
+    )
 
   def restore(self, state: dict[str, np.ndarray]) -> None:
     """Continues from a `state` of a sampler of the same task and size.
@@ -200,8 +214,11 @@ class NativeSlots:
     """
     native = self._native
     views = {f'slot_{k}': native.slots[k] for k in native.slots.dtype.names}
-    views |= dict(rows=native.rows, previous=native.previous,
-                  slot_observations=native.observations)
+    views |= dict(
+      rows=native.rows,
+      previous=native.previous,
+      slot_observations=native.observations,
+    )
     for name, view in views.items():
       if view.shape != state[name].shape:
         raise ValueError(
@@ -223,17 +240,24 @@ class NativeSlots:
     O, A = program.observation_size, self.compiled.action_size
     B = T // self.compiled.task.time_limit + 2
     shapes = dict(
-      observations=((S, T, O), np.float32), actions=((S, T, A), np.float64),
-      outputs=((S, T, A), np.float32), log_probs=((S, T), np.float32),
-      rewards=((S, T), np.float64), ends=((S, T), np.uint8),
-      timesteps=((S, T), np.int32), episode_returns=((S, T), np.float64),
+      observations=((S, T, O), np.float32),
+      actions=((S, T, A), np.float64),
+      outputs=((S, T, A), np.float32),
+      log_probs=((S, T), np.float32),
+      rewards=((S, T), np.float64),
+      ends=((S, T), np.uint8),
+      timesteps=((S, T), np.int32),
+      episode_returns=((S, T), np.float64),
       boundary_observations=((S, B, O), np.float32),
-      boundary_steps=((S, B), np.int32), num_boundaries=((S,), np.int32),
-      last_observations=((S, O), np.float32), lengths=((S,), np.int32),
-      resets_used=((S,), np.int32), failures=((S,), np.int32),
+      boundary_steps=((S, B), np.int32),
+      num_boundaries=((S,), np.int32),
+      last_observations=((S, O), np.float32),
+      lengths=((S,), np.int32),
+      resets_used=((S,), np.int32),
+      failures=((S,), np.int32),
       saved_states=((S, self._native.rows.shape[1]), np.float64),
       saved_steps=((S,), np.int32),
-    )  # fmt: skip
+    )
     if details:
       shapes['task_outputs'] = ((S, T, program.num_outputs), np.float64)
     return {k: np.zeros(shape, dtype) for k, (shape, dtype) in shapes.items()}
@@ -337,7 +361,5 @@ class NativeSlots:
       causes=causes(bits),
       message=self._native.error(slot),
       state=arrays['saved_states'][slot].copy(),
-      controls=controls(
-        self._setup, arrays['actions'][slot, begin : step + 1]
-      ),
+      controls=controls(self._setup, arrays['actions'][slot, begin : step + 1]),
     )

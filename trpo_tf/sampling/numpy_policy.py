@@ -11,8 +11,11 @@ import numpy as np
 from trpo_tf.policies.mlp import MLP
 
 __all__ = [
-  'CategoricalActor', 'GaussianActor', 'NumpyActor', 'network_function',
-]  # fmt: skip
+  'CategoricalActor',
+  'GaussianActor',
+  'NumpyActor',
+  'network_function',
+]
 
 
 class GaussianActor:

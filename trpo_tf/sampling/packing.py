@@ -62,8 +62,9 @@ def _encode(value: Any, blobs: list[bytes]) -> Any:
   if kind is tuple:
     return {'tuple': [_encode(v, blobs) for v in value]}
   if kind is dict:
-    return {'dict': [[_encode(k, blobs), _encode(v, blobs)]
-                     for k, v in value.items()]}
+    return {
+      'dict': [[_encode(k, blobs), _encode(v, blobs)] for k, v in value.items()]
+    }
   if kind is bytes:
     blobs.append(value)
     return {'bytes': len(value)}
@@ -83,8 +84,12 @@ def _encode_array(value: Any, is_array: bool, blobs: list[bytes]) -> Any:
     blob = zlib.compress(blob, 1)
   blobs.append(blob)
   shape = list(value.shape) if is_array else None
-  return {'array': value.dtype.str, 'shape': shape, 'size': len(blob),
-          'zip': compressed}
+  return {
+    'array': value.dtype.str,
+    'shape': shape,
+    'size': len(blob),
+    'zip': compressed,
+  }
 
 
 def _decode(value: Any, reader: _Reader) -> Any:
@@ -105,6 +110,6 @@ def _decode(value: Any, reader: _Reader) -> Any:
   if value['zip']:
     blob = zlib.decompress(blob)
   flat = np.frombuffer(blob, value['array'])
-  return flat[0] if value['shape'] is None else flat.reshape(
-    value['shape']
-  ).copy()
+  return (
+    flat[0] if value['shape'] is None else flat.reshape(value['shape']).copy()
+  )

@@ -41,13 +41,19 @@ class ResetTable:
 
   def __call__(self, episodes: np.ndarray, count: int) -> np.ndarray:
     """Rows [S, count, nq + nv] for each slot's episodes from `episodes` on."""
-    return np.stack([
-      np.concatenate([
-        self._chunk(slot, chunk)
-        for chunk in range(first // _CHUNK, (first + count - 1) // _CHUNK + 1)
-      ])[first % _CHUNK :][:count]
-      for slot, first in enumerate(episodes.tolist())
-    ])
+    return np.stack(
+      [
+        np.concatenate(
+          [
+            self._chunk(slot, chunk)
+            for chunk in range(
+              first // _CHUNK, (first + count - 1) // _CHUNK + 1
+            )
+          ]
+        )[first % _CHUNK :][:count]
+        for slot, first in enumerate(episodes.tolist())
+      ]
+    )
 
 
 def _draw_resets(
@@ -183,8 +189,14 @@ class SinglePathSampler:
     wanted = dict(snapshot_index=index, snapshots=states)
     return self._sample(theta, normalizer, iteration, False, wanted), states
 
-  def _sample(self, theta: np.ndarray, normalizer: Normalizer, iteration: int,
-              deterministic: bool, wanted: dict) -> Batch:
+  def _sample(
+    self,
+    theta: np.ndarray,
+    normalizer: Normalizer,
+    iteration: int,
+    deterministic: bool,
+    wanted: dict,
+  ) -> Batch:
     config = self._config
     share = config.batch_steps // config.num_slots
     limit = self._compiled.task.time_limit
@@ -208,7 +220,9 @@ class SinglePathSampler:
       return rng.standard_normal(self._compiled.action_size)
 
     diverged = self._slots.rollout(
-      arrays, self._resets, iteration=iteration,
+      arrays,
+      self._resets,
+      iteration=iteration,
       min_steps=share if config.whole_episodes else None,
       retry_noise=None if deterministic else retry_noise,
     )
@@ -237,9 +251,16 @@ def batch_from_arrays(
   longest = int(arrays['lengths'].max())
   part = {
     name: arrays[name][:, :longest]
-    for name in ('observations', 'actions', 'outputs', 'log_probs', 'rewards',
-                 'ends', 'timesteps')
-  }  # fmt: skip
+    for name in (
+      'observations',
+      'actions',
+      'outputs',
+      'log_probs',
+      'rewards',
+      'ends',
+      'timesteps',
+    )
+  }
   kept = np.arange(longest) < arrays['lengths'][:, None]
   if diverged:  # a failed step leaves its inputs behind the last valid one
     for rows in part.values():

@@ -28,8 +28,9 @@ class Snapshot:
     """Bytes of the state."""
     return len(self.data)
 
-  def check(self, kind: str, version: str, model: str,
-            size: int | None = None) -> None:
+  def check(
+    self, kind: str, version: str, model: str, size: int | None = None
+  ) -> None:
     """Refuses what another simulator made.
 
     Args:
@@ -41,9 +42,7 @@ class Snapshot:
     Raises:
       UserError: naming what differs.
     """
-    wanted: dict[str, str | int] = dict(
-      kind=kind, version=version, model=model
-    )
+    wanted: dict[str, str | int] = dict(kind=kind, version=version, model=model)
     if size is not None:
       wanted['size'] = size
     for name, expected in wanted.items():

@@ -69,8 +69,11 @@ class VineSampler:
         'every actuator; use --branch_proposal=policy'
       )
     self._brancher = Brancher(
-      compiled, network, action_range=task.action_range,
-      clip_actions=task.clip_actions, threads=config.sampler_threads,
+      compiled,
+      network,
+      action_range=task.action_range,
+      clip_actions=task.clip_actions,
+      threads=config.sampler_threads,
     )
 
   def state(self) -> dict[str, np.ndarray]:
@@ -100,25 +103,38 @@ class VineSampler:
     """
     config, seed = self._config, self._seed
     places = vine_draws.draw_states(
-      seed, iteration, config.num_slots,
-      config.batch_steps // config.num_slots, config.rollout_set_size,
+      seed,
+      iteration,
+      config.num_slots,
+      config.batch_steps // config.num_slots,
+      config.rollout_set_size,
     )
     trunk, states = self._trunks.sample_with_snapshots(
       theta, normalizer, iteration, places
     )
     actions, log_q = self._propose(theta, trunk, places, iteration)
     noise = vine_draws.branch_noise(
-      seed, iteration, (len(places), config.branch_trials,
-                        config.branch_length, self._compiled.action_size),
+      seed,
+      iteration,
+      (
+        len(places),
+        config.branch_trials,
+        config.branch_length,
+        self._compiled.action_size,
+      ),
     )
-    inputs = _Inputs(states, actions, noise,
-                     Actor(self._network, theta, normalizer))
+    inputs = _Inputs(
+      states, actions, noise, Actor(self._network, theta, normalizer)
+    )
     branches = self._branch(inputs)
     failed = np.argwhere(branches.ends & End.DIVERGED)[:MOST_RECORDED]
     records = tuple(
       self._divergence(
-        inputs.only(n, k, m), iteration=iteration, branch=(n, k, m),
-        slot=int(places[n, 0]), start=int(trunk.timesteps[tuple(places[n])]),
+        inputs.only(n, k, m),
+        iteration=iteration,
+        branch=(n, k, m),
+        slot=int(places[n, 0]),
+        start=int(trunk.timesteps[tuple(places[n])]),
         causes=branches.causes(n, k, m),
         message=branches.messages.get((n, k, m), ''),
       )
@@ -127,8 +143,9 @@ class VineSampler:
     batch = vine_batch(trunk, places, actions, log_q, branches)
     return dataclasses.replace(batch, diverged=trunk.diverged + records)
 
-  def _propose(self, theta: np.ndarray, trunk: Batch, places: np.ndarray,
-               iteration: int) -> tuple[np.ndarray, np.ndarray]:
+  def _propose(
+    self, theta: np.ndarray, trunk: Batch, places: np.ndarray, iteration: int
+  ) -> tuple[np.ndarray, np.ndarray]:
     """First actions [N, K, A] and their log density [N, K] under q."""
     rng = seeding.generator(self._seed, Stream.BRANCH_ACTIONS, iteration)
     count = self._config.branch_actions
@@ -141,13 +158,19 @@ class VineSampler:
 
   def _branch(self, inputs: '_Inputs', trajectories: bool = False) -> Branches:
     return self._brancher.branch(
-      inputs.states, inputs.actions, self._config.branch_length, inputs.actor,
-      inputs.noise, gamma=self._gamma, trajectories=trajectories,
+      inputs.states,
+      inputs.actions,
+      self._config.branch_length,
+      inputs.actor,
+      inputs.noise,
+      gamma=self._gamma,
+      trajectories=trajectories,
       time_limit=self._config.branch_time_limit,
     )
 
-  def _divergence(self, inputs: '_Inputs', *, start: int,
-                  **keys: Any) -> Divergence:
+  def _divergence(
+    self, inputs: '_Inputs', *, start: int, **keys: Any
+  ) -> Divergence:
     """The record of a branch, run once more to learn its actions."""
     again = self._branch(inputs, trajectories=True)
     assert again.actions is not None
@@ -172,12 +195,19 @@ class _Inputs(NamedTuple):
 
   def only(self, n: int, k: int, m: int) -> '_Inputs':
     """Those of one branch."""
-    return _Inputs(self.states[[n]], self.actions[[n], k : k + 1],
-                   self.noise[[n], m : m + 1], self.actor)
+    return _Inputs(
+      self.states[[n]],
+      self.actions[[n], k : k + 1],
+      self.noise[[n], m : m + 1],
+      self.actor,
+    )
 
 
 def vine_batch(
-  trunk: Batch, places: np.ndarray, actions: np.ndarray, log_q: np.ndarray,
+  trunk: Batch,
+  places: np.ndarray,
+  actions: np.ndarray,
+  log_q: np.ndarray,
   branches: Branches,
 ) -> VineBatch:
   """The batch of a trunk and its branches; it shares their memory.

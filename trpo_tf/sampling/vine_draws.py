@@ -11,8 +11,9 @@ from trpo_tf.sampling.numpy_policy import CategoricalActor
 from trpo_tf.seeding import Stream
 
 
-def draw_states(seed: int, iteration: int, num_slots: int, num_steps: int,
-                size: int) -> np.ndarray:
+def draw_states(
+  seed: int, iteration: int, num_slots: int, num_steps: int, size: int
+) -> np.ndarray:
   """The rollout set: N of the visited states, without replacement.
 
   Every state before an action of every trunk is equally likely, as in the
@@ -55,7 +56,10 @@ def gaussian_actions(
 
 
 def uniform_actions(
-  rng: np.random.Generator, low: np.ndarray, high: np.ndarray, num_states: int,
+  rng: np.random.Generator,
+  low: np.ndarray,
+  high: np.ndarray,
+  num_states: int,
   count: int,
 ) -> tuple[np.ndarray, np.ndarray]:
   """K uniform draws between the action bounds in each state.
@@ -75,18 +79,25 @@ def uniform_actions(
   return actions, np.full((num_states, count), log_q)
 
 
-def uniform_choices(rng: np.random.Generator, factors: tuple[int, ...],
-                     num_states: int,
-                     count: int) -> tuple[np.ndarray, np.ndarray]:
+def uniform_choices(
+  rng: np.random.Generator,
+  factors: tuple[int, ...],
+  num_states: int,
+  count: int,
+) -> tuple[np.ndarray, np.ndarray]:
   """K uniform draws in each state, int32 [N, K, A], and their log q."""
   shape = num_states, count, len(factors)
   choices = rng.integers(factors, size=shape, dtype=np.int32)
   return choices, np.full(shape[:2], -np.log(factors).sum())
 
 
-def policy_choices(rng: np.random.Generator, actor: CategoricalActor,
-                    logits: np.ndarray, num_factors: int,
-                    count: int) -> tuple[np.ndarray, np.ndarray]:
+def policy_choices(
+  rng: np.random.Generator,
+  actor: CategoricalActor,
+  logits: np.ndarray,
+  num_factors: int,
+  count: int,
+) -> tuple[np.ndarray, np.ndarray]:
   """K draws of the policy in each state, int32 [N, K, A], and their log q."""
   shape = len(logits), count
   logits = np.repeat(logits, count, axis=0)
@@ -95,8 +106,9 @@ def policy_choices(rng: np.random.Generator, actor: CategoricalActor,
   return choices.reshape(*shape, -1), log_q.reshape(shape)
 
 
-def all_choices(factors: tuple[int, ...],
-                num_states: int) -> tuple[np.ndarray, np.ndarray]:
+def all_choices(
+  factors: tuple[int, ...], num_states: int
+) -> tuple[np.ndarray, np.ndarray]:
   """Every action once in each state, int32 [N, K, A], and log 1 / K."""
   every = np.array(list(np.ndindex(factors)), np.int32)
   shape = num_states, *every.shape
@@ -105,8 +117,12 @@ def all_choices(factors: tuple[int, ...],
 
 
 def choices(
-  rng: np.random.Generator, proposal: str, actor: CategoricalActor,
-  factors: tuple[int, ...], logits: np.ndarray, count: int,
+  rng: np.random.Generator,
+  proposal: str,
+  actor: CategoricalActor,
+  factors: tuple[int, ...],
+  logits: np.ndarray,
+  count: int,
 ) -> tuple[np.ndarray, np.ndarray]:
   """First actions of discrete factors.
 
@@ -128,8 +144,12 @@ def choices(
   return policy_choices(rng, actor, logits, len(factors), count)
 
 
-def branch_noise(seed: int, iteration: int, shape: tuple[int, ...],
-                 draw=np.random.Generator.standard_normal) -> np.ndarray:
+def branch_noise(
+  seed: int,
+  iteration: int,
+  shape: tuple[int, ...],
+  draw=np.random.Generator.standard_normal,
+) -> np.ndarray:
   """Noise [N, M, L, A] that the K branches of a state share.
 
   Args:

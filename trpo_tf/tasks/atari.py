@@ -13,11 +13,24 @@ from gymnasium.envs.registration import EnvSpec
 from trpo_tf.config import AtariConfig
 from trpo_tf.errors import UserError
 
-__all__ = ['Game', 'JOYSTICK', 'PAPER_GAMES', 'PREFIX', 'find_game',
-           'suggestion']
+__all__ = [
+  'Game',
+  'JOYSTICK',
+  'PAPER_GAMES',
+  'PREFIX',
+  'find_game',
+  'suggestion',
+]
 
-PAPER_GAMES = ('beam_rider', 'breakout', 'enduro', 'pong', 'qbert', 'seaquest',
-               'space_invaders')  # fmt: skip
+PAPER_GAMES = (
+  'beam_rider',
+  'breakout',
+  'enduro',
+  'pong',
+  'qbert',
+  'seaquest',
+  'space_invaders',
+)
 STACK = 4  # frames of an observation
 PREFIX = 'atari/'
 _LONGEST = 108_000  # emulator frames of an episode: half an hour of play
@@ -29,7 +42,8 @@ def _joystick() -> np.ndarray:
   """ALE's action of every position: left, middle, right; down, middle, up."""
   names = [
     [f'{v}{h}{b}' or 'NOOP' for b in ('', 'FIRE')]
-    for h in ('LEFT', '', 'RIGHT') for v in ('DOWN', '', 'UP')
+    for h in ('LEFT', '', 'RIGHT')
+    for v in ('DOWN', '', 'UP')
   ]
   codes = [[ale_py.Action.__members__[n].value for n in row] for row in names]
   return np.array(codes, np.int32).reshape(3, 3, 2)
@@ -90,8 +104,9 @@ class Game:
     )
 
 
-def find_game(task: str, config: AtariConfig,
-              time_limit: int = 0) -> Game | None:
+def find_game(
+  task: str, config: AtariConfig, time_limit: int = 0
+) -> Game | None:
   """Finds a game.
 
   Args:
@@ -152,8 +167,10 @@ def _check_other_task(task: str, config: AtariConfig) -> None:
     config = dataclasses.replace(config, frame_skip=AtariConfig().frame_skip)
   for field in dataclasses.fields(AtariConfig):
     if getattr(config, field.name) != getattr(AtariConfig(), field.name):
-      raise UserError(f'--{field.name} is for --task={PREFIX}..., not for '
-                      f'--task={task}: leave it out')
+      raise UserError(
+        f'--{field.name} is for --task={PREFIX}..., not for '
+        f'--task={task}: leave it out'
+      )
 
 
 def _check_frame_skip(task: str, spec: EnvSpec, frame_skip: int) -> None:
@@ -171,8 +188,10 @@ def _rom_path(task: str, name: str) -> str:
   known = roms.get_all_rom_ids()
   if name not in known:
     close = difflib.get_close_matches(name.lower(), known, 1)
-    hint = f'did you mean {PREFIX}{close[0]}?' if close else (
-      f'games: {", ".join(PAPER_GAMES)} and the other ROMs of ale_py'
+    hint = (
+      f'did you mean {PREFIX}{close[0]}?'
+      if close
+      else (f'games: {", ".join(PAPER_GAMES)} and the other ROMs of ale_py')
     )
     raise UserError(f'--task={task}: no such game; {hint}')
   try:
@@ -183,8 +202,10 @@ def _rom_path(task: str, name: str) -> str:
       'ale-py, or unset ALE_ROMS_DIR'
     ) from error
   if ale_py.ALEInterface.isSupportedROM(path) != name:
-    raise UserError(f'--task={task}: ale_py has its ROM, but not its rewards: '
-                    'it is not a game for one player')
+    raise UserError(
+      f'--task={task}: ale_py has its ROM, but not its rewards: '
+      'it is not a game for one player'
+    )
   return path
 
 

@@ -105,7 +105,9 @@ def pusher(sim: Simulation) -> Definition:
     observation=concatenate(sim.qpos[:7], sim.qvel[:7], tip, cylinder, goal),
     reward=distance + control + near,
     terms={
-      'reward_dist': distance, 'reward_ctrl': control, 'reward_near': near,
+      'reward_dist': distance,
+      'reward_ctrl': control,
+      'reward_near': near,
     },
   )
 
@@ -272,22 +274,44 @@ def _task(name, xml, frame_skip, define, reset, time_limit=1000) -> Task:
 TASKS = {
   task.name: task
   for task in (
-    _task('InvertedPendulum-v5', 'inverted_pendulum.xml', 2,
-          inverted_pendulum, uniform_reset(0.01, 0.01)),
-    _task('InvertedDoublePendulum-v5', 'inverted_double_pendulum.xml', 5,
-          inverted_double_pendulum, normal_velocity_reset(0.1, 0.1)),
+    _task(
+      'InvertedPendulum-v5',
+      'inverted_pendulum.xml',
+      2,
+      inverted_pendulum,
+      uniform_reset(0.01, 0.01),
+    ),
+    _task(
+      'InvertedDoublePendulum-v5',
+      'inverted_double_pendulum.xml',
+      5,
+      inverted_double_pendulum,
+      normal_velocity_reset(0.1, 0.1),
+    ),
     _task('Reacher-v5', 'reacher.xml', 2, reacher, reset_reacher, 50),
     _task('Pusher-v5', 'pusher_v5.xml', 5, pusher, reset_pusher, 100),
     _task('Swimmer-v5', 'swimmer.xml', 4, swimmer, uniform_reset(0.1, 0.1)),
     _task('Hopper-v5', 'hopper.xml', 4, hopper, uniform_reset(5e-3, 5e-3)),
-    _task('Walker2d-v5', 'walker2d_v5.xml', 4, walker2d,
-          uniform_reset(5e-3, 5e-3)),
-    _task('HalfCheetah-v5', 'half_cheetah.xml', 5, half_cheetah,
-          normal_velocity_reset(0.1, 0.1)),
+    _task(
+      'Walker2d-v5', 'walker2d_v5.xml', 4, walker2d, uniform_reset(5e-3, 5e-3)
+    ),
+    _task(
+      'HalfCheetah-v5',
+      'half_cheetah.xml',
+      5,
+      half_cheetah,
+      normal_velocity_reset(0.1, 0.1),
+    ),
     _task('Ant-v5', 'ant.xml', 5, ant, normal_velocity_reset(0.1, 0.1)),
-    _task('Humanoid-v5', 'humanoid.xml', 5, humanoid,
-          uniform_reset(1e-2, 1e-2)),
-    _task('HumanoidStandup-v5', 'humanoidstandup.xml', 5, humanoid_standup,
-          uniform_reset(1e-2, 1e-2)),
+    _task(
+      'Humanoid-v5', 'humanoid.xml', 5, humanoid, uniform_reset(1e-2, 1e-2)
+    ),
+    _task(
+      'HumanoidStandup-v5',
+      'humanoidstandup.xml',
+      5,
+      humanoid_standup,
+      uniform_reset(1e-2, 1e-2),
+    ),
   )
-}  # fmt: skip
+}

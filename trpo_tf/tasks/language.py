@@ -28,19 +28,45 @@ from trpo_tf.errors import UserError
 
 # fields that mj_step, mj_rnePostConstraint or mj_subtreeVel compute
 FIELDS = {
-  'qpos': 'joint', 'qvel': 'joint', 'qacc': 'joint', 'act': '', 'ctrl':
-  'actuator', 'sensordata': 'sensor', 'mocap_pos': '', 'mocap_quat': '',
-  'xpos': 'body', 'xquat': 'body', 'xmat': 'body', 'xipos': 'body',
-  'ximat': 'body', 'xanchor': 'joint', 'xaxis': 'joint', 'geom_xpos': 'geom',
-  'geom_xmat': 'geom', 'site_xpos': 'site', 'site_xmat': 'site',
-  'subtree_com': 'body', 'cinert': 'body', 'cvel': 'body', 'cacc': 'body',
-  'cfrc_int': 'body', 'cfrc_ext': 'body', 'subtree_linvel': 'body',
-  'subtree_angmom': 'body', 'ten_length': 'tendon', 'ten_velocity': 'tendon',
-  'actuator_length': 'actuator', 'actuator_velocity': 'actuator',
-  'actuator_force': 'actuator', 'qfrc_actuator': 'joint',
-  'qfrc_constraint': 'joint', 'qfrc_passive': 'joint', 'qfrc_bias': 'joint',
-  'qfrc_applied': 'joint', 'xfrc_applied': 'body',
-}  # fmt: skip
+  'qpos': 'joint',
+  'qvel': 'joint',
+  'qacc': 'joint',
+  'act': '',
+  'ctrl': 'actuator',
+  'sensordata': 'sensor',
+  'mocap_pos': '',
+  'mocap_quat': '',
+  'xpos': 'body',
+  'xquat': 'body',
+  'xmat': 'body',
+  'xipos': 'body',
+  'ximat': 'body',
+  'xanchor': 'joint',
+  'xaxis': 'joint',
+  'geom_xpos': 'geom',
+  'geom_xmat': 'geom',
+  'site_xpos': 'site',
+  'site_xmat': 'site',
+  'subtree_com': 'body',
+  'cinert': 'body',
+  'cvel': 'body',
+  'cacc': 'body',
+  'cfrc_int': 'body',
+  'cfrc_ext': 'body',
+  'subtree_linvel': 'body',
+  'subtree_angmom': 'body',
+  'ten_length': 'tendon',
+  'ten_velocity': 'tendon',
+  'actuator_length': 'actuator',
+  'actuator_velocity': 'actuator',
+  'actuator_force': 'actuator',
+  'qfrc_actuator': 'joint',
+  'qfrc_constraint': 'joint',
+  'qfrc_passive': 'joint',
+  'qfrc_bias': 'joint',
+  'qfrc_applied': 'joint',
+  'xfrc_applied': 'body',
+}
 
 
 def fail(message: str) -> NoReturn:
@@ -105,8 +131,10 @@ class Expression:
     return Expression('concatenate', elements.shape, tuple(parts))
 
   def __bool__(self):
-    fail('an expression has no truth value while the task is built: write '
-         '(a < x) & (x < b) for a < x < b, and & | ~ for and, or, not')
+    fail(
+      'an expression has no truth value while the task is built: write '
+      '(a < x) & (x < b) for a < x < b, and & | ~ for and, or, not'
+    )
 
   def __iter__(self):
     if not self.shape:
@@ -114,8 +142,10 @@ class Expression:
     return (self[i] for i in range(self.shape[0]))
 
   def __eq__(self, other: object):
-    fail('an expression is not compared with == or !=: write '
-         '(a <= x) & (x <= a), or abs(x - a) < tolerance')
+    fail(
+      'an expression is not compared with == or !=: write '
+      '(a <= x) & (x <= a), or abs(x - a) < tolerance'
+    )
 
   __hash__ = object.__hash__
   __add__ = lambda a, b: _binary('add', a, b)
@@ -337,7 +367,13 @@ class Field(Expression):
 
 
 def _count(model: mujoco.MjModel, kind: str) -> int:
-  counts = dict(body=model.nbody, geom=model.ngeom, site=model.nsite,
-                joint=model.njnt, tendon=model.ntendon, actuator=model.nu,
-                sensor=model.nsensor)  # fmt: skip
+  counts = dict(
+    body=model.nbody,
+    geom=model.ngeom,
+    site=model.nsite,
+    joint=model.njnt,
+    tendon=model.ntendon,
+    actuator=model.nu,
+    sensor=model.nsensor,
+  )
   return counts[kind]

@@ -36,8 +36,20 @@ HOPPER_TORQUES = (15.0, 60.0, 70.0)
 WALKER_TORQUES = (162.3535, 76.651, 71.33, 176.701, 70.44, 69.6925)
 
 # qpos then qvel: the authors' initial states, beside x, which is 0 here
-HOPPER_START = (0.0, 1.3086, 0.2283, -0.0590, -0.4890, -0.1317,
-                1.0986, 0.4848, -0.4735, -0.3697, 2.7385, -0.5730)  # fmt: skip
+HOPPER_START = (
+  0.0,
+  1.3086,
+  0.2283,
+  -0.0590,
+  -0.4890,
+  -0.1317,
+  1.0986,
+  0.4848,
+  -0.4735,
+  -0.3697,
+  2.7385,
+  -0.5730,
+)
 WALKER_START = (0.0, 1.2, *[0.0] * 16)
 
 
@@ -54,7 +66,9 @@ def cartpole(sim: Simulation) -> Definition:
     reward=10.0 - state - control,
     terminated=fallen,
     terms={
-      'reward_survive': 10.0, 'reward_state': -state, 'reward_ctrl': -control,
+      'reward_survive': 10.0,
+      'reward_state': -state,
+      'reward_ctrl': -control,
     },
   )
 
@@ -132,7 +146,10 @@ def _depth(model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
 
 
 def _reset_runner(
-  model: mujoco.MjModel, rng: np.random.Generator, n: int, *,
+  model: mujoco.MjModel,
+  rng: np.random.Generator,
+  n: int,
+  *,
   start: Sequence[float],
 ):
   """`start` with noise of +-0.2, lifted until no part is below the floor."""
@@ -155,13 +172,32 @@ _CARTPOLE = os.path.join(os.path.dirname(__file__), 'cartpole.xml')
 TASKS = {
   task.name: task
   for task in (
-    Task('paper/cartpole', _CARTPOLE, 1, 1000, cartpole,
-         uniform_reset(0.05, 0.05)),
-    Task('paper/swimmer', _gymnasium_model('Swimmer-v5'), 4, 500, swimmer,
-         uniform_reset(0.2, 0.2)),
-    Task('paper/hopper', _gymnasium_model('Hopper-v5'), 5, 1000, hopper,
-         _starting_at(HOPPER_START)),
-    Task('paper/walker', _gymnasium_model('Walker2d-v5'), 5, 1000, walker,
-         _starting_at(WALKER_START)),
+    Task(
+      'paper/cartpole', _CARTPOLE, 1, 1000, cartpole, uniform_reset(0.05, 0.05)
+    ),
+    Task(
+      'paper/swimmer',
+      _gymnasium_model('Swimmer-v5'),
+      4,
+      500,
+      swimmer,
+      uniform_reset(0.2, 0.2),
+    ),
+    Task(
+      'paper/hopper',
+      _gymnasium_model('Hopper-v5'),
+      5,
+      1000,
+      hopper,
+      _starting_at(HOPPER_START),
+    ),
+    Task(
+      'paper/walker',
+      _gymnasium_model('Walker2d-v5'),
+      5,
+      1000,
+      walker,
+      _starting_at(WALKER_START),
+    ),
   )
-}  # fmt: skip
+}

@@ -15,11 +15,34 @@ from trpo_tf.tasks.language import Expression
 # the native operations in the order of csrc/program.h, checked when the
 # extension is loaded
 OPS = (
-  'load', 'copy', 'negate', 'abs', 'sin', 'cos', 'exp', 'square', 'sqrt',
-  'not', 'add', 'subtract', 'multiply', 'divide', 'minimum', 'maximum', 'less',
-  'less_equal', 'and', 'or', 'clip', 'where', 'sum', 'norm', 'all',
-  'all_finite', 'weighted_sum',
-)  # fmt: skip
+  'load',
+  'copy',
+  'negate',
+  'abs',
+  'sin',
+  'cos',
+  'exp',
+  'square',
+  'sqrt',
+  'not',
+  'add',
+  'subtract',
+  'multiply',
+  'divide',
+  'minimum',
+  'maximum',
+  'less',
+  'less_equal',
+  'and',
+  'or',
+  'clip',
+  'where',
+  'sum',
+  'norm',
+  'all',
+  'all_finite',
+  'weighted_sum',
+)
 _REDUCTIONS = ('sum', 'norm', 'all', 'all_finite')
 _POST_CONSTRAINT = ('cacc', 'cfrc_int', 'cfrc_ext')
 _SUBTREE_VELOCITY = ('subtree_linvel', 'subtree_angmom')
@@ -140,8 +163,14 @@ class _Compiler:
       if stride != 1:
         block = self.allocate(rows.size)
         self.emit(rows, block)
-      self.instruction(node.op, weights.size, register, self.emit(weights),
-                       (block, 1), (node.size, 0))
+      self.instruction(
+        node.op,
+        weights.size,
+        register,
+        self.emit(weights),
+        (block, 1),
+        (node.size, 0),
+      )
     elif node.op in _REDUCTIONS:
       (x,) = node.inputs
       self.instruction(node.op, x.size, register, self.operand(x, x.size))
@@ -154,8 +183,13 @@ class _Compiler:
     field, start, stride = node.data
     if field not in self.fields:
       self.fields.append(field)
-    self.instruction('load', node.size, register,
-                     (self.fields.index(field), 0), (start, stride))
+    self.instruction(
+      'load',
+      node.size,
+      register,
+      (self.fields.index(field), 0),
+      (start, stride),
+    )
 
   def instruction(self, op: str, n: int, target: int, *operands) -> None:
     # an operand that the operation does not read repeats the first one

@@ -81,8 +81,12 @@ def _check_gymnasium_id(name: str) -> None:
     known = list(NATIVE_TASKS) + list(gymnasium.registry)
     close = difflib.get_close_matches(identifier, known, 1)
     meant = atari.suggestion(identifier) or (close[0] if close else None)
-    hint = f'did you mean {meant}?' if meant else (
-      f'native tasks: {", ".join(NATIVE_TASKS)}; others: {atari.PREFIX}GAME, '
-      'any Gymnasium id'
+    hint = (
+      f'did you mean {meant}?'
+      if meant
+      else (
+        f'native tasks: {", ".join(NATIVE_TASKS)}; others: {atari.PREFIX}GAME, '
+        'any Gymnasium id'
+      )
     )
     raise UserError(f'--task={name}: no such task; {hint}') from error

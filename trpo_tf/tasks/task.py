@@ -231,7 +231,8 @@ def _noisy_reset(model, rng, n, *, qpos, qvel, normal):
 
 
 def rejection_sample(
-  draw: Callable[[int], np.ndarray], accept: Callable[[np.ndarray], np.ndarray],
+  draw: Callable[[int], np.ndarray],
+  accept: Callable[[np.ndarray], np.ndarray],
   n: int,
 ) -> np.ndarray:
   """Draws rows until n are accepted; refused rows are drawn again.

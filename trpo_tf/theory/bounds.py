@@ -11,10 +11,17 @@ from trpo_tf.theory import divergences
 from trpo_tf.theory.mdp import MDP, advantages, expected_return, visits
 
 __all__ = [
-  'kl_penalty', 'local_approximation', 'loss', 'mixture_penalty',
-  'penalty_coefficient', 'policy_advantage', 'return_by_advantages',
-  'tight_mixture_penalty', 'tight_tv_penalty', 'tv_penalty',
-]  # fmt: skip
+  'kl_penalty',
+  'local_approximation',
+  'loss',
+  'mixture_penalty',
+  'penalty_coefficient',
+  'policy_advantage',
+  'return_by_advantages',
+  'tight_mixture_penalty',
+  'tight_tv_penalty',
+  'tv_penalty',
+]
 
 
 def policy_advantage(

@@ -44,7 +44,7 @@ def methods(delta: float) -> dict[str, Step]:
     'Algorithm 1': minorize_maximize.step,
     'max KL': lambda mdp, old: trust_region.max_kl_step(mdp, old, delta),
     'mean KL': lambda mdp, old: trust_region.mean_kl_step(mdp, old, delta),
-  }  # fmt: skip
+  }
 
 
 def trace(mdp: MDP, step: Step, iterations: int) -> Trace:

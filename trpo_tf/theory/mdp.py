@@ -13,8 +13,15 @@ import dataclasses
 
 import numpy as np
 
-__all__ = ['MDP', 'advantages', 'expected_return', 'optimal', 'uniform',
-           'values', 'visits']  # fmt: skip
+__all__ = [
+  'MDP',
+  'advantages',
+  'expected_return',
+  'optimal',
+  'uniform',
+  'values',
+  'visits',
+]
 
 _ROUNDING = 16 * np.finfo(np.float64).eps
 

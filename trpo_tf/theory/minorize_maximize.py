@@ -68,7 +68,8 @@ def predicted_divergence(mdp: MDP, old: np.ndarray) -> np.ndarray:
   A_old(s, a), it is (1 - gamma)^2 / (32 gamma^2) (mean sigma / max |A|)^2.
   """
   return _small_step(
-    observations.seen(mdp, old), observations.gains(mdp, old),
+    observations.seen(mdp, old),
+    observations.gains(mdp, old),
     bounds.penalty_coefficient(mdp, old),
   )
 

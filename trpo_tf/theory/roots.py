@@ -11,7 +11,8 @@ _TOLERANCE = 4 * np.finfo(np.float64).eps
 
 
 def find_root(
-  function: Callable[[np.ndarray], np.ndarray], low: np.ndarray,
+  function: Callable[[np.ndarray], np.ndarray],
+  low: np.ndarray,
   high: np.ndarray,
 ) -> np.ndarray:
   """Solves function(x) = 0 elementwise between low and high.

@@ -54,8 +54,14 @@ def ratio(found: Found) -> np.ndarray:
 
 
 def tightest(
-  bound: str, rng: np.random.Generator, *, gamma: float = 0.9, states: int = 2,
-  actions: int = 3, starts: int = 20, iterations: int = 300,
+  bound: str,
+  rng: np.random.Generator,
+  *,
+  gamma: float = 0.9,
+  states: int = 2,
+  actions: int = 3,
+  starts: int = 20,
+  iterations: int = 300,
 ) -> Found:
   """The largest ratio found from `starts` random problems.
 
@@ -82,10 +88,15 @@ def tightest(
 
   ends = [
     optimize.minimize(
-      objective, 2 * rng.normal(size=size), jac=True, method='L-BFGS-B',
-      bounds=[(-25, 25)] * size, options=dict(maxiter=iterations),
-    ) for _ in range(starts)
-  ]  # fmt: skip
+      objective,
+      2 * rng.normal(size=size),
+      jac=True,
+      method='L-BFGS-B',
+      bounds=[(-25, 25)] * size,
+      options=dict(maxiter=iterations),
+    )
+    for _ in range(starts)
+  ]
   return decode(min(ends, key=lambda end: end.fun).x)
 
 
@@ -93,9 +104,7 @@ def _decode(x: np.ndarray, bound: str, gamma: float, shape: tuple) -> Found:
   """A point [..., size] as a problem: softmaxes of logits, squashed rewards."""
   states, actions = shape
   pair = states * actions
-  parts = np.split(
-    x, np.cumsum([pair * states, pair, pair, pair]), axis=-1
-  )
+  parts = np.split(x, np.cumsum([pair * states, pair, pair, pair]), axis=-1)
   leading = x.shape[:-1]
   moves = parts[0].reshape(*leading, *shape, states)
   rewards, old, other = (p.reshape(*leading, *shape) for p in parts[1:4])
@@ -107,17 +116,24 @@ def _decode(x: np.ndarray, bound: str, gamma: float, shape: tuple) -> Found:
 def to_dict(found: Found) -> dict[str, Any]:
   """For JSON, with the ratio."""
   return dict(
-    bound=found.bound, ratio=float(ratio(found)), gamma=found.mdp.gamma,
+    bound=found.bound,
+    ratio=float(ratio(found)),
+    gamma=found.mdp.gamma,
     transitions=found.mdp.transitions.tolist(),
-    rewards=found.mdp.rewards.tolist(), start=found.mdp.start.tolist(),
-    old=found.old.tolist(), other=found.other.tolist(),
+    rewards=found.mdp.rewards.tolist(),
+    start=found.mdp.start.tolist(),
+    old=found.old.tolist(),
+    other=found.other.tolist(),
   )
 
 
 def from_dict(values: dict[str, Any]) -> Found:
   """The inverse of `to_dict`."""
-  table = {n: np.asarray(values[n]) for n in
-           ('transitions', 'rewards', 'start', 'old', 'other')}
-  mdp = MDP(table['transitions'], table['rewards'], table['start'],
-            values['gamma'])
+  table = {
+    n: np.asarray(values[n])
+    for n in ('transitions', 'rewards', 'start', 'old', 'other')
+  }
+  mdp = MDP(
+    table['transitions'], table['rewards'], table['start'], values['gamma']
+  )
   return Found(values['bound'], mdp, table['old'], table['other'])

@@ -60,7 +60,8 @@ def of_divergence(
   high = np.log(row.range + row.spread * np.sqrt(2 / kappa))
   log_x = find_root(
     lambda z: np.log(row.divergence(np.exp(z))) - np.log(kappa),
-    row.log_lowest, high,
+    row.log_lowest,
+    high,
   )
   return row.solution(np.exp(log_x))
 
@@ -84,7 +85,8 @@ def of_multiplier(
   high = np.log(row.range + multiplier)
   log_x = find_root(
     lambda z: np.log(row.multiplier(np.exp(z))) - np.log(multiplier),
-    row.log_lowest, high,
+    row.log_lowest,
+    high,
   )
   return row.solution(np.exp(log_x))
 

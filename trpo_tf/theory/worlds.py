@@ -5,8 +5,13 @@ import numpy as np
 from trpo_tf.theory.mdp import MDP
 from trpo_tf.theory.observations import seen, unfold
 
-__all__ = ['chain', 'grid', 'random_mdps', 'random_policies',
-           'switched_corridor']  # fmt: skip
+__all__ = [
+  'chain',
+  'grid',
+  'random_mdps',
+  'random_policies',
+  'switched_corridor',
+]
 
 _MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 
@@ -91,9 +96,7 @@ def grid(size: int = 5, gamma: float = 0.95, slip: float = 0.1) -> MDP:
   direct = np.zeros((states, 4, states))
   for s in range(states):
     for a, (down, right) in enumerate(_MOVES):
-      row, column = np.clip(
-        [s // size + down, s % size + right], 0, size - 1
-      )
+      row, column = np.clip([s // size + down, s % size + right], 0, size - 1)
       direct[s, a, row * size + column] = 1
   transitions = (1 - slip) * direct + slip * direct.mean(axis=1, keepdims=True)
   transitions[-1] = np.eye(states)[-1]
