@@ -269,7 +269,7 @@ PYBIND11_MODULE(_native, module) {
   CheckMujocoVersion();
   PYBIND11_NUMPY_DTYPE(Slot, elapsed, episode, needs_reset, limit,
                        episode_return);
-  module.doc() = "Native closed-loop sampler; see trpo_tf/sampling/native.py.";
+  module.doc() = "Native closed-loop sampler; see trpo_tf/sampling/native/engine.py.";
   module.attr("OPS") = OpNames();
   module.attr("MUJOCO_VERSION") = mjVERSION_HEADER;
   module.attr("ERROR_BIT") = kErrorBit;

@@ -11,9 +11,9 @@ from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import initial_normalizer
 from trpo_tf.sampling.batch import Batch
-from trpo_tf.sampling.branching import Actor
-from trpo_tf.sampling.native import NativeSlots
-from trpo_tf.sampling.single_path import SinglePathSampler
+from trpo_tf.sampling.native.branching import Actor
+from trpo_tf.sampling.native.engine import NativeSlots
+from trpo_tf.sampling.native.paths import SinglePathSampler
 from trpo_tf.tasks.language import concatenate
 from trpo_tf.tasks.task import (
   CompiledTask,

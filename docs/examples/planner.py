@@ -6,7 +6,7 @@ the same M sequences of random actions. The best on average is taken.
 
 import numpy as np
 
-from trpo_tf.sampling.branching import Brancher, initial_snapshots
+from trpo_tf.sampling.native.branching import Brancher, initial_snapshots
 from trpo_tf.tasks.registry import NATIVE_TASKS
 from trpo_tf.tasks.task import compile_task
 

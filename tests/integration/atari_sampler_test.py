@@ -15,9 +15,9 @@ from plain_atari import Policy, choices
 from trpo_tf import seeding
 from trpo_tf.config import AtariConfig, SamplerConfig
 from trpo_tf.errors import UserError
-from trpo_tf.sampling import atari_pool
-from trpo_tf.sampling.atari_sampler import AtariSampler
-from trpo_tf.sampling.atari_slot import AtariSlot, Starts
+from trpo_tf.sampling.atari import pool
+from trpo_tf.sampling.atari.paths import AtariSampler
+from trpo_tf.sampling.atari.slot import AtariSlot, Starts
 from trpo_tf.sampling.batch import End
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.atari import find_game
@@ -233,7 +233,7 @@ def test_dead_worker_is_reported_and_its_work_done_again(
   sampler = made[0]
   sampler.restore(state)
   killed = sampler.process_ids[1]
-  receive, received = atari_pool._Worker.receive, []
+  receive, received = pool._Worker.receive, []
 
   def fatal(worker):
     received.append(receive(worker))
@@ -241,7 +241,7 @@ def test_dead_worker_is_reported_and_its_work_done_again(
       kill(sampler, 1)
     return received[-1]
 
-  monkeypatch.setattr(atari_pool._Worker, 'receive', fatal)
+  monkeypatch.setattr(pool._Worker, 'receive', fatal)
   batch = sample(made, 1)
   (death,) = batch.deaths
   assert re.fullmatch(
@@ -304,7 +304,7 @@ def test_worker_that_died_between_batches(reference):
 def test_workers_that_die_again_and_again(reference, monkeypatch):
   made, state, batches = reference
   made[0].restore(state)
-  send = atari_pool._Worker.send
+  send = pool._Worker.send
 
   def fatal(worker, message):
     send(worker, message)
@@ -312,7 +312,7 @@ def test_workers_that_die_again_and_again(reference, monkeypatch):
       worker.process.kill()
 
   with monkeypatch.context() as patch:
-    patch.setattr(atari_pool._Worker, 'send', fatal)
+    patch.setattr(pool._Worker, 'send', fatal)
     with pytest.raises(UserError) as caught:
       sample(made, 1)
   message = str(caught.value)
@@ -374,8 +374,8 @@ def test_workers_end_with_their_sampler():
 _PROGRAM = """
 import os, signal
 from trpo_tf.config import AtariConfig
-from trpo_tf.sampling.atari_jobs import Orders
-from trpo_tf.sampling.atari_pool import Pool
+from trpo_tf.sampling.atari.jobs import Orders
+from trpo_tf.sampling.atari.pool import Pool
 from trpo_tf.tasks.atari import find_game
 game = find_game('atari/pong', AtariConfig())
 pool = Pool(Orders(game, 0, (16, 16), (20,), 0), 2)
@@ -399,7 +399,7 @@ def test_workers_end_with_their_program():
 def test_workers_stay_small():
   program = """
 import sys
-import trpo_tf.sampling.atari_worker
+import trpo_tf.sampling.atari.worker
 print({'tensorflow', 'mujoco', 'tensorflow_probability'} & set(sys.modules))
 """
   result = subprocess.run(

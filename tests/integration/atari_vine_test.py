@@ -9,9 +9,9 @@ import pytest
 from plain_atari import Policy
 
 from trpo_tf.config import AtariConfig, SamplerConfig
-from trpo_tf.sampling import atari_pool
-from trpo_tf.sampling.atari_sampler import AtariSampler
-from trpo_tf.sampling.atari_vine import AtariVineSampler
+from trpo_tf.sampling.atari import pool
+from trpo_tf.sampling.atari.branching import AtariVineSampler
+from trpo_tf.sampling.atari.paths import AtariSampler
 from trpo_tf.sampling.batch import End
 from trpo_tf.tasks.atari import find_game
 
@@ -160,7 +160,7 @@ def test_dead_worker_is_reported_and_its_work_done_again(
 ):
   made, state, batches = reference
   made[0].restore(state)
-  receive, received = atari_pool._Worker.receive, []
+  receive, received = pool._Worker.receive, []
 
   def fatal(worker):
     received.append(receive(worker))
@@ -168,7 +168,7 @@ def test_dead_worker_is_reported_and_its_work_done_again(
       kill(made[0])
     return received[-1]
 
-  monkeypatch.setattr(atari_pool._Worker, 'receive', fatal)
+  monkeypatch.setattr(pool._Worker, 'receive', fatal)
   batch = sample(made, 1)
   (death,) = batch.deaths
   assert 'was killed by SIGKILL, with ' in death

@@ -11,8 +11,8 @@ import programs
 import pytest
 
 from trpo_tf.benchmarks import vine_variance, vine_workload
-from trpo_tf.sampling.branching import Actor, branch
-from trpo_tf.sampling.native_state import state_size
+from trpo_tf.sampling.native.branching import Actor, branch
+from trpo_tf.sampling.native.state import state_size
 
 # The module's runs are made once, by one worker.
 pytestmark = pytest.mark.xdist_group('bench_vine')

@@ -11,7 +11,7 @@ from trpo_tf.config import SamplerConfig, TaskConfig
 from trpo_tf.errors import UserError
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.sampling.batch import End
-from trpo_tf.sampling.single_path import (
+from trpo_tf.sampling.native.paths import (
   SinglePathSampler,
   batch_from_arrays,
   drop_diverged,

@@ -15,8 +15,8 @@ from trpo_tf.experiment.assembly import native_task
 from trpo_tf.experiment.evaluation import evaluate, evaluation_config
 from trpo_tf.experiment.video import episode_poses
 from trpo_tf.policies.normalizer import Normalizer
-from trpo_tf.sampling.gymnasium_env import describe
-from trpo_tf.sampling.single_path import ResetTable
+from trpo_tf.sampling.gym.environment import describe
+from trpo_tf.sampling.native.paths import ResetTable
 from trpo_tf.seeding import Stream, derived_seed
 
 # The module's runs are made once, by one worker.

@@ -15,9 +15,9 @@ from trpo_tf.policies.categorical import categorical_policy
 from trpo_tf.policies.gaussian import gaussian_policy
 from trpo_tf.policies.normalizer import initial_normalizer
 from trpo_tf.sampling.batch import End
-from trpo_tf.sampling.gymnasium_env import describe
-from trpo_tf.sampling.gymnasium_sampler import GymnasiumSampler
-from trpo_tf.sampling.single_path import ResetTable, SinglePathSampler
+from trpo_tf.sampling.gym.environment import describe
+from trpo_tf.sampling.gym.paths import GymnasiumSampler
+from trpo_tf.sampling.native.paths import ResetTable, SinglePathSampler
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.gymnasium_v5 import TASKS
 from trpo_tf.tasks.task import compile_task

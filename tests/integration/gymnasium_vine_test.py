@@ -14,6 +14,8 @@ from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
 from gymnasium.envs.mujoco.inverted_pendulum_v5 import InvertedPendulumEnv
 
 from trpo_tf import seeding
+from trpo_tf.cloning import packing
+from trpo_tf.cloning.cloner import cloner
 from trpo_tf.config import (
   EstimatorConfig,
   ExperimentConfig,
@@ -29,11 +31,11 @@ from trpo_tf.experiment import assembly
 from trpo_tf.experiment.training import Training
 from trpo_tf.policies.gaussian import gaussian_policy
 from trpo_tf.policies.normalizer import initial_normalizer
-from trpo_tf.sampling import gymnasium_env, packing, vine_draws
+from trpo_tf.sampling import draws
 from trpo_tf.sampling.batch import End
-from trpo_tf.sampling.cloning import cloner
-from trpo_tf.sampling.gymnasium_vine import GymnasiumVineSampler
-from trpo_tf.sampling.single_path import ResetTable
+from trpo_tf.sampling.gym import environment
+from trpo_tf.sampling.gym.branching import GymnasiumVineSampler
+from trpo_tf.sampling.native.paths import ResetTable
 from trpo_tf.sampling.vine import VineSampler
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.gymnasium_v5 import TASKS
@@ -278,11 +280,11 @@ def test_branches_that_repeat_the_trunk_reproduce_it(task_id, monkeypatch):
       for slot in range(S)
     ]
   )
-  places = vine_draws.draw_states(SEED, 0, S, T - L, 12)
+  places = draws.draw_states(SEED, 0, S, T - L, 12)
   rows = np.stack([noise[s, t : t + L] for s, t in places])
   first = np.repeat(trunk.actions[tuple(places.T)][:, None], 3, 1)
-  monkeypatch.setattr(vine_draws, 'draw_states', lambda *_: places)
-  monkeypatch.setattr(vine_draws, 'branch_noise', lambda *_: rows[:, None])
+  monkeypatch.setattr(draws, 'draw_states', lambda *_: places)
+  monkeypatch.setattr(draws, 'branch_noise', lambda *_: rows[:, None])
   monkeypatch.setattr(made, '_propose', lambda *_: (first, np.zeros((12, 3))))
   batch = made.sample(theta, normalizer, 0)
   for n, (s, t) in enumerate(places.tolist()):
@@ -367,7 +369,7 @@ def test_draws_are_the_proposals(task_id):
   )
   log_p = distribution.log_prob(batch.first_actions.reshape(2400, -1))
   np.testing.assert_allclose(batch.log_q.ravel(), log_p, 1e-5, 1e-5)
-  (count,) = gymnasium_env.describe(task_id).factors
+  (count,) = environment.describe(task_id).factors
   drawn = batch.first_actions[..., 0]
   shares = (drawn[:, :, None] == np.arange(count)).mean(1)
   assert np.ptp(shares) > 0.1  # not uniform
@@ -418,7 +420,7 @@ def test_failed_branches_are_recorded_and_can_be_repeated():
 
   places = itertools.product(np.flatnonzero(odd), (1, 2, 3), (0, 1))
   assert [record.branch for record in batch.diverged] == list(places)
-  env = cloner(gymnasium_env.make('Fragile-v0'), 'Fragile-v0')
+  env = cloner(environment.make('Fragile-v0'), 'Fragile-v0')
   env.reset()
   for record in batch.diverged:
     n, k, _ = record.branch

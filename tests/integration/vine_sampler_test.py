@@ -13,9 +13,9 @@ from trpo_tf.experiment import divergence_log
 from trpo_tf.experiment.training import Training
 from trpo_tf.policies.gaussian import gaussian_policy
 from trpo_tf.policies.normalizer import initial_normalizer
-from trpo_tf.sampling import vine_draws
+from trpo_tf.sampling import draws
 from trpo_tf.sampling.batch import End
-from trpo_tf.sampling.single_path import SinglePathSampler
+from trpo_tf.sampling.native.paths import SinglePathSampler
 from trpo_tf.sampling.vine import VineSampler
 from trpo_tf.tasks.language import sqrt, square
 from trpo_tf.tasks.registry import NATIVE_TASKS
@@ -156,7 +156,7 @@ def test_rollout_set_is_drawn_without_replacement_and_evenly():
   counts = np.zeros((4, 25))
   draws = 2000
   for i in range(draws):
-    places = vine_draws.draw_states(5, i, 4, 25, 10)
+    places = draws.draw_states(5, i, 4, 25, 10)
     assert len({tuple(p) for p in places}) == 10
     assert (np.diff(places[:, 0] * 25 + places[:, 1]) > 0).all()
     counts[tuple(places.T)] += 1
@@ -195,7 +195,7 @@ def test_uniform_proposal(hopper):
 def test_first_action_alone_tells_branches_apart(hopper):
   """Noise is shared by the actions of a state, not by states or trials."""
   (batch,) = _sample(hopper, branch_length=2)
-  noise = vine_draws.branch_noise(0, 0, (10, 2, 2, 3))
+  noise = draws.branch_noise(0, 0, (10, 2, 2, 3))
   assert len(np.unique(noise)) == noise.size
   assert len(np.unique(batch.branch_returns)) == batch.branch_returns.size
 

@@ -7,7 +7,7 @@ from plain_atari import Policy, choices
 
 from trpo_tf import seeding
 from trpo_tf.config import AtariConfig, SamplerConfig
-from trpo_tf.sampling.atari_vine import AtariVineSampler
+from trpo_tf.sampling.atari.branching import AtariVineSampler
 from trpo_tf.sampling.batch import End
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.atari import find_game

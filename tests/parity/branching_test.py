@@ -10,10 +10,10 @@ import worlds
 from oracle import Slots, Start, network
 
 from trpo_tf.config import SamplerConfig, TaskConfig
-from trpo_tf.sampling import native_state
 from trpo_tf.sampling.batch import End
-from trpo_tf.sampling.branching import Brancher, initial_snapshots
-from trpo_tf.sampling.single_path import ResetTable, SinglePathSampler
+from trpo_tf.sampling.native import state as native_state
+from trpo_tf.sampling.native.branching import Brancher, initial_snapshots
+from trpo_tf.sampling.native.paths import ResetTable, SinglePathSampler
 from trpo_tf.tasks.gymnasium_v5 import TASKS
 from trpo_tf.tasks.task import compile_task
 

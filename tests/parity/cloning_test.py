@@ -10,11 +10,11 @@ import pytest
 from gymnasium import wrappers
 from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
 
+from trpo_tf.cloning import packing
+from trpo_tf.cloning.check import check_cloning
+from trpo_tf.cloning.cloner import cloner
+from trpo_tf.cloning.mujoco import DataMemory
 from trpo_tf.errors import UserError
-from trpo_tf.sampling import packing
-from trpo_tf.sampling.cloning import cloner
-from trpo_tf.sampling.cloning_check import check_cloning
-from trpo_tf.sampling.cloning_mujoco import DataMemory
 from trpo_tf.tasks.gymnasium_v5 import TASKS
 
 gymnasium.register_envs(ale_py)

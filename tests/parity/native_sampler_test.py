@@ -11,7 +11,7 @@ import worlds
 from oracle import Slots
 
 from trpo_tf.errors import UserError
-from trpo_tf.sampling.single_path import batch_from_arrays
+from trpo_tf.sampling.native.paths import batch_from_arrays
 from trpo_tf.tasks import language as lang
 from trpo_tf.tasks.gymnasium_v5 import TASKS
 from trpo_tf.tasks.language import concatenate, norm, prev, total

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from oracle import Slots
 
 from trpo_tf.errors import UserError
-from trpo_tf.sampling import native_state
 from trpo_tf.sampling.batch import End
-from trpo_tf.sampling.branching import (
+from trpo_tf.sampling.native import state as native_state
+from trpo_tf.sampling.native.branching import (
   Brancher,
   branch,
   initial_snapshots,
 )
-from trpo_tf.sampling.single_path import ResetTable
+from trpo_tf.sampling.native.paths import ResetTable
 from trpo_tf.tasks.gymnasium_v5 import TASKS
 from trpo_tf.tasks.language import (
   concatenate,
@@ -735,7 +735,7 @@ def test_snapshot_is_a_value(compiled, trunk):
 
 _ELSEWHERE = """
 import pickle, sys
-from trpo_tf.sampling.branching import branch
+from trpo_tf.sampling.native.branching import branch
 from trpo_tf.tasks.gymnasium_v5 import TASKS
 from trpo_tf.tasks.task import compile_task
 name, given = pickle.load(sys.stdin.buffer)

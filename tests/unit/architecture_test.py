@@ -11,7 +11,7 @@ _ORDER = (
   ('config', 'seeding'),
   ('theory',),
   ('tasks',),
-  ('policies',),
+  ('policies', 'cloning'),
   ('sampling',),
   ('estimation',),
   ('optim',),
@@ -55,8 +55,8 @@ def test_imports_point_backwards(path):
 @pytest.mark.parametrize(
   'extension, user',
   [
-    ('_native', 'native.py'),
-    ('_atari', 'atari_extension.py'),
+    ('_native', 'engine.py'),
+    ('_atari', 'extension.py'),
   ],
 )
 def test_one_file_imports_an_extension(extension, user):

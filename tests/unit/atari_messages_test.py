@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trpo_tf.sampling import atari_messages
-from trpo_tf.sampling.atari_jobs import Branches
+from trpo_tf.sampling.atari import messages
+from trpo_tf.sampling.atari.jobs import Branches
 
 
 def exchanged(*values):
@@ -18,10 +18,10 @@ def exchanged(*values):
   with ours, theirs:
     # a pipe holds less than a large array
     sender = threading.Thread(
-      target=lambda: [atari_messages.send(theirs, v) for v in values]
+      target=lambda: [messages.send(theirs, v) for v in values]
     )
     sender.start()
-    received = [atari_messages.receive(ours) for _ in values]
+    received = [messages.receive(ours) for _ in values]
     sender.join()
     assert not ours.poll()
   return received
@@ -66,4 +66,4 @@ def test_a_sender_that_is_gone_is_told():
   ours, theirs = Pipe()
   theirs.close()
   with ours, pytest.raises(EOFError):
-    atari_messages.receive(ours)
+    messages.receive(ours)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trpo_tf.sampling.batch import End
-from trpo_tf.sampling.single_path import batch_from_arrays, drop_diverged
+from trpo_tf.sampling.native.paths import batch_from_arrays, drop_diverged
 
 _BOUNDS = np.array([-1.0]), np.array([1.0])
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces, wrappers
 
+from trpo_tf.cloning import packing
+from trpo_tf.cloning.check import check_cloning
+from trpo_tf.cloning.cloner import cloner
 from trpo_tf.errors import UserError
-from trpo_tf.sampling import packing
-from trpo_tf.sampling.cloning import cloner
-from trpo_tf.sampling.cloning_check import check_cloning
 
 CLASSIC = (
   'Acrobot-v1',

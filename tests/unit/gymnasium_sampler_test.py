@@ -15,9 +15,10 @@ from trpo_tf.policies.categorical import categorical_policy
 from trpo_tf.policies.gaussian import gaussian_policy
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import initial_normalizer
-from trpo_tf.sampling import gymnasium_sampler, numpy_policy
-from trpo_tf.sampling.gymnasium_env import describe
-from trpo_tf.sampling.gymnasium_sampler import GymnasiumSampler
+from trpo_tf.sampling import actors as numpy_policy
+from trpo_tf.sampling.gym import paths as gymnasium_sampler
+from trpo_tf.sampling.gym.environment import describe
+from trpo_tf.sampling.gym.paths import GymnasiumSampler
 from trpo_tf.seeding import Stream
 
 VECTOR = spaces.Box(-np.inf, np.inf, (3,), np.float32)

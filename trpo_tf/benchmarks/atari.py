@@ -10,7 +10,7 @@ from trpo_tf import seeding
 from trpo_tf.benchmarks import resident, timing
 from trpo_tf.config import AtariConfig, PolicyConfig, SamplerConfig
 from trpo_tf.policies.categorical import atari_policy
-from trpo_tf.sampling.atari_sampler import AtariSampler
+from trpo_tf.sampling.atari.paths import AtariSampler
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks import atari
 

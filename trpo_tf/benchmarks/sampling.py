@@ -9,8 +9,8 @@ from trpo_tf.benchmarks import timing
 from trpo_tf.config import PolicyConfig, TaskConfig
 from trpo_tf.policies.gaussian import gaussian_policy
 from trpo_tf.policies.normalizer import initial_normalizer
-from trpo_tf.sampling.native import NativeSlots
-from trpo_tf.sampling.single_path import ResetTable
+from trpo_tf.sampling.native.engine import NativeSlots
+from trpo_tf.sampling.native.paths import ResetTable
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.registry import NATIVE_TASKS
 from trpo_tf.tasks.task import compile_task

@@ -7,7 +7,7 @@ import mujoco
 
 from trpo_tf.benchmarks import resident
 from trpo_tf.benchmarks.vine_workload import Workload
-from trpo_tf.sampling.branching import Brancher
+from trpo_tf.sampling.native.branching import Brancher
 
 _CALLS = 20
 

@@ -12,8 +12,8 @@ from mujoco import batch as mujoco_batch
 
 from trpo_tf.benchmarks import timing
 from trpo_tf.benchmarks.vine_workload import Workload
-from trpo_tf.sampling.branching import Branches
-from trpo_tf.sampling.numpy_policy import GaussianActor, network_function
+from trpo_tf.sampling.actors import GaussianActor, network_function
+from trpo_tf.sampling.native.branching import Branches
 from trpo_tf.tasks.task import action_scale
 
 _GYMNASIUM_STEPS = 1500  # its loop is slow: some of the branches have to do

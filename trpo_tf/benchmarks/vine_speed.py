@@ -14,8 +14,8 @@ import numpy as np
 
 from trpo_tf.benchmarks import timing
 from trpo_tf.benchmarks.vine_workload import Workload
-from trpo_tf.sampling import native
-from trpo_tf.sampling.branching import Branches
+from trpo_tf.sampling.native import engine
+from trpo_tf.sampling.native.branching import Branches
 
 FACTORS = (0.25, 0.5, 1, 2, 4)  # of N, K and L
 _CLONES = 20_000
@@ -86,7 +86,7 @@ def _speeds(recorded: Branches, times: np.ndarray) -> dict[str, Any]:
 
 def thread_counts() -> list[int]:
   """1 to all cores; on a machine with many, powers of two and all cores."""
-  cores = native.default_threads()
+  cores = engine.default_threads()
   if cores <= 8:
     return list(range(1, cores + 1))
   powers = [2**i for i in range(cores.bit_length()) if 2**i < cores]

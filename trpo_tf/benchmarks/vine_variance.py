@@ -7,7 +7,7 @@ import numpy as np
 
 from trpo_tf.benchmarks.vine_workload import Workload
 from trpo_tf.experiment import statistics
-from trpo_tf.sampling.branching import Brancher, Branches
+from trpo_tf.sampling.native.branching import Brancher, Branches
 
 
 def variance_ratios(

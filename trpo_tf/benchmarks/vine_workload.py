@@ -12,9 +12,9 @@ from trpo_tf.errors import UserError
 from trpo_tf.experiment import assembly, checkpoint, run_directory
 from trpo_tf.policies.gaussian import GaussianPolicy, gaussian_policy
 from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
-from trpo_tf.sampling import vine_draws
-from trpo_tf.sampling.branching import Actor, Brancher, Branches
-from trpo_tf.sampling.single_path import SinglePathSampler
+from trpo_tf.sampling import draws
+from trpo_tf.sampling.native.branching import Actor, Brancher, Branches
+from trpo_tf.sampling.native.paths import SinglePathSampler
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.task import CompiledTask
 
@@ -179,17 +179,17 @@ def make_workload(
     learner.policy.network,
     seed,
   )
-  places = vine_draws.draw_states(seed, 0, _TRUNKS, steps, states)
+  places = draws.draw_states(seed, 0, _TRUNKS, steps, states)
   batch, rows = sampler.sample_with_snapshots(
     learner.theta, learner.normalizer, 0, places
   )
-  first, _ = vine_draws.gaussian_actions(
+  first, _ = draws.gaussian_actions(
     seeding.generator(seed, Stream.BRANCH_ACTIONS, 0),
     batch.outputs[tuple(places.T)],
     learner.log_std,
     actions,
   )
-  noise = vine_draws.branch_noise(
+  noise = draws.branch_noise(
     seed, 0, (states, trials, horizon, learner.compiled.action_size)
   )
   return Workload(learner, rows, first, noise)

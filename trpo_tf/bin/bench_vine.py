@@ -57,7 +57,7 @@ def _measure(console: Console) -> Iterator[tuple[str, Any]]:
     vine_variance,
     vine_workload,
   )
-  from trpo_tf.sampling.native import default_threads
+  from trpo_tf.sampling.native.engine import default_threads
 
   learners = {'untrained': vine_workload.untrained(_TASK.value)}
   if _RUN_DIR.value:

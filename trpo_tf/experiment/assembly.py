@@ -13,12 +13,12 @@ from trpo_tf.policies.categorical import (
 from trpo_tf.policies.conv import ConvNet
 from trpo_tf.policies.gaussian import GaussianPolicy, gaussian_policy
 from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
-from trpo_tf.sampling import gymnasium_env
-from trpo_tf.sampling.atari_sampler import AtariSampler
-from trpo_tf.sampling.atari_vine import AtariVineSampler
-from trpo_tf.sampling.gymnasium_sampler import GymnasiumSampler
-from trpo_tf.sampling.gymnasium_vine import GymnasiumVineSampler
-from trpo_tf.sampling.single_path import SinglePathSampler
+from trpo_tf.sampling.atari.branching import AtariVineSampler
+from trpo_tf.sampling.atari.paths import AtariSampler
+from trpo_tf.sampling.gym import environment
+from trpo_tf.sampling.gym.branching import GymnasiumVineSampler
+from trpo_tf.sampling.gym.paths import GymnasiumSampler
+from trpo_tf.sampling.native.paths import SinglePathSampler
 from trpo_tf.sampling.vine import VineSampler
 from trpo_tf.tasks import atari
 from trpo_tf.tasks.registry import find_task
@@ -90,7 +90,7 @@ def make_policy(config: ExperimentConfig) -> Policy:
     return gaussian_policy(
       config.policy, compiled.observation_size, compiled.action_size
     )
-  space = gymnasium_env.describe(config.task.task)
+  space = environment.describe(config.task.task)
   if space.factors:
     return categorical_policy(
       config.policy, space.observation_size, space.factors

@@ -11,7 +11,7 @@ import numpy as np
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
 from trpo_tf.sampling.batch import Batch
-from trpo_tf.sampling.single_path import ResetTable
+from trpo_tf.sampling.native.paths import ResetTable
 from trpo_tf.tasks.task import CompiledTask, action_scale
 
 _FRAMES_PER_SECOND = 30  # about; a frame is a whole number of env steps

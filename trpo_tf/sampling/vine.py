@@ -15,7 +15,7 @@ from trpo_tf.config import SamplerConfig, TaskConfig
 from trpo_tf.errors import UserError
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import Normalizer
-from trpo_tf.sampling import native_state, vine_draws
+from trpo_tf.sampling import draws
 from trpo_tf.sampling.batch import (
   MOST_RECORDED,
   Batch,
@@ -23,8 +23,9 @@ from trpo_tf.sampling.batch import (
   End,
   VineBatch,
 )
-from trpo_tf.sampling.branching import Actor, Brancher, Branches
-from trpo_tf.sampling.single_path import SinglePathSampler
+from trpo_tf.sampling.native import state as native_state
+from trpo_tf.sampling.native.branching import Actor, Brancher, Branches
+from trpo_tf.sampling.native.paths import SinglePathSampler
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.task import CompiledTask
 
@@ -102,7 +103,7 @@ class VineSampler:
       UserError: the task diverges all the time.
     """
     config, seed = self._config, self._seed
-    places = vine_draws.draw_states(
+    places = draws.draw_states(
       seed,
       iteration,
       config.num_slots,
@@ -113,7 +114,7 @@ class VineSampler:
       theta, normalizer, iteration, places
     )
     actions, log_q = self._propose(theta, trunk, places, iteration)
-    noise = vine_draws.branch_noise(
+    noise = draws.branch_noise(
       seed,
       iteration,
       (
@@ -151,10 +152,10 @@ class VineSampler:
     count = self._config.branch_actions
     if self._config.branch_proposal == 'uniform':
       low, high = self._trunks.action_bounds
-      return vine_draws.uniform_actions(rng, low, high, len(places), count)
+      return draws.uniform_actions(rng, low, high, len(places), count)
     means = trunk.outputs[tuple(places.T)]
     log_std = theta[-self._compiled.action_size :]
-    return vine_draws.gaussian_actions(rng, means, log_std, count)
+    return draws.gaussian_actions(rng, means, log_std, count)
 
   def _branch(self, inputs: '_Inputs', trajectories: bool = False) -> Branches:
     return self._brancher.branch(

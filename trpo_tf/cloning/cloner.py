@@ -23,11 +23,11 @@ from gymnasium import wrappers
 from gymnasium.envs import classic_control, toy_text
 from gymnasium.envs.mujoco import MujocoEnv
 
+from trpo_tf.cloning import packing
+from trpo_tf.cloning.ale import AleBase
+from trpo_tf.cloning.mujoco import MujocoBase
+from trpo_tf.cloning.snapshot import Snapshot
 from trpo_tf.errors import UserError
-from trpo_tf.sampling import packing
-from trpo_tf.sampling.cloning_ale import AleBase
-from trpo_tf.sampling.cloning_mujoco import MujocoBase
-from trpo_tf.sampling.snapshot import Snapshot
 
 __all__ = ['Cloner', 'Snapshots', 'cloner']
 
@@ -40,7 +40,7 @@ class Snapshots(Protocol):
   what the last step left for the next, the random generators (np_random among
   them). After restore(data) the same actions give the same results bit for
   bit, in another instance, in another process, whatever was done in between.
-  `trpo_tf.sampling.cloning_check` finds where that fails.
+  `trpo_tf.cloning.check` finds where that fails.
 
   A wrapper around an environment that is clonable already can wrap
   `cloner(env, task_id)` and pickle its snapshot together with its own state.

@@ -13,7 +13,7 @@ emulator's.
 import ale_py
 import numpy as np
 
-from trpo_tf.sampling.atari_extension import extension
+from trpo_tf.sampling.atari.extension import extension
 from trpo_tf.tasks.atari import Game
 
 __all__ = ['Screen']

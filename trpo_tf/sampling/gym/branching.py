@@ -21,12 +21,15 @@ import numpy as np
 from gymnasium.wrappers import TimeLimit
 
 from trpo_tf import seeding
+from trpo_tf.cloning.cloner import Cloner, cloner
+from trpo_tf.cloning.snapshot import Snapshot
 from trpo_tf.config import SamplerConfig, TaskConfig
 from trpo_tf.errors import UserError
 from trpo_tf.policies.categorical import CategoricalPolicy
 from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.normalizer import Normalizer
-from trpo_tf.sampling import gymnasium_env, vine_draws
+from trpo_tf.sampling import draws
+from trpo_tf.sampling.actors import CategoricalActor, NumpyActor
 from trpo_tf.sampling.batch import (
   MOST_RECORDED,
   Batch,
@@ -34,10 +37,8 @@ from trpo_tf.sampling.batch import (
   End,
   VineBatch,
 )
-from trpo_tf.sampling.cloning import Cloner, cloner
-from trpo_tf.sampling.gymnasium_sampler import GymnasiumSampler
-from trpo_tf.sampling.numpy_policy import CategoricalActor, NumpyActor
-from trpo_tf.sampling.snapshot import Snapshot
+from trpo_tf.sampling.gym import environment
+from trpo_tf.sampling.gym.paths import GymnasiumSampler
 from trpo_tf.seeding import Stream
 
 __all__ = ['GymnasiumVineSampler']
@@ -134,7 +135,7 @@ class GymnasiumVineSampler:
       UserError: the environment failed on a trunk, or to restore.
     """
     config, seed = self._config, self._seed
-    places = vine_draws.draw_states(
+    places = draws.draw_states(
       seed,
       iteration,
       config.num_slots,
@@ -154,7 +155,7 @@ class GymnasiumVineSampler:
       config.branch_length,
       actions.shape[2],
     )
-    noise = vine_draws.branch_noise(seed, iteration, shape, actor.draw)
+    noise = draws.branch_noise(seed, iteration, shape, actor.draw)
     records, failures = self._brancher.run(
       snapshots,
       actions,
@@ -185,7 +186,7 @@ class GymnasiumVineSampler:
     rng = seeding.generator(self._seed, Stream.BRANCH_ACTIONS, iteration)
     config, N = self._config, len(outputs)
     if isinstance(actor, CategoricalActor):
-      return vine_draws.choices(
+      return draws.choices(
         rng,
         config.branch_proposal,
         actor,
@@ -196,13 +197,13 @@ class GymnasiumVineSampler:
     K = config.branch_actions
     if config.branch_proposal == 'uniform':
       low, high = self._trunks.action_bounds
-      return vine_draws.uniform_actions(rng, low, high, N, K)
+      return draws.uniform_actions(rng, low, high, N, K)
     log_std = np.asarray(theta)[-outputs.shape[1] :]
-    return vine_draws.gaussian_actions(rng, outputs, log_std, K)
+    return draws.gaussian_actions(rng, outputs, log_std, K)
 
 
 def _clonable(task_id: str) -> Cloner:
-  return cloner(gymnasium_env.make(task_id), task_id)
+  return cloner(environment.make(task_id), task_id)
 
 
 def _lift_time_limit(env: gymnasium.Env) -> None:
@@ -269,15 +270,15 @@ class _Lane:
   def begin(self, branch: tuple[int, ...], snapshot: Snapshot) -> None:
     """Restores the state of a branch."""
     self.branch, self.sent, self.error = branch, list[np.ndarray](), ''
-    gymnasium_env.observe(self._env.restore(snapshot), self._observation)
+    environment.observe(self._env.restore(snapshot), self._observation)
 
   def step(self, control: np.ndarray) -> tuple[float, int]:
     """Sends an action; returns reward and ends, or NaN for an exception."""
     self.sent.append(control.copy())
     try:
-      return gymnasium_env.send(self._env, control, self._observation)
+      return environment.send(self._env, control, self._observation)
     except Exception as error:  # whatever the environment raises
-      self.error = gymnasium_env.error_line(error)
+      self.error = environment.error_line(error)
       return math.nan, 0
 
   def failure(self) -> _Failure:
@@ -429,7 +430,7 @@ class _Brancher:
       except Exception as error:  # a user's code
         raise UserError(
           f'--task={self._task_id}: restore() failed '
-          f'({gymnasium_env.error_line(error)})'
+          f'({environment.error_line(error)})'
         ) from error
       begun.append(lane)
     return begun

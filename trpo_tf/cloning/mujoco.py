@@ -20,8 +20,8 @@ import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv
 from mujoco.introspect import ast_nodes, structs
 
+from trpo_tf.cloning import packing
 from trpo_tf.errors import UserError
-from trpo_tf.sampling import packing
 
 __all__ = ['DataMemory', 'MujocoBase']
 

@@ -10,10 +10,10 @@ from gymnasium import spaces
 from gymnasium.wrappers import FlattenObservation
 
 from trpo_tf import seeding
+from trpo_tf.cloning.cloner import Cloner
+from trpo_tf.cloning.snapshot import Snapshot
 from trpo_tf.errors import UserError
 from trpo_tf.sampling.batch import End
-from trpo_tf.sampling.cloning import Cloner
-from trpo_tf.sampling.snapshot import Snapshot
 from trpo_tf.seeding import Stream
 
 __all__ = [

@@ -15,12 +15,12 @@ from trpo_tf import seeding
 from trpo_tf.config import SamplerConfig
 from trpo_tf.policies.conv import ConvNet
 from trpo_tf.policies.normalizer import Normalizer
-from trpo_tf.sampling import vine_draws
-from trpo_tf.sampling.atari_batch import AtariVineBatch
-from trpo_tf.sampling.atari_frames import FrameStore, extend
-from trpo_tf.sampling.atari_jobs import Branches, BranchJob
-from trpo_tf.sampling.atari_sampler import AtariSampler
-from trpo_tf.sampling.numpy_policy import CategoricalActor
+from trpo_tf.sampling import draws
+from trpo_tf.sampling.actors import CategoricalActor
+from trpo_tf.sampling.atari.batch import AtariVineBatch
+from trpo_tf.sampling.atari.frames import FrameStore, extend
+from trpo_tf.sampling.atari.jobs import Branches, BranchJob
+from trpo_tf.sampling.atari.paths import AtariSampler
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.atari import STACK, Game
 
@@ -93,7 +93,7 @@ class AtariVineSampler:
     """
     del normalizer
     config = self._config
-    places = vine_draws.draw_states(
+    places = draws.draw_states(
       self._seed,
       iteration,
       config.num_slots,
@@ -109,7 +109,7 @@ class AtariVineSampler:
       config.branch_length,
       len(self.game.factors),
     )
-    noise = vine_draws.branch_noise(
+    noise = draws.branch_noise(
       self._seed, iteration, shape, self._actor.draw
     )
     rows = trunk.observations[index]
@@ -130,7 +130,7 @@ class AtariVineSampler:
   ) -> tuple[np.ndarray, np.ndarray]:
     """First actions [N, K, A] and their log-probability [N, K] under q."""
     rng = seeding.generator(self._seed, Stream.BRANCH_ACTIONS, iteration)
-    return vine_draws.choices(
+    return draws.choices(
       rng,
       self._config.branch_proposal,
       self._actor,

@@ -17,21 +17,21 @@ import gymnasium
 import numpy as np
 
 from trpo_tf import seeding
+from trpo_tf.cloning.snapshot import Snapshot
 from trpo_tf.config import SamplerConfig, TaskConfig
 from trpo_tf.errors import UserError
 from trpo_tf.policies.categorical import CategoricalPolicy
 from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.normalizer import Normalizer
-from trpo_tf.sampling import gymnasium_env
-from trpo_tf.sampling.batch import Batch, End
-from trpo_tf.sampling.gymnasium_env import EnvironmentSlot, spaces_of
-from trpo_tf.sampling.numpy_policy import (
+from trpo_tf.sampling.actors import (
   CategoricalActor,
   GaussianActor,
   NumpyActor,
   network_function,
 )
-from trpo_tf.sampling.snapshot import Snapshot
+from trpo_tf.sampling.batch import Batch, End
+from trpo_tf.sampling.gym import environment
+from trpo_tf.sampling.gym.environment import EnvironmentSlot, spaces_of
 from trpo_tf.seeding import Stream
 
 __all__ = ['GymnasiumSampler']
@@ -99,7 +99,7 @@ class GymnasiumSampler:
     config: SamplerConfig,
     policy: GaussianPolicy | CategoricalPolicy,
     seed: int,
-    make: Callable[[str], gymnasium.Env] = gymnasium_env.make,
+    make: Callable[[str], gymnasium.Env] = environment.make,
   ):
     """Makes the environments, each about to reset.
 

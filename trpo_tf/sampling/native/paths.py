@@ -14,9 +14,9 @@ from trpo_tf.config import SamplerConfig, TaskConfig
 from trpo_tf.errors import UserError
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import Normalizer
-from trpo_tf.sampling import native_state
 from trpo_tf.sampling.batch import Batch, Divergence, End
-from trpo_tf.sampling.native import NativeSlots
+from trpo_tf.sampling.native import state as native_state
+from trpo_tf.sampling.native.engine import NativeSlots
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.task import CompiledTask
 

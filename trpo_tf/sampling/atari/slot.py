@@ -10,12 +10,12 @@ import ale_py
 import numpy as np
 
 from trpo_tf import seeding
+from trpo_tf.cloning import packing
+from trpo_tf.cloning.ale import FIRST_FRAMES, Recorder
 from trpo_tf.config import AtariConfig
 from trpo_tf.errors import UserError
-from trpo_tf.sampling import packing
-from trpo_tf.sampling.atari_screen import Screen
+from trpo_tf.sampling.atari.screen import Screen
 from trpo_tf.sampling.batch import End
-from trpo_tf.sampling.cloning_ale import FIRST_FRAMES, Recorder
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.atari import Game
 

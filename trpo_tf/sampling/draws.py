@@ -7,7 +7,7 @@ with the same seed, and the draws do not depend on who simulates.
 import numpy as np
 
 from trpo_tf import seeding
-from trpo_tf.sampling.numpy_policy import CategoricalActor
+from trpo_tf.sampling.actors import CategoricalActor
 from trpo_tf.seeding import Stream
 
 

@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from trpo_tf.cloning.snapshot import Snapshot
 from trpo_tf.config import SamplerConfig, TaskConfig
 from trpo_tf.errors import UserError
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
-from trpo_tf.sampling import native, native_state
 from trpo_tf.sampling.batch import End
-from trpo_tf.sampling.single_path import SinglePathSampler
-from trpo_tf.sampling.snapshot import Snapshot
+from trpo_tf.sampling.native import engine
+from trpo_tf.sampling.native import state as native_state
+from trpo_tf.sampling.native.paths import SinglePathSampler
 from trpo_tf.tasks.task import CompiledTask
 
 __all__ = [
@@ -108,7 +109,7 @@ class Branches:
 
   def causes(self, *branch: int) -> tuple[str, ...]:
     """Why branch (n, k, m) diverged; () if it did not."""
-    return native.causes(int(self.failures[branch]))
+    return engine.causes(int(self.failures[branch]))
 
 
 def _check_numbers(horizon: int, gamma: float) -> None:
@@ -154,11 +155,11 @@ class Brancher:
     idle = noise_actor(compiled.observation_size, compiled.action_size)
     self._network = network or idle.network
     self._idle = idle
-    self._setup = native.engine_setup(
+    self._setup = engine.engine_setup(
       compiled, self._network, action_range, clip_actions
     )
-    self._native = native.make_engine(
-      'Brancher', compiled, self._setup, threads or native.default_threads()
+    self._native = engine.make_engine(
+      'Brancher', compiled, self._setup, threads or engine.default_threads()
     )
 
   def branch(
@@ -207,7 +208,7 @@ class Brancher:
     self._check_shapes(states, actions, noise, horizon)
     actor = policy or self._idle
     self._check_actor(actor)
-    arrays = native.policy_arrays(
+    arrays = engine.policy_arrays(
       actor.theta[None], actor.normalizer, self.compiled.action_size
     ) | dict(
       snapshots=states,
@@ -226,7 +227,7 @@ class Brancher:
 
   def controls(self, actions: np.ndarray) -> np.ndarray:
     """What the simulator receives for actions [..., A]."""
-    return native.controls(self._setup, actions)
+    return engine.controls(self._setup, actions)
 
   def replay_physics(
     self,

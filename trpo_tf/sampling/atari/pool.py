@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from trpo_tf.errors import UserError
-from trpo_tf.sampling import atari_messages
-from trpo_tf.sampling.atari_jobs import Orders
+from trpo_tf.sampling.atari import messages
+from trpo_tf.sampling.atari.jobs import Orders
 
 __all__ = ['Pool']
 
-_MODULE = 'trpo_tf.sampling.atari_worker'
+_MODULE = 'trpo_tf.sampling.atari.worker'
 _PATIENCE = 10.0  # seconds for a process that has hung up to be gone
 _MOST_DEATHS = 2  # in one batch, beside one of each worker
 _MOST_JOBS = 4  # that a worker has before it: more are held up by the first
@@ -74,7 +74,7 @@ class _Worker:
   def receive(self) -> Any:
     """The next answer; raises _WorkerDied."""
     try:
-      return atari_messages.receive(self.connection)
+      return messages.receive(self.connection)
     except (EOFError, OSError) as error:  # between messages, within one
       raise self._death() from error
 

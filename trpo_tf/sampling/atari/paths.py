@@ -16,12 +16,12 @@ import numpy as np
 from trpo_tf.config import SamplerConfig
 from trpo_tf.policies.conv import ConvNet
 from trpo_tf.policies.normalizer import Normalizer
-from trpo_tf.sampling.atari_batch import AtariBatch
-from trpo_tf.sampling.atari_frames import FrameStore
-from trpo_tf.sampling.atari_jobs import Orders, Path, PathJob, Standing
-from trpo_tf.sampling.atari_pool import Pool
-from trpo_tf.sampling.atari_slot import unpacked
-from trpo_tf.sampling.numpy_policy import CategoricalActor
+from trpo_tf.sampling.actors import CategoricalActor
+from trpo_tf.sampling.atari.batch import AtariBatch
+from trpo_tf.sampling.atari.frames import FrameStore
+from trpo_tf.sampling.atari.jobs import Orders, Path, PathJob, Standing
+from trpo_tf.sampling.atari.pool import Pool
+from trpo_tf.sampling.atari.slot import unpacked
 from trpo_tf.tasks.atari import STACK, Game
 
 __all__ = ['AtariSampler']

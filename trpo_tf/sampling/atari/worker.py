@@ -1,4 +1,4 @@
-"""A process that plays an Atari game: python -m trpo_tf.sampling.atari_worker.
+"""A process that plays an Atari game: python -m trpo_tf.sampling.atari.worker.
 
 The emulator's Python binding holds the interpreter's lock while it emulates,
 so threads would gain nothing. The process is started by `atari_pool`, never
@@ -10,8 +10,8 @@ import sys
 from multiprocessing.connection import Connection
 
 from trpo_tf.errors import UserError
-from trpo_tf.sampling import atari_messages
-from trpo_tf.sampling.atari_player import Player
+from trpo_tf.sampling.atari import messages
+from trpo_tf.sampling.atari.player import Player
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
         except UserError as error:  # a state that cannot be loaded
           result = error
         if name != 'set_parameters':
-          atari_messages.send(connection, result)
+          messages.send(connection, result)
   except (EOFError, ConnectionError):
     pass
 

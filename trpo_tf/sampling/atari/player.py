@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from trpo_tf import seeding
-from trpo_tf.sampling.atari_extension import extension
-from trpo_tf.sampling.atari_jobs import (
+from trpo_tf.sampling.atari.extension import extension
+from trpo_tf.sampling.atari.jobs import (
   Branches,
   BranchJob,
   Orders,
@@ -15,7 +15,7 @@ from trpo_tf.sampling.atari_jobs import (
   PathJob,
   Standing,
 )
-from trpo_tf.sampling.atari_slot import AtariSlot, Starts
+from trpo_tf.sampling.atari.slot import AtariSlot, Starts
 from trpo_tf.sampling.batch import End
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.atari import STACK

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import mujoco
 import numpy as np
 
+from trpo_tf.cloning.snapshot import Snapshot
 from trpo_tf.errors import UserError
-from trpo_tf.sampling.snapshot import Snapshot
 from trpo_tf.tasks.task import CompiledTask
 
 _KIND = 'native'

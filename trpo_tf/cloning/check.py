@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from trpo_tf.sampling import packing
-from trpo_tf.sampling.cloning import Cloner
-from trpo_tf.sampling.snapshot import Snapshot
+from trpo_tf.cloning import packing
+from trpo_tf.cloning.cloner import Cloner
+from trpo_tf.cloning.snapshot import Snapshot
 
 __all__ = ['check_cloning']
 
