@@ -209,7 +209,7 @@ def trunk(
   )
   limits = sampler.state()['slot_limit']
   earlier = sampler.sample(acting.theta, acting.normalizer, 0)
-  normalizer = acting.normalizer.update(earlier.flat('observations'))
+  normalizer = acting.normalizer.update(earlier.flat(earlier.observations))
   acting = acting._replace(normalizer=normalizer)
   places = np.argwhere(np.ones((num_slots, steps)))
   batch, states = sampler.sample_with_snapshots(

@@ -17,7 +17,7 @@ from trpo_tf.config import AtariConfig, SamplerConfig
 from trpo_tf.errors import UserError
 from trpo_tf.sampling.atari import pool
 from trpo_tf.sampling.atari.paths import AtariSampler
-from trpo_tf.sampling.atari.slot import AtariSlot, Starts
+from trpo_tf.sampling.atari.slot import AtariSlot, EpisodeStarts
 from trpo_tf.sampling.batch import End
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.atari import find_game
@@ -93,7 +93,7 @@ def replay(game, slot, batches):
   Returns:
     Raw returns and lengths of the games that ended in each batch.
   """
-  player = AtariSlot(game, Starts(game), SEED, slot)
+  player = AtariSlot(game, EpisodeStarts(game), SEED, slot)
   frame = np.zeros(game.frame_shape, np.uint8)
   player.begin(frame)
   stack = np.zeros((*game.frame_shape, 4), np.uint8)
@@ -374,11 +374,11 @@ def test_workers_end_with_their_sampler():
 _PROGRAM = """
 import os, signal
 from trpo_tf.config import AtariConfig
-from trpo_tf.sampling.atari.jobs import Orders
+from trpo_tf.sampling.atari.jobs import WorkerConfig
 from trpo_tf.sampling.atari.pool import Pool
 from trpo_tf.tasks.atari import find_game
 game = find_game('atari/pong', AtariConfig())
-pool = Pool(Orders(game, 0, (16, 16), (20,), 0), 2)
+pool = Pool(WorkerConfig(game, 0, (16, 16), (20,), 0), 2)
 print(*pool.process_ids, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -9,7 +9,7 @@ from trpo_tf import config, seeding
 from trpo_tf.errors import UserError
 from trpo_tf.experiment import assembly, atari_video, evaluation
 from trpo_tf.experiment.training import Training
-from trpo_tf.policies.stacks import Stacks
+from trpo_tf.policies.stacks import FrameStacks
 from trpo_tf.seeding import Stream
 
 SETTINGS = dict(
@@ -68,8 +68,12 @@ def test_learns_and_resumes_exactly(changed):
   )
   np.testing.assert_equal(numbers(again), numbers(second))
   np.testing.assert_array_equal(again.state.theta, second.state.theta)
-  inputs = second.batch.inputs(second.batch.flat('observations'), None)
-  assert isinstance(inputs, Stacks) and inputs.frames is second.batch.frames
+  inputs = second.batch.inputs(
+    second.batch.flat(second.batch.observations), None
+  )
+  assert (
+    isinstance(inputs, FrameStacks) and inputs.frames is second.batch.frames
+  )
 
 
 @pytest.mark.parametrize('method', ['natural_gradient', 'max_kl'])

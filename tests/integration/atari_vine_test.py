@@ -142,7 +142,7 @@ def test_frames_of_branches_are_stored_at_their_ends_only(reference):
     for n, k, m in np.argwhere(alive):
       count = min(lengths[n, k, m], 4)
       old, new = np.split(finals[n, k, m], [4 - count])
-      assert (old == batch.at_rollout_set('observations')[n, count:]).all()
+      assert (old == batch.at_rollout_set(batch.observations)[n, count:]).all()
       assert (new >= first).all()
     new = finals[finals >= first]
     assert sorted(new) == list(range(first, len(batch.frames)))

@@ -194,7 +194,7 @@ def test_drop_removes_exactly_the_cut_trajectories(tmp_path):
   np.testing.assert_array_equal(dropped.kept, expected)
   assert batch.kept.all() and not dropped.kept.all()
   assert dropped.num_steps == batch.num_steps  # they were simulated
-  assert len(dropped.flat('rewards')) == expected.sum()
+  assert len(dropped.flat(dropped.rewards)) == expected.sum()
 
 
 @pytest.mark.parametrize('whole_episodes', [False, True])
@@ -218,7 +218,7 @@ def test_sampler_cuts_or_drops_by_its_setting(tmp_path, whole_episodes):
     assert len(cut.diverged) == len(drop.diverged) > 0
     assert cut.kept.sum() == cut.num_steps > drop.kept.sum()
     np.testing.assert_array_equal(drop.kept, drop_diverged(cut).kept)
-    assert not ((drop.flat('ends') & End.DIVERGED) != 0).any()
+    assert not ((drop.flat(drop.ends) & End.DIVERGED) != 0).any()
 
 
 def _assert_counts_non_finite(compiled, cause='non-finite output'):

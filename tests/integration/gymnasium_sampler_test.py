@@ -136,14 +136,14 @@ def test_records_are_the_policys(task_id):
   for iteration in range(2):
     batch = sampler.sample(theta, normalizer, iteration)
     assert batch.kept.all() and batch.num_steps == 300
-    outputs = policy.outputs(theta, normalizer(batch.flat('observations')))
+    outputs = policy.outputs(theta, normalizer(batch.flat(batch.observations)))
     # products of a few units summed in another order, 64 wide
-    np.testing.assert_allclose(batch.flat('outputs'), outputs, atol=1e-5)
-    actions = batch.flat('actions')
+    np.testing.assert_allclose(batch.flat(batch.outputs), outputs, atol=1e-5)
+    actions = batch.flat(batch.actions)
     assert actions.dtype == (np.int32 if describe(task_id).factors else float)
-    distribution = policy.distribution(theta, batch.flat('outputs'))
+    distribution = policy.distribution(theta, batch.flat(batch.outputs))
     np.testing.assert_allclose(
-      batch.flat('log_probs'),
+      batch.flat(batch.log_probs),
       distribution.log_prob(actions.astype(outputs.dtype.as_numpy_dtype)),
       atol=1e-5,
       rtol=1e-5,

@@ -348,7 +348,7 @@ def test_time_limit_ends_trunks_and_with_the_flag_branches():
     for flag in (False, True)
   )
   assert to_bytes(free)['observations'] == to_bytes(limited)['observations']
-  left = 10 - free.at_rollout_set('timesteps')[:, None, None]
+  left = 10 - free.at_rollout_set(free.timesteps)[:, None, None]
   assert (free.branch_lengths > left).any()
   assert not (free.branch_ends & End.TRUNCATED).any()
   expected = np.minimum(free.branch_lengths, left)
@@ -365,7 +365,7 @@ def test_draws_are_the_proposals(task_id):
   )
   batch = made.sample(theta, normalizer, 0)
   distribution = policy.distribution(
-    theta, np.repeat(batch.at_rollout_set('outputs'), 200, axis=0)
+    theta, np.repeat(batch.at_rollout_set(batch.outputs), 200, axis=0)
   )
   log_p = distribution.log_prob(batch.first_actions.reshape(2400, -1))
   np.testing.assert_allclose(batch.log_q.ravel(), log_p, 1e-5, 1e-5)
@@ -401,7 +401,7 @@ def test_failed_branches_are_recorded_and_can_be_repeated():
   theta = np.zeros(policy.num_parameters, np.float32)
   theta[-3:] = -80  # only as a first action is another one than 0 chosen
   batch = made.sample(theta, normalizer, 4)
-  odd = batch.at_rollout_set('timesteps') % 2 == 1
+  odd = batch.at_rollout_set(batch.timesteps) % 2 == 1
   assert 0 < odd.sum() < 12
   assert (batch.branch_lengths[~odd] == 8).all()
   assert (batch.branch_ends[~odd] == 0).all()

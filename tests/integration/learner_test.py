@@ -94,7 +94,7 @@ def test_every_step_is_within_the_trust_region(task, mean_kl):
       assert record['surrogate_after'] == record['surrogate_before']
       continue
     accepted += 1
-    observations = iteration.batch.flat('observations')
+    observations = iteration.batch.flat(iteration.batch.observations)
     x = networks.normalized(before.normalizer, observations)
     kl, slack = mean_kl(policy, x, before.theta, after.theta)
     assert slack < 1e-4 * kl

@@ -143,7 +143,7 @@ def test_time_limit_of_branches(hopper):
   free, limited = (
     _sample(short, branch_time_limit=limit)[0] for limit in (False, True)
   )
-  start = free.at_rollout_set('timesteps')[:, None, None]
+  start = free.at_rollout_set(free.timesteps)[:, None, None]
   assert ((start + free.branch_lengths)[free.branch_ends == 0] > 12).any()
   assert not (free.branch_ends & End.TRUNCATED).any()
   cut = (limited.branch_ends & End.TRUNCATED) != 0
@@ -167,14 +167,15 @@ def test_rollout_set_is_drawn_without_replacement_and_evenly():
 def test_whole_set_is_every_visited_state(hopper):
   (batch,) = _sample(hopper, rollout_set_size=240, branch_length=1)
   np.testing.assert_array_equal(
-    batch.at_rollout_set('observations').reshape(4, 60, -1), batch.observations
+    batch.at_rollout_set(batch.observations).reshape(4, 60, -1),
+    batch.observations,
   )
 
 
 def test_log_q_of_the_policy_is_tensorflow_s(hopper):
   (batch,) = _sample(hopper)
   policy, theta = _policy(hopper)
-  x = batch.at_rollout_set('observations')
+  x = batch.at_rollout_set(batch.observations)
   outputs = policy.outputs(tf.constant(theta), tf.constant(x))
   distribution = policy.distribution(
     tf.cast(theta, tf.float64), tf.cast(outputs, tf.float64)
@@ -302,9 +303,11 @@ def test_states_of_dropped_trunks_are_left_out(tmp_path):
   masked = 0
   for step in training.iterations():
     failed = (step.batch.branch_ends & End.DIVERGED) != 0
-    lost = failed.any(axis=1).all(axis=1) | ~step.batch.at_rollout_set('kept')
+    lost = failed.any(axis=1).all(axis=1) | ~step.batch.at_rollout_set(
+      step.batch.kept
+    )
     assert step.record['masked_states'] == lost.sum()
-    masked += (~step.batch.at_rollout_set('kept')).sum()
+    masked += (~step.batch.at_rollout_set(step.batch.kept)).sum()
   assert masked > 0
 
 

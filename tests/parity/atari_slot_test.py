@@ -12,7 +12,7 @@ import pytest
 from trpo_tf import seeding
 from trpo_tf.config import AtariConfig
 from trpo_tf.errors import UserError
-from trpo_tf.sampling.atari.slot import AtariSlot, Starts
+from trpo_tf.sampling.atari.slot import AtariSlot, EpisodeStarts
 from trpo_tf.sampling.batch import End
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.atari import PAPER_GAMES, find_game
@@ -26,7 +26,7 @@ def find(name, time_limit=0, **config):
 
 def make(game, index=INDEX):
   """A slot at the start of its first episode, and its frame."""
-  slot = AtariSlot(game, Starts(game), SEED, index)
+  slot = AtariSlot(game, EpisodeStarts(game), SEED, index)
   frame = np.zeros(game.frame_shape, np.uint8)
   slot.begin(frame)
   return slot, frame

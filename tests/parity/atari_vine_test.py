@@ -231,7 +231,7 @@ def test_first_actions_are_the_proposals(proposal):
   rng = draws(Stream.BRANCH_ACTIONS, 4)
   log_q = np.full(batch.first_actions.shape[:2], -np.log(18))
   if proposal == 'policy':
-    logits = np.repeat(batch.at_rollout_set('outputs'), K, axis=0)
+    logits = np.repeat(batch.at_rollout_set(batch.outputs), K, axis=0)
     actions, log_q = choices((3, 3, 2), logits, rng.random((N * K, 3)))
     expected, log_q = actions.reshape(N, K, 3), log_q.reshape(N, K)
   elif proposal == 'uniform':

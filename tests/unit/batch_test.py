@@ -68,9 +68,9 @@ def test_kept_and_num_steps():
   np.testing.assert_array_equal(batch.kept, expected)
   assert batch.num_steps == 16
   np.testing.assert_array_equal(
-    batch.flat('rewards'), [*range(6), *range(10, 16), *range(20, 24)]
+    batch.flat(batch.rewards), [*range(6), *range(10, 16), *range(20, 24)]
   )
-  assert batch.flat('observations').shape == (16, 2)
+  assert batch.flat(batch.observations).shape == (16, 2)
 
 
 def test_boundaries():

@@ -12,7 +12,7 @@ from trpo_tf.errors import UserError
 from trpo_tf.estimation import baselines, surrogate, value_network
 from trpo_tf.optim import fisher, trust_region
 from trpo_tf.policies import categorical, conv, stacks
-from trpo_tf.policies.stacks import Stacks
+from trpo_tf.policies.stacks import FrameStacks
 
 SMALL = conv.ConvNet((13, 12, 4), (3, 2), (5,), 8)
 N, F = 13, 9
@@ -34,7 +34,7 @@ def observations(n=N, seed=1):
   frames = rng.integers(0, 256, (F, 13, 12)).astype(np.uint8)
   frames[0] = 0
   rows = rng.integers(0, F, (n, 4)).astype(np.int32)
-  return Stacks(tf.constant(frames), tf.constant(rows))
+  return FrameStacks(tf.constant(frames), tf.constant(rows))
 
 
 def dense(x):
@@ -219,7 +219,7 @@ def test_value_network_sees_frames():
   error = network.predict(first, x, t) - returns
   assert np.square(error).mean() < 0.1 * returns.var()
   # any number of observations and frames
-  part = Stacks(x.frames[:5], np.minimum(x.rows[:7], 4))
+  part = FrameStacks(x.frames[:5], np.minimum(x.rows[:7], 4))
   assert network.predict(first, part, t[:7]).shape == (7,)
 
 

@@ -191,7 +191,7 @@ def test_records_what_the_step_did():
   policy = gaussian.GaussianPolicy(mlp.MLP(O, (8,), A), -0.5)
   batch = batch_of(policy)
   result = update(policy, batch, elite_fraction=0.25, fit_evaluations=10)
-  x = tf.constant(NORMALIZER(batch.flat('observations')))
+  x = tf.constant(NORMALIZER(batch.flat(batch.observations)))
   old, new = (
     (
       policy.outputs(tf.constant(theta), x).numpy().astype(float),

@@ -178,7 +178,7 @@ def check_consistency(
   Args:
     policy: the sampling policy.
     theta: float32 [P] its parameters.
-    x: float32 [N, O] observations as normalised for the sampler, or Stacks.
+    x: float32 [N, O] observations normalised, or FrameStacks.
     actions: [N, A] recorded actions.
     outputs: float32 [N, M] recorded outputs.
     log_probs: float32 [N] recorded log probabilities.

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from trpo_tf import config
 from trpo_tf.policies import mlp, stacks
-from trpo_tf.policies.stacks import Stacks
+from trpo_tf.policies.stacks import FrameStacks
 
 __all__ = ['ValueNetwork', 'ValueState', 'adam_step', 'rescale']
 
@@ -155,7 +155,7 @@ class ValueNetwork:
   def predict(
     self, state: ValueState, x: Any, timesteps: np.ndarray
   ) -> np.ndarray:
-    """Values float64 [N] at x, float32 [N, O] or Stacks."""
+    """Values float64 [N] at x, float32 [N, O] or FrameStacks."""
     del timesteps
     outputs = self._predict(state.theta, x).numpy()[:, 0].astype(np.float64)
     return state.return_mean + state.return_scale * outputs
@@ -206,7 +206,7 @@ class ValueNetwork:
     rows = _minibatches(rng, n, size, settings.value_epochs)
     targets = (returns - state.return_mean) / state.return_scale
     data: tuple[Any, ...] = x, targets.astype(np.float32)[:, np.newaxis], rows
-    if not isinstance(x, Stacks):
+    if not isinstance(x, FrameStacks):
       capacity = -(-n // _CAPACITY) * _CAPACITY
       most = max(1, capacity // size) * settings.value_epochs
       sizes = capacity, capacity, most

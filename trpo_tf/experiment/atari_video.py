@@ -8,7 +8,7 @@ import imageio
 import numpy as np
 
 from trpo_tf.config import ExperimentConfig
-from trpo_tf.sampling.atari.slot import AtariSlot, Starts
+from trpo_tf.sampling.atari.slot import AtariSlot, EpisodeStarts
 from trpo_tf.sampling.batch import Batch
 from trpo_tf.tasks.atari import Game
 
@@ -33,7 +33,7 @@ def episode_screens(
   Yields:
     uint8 [210, 160, 3], the screen after every action.
   """
-  emulator = AtariSlot(game, Starts(game), config.run.seed, slot)
+  emulator = AtariSlot(game, EpisodeStarts(game), config.run.seed, slot)
   emulator.begin(np.empty(game.frame_shape, np.uint8))
   for action in batch.actions[slot, : batch.lengths[slot]]:
     emulator.step(game.codes[tuple(action)].item())

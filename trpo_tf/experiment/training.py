@@ -158,7 +158,7 @@ class Training:
     )
     normalizer = old.normalizer
     if self._normalizer_learns(old.iteration):
-      normalizer = normalizer.update(batch.flat('observations'))
+      normalizer = normalizer.update(batch.flat(batch.observations))
     end = time.perf_counter()
     self.state = TrainingState(
       iteration=old.iteration + 1,
@@ -216,6 +216,6 @@ def _episode_record(batch: Batch) -> dict[str, float]:
 def _histograms(batch: Batch, update: Update) -> dict[str, np.ndarray]:
   return dict(
     returns=batch.episode_returns,
-    actions=batch.flat('actions').ravel(),
+    actions=batch.flat(batch.actions).ravel(),
     **update.histograms,
   )

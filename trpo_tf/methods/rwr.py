@@ -67,7 +67,7 @@ def paths(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
   slots, length = ended.shape
   keys = np.arange(slots)[:, None] * (length + 1) + before
   _, index = np.unique(keys[batch.kept], return_inverse=True)
-  return index, np.bincount(index, batch.flat('rewards'))
+  return index, np.bincount(index, batch.flat(batch.rewards))
 
 
 def elite_weights(path_returns: np.ndarray, fraction: float) -> np.ndarray:
@@ -104,7 +104,7 @@ def advantage_weights(
     float64 [kept steps], 1 at most.
   """
   every = returns.monte_carlo(batch.rewards, batch.ends, batch.lengths, gamma)
-  to_go, timesteps = every[batch.kept], batch.flat('timesteps')
+  to_go, timesteps = every[batch.kept], batch.flat(batch.timesteps)
   mean = baselines.TimeBaseline()
   state = mean.fit(None, None, timesteps, to_go, None)
   advantages = to_go - mean.predict(state, None, timesteps)
@@ -175,7 +175,10 @@ class Rwr(OnPolicyLearner):
     check_steps(batch)
     index, path_returns = paths(batch)
     weights = self._weights(batch, index, path_returns)
-    x, actions = normalizer(batch.flat('observations')), batch.flat('actions')
+    x, actions = (
+      normalizer(batch.flat(batch.observations)),
+      batch.flat(batch.actions),
+    )
     used = weights > 0
     data = _Data(actions[used], weights[used] / weights[used].mean())
     fitted, data = tf.nest.map_structure(tf.constant, (x[used], data))

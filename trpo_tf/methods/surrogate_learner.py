@@ -134,8 +134,8 @@ class SurrogateLearner(OnPolicyLearner):
     """
     check_steps(batch)
     baseline = self._baseline.state_type(**state['baseline'])
-    x = batch.inputs(batch.flat('observations'), normalizer)
-    timesteps = batch.flat('timesteps')
+    x = batch.inputs(batch.flat(batch.observations), normalizer)
+    timesteps = batch.flat(batch.timesteps)
     predictions = self._baseline.predict(baseline, x, timesteps)
     advantages, targets = self._estimate(
       baseline, normalizer, batch, predictions
@@ -184,8 +184,8 @@ class SurrogateLearner(OnPolicyLearner):
     if self._config.estimator.standardize_advantages:
       scaled = (scaled - scaled.mean()) / (scaled.std() + 1e-8)
     data = PathData(
-      batch.flat('actions'),
-      batch.flat('log_probs'),
+      batch.flat(batch.actions),
+      batch.flat(batch.log_probs),
       scaled.astype(np.float32),
     )
     return _Problem(x, data, advantages)
@@ -198,7 +198,7 @@ class SurrogateLearner(OnPolicyLearner):
     final_values = None
     if estimator.baseline != 'none':
       shape = batch.branch_lengths.shape
-      timesteps = batch.at_rollout_set('timesteps')[:, None, None]
+      timesteps = batch.at_rollout_set(batch.timesteps)[:, None, None]
       timesteps = (timesteps + batch.branch_lengths).ravel()
       finals = batch.inputs(batch.final_observations, normalizer)
       final_values = self._baseline.predict(
@@ -211,7 +211,7 @@ class SurrogateLearner(OnPolicyLearner):
       final_values,
       estimator.gamma,
     )
-    valid &= batch.at_rollout_set('kept')
+    valid &= batch.at_rollout_set(batch.kept)
     if not valid.any():
       raise UserError(
         'a branch of every state of the rollout set diverged: lower the '
@@ -220,7 +220,7 @@ class SurrogateLearner(OnPolicyLearner):
     q = q[valid]
     scaled = vine.scaled(q) if estimator.standardize_advantages else q
     data = VineData(batch.first_actions[valid], batch.log_q[valid], scaled)
-    states = batch.at_rollout_set('observations')[valid]
+    states = batch.at_rollout_set(batch.observations)[valid]
     x = batch.inputs(states, normalizer)
     return _Problem(x, data, q - q.mean(axis=1, keepdims=True))
 
@@ -264,11 +264,11 @@ class SurrogateLearner(OnPolicyLearner):
       self._policy,
       theta,
       x,
-      batch.flat('actions'),
-      batch.flat('outputs'),
-      batch.flat('log_probs'),
+      batch.flat(batch.actions),
+      batch.flat(batch.outputs),
+      batch.flat(batch.log_probs),
     )
-    scale = 1 + np.abs(batch.flat('outputs')[found.outputs_row]).max()
+    scale = 1 + np.abs(batch.flat(batch.outputs)[found.outputs_row]).max()
     if (
       found.outputs_error <= _OUTPUT_TOLERANCE * scale
       and found.log_probs_error <= _LOG_PROB_TOLERANCE

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from trpo_tf.policies import linearization
-from trpo_tf.policies.stacks import Stacks
+from trpo_tf.policies.stacks import FrameStacks
 
 __all__ = [
   'Linearized',
@@ -36,12 +36,12 @@ def num_blocks(num_states: int) -> int:
 def split(x: Any, blocks: int) -> list[Any]:
   """Cuts [N, ...] into a fixed number of blocks, equal to within one row.
 
-  The parts of Stacks share their frames. N may be unknown while tracing, so
+  The parts of FrameStacks share frames. N may be unknown while tracing, so
   whole-episode batches, whose N varies, need neither padding nor a new trace.
   """
   if blocks == 1:
     return [x]
-  if isinstance(x, Stacks):
+  if isinstance(x, FrameStacks):
     return [x._replace(rows=part) for part in split(x.rows, blocks)]
   n = tf.shape(x)[0]
   return [x[n * i // blocks : n * (i + 1) // blocks] for i in range(blocks)]

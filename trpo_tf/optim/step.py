@@ -91,7 +91,7 @@ class Problem:
     policy: the policy.
     objective: terms of the surrogate.
     theta: float32 [P].
-    x: float32 [N, O] normalised observations, or Stacks.
+    x: float32 [N, O] normalised observations, or FrameStacks.
     data: the objective's data, leading dimension N.
     blocks: blocks to cut N rows into, see `fisher`.
     linearized: the policy linearised on x.
@@ -160,7 +160,7 @@ def expand(
     policy: the policy that sampled the batch.
     objective: terms of the surrogate, see `surrogate`.
     theta: float32 [P] parameters.
-    x: float32 [N, O] normalised observations, or Stacks of N.
+    x: float32 [N, O] normalised observations, or FrameStacks of N.
     data: the objective's data, leading dimension N.
     blocks: blocks to cut N rows into, see `fisher`.
 

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from trpo_tf.errors import UserError
 from trpo_tf.policies import linearization, mlp, stacks
-from trpo_tf.policies.stacks import Stacks
+from trpo_tf.policies.stacks import FrameStacks
 
 __all__ = ['ConvNet']
 
@@ -64,10 +64,10 @@ class ConvNet:
     return int(np.prod(self.input_shape))
 
   @property
-  def input_spec(self) -> Stacks:
+  def input_spec(self) -> FrameStacks:
     """Inputs of any number of states."""
     *shape, channels = self.input_shape
-    return Stacks(
+    return FrameStacks(
       tf.TensorSpec([None, *shape], tf.uint8),
       tf.TensorSpec([None, channels], tf.int32),
     )
@@ -148,7 +148,7 @@ class ConvNet:
       h = function(convolved + layer[-filters:])
     return self.head.outputs(head, tf.reshape(h, [-1, self.head.input_size]))
 
-  def outputs(self, theta: tf.Tensor, x: Stacks) -> tf.Tensor:
+  def outputs(self, theta: tf.Tensor, x: FrameStacks) -> tf.Tensor:
     """Runs the network.
 
     Args:
@@ -163,7 +163,7 @@ class ConvNet:
     )
 
   def linearize(
-    self, theta: tf.Tensor, x: Stacks
+    self, theta: tf.Tensor, x: FrameStacks
   ) -> linearization.Linearization:
     """Linearises the outputs; products with many states run it again.
 
@@ -195,7 +195,7 @@ class ConvNet:
   def _concatenated(
     self,
     function: Callable[[tf.Tensor], tf.Tensor],
-    x: Stacks,
+    x: FrameStacks,
     dtype: tf.DType,
   ) -> tf.Tensor:
     """What a function of pixels [n, H, W, C] to [n, M] gives for all of x."""
@@ -214,7 +214,7 @@ class ConvNet:
     return _fold(write, empty, x).concat()
 
 
-def _fold(add: Callable[[Any, slice], Any], start: Any, x: Stacks) -> Any:
+def _fold(add: Callable[[Any, slice], Any], start: Any, x: FrameStacks) -> Any:
   """Adds the chunks of x one after the other, so that memory holds just one.
 
   Args:

@@ -13,13 +13,13 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from trpo_tf.policies.linearization import Linearization
-from trpo_tf.policies.stacks import Stacks
+from trpo_tf.policies.stacks import FrameStacks
 
 __all__ = ['Inputs', 'Network', 'Policy']
 
 # The inputs of N states: float32 [N, O] normalised observations, as an array or
-# as a tensor, or the Stacks of N observations of frames.
-Inputs: TypeAlias = np.ndarray | tf.Tensor | Stacks
+# as a tensor, or the FrameStacks of N observations of frames.
+Inputs: TypeAlias = np.ndarray | tf.Tensor | FrameStacks
 
 
 class Network(Protocol):

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-__all__ = ['Stacks', 'pixels', 'take']
+__all__ = ['FrameStacks', 'pixels', 'take']
 
 _SHIFTS = (1, 1 << 8, 1 << 16, 1 << 24)  # little-endian
 
 
-class Stacks(NamedTuple):
+class FrameStacks(NamedTuple):
   """N observations, the input of a `ConvNet`.
 
   Attributes:
@@ -29,18 +29,18 @@ def take(x: Any, states: tf.Tensor) -> Any:
   """The inputs of some states.
 
   Args:
-    x: [N, ...], or Stacks of N observations.
+    x: [N, ...], or FrameStacks of N observations.
     states: int [n].
 
   Returns:
     The same of n states.
   """
-  if isinstance(x, Stacks):
+  if isinstance(x, FrameStacks):
     return x._replace(rows=tf.gather(x.rows, states))
   return tf.gather(x, states)
 
 
-def pixels(x: Stacks) -> tf.Tensor:
+def pixels(x: FrameStacks) -> tf.Tensor:
   """The observations, uint8 [N, H, W, 4].
 
   A pixel's four values are the bytes of one number: adding shifted frames takes

@@ -111,9 +111,9 @@ class Batch:
     """Env steps simulated, dropped ones and those of branches included."""
     return int(self.lengths.sum()) + self.num_branch_steps
 
-  def flat(self, name: str) -> np.ndarray:
-    """The kept rows of a [S, T, ...] field as [N, ...]."""
-    return getattr(self, name)[self.kept]
+  def flat(self, field: np.ndarray) -> np.ndarray:
+    """The kept rows of a field [S, T, ...], as [N, ...]."""
+    return field[self.kept]
 
   def inputs(self, observations: np.ndarray, normalizer: Normalizer) -> Any:
     """What the networks see.
@@ -162,6 +162,6 @@ class VineBatch(Batch):
     """Env steps of all branches."""
     return int(self.branch_lengths.sum())
 
-  def at_rollout_set(self, name: str) -> np.ndarray:
-    """The rows of a [S, T, ...] field at the rollout set, [N, ...]."""
-    return getattr(self, name)[tuple(self.rollout_set.T)]
+  def at_rollout_set(self, field: np.ndarray) -> np.ndarray:
+    """The rows of a field [S, T, ...] at the rollout set, [N, ...]."""
+    return field[tuple(self.rollout_set.T)]

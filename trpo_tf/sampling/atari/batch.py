@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from trpo_tf.policies.normalizer import Normalizer
-from trpo_tf.policies.stacks import Stacks
+from trpo_tf.policies.stacks import FrameStacks
 from trpo_tf.sampling.batch import Batch, VineBatch
 
 __all__ = ['AtariBatch', 'AtariVineBatch']
@@ -32,10 +32,14 @@ class AtariBatch(Batch):
 
   frames: np.ndarray
 
-  def inputs(self, observations: np.ndarray, normalizer: Normalizer) -> Stacks:
+  def inputs(
+    self, observations: np.ndarray, normalizer: Normalizer
+  ) -> FrameStacks:
     """What the networks see of observations, rows [..., 4]: N of them."""
     del normalizer
-    return Stacks(self.frames, observations.reshape(-1, observations.shape[-1]))
+    return FrameStacks(
+      self.frames, observations.reshape(-1, observations.shape[-1])
+    )
 
   def stacks(self, rows: np.ndarray) -> np.ndarray:
     """Observations as pixels.

@@ -109,9 +109,7 @@ class AtariVineSampler:
       config.branch_length,
       len(self.game.factors),
     )
-    noise = draws.branch_noise(
-      self._seed, iteration, shape, self._actor.draw
-    )
+    noise = draws.branch_noise(self._seed, iteration, shape, self._actor.draw)
     rows = trunk.observations[index]
     jobs = [
       BranchJob(*job, self._gamma, config.branch_time_limit)

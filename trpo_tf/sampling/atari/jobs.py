@@ -10,10 +10,17 @@ import numpy as np
 
 from trpo_tf.tasks.atari import Game
 
-__all__ = ['BranchJob', 'Branches', 'Orders', 'Path', 'PathJob', 'Standing']
+__all__ = [
+  'BranchJob',
+  'Branches',
+  'WorkerConfig',
+  'Path',
+  'PathJob',
+  'SlotState',
+]
 
 
-class Orders(NamedTuple):
+class WorkerConfig(NamedTuple):
   """What a process is told at its start.
 
   Attributes:
@@ -31,7 +38,7 @@ class Orders(NamedTuple):
   activation: int
 
 
-class Standing(NamedTuple):
+class SlotState(NamedTuple):
   """Where a slot stands between two batches.
 
   Attributes:
@@ -61,7 +68,7 @@ class PathJob(NamedTuple):
   """
 
   slot: int
-  start: Standing
+  start: SlotState
   iteration: int
   num_steps: int
   whole_episodes: bool
@@ -103,7 +110,7 @@ class Path(NamedTuple):
   boundaries: dict[int, np.ndarray]
   episodes: list[tuple[float, int]]
   states: dict[int, bytes]
-  end: Standing
+  end: SlotState
 
 
 class BranchJob(NamedTuple):

@@ -19,7 +19,7 @@ from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.actors import CategoricalActor
 from trpo_tf.sampling.atari.batch import AtariBatch
 from trpo_tf.sampling.atari.frames import FrameStore
-from trpo_tf.sampling.atari.jobs import Orders, Path, PathJob, Standing
+from trpo_tf.sampling.atari.jobs import Path, PathJob, SlotState, WorkerConfig
 from trpo_tf.sampling.atari.pool import Pool
 from trpo_tf.sampling.atari.slot import unpacked
 from trpo_tf.tasks.atari import STACK, Game
@@ -50,7 +50,7 @@ class AtariSampler:
     """
     self.game, self._config = game, config
     self._actor = CategoricalActor(game.factors)
-    orders = Orders(
+    orders = WorkerConfig(
       game,
       seed,
       network.filters,
@@ -60,7 +60,7 @@ class AtariSampler:
     workers = config.sampler_threads or len(os.sched_getaffinity(0))
     self.pool = Pool(orders, min(workers, config.num_slots))
     nothing = np.zeros((*game.frame_shape, STACK), np.uint8)
-    self._slots = [Standing(b'', nothing, 0, 0.0)] * config.num_slots
+    self._slots = [SlotState(b'', nothing, 0, 0.0)] * config.num_slots
 
   @property
   def process_ids(self) -> list[int]:
@@ -112,7 +112,7 @@ class AtariSampler:
       strict=True,
     )
     restored = [
-      Standing(row[:size].tobytes(), stack, int(timestep), float(total))
+      SlotState(row[:size].tobytes(), stack, int(timestep), float(total))
       for row, size, stack, timestep, total in slots
     ]
     for slot in restored:

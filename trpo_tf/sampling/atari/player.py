@@ -10,12 +10,12 @@ from trpo_tf.sampling.atari.extension import extension
 from trpo_tf.sampling.atari.jobs import (
   Branches,
   BranchJob,
-  Orders,
   Path,
   PathJob,
-  Standing,
+  SlotState,
+  WorkerConfig,
 )
-from trpo_tf.sampling.atari.slot import AtariSlot, Starts
+from trpo_tf.sampling.atari.slot import AtariSlot, EpisodeStarts
 from trpo_tf.sampling.batch import End
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.atari import STACK
@@ -29,7 +29,7 @@ _TERMINATED, _TRUNCATED = int(End.TERMINATED), int(End.TRUNCATED)
 class Player:
   """Plays paths and branches."""
 
-  def __init__(self, orders: Orders):
+  def __init__(self, orders: WorkerConfig):
     """Starts an emulator.
 
     Args:
@@ -37,7 +37,7 @@ class Player:
     """
     self._game, self._seed = orders.game, orders.seed
     self._codes = self._game.codes.ravel().tolist()
-    self._starts = Starts(self._game)
+    self._starts = EpisodeStarts(self._game)
     self._slot = AtariSlot(self._game, self._starts, self._seed, 0)
     self._actor = extension.Actor(
       self._game.frame_shape,
@@ -90,7 +90,9 @@ class Player:
       boundaries=boundaries,
       episodes=episodes,
       states=states,
-      end=Standing(self._slot.save(), self._actor.stack(), clock, float(total)),
+      end=SlotState(
+        self._slot.save(), self._actor.stack(), clock, float(total)
+      ),
     )
 
   def _take(self, job: PathJob) -> None:

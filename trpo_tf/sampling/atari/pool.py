@@ -20,7 +20,7 @@ import numpy as np
 
 from trpo_tf.errors import UserError
 from trpo_tf.sampling.atari import messages
-from trpo_tf.sampling.atari.jobs import Orders
+from trpo_tf.sampling.atari.jobs import WorkerConfig
 
 __all__ = ['Pool']
 
@@ -46,7 +46,7 @@ class _Worker:
     process: it.
   """
 
-  def __init__(self, orders: Orders):
+  def __init__(self, orders: WorkerConfig):
     self.connection, theirs = Pipe()
     with theirs:
       self.process = subprocess.Popen(
@@ -97,7 +97,7 @@ def _end(connection: Connection, process: subprocess.Popen) -> None:
     process.wait()
 
 
-class _Round:
+class _JobQueue:
   """The jobs of a batch: those that wait, who does which, what came of them.
 
   Attributes:
@@ -154,7 +154,7 @@ class _Round:
 class Pool:
   """Processes that do jobs; a dead one's job is done anew by a fresh one."""
 
-  def __init__(self, orders: Orders, num_workers: int):
+  def __init__(self, orders: WorkerConfig, num_workers: int):
     """Starts the workers.
 
     Args:
@@ -193,7 +193,7 @@ class Pool:
       UserError: a state is of another game or version of ale_py; or workers
         died again and again, with the causes.
     """
-    batch = _Round(self._workers, name, theta, jobs)
+    batch = _JobQueue(self._workers, name, theta, jobs)
     try:
       for index in range(len(jobs)):
         while index not in batch.results:

@@ -19,7 +19,7 @@ from trpo_tf.sampling.batch import End
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.atari import Game
 
-__all__ = ['AtariSlot', 'Starts', 'Step', 'unpacked']
+__all__ = ['AtariSlot', 'EpisodeStarts', 'Step', 'unpacked']
 
 _NOOP = 0
 _TERMINATED, _TRUNCATED = int(End.TERMINATED), int(End.TRUNCATED)
@@ -44,7 +44,7 @@ def _start(game: Game, seed: int) -> _Emulator:
   return _Emulator(ale, recorder)
 
 
-class Starts:
+class EpisodeStarts:
   """The states from which episodes of a game begin, by number of no-ops.
 
   A reset takes as long as twenty env steps, and what it leads to depends in
@@ -120,7 +120,7 @@ class Step(NamedTuple):
 class AtariSlot:
   """One emulator and its running episode."""
 
-  def __init__(self, game: Game, starts: Starts, seed: int, index: int):
+  def __init__(self, game: Game, starts: EpisodeStarts, seed: int, index: int):
     """Starts the emulator; an episode begins with `begin`.
 
     Args:
