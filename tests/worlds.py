@@ -6,14 +6,20 @@ from typing import NamedTuple
 import numpy as np
 
 from trpo_tf import seeding
-from trpo_tf.config import SamplerConfig, TaskConfig
+from trpo_tf.config import (
+  EstimatorConfig,
+  ExperimentConfig,
+  RunConfig,
+  SamplerConfig,
+  TaskConfig,
+)
 from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import initial_normalizer
 from trpo_tf.sampling.batch import Batch
-from trpo_tf.sampling.native.branching import Actor
+from trpo_tf.sampling.native.branching import FrozenPolicy
 from trpo_tf.sampling.native.engine import NativeSlots
-from trpo_tf.sampling.native.paths import SinglePathSampler
+from trpo_tf.sampling.native.paths import NativePathSampler
 from trpo_tf.tasks.language import concatenate
 from trpo_tf.tasks.task import (
   CompiledTask,
@@ -140,6 +146,22 @@ def fixed_rows(row: np.ndarray):
   return lambda episodes, count: np.tile(row, (len(episodes), count, 1))
 
 
+def experiment(
+  sampler: SamplerConfig, seed=0, gamma=0.99, **task
+) -> ExperimentConfig:
+  """The settings of a run with that sampler, all others consistent."""
+  every = sampler.branch_proposal == 'all'
+  return ExperimentConfig(
+    task=TaskConfig(**task),
+    sampler=sampler,
+    estimator=EstimatorConfig(
+      gamma=gamma,
+      vine_objective='all_actions' if every else 'self_normalized',
+    ),
+    run=RunConfig(seed=seed),
+  )
+
+
 def identity_normalizer(size: int, clip: float = 1e6):
   """What `policy_arrays` reads of a normaliser, doing nothing."""
   return types.SimpleNamespace(
@@ -154,18 +176,23 @@ def slots(
   num_slots: int,
   hidden=(),
   activation='tanh',
-  **options,
+  action_range='raw',
+  clip_actions=True,
+  threads=0,
 ) -> NativeSlots:
   """Native slots whose network fits the task."""
   network = MLP(
     compiled.observation_size, hidden, compiled.action_size, activation
   )
-  return NativeSlots(compiled, num_slots, network, **options)
+  _, controls = compiled.actions(action_range, clip_actions)
+  return NativeSlots(
+    compiled, num_slots, GaussianPolicy(network), controls, threads
+  )
 
 
 def actor(
   compiled: CompiledTask, hidden=(16,), log_std=-1.0, seed=0, activation='tanh'
-) -> Actor:
+) -> FrozenPolicy:
   """A random policy; its normaliser has seen nothing."""
   policy = GaussianPolicy(
     MLP(compiled.observation_size, hidden, compiled.action_size, activation),
@@ -174,7 +201,7 @@ def actor(
   )
   theta = policy.initial_parameters(np.random.default_rng(seed))
   normalizer = initial_normalizer(compiled.observation_size)
-  return Actor(policy.network, theta, normalizer)
+  return FrozenPolicy(policy, theta, normalizer)
 
 
 class Trunk(NamedTuple):
@@ -190,7 +217,7 @@ class Trunk(NamedTuple):
   """
 
   compiled: CompiledTask
-  actor: Actor
+  actor: FrozenPolicy
   earlier: Batch
   batch: Batch
   states: np.ndarray
@@ -204,15 +231,15 @@ def trunk(
   """Samples a trunk of `steps` per slot."""
   config = SamplerConfig(batch_steps=num_slots * steps, num_slots=num_slots)
   acting = actor(compiled, seed=seed, **policy)
-  sampler = SinglePathSampler(
-    compiled, TaskConfig(), config, acting.network, seed
+  sampler = NativePathSampler(
+    compiled, acting.policy, experiment(config, seed=seed)
   )
   limits = sampler.state()['slot_limit']
   earlier = sampler.sample(acting.theta, acting.normalizer, 0)
   normalizer = acting.normalizer.update(earlier.flat(earlier.observations))
   acting = acting._replace(normalizer=normalizer)
   places = np.argwhere(np.ones((num_slots, steps)))
-  batch, states = sampler.sample_with_snapshots(
+  batch, states = sampler.sample_with_states(
     acting.theta, normalizer, 1, places
   )
   noise = np.stack(

@@ -10,14 +10,15 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 import pytest
+import worlds
 from plain_atari import Policy, choices
 
 from trpo_tf import seeding
 from trpo_tf.config import AtariConfig, SamplerConfig
 from trpo_tf.errors import UserError
 from trpo_tf.sampling.atari import pool
-from trpo_tf.sampling.atari.paths import AtariSampler
-from trpo_tf.sampling.atari.slot import AtariSlot, EpisodeStarts
+from trpo_tf.sampling.atari.emulator import AtariSlot, EpisodeStarts
+from trpo_tf.sampling.atari.paths import AtariPathSampler
 from trpo_tf.sampling.batch import End
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.atari import find_game
@@ -46,7 +47,9 @@ def make(
     whole_episodes=whole,
     sampler_threads=workers,
   )
-  return AtariSampler(game, settings, policy.network, SEED), policy
+  return AtariPathSampler(
+    game, policy, worlds.experiment(settings, SEED)
+  ), policy
 
 
 def sample(made, iteration, **options):

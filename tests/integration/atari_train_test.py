@@ -7,7 +7,7 @@ import pytest
 
 from trpo_tf import config, seeding
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import assembly, atari_video, evaluation
+from trpo_tf.experiment import atari_video, backend, evaluation
 from trpo_tf.experiment.training import Training
 from trpo_tf.policies.stacks import FrameStacks
 from trpo_tf.seeding import Stream
@@ -85,20 +85,22 @@ def test_other_steps_see_frames_too(method):
 
 def test_evaluates():
   changed = settings(time_limit=30)
-  policy = assembly.make_policy(changed)
+  task = backend.resolve(changed)
+  policy = task.policy()
   theta = policy.initial_parameters(np.random.default_rng(0))
-  normalizer = assembly.make_normalizer(changed, policy)
+  normalizer = task.normalizer()
   found, _ = evaluation.evaluate(changed, theta, normalizer, 3, False)
   np.testing.assert_array_equal(found.lengths, [30, 30, 30])
 
 
 def test_video_is_of_the_episode(tmp_path):
   changed = settings(time_limit=30)
-  policy = assembly.make_policy(changed)
+  task = backend.resolve(changed)
+  policy = task.policy()
   theta = policy.initial_parameters(np.random.default_rng(0))
-  normalizer = assembly.make_normalizer(changed, policy)
+  normalizer = task.normalizer()
   _, batch = evaluation.evaluate(changed, theta, normalizer, 2, False)
-  game = assembly.find_game(changed)
+  game = task.game
   under = evaluation.evaluation_config(changed, 2)
   screens = list(atari_video.episode_screens(game, under, batch, 1))
   draws = seeding.generator(under.run.seed, Stream.ENVIRONMENT, 1, 0)

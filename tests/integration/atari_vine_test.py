@@ -6,13 +6,15 @@ import signal
 
 import numpy as np
 import pytest
+import worlds
 from plain_atari import Policy
 
 from trpo_tf.config import AtariConfig, SamplerConfig
 from trpo_tf.sampling.atari import pool
-from trpo_tf.sampling.atari.branching import AtariVineSampler
-from trpo_tf.sampling.atari.paths import AtariSampler
+from trpo_tf.sampling.atari.branching import AtariVine
+from trpo_tf.sampling.atari.paths import AtariPathSampler
 from trpo_tf.sampling.batch import End
+from trpo_tf.sampling.vine import VineSampler
 from trpo_tf.tasks.atari import find_game
 
 SEED, GAMMA = 3, 0.95
@@ -34,12 +36,14 @@ def find():
   return find_game('atari/qbert', config, time_limit=45)
 
 
-def make(workers=2, sampler=AtariVineSampler, **settings):
+def make(workers=2, vine=True, **settings):
   game = find()
   policy = Policy(game)
   config = SamplerConfig(sampler_threads=workers, **SETTINGS | settings)
-  gamma = (GAMMA,) if sampler is AtariVineSampler else ()
-  return sampler(game, config, policy.network, SEED, *gamma), policy
+  experiment = worlds.experiment(config, SEED, GAMMA)
+  if not vine:
+    return AtariPathSampler(game, policy, experiment), policy
+  return VineSampler(AtariVine(game, policy, experiment), config, SEED), policy
 
 
 def sample(made, iteration):
@@ -75,7 +79,7 @@ def test_number_of_workers_changes_nothing(reference, workers):
 
 def test_trunks_are_those_of_single_path_sampling(reference):
   _, _, batches = reference
-  made = make(sampler=AtariSampler)
+  made = make(vine=False)
   for iteration, vine in enumerate(batches):
     path = sample(made, iteration)
     count = len(path.frames)
@@ -150,7 +154,7 @@ def test_frames_of_branches_are_stored_at_their_ends_only(reference):
 
 
 def kill(sampler, worker=0):
-  os.kill(sampler.process_ids[worker], signal.SIGKILL)
+  os.kill(sampler.backend.paths.process_ids[worker], signal.SIGKILL)
 
 
 # the first 5 results are the trunks', then come 14 of the branches
@@ -181,6 +185,6 @@ def test_dead_worker_is_reported_and_its_work_done_again(
 
 def test_close_ends_the_workers():
   sampler, _ = make(num_slots=2)
-  assert len(sampler.process_ids) == 2
+  assert len(sampler.backend.paths.process_ids) == 2
   sampler.close()
-  assert sampler.process_ids == []
+  assert sampler.backend.paths.process_ids == []

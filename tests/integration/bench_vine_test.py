@@ -11,8 +11,8 @@ import programs
 import pytest
 
 from trpo_tf.benchmarks import vine_variance, vine_workload
-from trpo_tf.sampling.native.branching import Actor, branch
-from trpo_tf.sampling.native.state import state_size
+from trpo_tf.cloning.native import state_size
+from trpo_tf.sampling.native.branching import FrozenPolicy, branch
 
 # The module's runs are made once, by one worker.
 pytestmark = pytest.mark.xdist_group('bench_vine')
@@ -110,7 +110,7 @@ def test_memory_counts(result):
   assert memory['num_mjdata'] == 2
   assert memory['small_branches'] == 4 * 4 * 2
   assert memory['large_branches'] == 16 * 16 * 2
-  compiled = vine_workload.untrained('InvertedPendulum-v5').compiled
+  compiled = vine_workload.untrained('InvertedPendulum-v5').backend.task
   assert memory['state_row'] == 8 * state_size(compiled)
 
 
@@ -123,18 +123,18 @@ def test_variances_are_those_of_separate_calls():
   learner = vine_workload.untrained('InvertedPendulum-v5')
   workload = vine_workload.make_workload(learner, 3, 2, 8, 12)
   found = vine_variance.variance_ratios(workload, (3, 12), 2)
-  actor = Actor(learner.policy.network, learner.theta, learner.normalizer)
+  actor = FrozenPolicy(learner.policy, learner.theta, learner.normalizer)
 
   def q(n, k, m, L):
     """One branch by a call of its own, ended at its own horizon."""
     branches = branch(
-      learner.compiled,
+      learner.backend.task,
       workload.states[n : n + 1],
       workload.actions[n : n + 1, k : k + 1],
       L,
       actor,
       workload.noise[n : n + 1, m : m + 1, :L],
-      gamma=learner.settings.estimator.gamma,
+      gamma=learner.config.estimator.gamma,
     )
     return branches.returns.item()
 

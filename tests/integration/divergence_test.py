@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import worlds
 
-from trpo_tf.config import SamplerConfig, TaskConfig
+from trpo_tf.config import SamplerConfig
 from trpo_tf.errors import UserError
+from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.sampling.batch import End
 from trpo_tf.sampling.native.paths import (
-  SinglePathSampler,
+  NativePathSampler,
   batch_from_arrays,
   drop_diverged,
 )
@@ -70,7 +71,7 @@ def _rollout(compiled, wild=True, **options):
 
 
 def _batch(compiled, arrays, diverged):
-  return batch_from_arrays(arrays, (compiled.low, compiled.high), diverged)
+  return batch_from_arrays(arrays, compiled.actions('raw', True)[0], diverged)
 
 
 def _assert_finite(values):
@@ -208,9 +209,9 @@ def test_sampler_cuts_or_drops_by_its_setting(tmp_path, whole_episodes):
       on_divergence=choice,
       whole_episodes=whole_episodes,
     )
-    network = MLP(4, (), 2)
-    sampler = SinglePathSampler(compiled, TaskConfig(), config, network, 0)
-    theta = np.zeros(network.num_parameters + 2, np.float32)
+    policy = GaussianPolicy(MLP(4, (), 2))
+    sampler = NativePathSampler(compiled, policy, worlds.experiment(config))
+    theta = np.zeros(policy.num_parameters, np.float32)
     normalizer = worlds.identity_normalizer(4)
     batches[choice] = [sampler.sample(theta, normalizer, i) for i in range(2)]
   for cut, drop in zip(batches['cut'], batches['drop'], strict=True):

@@ -10,14 +10,15 @@ import numpy as np
 import programs
 import pytest
 
-from trpo_tf.experiment import checkpoint, run_directory
-from trpo_tf.experiment.assembly import native_task
+from trpo_tf.experiment import backend, checkpoint, run_directory
 from trpo_tf.experiment.evaluation import evaluate, evaluation_config
 from trpo_tf.experiment.video import episode_poses
 from trpo_tf.policies.normalizer import Normalizer
-from trpo_tf.sampling.gym.environment import describe
-from trpo_tf.sampling.native.paths import ResetTable
+from trpo_tf.sampling.draws import ResetTable
 from trpo_tf.seeding import Stream, derived_seed
+from trpo_tf.tasks.environment import describe
+from trpo_tf.tasks.registry import NATIVE_TASKS
+from trpo_tf.tasks.task import compile_task
 
 # The module's runs are made once, by one worker.
 pytestmark = pytest.mark.xdist_group('evaluate')
@@ -133,11 +134,11 @@ def _loaded(folder, name):
 
 def _place(env, config, episode):
   """Puts an environment into the state that an episode begins in."""
-  compiled = native_task(config.task.task)
-  if compiled is None:
+  task = backend.resolve(config)
+  if isinstance(task, backend.Gym):
     seed = derived_seed(config.run.seed, Stream.ENVIRONMENT, episode, 0)
     return env.reset(seed=seed)[0]
-  first = np.zeros(_EPISODES, np.int64)
+  compiled, first = task.task, np.zeros(_EPISODES, np.int64)
   row = ResetTable(compiled, config.run.seed)(first, 1)[episode, 0]
   env.reset()
   env.unwrapped.set_state(*np.split(row, [compiled.model.nq]))
@@ -183,7 +184,7 @@ def test_a_video_shows_the_first_episode(tmp_path, evaluations):
   folder, _ = evaluations
   config, theta, normalizer = _loaded(folder, 'pendulum')
   found, batch = evaluate(config, theta, normalizer, 2, deterministic=True)
-  compiled = native_task('InvertedPendulum-v5')
+  compiled = compile_task(NATIVE_TASKS['InvertedPendulum-v5'])
   config = evaluation_config(config, 2)
   # observed are position and velocity; a frame is a step of 0.04 s
   poses = episode_poses(compiled, config, batch, 1)

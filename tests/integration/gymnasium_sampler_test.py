@@ -5,20 +5,22 @@ import dataclasses
 import gymnasium
 import numpy as np
 import pytest
+import worlds
 from gymnasium import spaces
 from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
 
 from trpo_tf import seeding
-from trpo_tf.config import PolicyConfig, SamplerConfig, TaskConfig
+from trpo_tf.config import PolicyConfig, SamplerConfig
 from trpo_tf.errors import UserError
 from trpo_tf.policies.categorical import categorical_policy
 from trpo_tf.policies.gaussian import gaussian_policy
 from trpo_tf.policies.normalizer import initial_normalizer
 from trpo_tf.sampling.batch import End
-from trpo_tf.sampling.gym.environment import describe
-from trpo_tf.sampling.gym.paths import GymnasiumSampler
-from trpo_tf.sampling.native.paths import ResetTable, SinglePathSampler
+from trpo_tf.sampling.draws import ResetTable
+from trpo_tf.sampling.gym.paths import GymPathSampler
+from trpo_tf.sampling.native.paths import NativePathSampler
 from trpo_tf.seeding import Stream
+from trpo_tf.tasks.environment import describe
 from trpo_tf.tasks.gymnasium_v5 import TASKS
 from trpo_tf.tasks.task import compile_task
 
@@ -113,8 +115,8 @@ def make(task_id, slots=3, steps=300, whole=False, seed=SEED, **task):
   config = SamplerConfig(
     num_slots=slots, batch_steps=steps, whole_episodes=whole
   )
-  made = GymnasiumSampler(
-    TaskConfig(task=task_id, **task), config, policy, seed
+  made = GymPathSampler(
+    space, policy, worlds.experiment(config, seed, task=task_id, **task)
   )
   theta = policy.initial_parameters(np.random.default_rng(0))
   normalizer = initial_normalizer(policy.observation_size).update(
@@ -278,10 +280,9 @@ def test_hopper_equals_the_native_sampler(whole):
   normalizer = initial_normalizer(11).update(
     np.random.default_rng(0).standard_normal((50, 11))
   )
-  native = SinglePathSampler(
-    compiled, TaskConfig(), config, policy.network, SEED
-  )
-  python = GymnasiumSampler(TaskConfig(task=name), config, policy, SEED)
+  settings = worlds.experiment(config, SEED, task=name)
+  native = NativePathSampler(compiled, policy, settings)
+  python = GymPathSampler(describe(name), policy, settings)
   kinds = set()
   for iteration in range(3):
     expected = native.sample(theta, normalizer, iteration)

@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 import programs
 import pytest
+import worlds
 from gymnasium import spaces
 from gymnasium.envs.classic_control import CartPoleEnv
 from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
@@ -27,17 +28,18 @@ from trpo_tf.config import (
 )
 from trpo_tf.errors import UserError
 from trpo_tf.estimation import vine
-from trpo_tf.experiment import assembly
+from trpo_tf.experiment import backend
 from trpo_tf.experiment.training import Training
 from trpo_tf.policies.gaussian import gaussian_policy
 from trpo_tf.policies.normalizer import initial_normalizer
-from trpo_tf.sampling import draws
 from trpo_tf.sampling.batch import End
-from trpo_tf.sampling.gym import environment
-from trpo_tf.sampling.gym.branching import GymnasiumVineSampler
-from trpo_tf.sampling.native.paths import ResetTable
+from trpo_tf.sampling.draws import Draws, ResetTable
+from trpo_tf.sampling.gym.branching import GymVine
+from trpo_tf.sampling.native.vine import NativeVine
 from trpo_tf.sampling.vine import VineSampler
 from trpo_tf.seeding import Stream
+from trpo_tf.tasks.environment import describe
+from trpo_tf.tasks.environment import make as make_environment
 from trpo_tf.tasks.gymnasium_v5 import TASKS
 from trpo_tf.tasks.task import compile_task
 
@@ -133,12 +135,13 @@ def configure(task_id, proposal='policy', **sampler):
 
 def make(config):
   """Sampler, policy, parameters and a normaliser that has seen something."""
-  policy = assembly.make_policy(config)
+  task = backend.resolve(config)
+  policy = task.policy()
   theta = policy.initial_parameters(np.random.default_rng(0))
   normalizer = initial_normalizer(policy.observation_size).update(
     np.random.default_rng(1).standard_normal((100, policy.observation_size))
   )
-  return assembly.make_sampler(config), policy, theta, normalizer
+  return backend.make_sampler(task), policy, theta, normalizer
 
 
 def sample(task_id, proposal='policy', iteration=0, **sampler):
@@ -207,11 +210,10 @@ def test_branches_equal_the_native_ones(name, kind, proposal, time_limit):
   normalizer = initial_normalizer(O).update(
     np.random.default_rng(0).standard_normal((50, O))
   )
-  native = VineSampler(
-    compiled, TaskConfig(), config, policy.network, SEED, GAMMA
-  )
-  python = GymnasiumVineSampler(
-    TaskConfig(task=task_id), config, policy, SEED, GAMMA
+  settings = worlds.experiment(config, SEED, GAMMA, task=task_id)
+  native = VineSampler(NativeVine(compiled, policy, settings), config, SEED)
+  python = VineSampler(
+    GymVine(describe(task_id), policy, settings), config, SEED
   )
   for iteration in range(2):
     expected = native.sample(theta, normalizer, iteration)
@@ -268,7 +270,7 @@ def test_branches_that_repeat_the_trunk_reproduce_it(task_id, monkeypatch):
   L, S, T = 9, 3, 30
   config = configure(task_id, branch_length=L)
   made, _, theta, normalizer = make(config)
-  trunk = assembly.make_path_sampler(config).sample(theta, normalizer, 0)
+  trunk = backend.resolve(config).paths().sample(theta, normalizer, 0)
   assert not (trunk.ends & End.TRUNCATED).any()
   discrete = trunk.actions.dtype == np.int32
   noise = np.stack(
@@ -280,12 +282,13 @@ def test_branches_that_repeat_the_trunk_reproduce_it(task_id, monkeypatch):
       for slot in range(S)
     ]
   )
-  places = draws.draw_states(SEED, 0, S, T - L, 12)
+  places = Draws(SEED, 0).rollout_set(S, T - L, 12)
   rows = np.stack([noise[s, t : t + L] for s, t in places])
   first = np.repeat(trunk.actions[tuple(places.T)][:, None], 3, 1)
-  monkeypatch.setattr(draws, 'draw_states', lambda *_: places)
-  monkeypatch.setattr(draws, 'branch_noise', lambda *_: rows[:, None])
-  monkeypatch.setattr(made, '_propose', lambda *_: (first, np.zeros((12, 3))))
+  proposed = first, np.zeros((12, 3))
+  monkeypatch.setattr(Draws, 'rollout_set', lambda *_: places)
+  monkeypatch.setattr(Draws, 'branch_noise', lambda *_: rows[:, None])
+  monkeypatch.setattr(Draws, 'first_actions', lambda *_: proposed)
   batch = made.sample(theta, normalizer, 0)
   for n, (s, t) in enumerate(places.tolist()):
     ends = np.flatnonzero(trunk.ends[s, t : t + L])
@@ -369,7 +372,7 @@ def test_draws_are_the_proposals(task_id):
   )
   log_p = distribution.log_prob(batch.first_actions.reshape(2400, -1))
   np.testing.assert_allclose(batch.log_q.ravel(), log_p, 1e-5, 1e-5)
-  (count,) = environment.describe(task_id).factors
+  (count,) = describe(task_id).factors
   drawn = batch.first_actions[..., 0]
   shares = (drawn[:, :, None] == np.arange(count)).mean(1)
   assert np.ptp(shares) > 0.1  # not uniform
@@ -420,7 +423,7 @@ def test_failed_branches_are_recorded_and_can_be_repeated():
 
   places = itertools.product(np.flatnonzero(odd), (1, 2, 3), (0, 1))
   assert [record.branch for record in batch.diverged] == list(places)
-  env = cloner(environment.make('Fragile-v0'), 'Fragile-v0')
+  env = cloner(make_environment('Fragile-v0'), 'Fragile-v0')
   env.reset()
   for record in batch.diverged:
     n, k, _ = record.branch
@@ -472,7 +475,7 @@ def test_resumed_run_goes_on_with_the_same_bytes(task_id, proposal):
   'task_id, proposal, reason',
   [
     ('Pendulum-v1', 'all', 'needs discrete actions; use policy or uniform'),
-    ('Unbounded-v0', 'uniform', 'needs a bounded action space; use --branch'),
+    ('Unbounded-v0', 'uniform', 'needs bounded actions .* use --branch'),
     ('ManyButtons-v0', 'all', 'would try 65 actions .* use policy or uniform'),
   ],
 )

@@ -13,9 +13,11 @@ from trpo_tf.experiment import divergence_log
 from trpo_tf.experiment.training import Training
 from trpo_tf.policies.gaussian import gaussian_policy
 from trpo_tf.policies.normalizer import initial_normalizer
-from trpo_tf.sampling import draws
+from trpo_tf.sampling.actors import GaussianActor
 from trpo_tf.sampling.batch import End
-from trpo_tf.sampling.native.paths import SinglePathSampler
+from trpo_tf.sampling.draws import Draws
+from trpo_tf.sampling.native.paths import NativePathSampler
+from trpo_tf.sampling.native.vine import NativeVine
 from trpo_tf.sampling.vine import VineSampler
 from trpo_tf.tasks.language import sqrt, square
 from trpo_tf.tasks.registry import NATIVE_TASKS
@@ -74,14 +76,11 @@ def _policy(compiled):
 
 def _sample(compiled, seed=0, iterations=1, **changes):
   policy, theta = _policy(compiled)
-  sampler = VineSampler(
-    compiled,
-    config.TaskConfig(),
-    config.SamplerConfig(**_SMALL | changes),
-    policy.network,
-    seed,
-    0.9,
+  settings = config.SamplerConfig(**_SMALL | changes)
+  backend = NativeVine(
+    compiled, policy, worlds.experiment(settings, seed, gamma=0.9)
   )
+  sampler = VineSampler(backend, settings, seed)
   normalizer = initial_normalizer(compiled.observation_size)
   return [sampler.sample(theta, normalizer, i) for i in range(iterations)]
 
@@ -95,13 +94,8 @@ def _assert_same(one, other):
 
 def test_trunks_are_those_of_single_path_sampling(hopper):
   policy, theta = _policy(hopper)
-  path = SinglePathSampler(
-    hopper,
-    config.TaskConfig(),
-    config.SamplerConfig(batch_steps=240, num_slots=4),
-    policy.network,
-    0,
-  )
+  settings = config.SamplerConfig(batch_steps=240, num_slots=4)
+  path = NativePathSampler(hopper, policy, worlds.experiment(settings))
   normalizer = initial_normalizer(hopper.observation_size)
   for i, batch in enumerate(_sample(hopper, iterations=3)):
     expected = path.sample(theta, normalizer, i)
@@ -156,7 +150,7 @@ def test_rollout_set_is_drawn_without_replacement_and_evenly():
   counts = np.zeros((4, 25))
   draws = 2000
   for i in range(draws):
-    places = draws.draw_states(5, i, 4, 25, 10)
+    places = Draws(5, i).rollout_set(4, 25, 10)
     assert len({tuple(p) for p in places}) == 10
     assert (np.diff(places[:, 0] * 25 + places[:, 1]) > 0).all()
     counts[tuple(places.T)] += 1
@@ -196,7 +190,7 @@ def test_uniform_proposal(hopper):
 def test_first_action_alone_tells_branches_apart(hopper):
   """Noise is shared by the actions of a state, not by states or trials."""
   (batch,) = _sample(hopper, branch_length=2)
-  noise = draws.branch_noise(0, 0, (10, 2, 2, 3))
+  noise = Draws(0, 0).branch_noise(GaussianActor.draw, (10, 2, 2, 3))
   assert len(np.unique(noise)) == noise.size
   assert len(np.unique(batch.branch_returns)) == batch.branch_returns.size
 

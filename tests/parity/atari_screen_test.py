@@ -7,7 +7,7 @@ from plain_atari import frame as plain_frame
 
 from trpo_tf.config import AtariConfig
 from trpo_tf.sampling import _atari
-from trpo_tf.sampling.atari.screen import Screen
+from trpo_tf.sampling.atari.emulator import Screen
 from trpo_tf.tasks.atari import find_game
 
 

@@ -12,7 +12,7 @@ import pytest
 from trpo_tf import seeding
 from trpo_tf.config import AtariConfig
 from trpo_tf.errors import UserError
-from trpo_tf.sampling.atari.slot import AtariSlot, EpisodeStarts
+from trpo_tf.sampling.atari.emulator import AtariSlot, EpisodeStarts
 from trpo_tf.sampling.batch import End
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.atari import PAPER_GAMES, find_game

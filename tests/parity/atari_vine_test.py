@@ -3,12 +3,14 @@
 import numpy as np
 import plain_atari
 import pytest
+import worlds
 from plain_atari import Policy, choices
 
 from trpo_tf import seeding
 from trpo_tf.config import AtariConfig, SamplerConfig
-from trpo_tf.sampling.atari.branching import AtariVineSampler
+from trpo_tf.sampling.atari.branching import AtariVine
 from trpo_tf.sampling.batch import End
+from trpo_tf.sampling.vine import VineSampler
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.atari import find_game
 
@@ -38,7 +40,8 @@ def make(
     branch_time_limit=branch_time_limit,
     sampler_threads=workers,
   )
-  return AtariVineSampler(game, settings, policy.network, SEED, GAMMA), policy
+  backend = AtariVine(game, policy, worlds.experiment(settings, SEED, GAMMA))
+  return VineSampler(backend, settings, SEED), policy
 
 
 def draws(stream, *index):
@@ -148,7 +151,8 @@ def branch_noise(iteration, num_factors):
 )
 def test_branches_are_those_of_cloned_emulators(name, proposal, options):
   sampler, policy = make(name, proposal, frame_skip=9, **options)
-  game, walks = sampler.game, [Walk(sampler.game, s) for s in range(S)]
+  game = sampler.backend.paths.game
+  walks = [Walk(game, s) for s in range(S)]
   ends, rewarded = set(), 0
   for iteration in range(2):
     batch = sampler.sample(policy.theta, None, iteration)
@@ -193,7 +197,7 @@ def test_branches_are_those_of_cloned_emulators(name, proposal, options):
 def test_branches_of_sticky_emulators_share_their_draws():
   """Without a clone: the trunk is played again for every branch."""
   sampler, policy = make('breakout', sticky_actions=0.5)
-  game = sampler.game
+  game = sampler.backend.paths.game
   batch = sampler.sample(policy.theta, None, 0)
   noise = branch_noise(0, 3)
 

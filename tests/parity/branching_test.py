@@ -9,11 +9,12 @@ import pytest
 import worlds
 from oracle import Slots, Start, network
 
-from trpo_tf.config import SamplerConfig, TaskConfig
+from trpo_tf.cloning import native as native_state
+from trpo_tf.config import SamplerConfig
 from trpo_tf.sampling.batch import End
-from trpo_tf.sampling.native import state as native_state
+from trpo_tf.sampling.draws import ResetTable
 from trpo_tf.sampling.native.branching import Brancher, initial_snapshots
-from trpo_tf.sampling.native.paths import ResetTable, SinglePathSampler
+from trpo_tf.sampling.native.paths import NativePathSampler
 from trpo_tf.tasks.gymnasium_v5 import TASKS
 from trpo_tf.tasks.task import compile_task
 
@@ -55,7 +56,7 @@ def oracle(name) -> tuple[Slots, dict]:
 
 
 def brancher(t: worlds.Trunk, threads=2) -> Brancher:
-  return Brancher(t.compiled, t.actor.network, threads=threads)
+  return Brancher(t.compiled, t.actor.policy, threads=threads)
 
 
 def places(name, count, horizon) -> np.ndarray:
@@ -116,8 +117,8 @@ def assert_return(total, rewards, gamma):
 def test_trunk_is_the_same_with_snapshots(name):
   t = trunk(name)
   config = SamplerConfig(batch_steps=_SLOTS * _STEPS, num_slots=_SLOTS)
-  sampler = SinglePathSampler(
-    t.compiled, TaskConfig(), config, t.actor.network, 0
+  sampler = NativePathSampler(
+    t.compiled, t.actor.policy, worlds.experiment(config)
   )
   sampler.sample(t.actor.theta, worlds.actor(t.compiled).normalizer, 0)
   plain = sampler.sample(t.actor.theta, t.actor.normalizer, 1)
@@ -213,7 +214,7 @@ def test_oracle_repeats_branches(name):
 def test_actions_are_the_given_ones_then_the_policys(name):
   """Mean of a float64 network plus the deviation times the shared noise."""
   t = trunk(name)
-  A, net = t.compiled.action_size, t.actor.network
+  A, net = t.compiled.action_size, t.actor.policy.network
   N, K, M, L = 8, 3, 2, 15
   chosen = places(name, N, L)
   actions, noise = draws(name, N, K, M, L)

@@ -13,6 +13,7 @@ from oracle import Slots
 from trpo_tf.errors import UserError
 from trpo_tf.sampling.native.paths import batch_from_arrays
 from trpo_tf.tasks import language as lang
+from trpo_tf.tasks.actions import ActionSpace
 from trpo_tf.tasks.gymnasium_v5 import TASKS
 from trpo_tf.tasks.language import concatenate, norm, prev, total
 from trpo_tf.tasks.task import Definition, compile_task
@@ -114,7 +115,9 @@ def test_oracle_replays_recorded_actions(compiled, options):
     offset=(high + low) / 2 if scaled else 0.0,
     clip_actions=options.get('clip_actions', True),
   )
-  bounds = (-np.ones(2), np.ones(2)) if scaled else (low, high)
+  bounds = ActionSpace((), -np.ones(2), np.ones(2))
+  if not scaled:
+    bounds = ActionSpace((), low, high)
   resets, kinds = worlds.Resets(compiled), set()
   for call in range(2):
     arrays = _sample(slots, 50, seed=call, resets=resets, log_std=0.3)
@@ -140,7 +143,8 @@ def test_oracle_replays_recorded_actions(compiled, options):
       'episode_lengths',
     ):
       np.testing.assert_array_equal(getattr(batch, name), want[name], name)
-    outside = (arrays['actions'] < bounds[0]) | (arrays['actions'] > bounds[1])
+    actions = arrays['actions']
+    outside = (actions < bounds.low) | (actions > bounds.high)
     assert batch.clipped_fraction == outside.mean() > 0
     assert batch.kept.all() and batch.num_steps == 5 * 50
     kinds |= set(arrays['ends'].ravel().tolist())
@@ -182,7 +186,7 @@ def test_first_episodes_may_be_shortened(compiled):
   arrays = _sample(slots, 40, resets=resets, log_std=-3.0)
   want = oracle.rollout(arrays['actions'], resets)
   _assert_same(arrays, want, ('observations', 'ends', 'timesteps'))
-  batch = batch_from_arrays(arrays, (compiled.low, compiled.high), [])
+  batch = batch_from_arrays(arrays, compiled.actions('raw', True)[0], [])
   for name in (
     'boundary_index',
     'boundary_observations',

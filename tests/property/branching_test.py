@@ -15,15 +15,15 @@ import worlds
 from hypothesis import strategies as st
 from oracle import Slots
 
+from trpo_tf.cloning import native as native_state
 from trpo_tf.errors import UserError
 from trpo_tf.sampling.batch import End
-from trpo_tf.sampling.native import state as native_state
+from trpo_tf.sampling.draws import ResetTable
 from trpo_tf.sampling.native.branching import (
   Brancher,
   branch,
   initial_snapshots,
 )
-from trpo_tf.sampling.native.paths import ResetTable
 from trpo_tf.tasks.gymnasium_v5 import TASKS
 from trpo_tf.tasks.language import (
   concatenate,
@@ -62,7 +62,7 @@ def trunk(compiled):
 
 @pytest.fixture(scope='module')
 def brancher(trunk):
-  return Brancher(trunk.compiled, trunk.actor.network, threads=2)
+  return Brancher(trunk.compiled, trunk.actor.policy, threads=2)
 
 
 def draws(compiled, N, K, M, L, seed=0):
@@ -309,7 +309,7 @@ def test_two_branchers_run_at_the_same_time(trunk):
   """The interpreter is free while one runs; each is as if it were alone."""
   actions, noise = draws(trunk.compiled, 40, 4, 4, 25)
   pool = [
-    Brancher(trunk.compiled, trunk.actor.network, threads=2) for _ in range(3)
+    Brancher(trunk.compiled, trunk.actor.policy, threads=2) for _ in range(3)
   ]
   run = lambda own: own.branch(
     starts(trunk, 40), actions, 25, trunk.actor, noise, trajectories=True
@@ -389,7 +389,7 @@ def test_without_a_policy_the_noise_acts(compiled, trunk):
   snapshots = native_state.to_snapshots(compiled, states)
   assert_same(branch(compiled, snapshots, actions, 8, trajectories=True), idle)
   with_policy = branch(compiled, snapshots, actions, 8, trunk.actor, noise)
-  want = Brancher(compiled, trunk.actor.network, threads=1).branch(
+  want = Brancher(compiled, trunk.actor.policy, threads=1).branch(
     states, actions, 8, trunk.actor, noise
   )
   assert_same(with_policy, want)
@@ -492,7 +492,7 @@ def test_kinds_of_models(tmp_path, name):
   reference = slots.rollout(trunk.batch.actions, resets)['starts']
   places = [(0, 3), (1, 11), (0, 19), (1, 27)]
   actions, noise = draws(compiled, 4, 2, 1, 16)
-  own = Brancher(compiled, trunk.actor.network, threads=2)
+  own = Brancher(compiled, trunk.actor.policy, threads=2)
   whole = own.branch(
     np.stack([trunk.states[place] for place in places]),
     actions,

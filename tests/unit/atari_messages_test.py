@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trpo_tf.sampling.atari import messages
-from trpo_tf.sampling.atari.jobs import Branches
+from trpo_tf.sampling.atari.jobs import StateBranches
 
 
 def exchanged(*values):
@@ -49,7 +49,7 @@ def test_large_arrays_inside_a_result():
     (0, 0): np.ones((4, 210, 160), np.uint8),
     (0, 1): np.full((4, 210, 160), 2, np.uint8),
   }
-  result = Branches(
+  result = StateBranches(
     np.arange(2.0)[None],
     np.ones((1, 2), np.int32),
     np.zeros((1, 2), np.uint8),

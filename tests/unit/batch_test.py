@@ -7,8 +7,9 @@ import pytest
 
 from trpo_tf.sampling.batch import End
 from trpo_tf.sampling.native.paths import batch_from_arrays, drop_diverged
+from trpo_tf.tasks.actions import ActionSpace
 
-_BOUNDS = np.array([-1.0]), np.array([1.0])
+_BOUNDS = ActionSpace((), np.array([-1.0]), np.array([1.0]))
 
 
 def _arrays():

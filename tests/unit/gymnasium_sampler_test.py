@@ -5,21 +5,22 @@ import re
 import gymnasium
 import numpy as np
 import pytest
+import worlds
 from gymnasium import spaces
 from scipy import stats
 
 from trpo_tf import seeding
-from trpo_tf.config import PolicyConfig, SamplerConfig, TaskConfig
+from trpo_tf.config import PolicyConfig, SamplerConfig
 from trpo_tf.errors import UserError
 from trpo_tf.policies.categorical import categorical_policy
 from trpo_tf.policies.gaussian import gaussian_policy
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import initial_normalizer
-from trpo_tf.sampling import actors as numpy_policy
+from trpo_tf.sampling import actors
 from trpo_tf.sampling.gym import paths as gymnasium_sampler
-from trpo_tf.sampling.gym.environment import describe
-from trpo_tf.sampling.gym.paths import GymnasiumSampler
+from trpo_tf.sampling.gym.paths import GymPathSampler
 from trpo_tf.seeding import Stream
+from trpo_tf.tasks.environment import describe
 
 VECTOR = spaces.Box(-np.inf, np.inf, (3,), np.float32)
 NAN = np.array([0, np.nan, 0])
@@ -72,12 +73,11 @@ def sampler(task_id, seed=5, slots=2, steps=12, whole=False, **task):
   policy = make(
     PolicyConfig(), space.observation_size, space.factors or space.action_size
   )
-  return policy, GymnasiumSampler(
-    TaskConfig(task=task_id, **task),
-    SamplerConfig(num_slots=slots, batch_steps=steps, whole_episodes=whole),
-    policy,
-    seed,
+  config = SamplerConfig(
+    num_slots=slots, batch_steps=steps, whole_episodes=whole
   )
+  settings = worlds.experiment(config, seed, task=task_id, **task)
+  return policy, GymPathSampler(space, policy, settings)
 
 
 def sample(task_id, iteration=0, **kwargs):
@@ -154,7 +154,9 @@ def test_constructor_error_is_one_line():
 def test_policy_of_another_size():
   policy = gaussian_policy(PolicyConfig(), 3, 5)
   with pytest.raises(ValueError, match='3 inputs and 2 outputs, not 3 and 5'):
-    GymnasiumSampler(TaskConfig(task=register()), SamplerConfig(), policy, 0)
+    task = register()
+    settings = worlds.experiment(SamplerConfig(), task=task)
+    GymPathSampler(describe(task), policy, settings)
 
 
 def test_control_range_needs_bounds():
@@ -164,7 +166,7 @@ def test_control_range_needs_bounds():
 
 
 def test_whole_episodes_that_never_end(monkeypatch):
-  monkeypatch.setattr(gymnasium_sampler, '_LONGEST', 20)
+  monkeypatch.setattr(gymnasium_sampler, '_MAX_EPISODE_STEPS', 20)
   endless = register(limit=None)
   with pytest.raises(UserError, match='no end .*max_episode_steps.* step 20'):
     sample(endless, whole=True)
@@ -214,17 +216,17 @@ def test_network_is_the_policys():
   x = rng.standard_normal((50, 5)).astype(np.float32)
   for *hidden, activation in [('tanh',), (8, 4, 'tanh'), (7, 'softplus')]:
     mlp = MLP(5, tuple(hidden), 3, activation)
-    theta = rng.standard_normal(mlp.num_parameters + 2).astype(np.float32)
-    actual = numpy_policy.network_function(mlp, theta)(x)
+    theta = rng.standard_normal(mlp.num_parameters).astype(np.float32)
+    actual = mlp.numpy_function(theta)(x)
     assert actual.dtype == np.float32
-    expected = mlp.outputs(theta[:-2], x).numpy()
+    expected = mlp.outputs(theta, x).numpy()
     # sums of at most 9 products of a few units, rounded in another order
     np.testing.assert_allclose(actual, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_inverse_cdf():
   logits = np.log(np.array([[0.2, 0.5, 0.3, 0.9, 0.1]], np.float32))
-  actor = numpy_policy.CategoricalActor((3, 2))
+  actor = actors.CategoricalActor((3, 2))
   for u, choice in [
     (0, 0),
     (0.19, 0),
@@ -243,14 +245,14 @@ def test_inverse_cdf():
 
 def test_impossible_choices_are_not_drawn():
   logits = np.array([[-1e30, 0, -1e30]], np.float32)
-  actor = numpy_policy.CategoricalActor((3,))
+  actor = actors.CategoricalActor((3,))
   for u in (0, 0.5, 1 - 2**-53):
     assert actor.act(logits, np.array([[u]])).tolist() == [[1]]
 
 
 def test_extreme_logits_stay_in_range():
   logits = np.array([[1e30, -1e30, 0], [500, 500, 500]], np.float32)
-  actor = numpy_policy.CategoricalActor((3,))
+  actor = actors.CategoricalActor((3,))
   actions = actor.act(logits, np.full((2, 1), 1 - 2**-53))
   assert actions.tolist() == [[0], [2]]
   np.testing.assert_allclose(
@@ -262,7 +264,7 @@ def test_gaussian_log_density():
   rng = np.random.default_rng(1)
   means, noise = rng.standard_normal((2, 6, 3))
   log_std = rng.standard_normal(3).astype(np.float32)
-  actor = numpy_policy.GaussianActor(log_std)
+  actor = actors.GaussianActor(log_std)
   actions = actor.act(means, noise)
   deviation = np.exp(log_std.astype(np.float64))
   np.testing.assert_allclose(actions, means + deviation * noise, rtol=1e-14)

@@ -10,7 +10,7 @@ from absl import flags as absl_flags
 
 from trpo_tf import errors
 from trpo_tf.bin import flags
-from trpo_tf.experiment import assembly
+from trpo_tf.experiment import backend
 from trpo_tf.reproduction import locomotion, plan
 from trpo_tf.tasks import registry
 
@@ -198,7 +198,7 @@ def test_swimmer_has_as_many_parameters_as_in_table_2(tmp_path):
   (group,) = plan.make_groups(
     _TABLE, 'paper', [('swimmer', 'vine')], 1, tmp_path, _parse
   )
-  policy = assembly.make_policy(group.runs('')[0].config)
+  policy = backend.resolve(group.runs('')[0].config).policy()
   assert policy.num_parameters == 364
 
 

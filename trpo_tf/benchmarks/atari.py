@@ -6,32 +6,32 @@ from itertools import count
 
 import numpy as np
 
-from trpo_tf import seeding
+from trpo_tf import config, seeding
 from trpo_tf.benchmarks import resident, timing
-from trpo_tf.config import AtariConfig, PolicyConfig, SamplerConfig
-from trpo_tf.policies.categorical import atari_policy
-from trpo_tf.sampling.atari.paths import AtariSampler
+from trpo_tf.experiment import backend
+from trpo_tf.policies.normalizer import initial_normalizer
+from trpo_tf.sampling.atari.paths import AtariPathSampler
 from trpo_tf.seeding import Stream
-from trpo_tf.tasks import atari
 
 _MODULE = 'trpo_tf.benchmarks.bare_emulator'
+_IDENTITY = initial_normalizer(0, enabled=False)  # frames stay as they are
 
 
 def _make(
   name: str, observation: str, **settings
-) -> tuple[AtariSampler, np.ndarray]:
+) -> tuple[AtariPathSampler, np.ndarray]:
   """A sampler of 64 slots and the parameters of an untrained policy."""
-  game = atari.find_game(
-    f'atari/{name}', AtariConfig(atari_observation=observation)
+  settings = dict(
+    task=f'atari/{name}',
+    atari_observation=observation,
+    hidden_sizes=(20,),
+    num_slots=64,
+    **settings,
   )
-  assert game is not None
-  policy = atari_policy(
-    PolicyConfig(hidden_sizes=(20,)), game.frame_shape, game.factors
-  )
-  theta = policy.initial_parameters(seeding.generator(0, Stream.INITIAL_POLICY))
-  sampler = AtariSampler(
-    game, SamplerConfig(num_slots=64, **settings), policy.network, seed=0
-  )
+  made = backend.resolve(config.from_settings(settings))
+  assert isinstance(made, backend.Atari)
+  rng = seeding.generator(0, Stream.INITIAL_POLICY)
+  theta, sampler = made.policy().initial_parameters(rng), made.paths()
   return sampler, theta
 
 
@@ -51,7 +51,7 @@ def batch_memory(name: str, steps: int, processes: int) -> dict:
     name, 'paper', batch_steps=steps, sampler_threads=processes
   )
   try:
-    growth = resident.growth(lambda: sampler.sample(theta, None, 0))
+    growth = resident.growth(lambda: sampler.sample(theta, _IDENTITY, 0))
   finally:
     sampler.close()
   return dict(game=name, steps=steps, growth=growth)
@@ -111,7 +111,7 @@ def against_emulator(
   frames = sampler.game.config.frame_skip * steps
 
   def sample() -> None:
-    sampler.sample(theta, None, next(iterations))
+    sampler.sample(theta, _IDENTITY, next(iterations))
 
   def emulate() -> None:
     emulators.step(frames)

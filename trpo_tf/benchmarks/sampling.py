@@ -6,11 +6,11 @@ import numpy as np
 
 from trpo_tf import seeding
 from trpo_tf.benchmarks import timing
-from trpo_tf.config import PolicyConfig, TaskConfig
+from trpo_tf.config import PolicyConfig
 from trpo_tf.policies.gaussian import gaussian_policy
 from trpo_tf.policies.normalizer import initial_normalizer
+from trpo_tf.sampling.draws import ResetTable
 from trpo_tf.sampling.native.engine import NativeSlots
-from trpo_tf.sampling.native.paths import ResetTable
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.registry import NATIVE_TASKS
 from trpo_tf.tasks.task import compile_task
@@ -43,14 +43,12 @@ def against_physics(
     compiled.observation_size,
     compiled.action_size,
   )
-  task = TaskConfig(task=name)
   slots = NativeSlots(
     compiled,
     num_slots,
-    policy.network,
-    action_range=task.action_range,
-    clip_actions=task.clip_actions,
-    threads=threads,
+    policy,
+    compiled.actions('raw', clip=True)[1],
+    threads,
   )
   capacity = steps // num_slots
   arrays = slots.new_arrays(capacity)

@@ -30,7 +30,7 @@ def memory(small: Workload, large: Workload, threads: int) -> dict[str, Any]:
   made: list[Brancher] = []
 
   def first_call() -> None:
-    made.append(small.learner.brancher(threads))
+    made.append(small.brancher(threads))
     small.run(made[0])
 
   first = resident.growth(first_call)
@@ -41,7 +41,7 @@ def memory(small: Workload, large: Workload, threads: int) -> dict[str, Any]:
   )
   branches = large.run(brancher)
   arrays = [v for v in vars(branches).values() if hasattr(v, 'nbytes')]
-  data = mujoco.MjData(small.learner.compiled.model)
+  data = mujoco.MjData(small.compiled.model)
   return dict(
     small_branches=math.prod(small.branches),
     large_branches=branches.lengths.size,

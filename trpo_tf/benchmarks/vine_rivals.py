@@ -12,9 +12,8 @@ from mujoco import batch as mujoco_batch
 
 from trpo_tf.benchmarks import timing
 from trpo_tf.benchmarks.vine_workload import Workload
-from trpo_tf.sampling.actors import GaussianActor, network_function
+from trpo_tf.sampling.actors import GaussianActor
 from trpo_tf.sampling.native.branching import Branches
-from trpo_tf.tasks.task import action_scale
 
 _GYMNASIUM_STEPS = 1500  # its loop is slow: some of the branches have to do
 _ENVPOOL_ENVS, _ENVPOOL_STEPS = 64, 100
@@ -48,7 +47,7 @@ def against_rivals(
     By rival: env_steps, env_steps_per_second and native_over, the ratio of
     speeds; None for one that is not installed or lacks the task.
   """
-  brancher = workload.learner.brancher(threads)
+  brancher = workload.brancher(threads)
   recorded = workload.run(brancher, trajectories=True)
   makers = dict(
     mujoco_batch=lock_step, gymnasium=gymnasium_loop, envpool=envpool_steps
@@ -82,20 +81,20 @@ def lock_step(workload: Workload, recorded: Branches, threads: int) -> Rival:
   reward and no termination is computed, and a branch leaves the batch when it
   ended in the vine.
   """
-  compiled, learner = workload.learner.compiled, workload.learner
+  compiled, trained = workload.compiled, workload.trained
   N, K, M = recorded.lengths.shape
-  scale, offset = action_scale(compiled, learner.settings.task.action_range)
+  _, to_controls = compiled.actions(trained.config.task.action_range, clip=True)
   simulations = mujoco_batch.Batch(compiled.model, N * K * M, threads)
   starts = np.repeat(workload.states[:, : simulations.nstate], K * M, axis=0)
   controls, lengths = simulations.bind('ctrl'), recorded.lengths.ravel()
   first = np.repeat(workload.actions, M, axis=1).reshape(N * K * M, -1)
-  noise = np.exp(learner.log_std) * np.repeat(
+  noise = np.exp(workload.log_std) * np.repeat(
     workload.noise[:, None], K, axis=1
   ).reshape(N * K * M, *workload.noise.shape[2:])
   live = [np.flatnonzero(lengths > t) for t in range(lengths.max())]
   observations = _per_branch(recorded.observations)
   inputs = [observations[ids, t] for t, ids in enumerate(live)]
-  theta, normalizer = tf.constant(learner.theta), learner.normalizer
+  theta, normalizer = tf.constant(trained.theta), trained.normalizer
 
   @functools.partial(
     tf.function,
@@ -104,7 +103,7 @@ def lock_step(workload: Workload, recorded: Branches, threads: int) -> Rival:
     ],
   )
   def policy(x: tf.Tensor) -> tf.Tensor:
-    return learner.policy.outputs(theta, x)
+    return trained.policy.outputs(theta, x)
 
   def act(t: int) -> np.ndarray:
     if t == 0:
@@ -115,9 +114,7 @@ def lock_step(workload: Workload, recorded: Branches, threads: int) -> Rival:
   def run() -> None:
     simulations.state[:] = starts
     for t, ids in enumerate(live):
-      controls[ids] = np.clip(
-        offset + scale * act(t), compiled.low, compiled.high
-      )
+      controls[ids] = to_controls(act(t))
       simulations.step(ids, compiled.task.frame_skip)
 
   taken = _per_branch(recorded.actions)
@@ -144,14 +141,14 @@ def gymnasium_loop(
   velocity alone, so not exactly; a branch has the vine's number of steps.
   """
   del threads  # a Python loop has one
-  learner, compiled = workload.learner, workload.learner.compiled
+  trained, compiled = workload.trained, workload.compiled
   if not compiled.task.gymnasium_id:
     return None
   env: Any = gymnasium.make(compiled.task.gymnasium_id).unwrapped
   env.reset(seed=0)
-  network = network_function(learner.policy.network, learner.theta)
-  actor, normalizer = GaussianActor(learner.log_std), learner.normalizer
-  gamma = learner.settings.estimator.gamma
+  network = workload.network()
+  actor, normalizer = GaussianActor(workload.log_std), trained.normalizer
+  gamma = trained.config.estimator.gamma
   position, velocity = _positions(workload)
   every = max(1, recorded.num_steps // _GYMNASIUM_STEPS)
   branches = [tuple(b) for b in np.ndindex(recorded.lengths.shape)][::every]
@@ -178,7 +175,7 @@ def gymnasium_loop(
 
 def _positions(workload: Workload) -> tuple[np.ndarray, np.ndarray]:
   """Positions [N, nq] and velocities [N, nv] of the states."""
-  model = workload.learner.compiled.model
+  model = workload.compiled.model
   kind = mujoco.mjtState
   start = mujoco.mj_stateSize(model, kind.mjSTATE_TIME)
   rows = workload.states[:, start : start + model.nq + model.nv]
@@ -190,7 +187,7 @@ def envpool_steps(
 ) -> Rival | None:
   """EnvPool's own episodes under a policy in NumPy: it cannot branch."""
   del recorded
-  learner, compiled = workload.learner, workload.learner.compiled
+  trained, compiled = workload.trained, workload.compiled
   try:
     import envpool
   except ImportError:
@@ -202,8 +199,8 @@ def envpool_steps(
   env = envpool.make_gymnasium(
     known[0], num_envs=_ENVPOOL_ENVS, num_threads=threads, seed=0
   )
-  network = network_function(learner.policy.network, learner.theta)
-  actor, normalizer = GaussianActor(learner.log_std), learner.normalizer
+  network = workload.network()
+  actor, normalizer = GaussianActor(workload.log_std), trained.normalizer
   observations = [env.reset()[0]]
   shape = _ENVPOOL_STEPS, _ENVPOOL_ENVS, compiled.action_size
   noise = np.random.default_rng(0).standard_normal(shape)

@@ -56,7 +56,7 @@ def _pair(
   workload: Workload, threads: int
 ) -> tuple[Callable[[], Any], Callable[[], Any], Branches]:
   """The vine, its bare physics, and what both run."""
-  brancher = workload.learner.brancher(threads)
+  brancher = workload.brancher(threads)
   recorded = workload.run(brancher, trajectories=True)
   plain = workload.run(brancher)
   if plain.returns.tobytes() != recorded.returns.tobytes():
@@ -141,7 +141,7 @@ def clone_microseconds(workload: Workload, rounds: int) -> dict[str, float]:
     noise=np.ascontiguousarray(workload.noise[:, :1, :1]),
     actions=np.repeat(workload.actions[:, :1], -(-_CLONES // N), axis=1),
   )
-  brancher = workload.learner.brancher(1)
+  brancher = workload.brancher(1)
   recorded = many.run(brancher, trajectories=True)
   still = dataclasses.replace(recorded, lengths=np.zeros_like(recorded.lengths))
   functions = {
@@ -157,7 +157,7 @@ def clone_microseconds(workload: Workload, rounds: int) -> dict[str, float]:
 def _python_clones(
   workload: Workload, count: int
 ) -> dict[str, Callable[[], None]]:
-  model = workload.learner.compiled.model
+  model = workload.compiled.model
   kind = mujoco.mjtState.mjSTATE_INTEGRATION
   rows = workload.states[:, : mujoco.mj_stateSize(model, kind)]
   rows = np.ascontiguousarray(rows[:32])

@@ -29,8 +29,8 @@ def variance_ratios(
   Returns:
     By horizon, the `comparison` of the states.
   """
-  brancher = workload.learner.brancher(threads)
-  gamma = workload.learner.settings.estimator.gamma
+  brancher = workload.brancher(threads)
+  gamma = workload.trained.config.estimator.gamma
   pairs = [
     tuple(
       _prefixes(branches, horizons, gamma)

@@ -3,18 +3,17 @@
 import dataclasses
 import math
 import os
-import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
 from trpo_tf import config, seeding
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import assembly, checkpoint, run_directory
-from trpo_tf.policies.gaussian import GaussianPolicy, gaussian_policy
-from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
-from trpo_tf.sampling import draws
-from trpo_tf.sampling.native.branching import Actor, Brancher, Branches
-from trpo_tf.sampling.native.paths import SinglePathSampler
+from trpo_tf.experiment import backend as backend_lib
+from trpo_tf.experiment.trained import TrainedPolicy, load_policy
+from trpo_tf.policies.gaussian import GaussianPolicy
+from trpo_tf.sampling.draws import Draws
+from trpo_tf.sampling.native.branching import Brancher, Branches, FrozenPolicy
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.task import CompiledTask
 
@@ -22,55 +21,51 @@ _TRUNKS, _TRUNK_STEPS = 8, 500
 
 
 @dataclasses.dataclass(frozen=True)
-class Learner:
-  """A policy in its task.
-
-  Attributes:
-    compiled: the task.
-    settings: of the experiment, trained or not.
-    policy: shape of the policy.
-    theta: float32 [P].
-    normalizer: frozen.
-  """
-
-  compiled: CompiledTask
-  settings: config.ExperimentConfig
-  policy: GaussianPolicy
-  theta: np.ndarray
-  normalizer: Normalizer
-
-  @property
-  def log_std(self) -> np.ndarray:
-    """float32 [A]."""
-    return self.theta[-self.compiled.action_size :]
-
-  def brancher(self, threads: int) -> Brancher:
-    """Simulations of the task under policies of this shape."""
-    task = self.settings.task
-    return Brancher(
-      self.compiled,
-      self.policy.network,
-      action_range=task.action_range,
-      clip_actions=task.clip_actions,
-      threads=threads,
-    )
-
-
-@dataclasses.dataclass(frozen=True)
 class Workload:
   """N x K x M branches of up to L env steps.
 
   Attributes:
-    learner: who acts.
+    trained: the policy that acts, in its native task.
     states: float64 [N, D], of steps of the policy's own trunks.
     actions: float64 [N, K, A], first actions drawn from the policy.
     noise: float64 [N, M, L, A].
   """
 
-  learner: Learner
+  trained: TrainedPolicy
   states: np.ndarray
   actions: np.ndarray
   noise: np.ndarray
+
+  @property
+  def compiled(self) -> CompiledTask:
+    """The task."""
+    return native(self.trained).task
+
+  @property
+  def policy(self) -> GaussianPolicy:
+    """The policy's shape."""
+    return native(self.trained).policy()
+
+  @property
+  def log_std(self) -> np.ndarray:
+    """The policy's log standard deviations, float32 [A]."""
+    return self.policy.log_std(self.trained.theta)
+
+  def network(self) -> Callable[[np.ndarray], np.ndarray]:
+    """The policy's network as a NumPy function, see MLP.numpy_function."""
+    parameters = self.policy.network_parameters(self.trained.theta)
+    return self.policy.network.numpy_function(parameters)
+
+  def brancher(self, threads: int) -> Brancher:
+    """Makes simulations of the task under policies of this shape."""
+    task = self.trained.config.task
+    return Brancher(
+      self.compiled,
+      self.policy,
+      action_range=task.action_range,
+      clip_actions=task.clip_actions,
+      threads=threads,
+    )
 
   @property
   def sizes(self) -> dict[str, int]:
@@ -96,100 +91,95 @@ class Workload:
 
   def run(self, brancher: Brancher, trajectories: bool = False) -> Branches:
     """Runs the branches."""
-    learner = self.learner
-    actor = Actor(learner.policy.network, learner.theta, learner.normalizer)
+    trained = self.trained
+    policy = FrozenPolicy(self.policy, trained.theta, trained.normalizer)
     return brancher.branch(
       self.states,
       self.actions,
       self.noise.shape[2],
-      actor,
+      policy,
       self.noise,
-      gamma=learner.settings.estimator.gamma,
+      gamma=trained.config.estimator.gamma,
       trajectories=trajectories,
     )
 
 
-def untrained(task: str) -> Learner:
-  """A new 64-64 policy in a native task.
+def native(policy: TrainedPolicy) -> backend_lib.Native:
+  """The native task of a policy, with its settings.
+
+  Raises:
+    UserError: it is of another kind of task.
+  """
+  if not isinstance(policy.backend, backend_lib.Native):
+    raise UserError(
+      f'--task={policy.task} is not a native task: name one such as Hopper-v5, '
+      'or the Python file of your own'
+    )
+  return policy.backend
+
+
+def untrained(task: str) -> TrainedPolicy:
+  """Makes a new 64-64 policy in a native task.
 
   Raises:
     UserError: not a native task.
   """
-  settings = config.from_settings(dict(task=task))
-  compiled, policy = _task_and_policy(settings)
-  rng = seeding.generator(settings.run.seed, Stream.INITIAL_POLICY)
+  backend = backend_lib.resolve(config.from_settings(dict(task=task)))
+  policy, normalizer = backend.policy(), backend.normalizer()
+  rng = seeding.generator(backend.config.run.seed, Stream.INITIAL_POLICY)
   theta = policy.initial_parameters(rng)
-  normalizer = initial_normalizer(compiled.observation_size)
-  return Learner(compiled, settings, policy, theta, normalizer)
+  made = TrainedPolicy(backend, policy, theta, normalizer, env_steps=0)
+  native(made)
+  return made
 
 
-def trained(run_dir: str | os.PathLike[str], task: str) -> Learner:
-  """The policy of the newest checkpoint of a run.
+def trained(run_dir: str | os.PathLike[str], task: str) -> TrainedPolicy:
+  """Loads the policy of the newest checkpoint of a run.
+
+  Args:
+    run_dir: directory of the run.
+    task: the native task that the run has to be of.
 
   Raises:
     UserError: no such run, no checkpoint yet, or a run of another task.
   """
-  path = pathlib.Path(run_dir).expanduser()
-  settings = run_directory.read_config(path)
-  if settings.task.task != task:
+  policy = load_policy(run_dir)
+  if policy.task != task:
     raise UserError(
-      f'--run_dir={path} is a run of {settings.task.task}; '
-      f'--task={task}: name a run of that task'
+      f'--run_dir={run_dir} is a run of {policy.task}; --task={task}: name a '
+      'run of that task'
     )
-  saved = checkpoint.load_newest(path / 'checkpoints')
-  if saved is None:
-    raise UserError(f'{path} has no checkpoint yet: let it train for longer')
-  compiled, policy = _task_and_policy(settings)
-  normalizer = Normalizer(**saved.state['normalizer'])
-  return Learner(compiled, settings, policy, saved.state['theta'], normalizer)
-
-
-def _task_and_policy(
-  settings: config.ExperimentConfig,
-) -> tuple[CompiledTask, GaussianPolicy]:
-  compiled = assembly.native_task(settings.task.task)
-  if compiled is None:
-    raise UserError(
-      f'--task={settings.task.task} is not a native task: name '
-      'one such as Hopper-v5, or the Python file of your own'
-    )
-  return compiled, gaussian_policy(
-    settings.policy, compiled.observation_size, compiled.action_size
-  )
+  native(policy)
+  return policy
 
 
 def make_workload(
-  learner: Learner, states: int, actions: int, trials: int, horizon: int
+  policy: TrainedPolicy, states: int, actions: int, trials: int, horizon: int
 ) -> Workload:
-  """Branches from states of new trunks of a policy.
+  """Draws branches from states of new trunks of a policy.
 
   Args:
-    learner: the policy.
+    policy: the policy, of a native task.
     states: N.
     actions: K.
     trials: M.
     horizon: L.
   """
   steps = max(_TRUNK_STEPS, math.ceil(2 * states / _TRUNKS))
-  seed = learner.settings.run.seed
-  sampler = SinglePathSampler(
-    learner.compiled,
-    learner.settings.task,
-    config.SamplerConfig(batch_steps=_TRUNKS * steps, num_slots=_TRUNKS),
-    learner.policy.network,
-    seed,
+  settings = dataclasses.replace(
+    policy.config,
+    sampler=config.SamplerConfig(
+      batch_steps=_TRUNKS * steps, num_slots=_TRUNKS
+    ),
   )
-  places = draws.draw_states(seed, 0, _TRUNKS, steps, states)
-  batch, rows = sampler.sample_with_snapshots(
-    learner.theta, learner.normalizer, 0, places
+  sampler = dataclasses.replace(native(policy), config=settings).paths()
+  draw = Draws(settings.run.seed, 0)
+  rollout_set = draw.rollout_set(_TRUNKS, steps, states)
+  batch, rows = sampler.sample_with_states(
+    policy.theta, policy.normalizer, 0, rollout_set
   )
-  first, _ = draws.gaussian_actions(
-    seeding.generator(seed, Stream.BRANCH_ACTIONS, 0),
-    batch.outputs[tuple(places.T)],
-    learner.log_std,
-    actions,
-  )
-  noise = draws.branch_noise(
-    seed, 0, (states, trials, horizon, learner.compiled.action_size)
-  )
-  return Workload(learner, rows, first, noise)
+  actor, space = sampler.actor(policy.theta), sampler.action_space
+  outputs = batch.outputs[tuple(rollout_set.T)]
+  first, _ = draw.first_actions('policy', actor, space, outputs, actions)
+  noise = draw.branch_noise(actor.draw, (states, trials, horizon, space.size))
+  return Workload(policy, rows, first, noise)

@@ -59,9 +59,9 @@ def _measure(console: Console) -> Iterator[tuple[str, Any]]:
   )
   from trpo_tf.sampling.native.engine import default_threads
 
-  learners = {'untrained': vine_workload.untrained(_TASK.value)}
+  policies = {'untrained': vine_workload.untrained(_TASK.value)}
   if _RUN_DIR.value:
-    learners['trained'] = vine_workload.trained(_RUN_DIR.value, _TASK.value)
+    policies['trained'] = vine_workload.trained(_RUN_DIR.value, _TASK.value)
   threads = _THREADS.value or default_threads()
   base = dict(
     states=_STATES.value, actions=_ACTIONS.value, horizon=_HORIZON.value
@@ -71,7 +71,7 @@ def _measure(console: Console) -> Iterator[tuple[str, Any]]:
   yield 'sizes', base | dict(trials=_TRIALS.value)
   most = {name: max(vine_speed.FACTORS) * n for name, n in base.items()}
   largest = vine_workload.make_workload(
-    learners['untrained'], trials=_TRIALS.value, **most
+    policies['untrained'], trials=_TRIALS.value, **most
   )
   workload = largest.part(**base)
   few = max(3, _PAIRS.value // 4)
@@ -107,11 +107,11 @@ def _measure(console: Console) -> Iterator[tuple[str, Any]]:
     ),
   )
   variances = {}
-  for name, learner in learners.items():
+  for name, policy in policies.items():
     say(f'variance, {name} policy')
     variances[name] = vine_variance.variance_ratios(
       vine_workload.make_workload(
-        learner,
+        policy,
         _VARIANCE_STATES.value,
         2,
         2 * _SEQUENCES.value,

@@ -61,43 +61,36 @@ def main(_) -> None:
   if _VIDEO.value and not _VIDEO.value.endswith(('.mp4', '.gif')):
     raise UserError(f'--video={_VIDEO.value}: end it in .mp4 or .gif')
   path = pathlib.Path(_RUN_DIR.value).expanduser()
-  config = run_directory.read_config(path)
-  saved = checkpoint.load_newest(path / 'checkpoints')
-  if saved is None:
-    raise UserError(f'{path} has no checkpoint yet: let it train for longer')
+  run_directory.read_config(path)
   flags.import_tensorflow()
-  from trpo_tf.experiment import assembly, atari_video, video
+  from trpo_tf.experiment import atari_video, backend, trained, video
   from trpo_tf.experiment.evaluation import evaluate, evaluation_config
-  from trpo_tf.policies.normalizer import Normalizer
 
-  task = assembly.native_task(config.task.task, config.task.time_limit)
-  game = assembly.find_game(config)
-  if _VIDEO.value and not (task or game):
+  policy = trained.load_policy(path)
+  config, task = policy.config, policy.backend
+  if _VIDEO.value and isinstance(task, backend.Gym):
     raise UserError(
-      f'--video: {config.task.task} is neither a native task nor '
-      'an Atari game; leave --video out'
+      f'--video: {policy.task} is neither a native task nor an Atari game; '
+      'leave --video out'
     )
-  theta, normalizer = (
-    saved.state['theta'],
-    Normalizer(**saved.state['normalizer']),
-  )
   result = {}
   for kind in ('sampled', 'deterministic'):
     evaluation, batch = evaluate(
       config,
-      theta,
-      normalizer,
+      policy.theta,
+      policy.normalizer,
       _EPISODES.value,
       deterministic=kind == 'deterministic',
     )
     result[kind] = evaluation.summary()
   console = Console()
-  for damaged in saved.damaged:
+  assert policy.checkpoint is not None
+  for damaged in policy.damaged:
     console.print(
-      f'{damaged.name} is damaged; {saved.path.name} is evaluated',
+      f'{damaged.name} is damaged; {policy.checkpoint.name} is evaluated',
       style='yellow',
     )
-  console.print(_table(config.task.task, saved.state['env_steps'], result))
+  console.print(_table(policy.task, policy.env_steps, result))
   for kind, summary in result.items():
     if summary['diverged']:
       console.print(
@@ -106,9 +99,9 @@ def main(_) -> None:
       )
   record = dict(
     result,
-    task=config.task.task,
-    env_steps=saved.state['env_steps'],
-    checkpoint=saved.path.name,
+    task=policy.task,
+    env_steps=policy.env_steps,
+    checkpoint=policy.checkpoint.name,
     seed=config.run.seed,
   )
   checkpoint.write_atomically(
@@ -117,12 +110,12 @@ def main(_) -> None:
   if not _VIDEO.value:
     return
   sampled_under = evaluation_config(config, _EPISODES.value)
-  if game:
-    screens = atari_video.episode_screens(game, sampled_under, batch, 0)
-    atari_video.write_video(_VIDEO.value, game, screens)
-  elif task:
-    poses = video.episode_poses(task, sampled_under, batch, 0)
-    video.write_video(_VIDEO.value, task, poses)
+  if isinstance(task, backend.Atari):
+    screens = atari_video.episode_screens(task.game, sampled_under, batch, 0)
+    atari_video.write_video(_VIDEO.value, task.game, screens)
+  elif isinstance(task, backend.Native):
+    poses = video.episode_poses(task.task, sampled_under, batch, 0)
+    video.write_video(_VIDEO.value, task.task, poses)
   console.print(f'video: {_VIDEO.value}')
 
 

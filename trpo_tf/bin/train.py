@@ -92,19 +92,19 @@ def main(_) -> int:
 
 def _train(config, stack: contextlib.ExitStack) -> int:
   flags.import_tensorflow()
-  from trpo_tf.experiment import assembly, run_directory, threads
+  from trpo_tf.experiment import run_directory, threads
   from trpo_tf.experiment.training import Training
 
   threads.configure_tensorflow(config.run.tf_threads)
   training = Training(config)  # refuses before a directory is made
-  game = assembly.find_game(config)
   run = stack.enter_context(
-    run_directory.RunDirectory.open(config, game.resolved if game else None)
+    run_directory.RunDirectory.open(config, training.backend.resolved())
   )
   messages = _resume(training, run)
   made, show = _make_sinks(config, run, training, stack)
-  for message in (*run.messages, *messages, *([game.text] if game else [])):
-    show(message)
+  for message in (*run.messages, *messages, training.backend.describe()):
+    if message:
+      show(message)
   _iterate(run, training, made, show)
   if not training.finished:
     show(

@@ -8,7 +8,7 @@ import imageio
 import numpy as np
 
 from trpo_tf.config import ExperimentConfig
-from trpo_tf.sampling.atari.slot import AtariSlot, EpisodeStarts
+from trpo_tf.sampling.atari.emulator import AtariSlot, EpisodeStarts
 from trpo_tf.sampling.batch import Batch
 from trpo_tf.tasks.atari import Game
 

@@ -6,8 +6,7 @@ import numpy as np
 
 from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
-from trpo_tf.experiment import statistics
-from trpo_tf.experiment.assembly import make_path_sampler
+from trpo_tf.experiment import backend, statistics
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Batch
 from trpo_tf.seeding import Stream
@@ -89,7 +88,7 @@ def evaluate(
     The evaluation, and the batch of its episodes, one a slot.
   """
   config = evaluation_config(config, episodes)
-  sampler = make_path_sampler(config)
+  sampler = backend.resolve(config).paths()
   batch = sampler.sample(theta, normalizer, 0, deterministic=deterministic)
   broken = len(batch.diverged)
   return Evaluation(batch.episode_returns, batch.episode_lengths, broken), batch

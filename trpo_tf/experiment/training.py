@@ -14,7 +14,7 @@ import numpy as np
 from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import assembly
+from trpo_tf.experiment import backend as backend_lib
 from trpo_tf.methods.learner import Update
 from trpo_tf.methods.registry import make_learner
 from trpo_tf.policies.normalizer import Normalizer
@@ -99,8 +99,9 @@ class Training:
       UserError: a task, sampler or method that cannot be built.
     """
     self.config = config
-    self.policy = assembly.make_policy(config)
-    self.sampler = assembly.make_sampler(config)
+    self.backend = backend_lib.resolve(config)
+    self.policy = self.backend.policy()
+    self.sampler = backend_lib.make_sampler(self.backend)
     self.learner = make_learner(self.policy, config)
     self.state = self._initial_state()
     if saved is not None:
@@ -126,7 +127,7 @@ class Training:
       episodes=0,
       elapsed_seconds=0.0,
       theta=theta,
-      normalizer=assembly.make_normalizer(self.config, self.policy),
+      normalizer=self.backend.normalizer(),
       learner=self.learner.initial_state(
         theta, seeding.generator(seed, Stream.INITIAL_VALUE)
       ),

@@ -11,8 +11,8 @@ import numpy as np
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
 from trpo_tf.sampling.batch import Batch
-from trpo_tf.sampling.native.paths import ResetTable
-from trpo_tf.tasks.task import CompiledTask, action_scale
+from trpo_tf.sampling.draws import ResetTable
+from trpo_tf.tasks.task import CompiledTask
 
 _FRAMES_PER_SECOND = 30  # about; a frame is a whole number of env steps
 _MOST_FRAMES = 500
@@ -41,7 +41,7 @@ def episode_poses(
     float64 [F, nq], about 30 a second of simulated time, at most 500.
   """
   model, data = compiled.model, mujoco.MjData(compiled.model)
-  scale, offset = action_scale(compiled, config.task.action_range)
+  _, controls = compiled.actions(config.task.action_range, clip=False)
   episodes = np.zeros(slot + 1, np.int64)
   first = ResetTable(compiled, config.run.seed)(episodes, 1)[slot, 0]
   data.qpos[:], data.qvel[:] = np.split(first, [model.nq])
@@ -51,7 +51,7 @@ def episode_poses(
   for step in range(min(int(batch.lengths[slot]), _MOST_FRAMES * skip)):
     if step % skip == 0:
       poses.append(data.qpos.copy())
-    data.ctrl[:] = offset + scale * batch.actions[slot, step]
+    data.ctrl[:] = controls(batch.actions[slot, step])
     mujoco.mj_step(model, data, compiled.task.frame_skip)
   return np.array(poses)
 

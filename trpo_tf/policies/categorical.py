@@ -60,6 +60,14 @@ class CategoricalPolicy:
     """Draws theta: float32 [P]."""
     return self.network.initial_parameters(rng, self.output_scale)
 
+  def network_parameters(self, theta: Any) -> Any:
+    """The network's part of theta, which is all of it: [..., P]."""
+    return theta
+
+  def log_std(self, theta: Any) -> Any:
+    """No log standard deviations: [..., 0]."""
+    return theta[..., :0]
+
   def outputs(self, theta: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     """Logits [N, M] at the normalised observations x [N, O]."""
     return self.network.outputs(theta, x)

@@ -49,16 +49,17 @@ class GaussianPolicy:
     network = self.network.initial_parameters(rng, self.output_scale)
     return np.concatenate([network, log_std])
 
-  def _network_part(self, theta: tf.Tensor) -> tf.Tensor:
-    return theta[: self.network.num_parameters]
+  def network_parameters(self, theta: Any) -> Any:
+    """The network's part of theta: [..., D] of [..., P]."""
+    return theta[..., : self.network.num_parameters]
 
   def log_std(self, theta: tf.Tensor) -> tf.Tensor:
-    """Log standard deviations [A] in theta [P]."""
-    return theta[self.network.num_parameters :]
+    """Log standard deviations in theta: [..., A] of [..., P]."""
+    return theta[..., self.network.num_parameters :]
 
   def outputs(self, theta: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     """Means [N, A] at the normalised observations x [N, O]."""
-    return self.network.outputs(self._network_part(theta), x)
+    return self.network.outputs(self.network_parameters(theta), x)
 
   def distribution(
     self, theta: tf.Tensor, outputs: tf.Tensor
@@ -70,11 +71,11 @@ class GaussianPolicy:
     self, theta: tf.Tensor, x: tf.Tensor
   ) -> linearization.Linearization:
     """Linearises the means in the whole of theta (log_std has no effect)."""
-    inner = self.network.linearize(self._network_part(theta), x)
+    inner = self.network.linearize(self.network_parameters(theta), x)
     padding = [[0, self.output_size]]
     return linearization.Linearization(
       inner.outputs,
-      lambda v: inner.jvp(self._network_part(v)),
+      lambda v: inner.jvp(self.network_parameters(v)),
       lambda u: tf.pad(inner.vjp(u), padding),
     )
 

@@ -8,6 +8,7 @@ their gradients are one matrix product each.
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +21,11 @@ ACTIVATIONS = {
   # Each: the function, and its derivative written in the function's value.
   'tanh': (tf.tanh, lambda h: 1 - h * h),
   'softplus': (tf.math.softplus, lambda h: -tf.math.expm1(-h)),
+}
+
+_NUMPY_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+  'tanh': np.tanh,
+  'softplus': lambda x: np.logaddexp(x, 0),
 }
 
 
@@ -108,6 +114,37 @@ class MLP:
     for layer in hidden:
       x = function(_append_one(x) @ layer)
     return _append_one(x) @ last
+
+  def numpy_function(
+    self, theta: np.ndarray
+  ) -> Callable[[np.ndarray], np.ndarray]:
+    """Makes the network a NumPy function, which is faster for a few rows.
+
+    Args:
+      theta: float32 [P] parameters.
+
+    Returns:
+      A function that maps inputs float32 [S, input_size] to outputs float32
+      [S, M]. The outputs of a row are the same bits whatever the other rows
+      are.
+    """
+    activation = _NUMPY_ACTIVATIONS[self.activation]
+    sizes = [a * b for a, b in self.layer_shapes]
+    parts = np.split(theta, np.cumsum(sizes)[:-1])
+    *hidden, last = (
+      part.reshape(shape)
+      for part, shape in zip(parts, self.layer_shapes, strict=True)
+    )
+
+    def outputs(x: np.ndarray) -> np.ndarray:
+      # rows multiplied one by one: a product of matrices sums in an order
+      # that depends on their number
+      x = x[:, np.newaxis]
+      for layer in hidden:
+        x = activation(x @ layer[:-1] + layer[-1])
+      return (x @ last[:-1] + last[-1])[:, 0]
+
+    return outputs
 
   def linearize(
     self, theta: tf.Tensor, x: tf.Tensor

@@ -1,55 +1,111 @@
-"""A policy in NumPy, for samplers that act for a few rows at a time.
+"""Policies in NumPy, for samplers that act for a few rows at a time.
 
 A call of a compiled TensorFlow function takes some 40 times as long (eight
-rows, 64-64).
+rows, 64-64). Outside TensorFlow and C++, log densities are computed here only.
 """
 
-from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
-from trpo_tf.policies.mlp import MLP
-
 __all__ = [
+  'Actor',
   'CategoricalActor',
   'GaussianActor',
-  'NumpyActor',
-  'network_function',
+  'gaussian_log_normalizer',
 ]
 
 
-class GaussianActor:
-  """Actions of a GaussianPolicy; all float64."""
+class Actor(Protocol):
+  """Draws actions from a policy, given the outputs of its network."""
 
-  draw = staticmethod(np.random.Generator.standard_normal)
+  def draw(
+    self, rng: np.random.Generator, shape: tuple[int, ...]
+  ) -> np.ndarray:
+    """Draws the noise that `act` turns into actions, float64 [*shape]."""
+
+  def act(self, outputs: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+    """Chooses actions.
+
+    Args:
+      outputs: float32 [S, M] of the network.
+      noise: float64 [S, A] of `draw`; None: act by the mean or the likeliest
+        choice.
+
+    Returns:
+      Actions [S, A].
+    """
+
+  def log_prob(self, outputs: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    """Log probabilities [...] at outputs [..., M] of actions [..., A]."""
+
+  def propose(
+    self, outputs: np.ndarray, noise: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Chooses K actions in each of N states.
+
+    Args:
+      outputs: float32 [N, M] of the network.
+      noise: float64 [N, K, A] of `draw`.
+
+    Returns:
+      Actions [N, K, A] and their log probabilities, float64 [N, K].
+    """
+
+
+def gaussian_log_normalizer(log_std: np.ndarray) -> np.ndarray:
+  """Log density float64 [...] at the mean, for log deviations [..., A]."""
+  size = log_std.shape[-1]
+  return -log_std.sum(-1) - size * 0.5 * np.log(2 * np.pi)
+
+
+class GaussianActor:
+  """Actions of a GaussianPolicy, in float64."""
+
+  @staticmethod
+  def draw(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draws standard normals; see Actor."""
+    return rng.standard_normal(shape)
 
   def __init__(self, log_std: np.ndarray):
+    """Takes the log standard deviations, [A] or one row a state [S, A]."""
     self._log_std = log_std.astype(np.float64)
     self._deviation = np.exp(self._log_std)
+    self._constant = self._log_std + 0.5 * np.log(2 * np.pi)
 
   def act(self, means: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
-    """Means [S, A] plus scaled normal noise [S, A]; without, the means."""
+    """Adds scaled noise [..., A] to means [..., A]; see Actor."""
     means = means.astype(np.float64)
     return means if noise is None else means + self._deviation * noise
 
   def log_prob(self, means: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    """Log density [...] at actions [..., A]."""
+    """Log density [...] at actions [..., A]; see Actor."""
     z = (actions - means) / self._deviation
-    constant = self._log_std + 0.5 * np.log(2 * np.pi)
-    return -(0.5 * z * z + constant).sum(-1)
+    return -(0.5 * z * z + self._constant).sum(-1)
+
+  def propose(
+    self, means: np.ndarray, noise: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Chooses K actions in each of N states; see Actor."""
+    log_q = -(0.5 * noise * noise + self._constant).sum(-1)
+    return self.act(means[:, np.newaxis], noise), log_q
 
 
 class CategoricalActor:
-  """Actions of a CategoricalPolicy; int32, computed in float64."""
+  """Actions of a CategoricalPolicy: int32, computed in float64."""
 
-  draw = staticmethod(np.random.Generator.random)
+  @staticmethod
+  def draw(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draws uniforms; see Actor."""
+    return rng.random(shape)
 
   def __init__(self, factors: tuple[int, ...]):
+    """Takes the number of choices of each factor."""
     ends = np.cumsum(factors)
     self._slices = [slice(e - n, e) for e, n in zip(ends, factors, strict=True)]
 
   def act(self, logits: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
-    """Inverse CDF of uniforms [S, A]; without, the likeliest choice."""
+    """Inverts the CDF at uniforms [S, A]; see Actor."""
     if noise is None:
       choices = [logits[:, part].argmax(1) for part in self._slices]
       return np.stack(choices, 1).astype(np.int32)
@@ -63,7 +119,7 @@ class CategoricalActor:
     return actions
 
   def log_prob(self, logits: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    """Log probability [...] of actions [..., A]."""
+    """Log probability [...] of actions [..., A]; see Actor."""
     total = np.zeros(actions.shape[:-1])
     for i, part in enumerate(self._slices):
       z = logits[..., part].astype(np.float64)
@@ -72,34 +128,11 @@ class CategoricalActor:
       total += chosen - np.log(np.exp(z).sum(-1))
     return total
 
-
-NumpyActor = GaussianActor | CategoricalActor
-
-_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-  'tanh': np.tanh,
-  'softplus': lambda x: np.logaddexp(x, 0),
-}
-
-
-def network_function(
-  network: MLP, theta: np.ndarray
-) -> Callable[[np.ndarray], np.ndarray]:
-  """The network at theta as a function of float32 [S, O], in NumPy.
-
-  The outputs of a row are the same bits whatever the other rows are.
-  """
-  activation = _ACTIVATIONS[network.activation]
-  shapes = network.layer_shapes
-  starts = np.cumsum([a * b for a, b in shapes])[:-1]
-  parts = np.split(theta[: network.num_parameters], starts)
-  *hidden, last = (p.reshape(s) for p, s in zip(parts, shapes, strict=True))
-
-  def outputs(x):
-    # rows multiplied one by one: a product of matrices sums in an order that
-    # depends on their number
-    x = x[:, None]
-    for layer in hidden:
-      x = activation(x @ layer[:-1] + layer[-1])
-    return (x @ last[:-1] + last[-1])[:, 0]
-
-  return outputs
+  def propose(
+    self, logits: np.ndarray, noise: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Chooses K actions in each of N states; see Actor."""
+    rows = np.repeat(logits, noise.shape[1], axis=0)
+    choices = self.act(rows, noise.reshape(-1, noise.shape[2]))
+    log_q = self.log_prob(rows, choices)
+    return choices.reshape(noise.shape), log_q.reshape(noise.shape[:2])

@@ -2,13 +2,18 @@
 
 import dataclasses
 import enum
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from trpo_tf.policies.normalizer import Normalizer
 
-MOST_RECORDED = 100  # failed branches of a batch that are kept for replay
+if TYPE_CHECKING:
+  from trpo_tf.sampling.actors import Actor
+  from trpo_tf.tasks.actions import ActionSpace
+
+MAX_RECORDED = 100  # failed branches of a batch that are kept for replay
 
 
 class End(enum.IntFlag):
@@ -153,7 +158,7 @@ class VineBatch(Batch):
 
   @property
   def num_diverged(self) -> int:
-    """Simulations that broke; the first MOST_RECORDED branches are recorded."""
+    """Simulations that broke; the first MAX_RECORDED branches are recorded."""
     branches = int(((self.branch_ends & End.DIVERGED) != 0).sum())
     return sum(not d.branch for d in self.diverged) + branches
 
@@ -165,3 +170,87 @@ class VineBatch(Batch):
   def at_rollout_set(self, field: np.ndarray) -> np.ndarray:
     """The rows of a field [S, T, ...] at the rollout set, [N, ...]."""
     return field[tuple(self.rollout_set.T)]
+
+
+class Path(NamedTuple):
+  """What one slot did: T env steps.
+
+  Attributes:
+    observations: [T, ...], before each action.
+    last_observation: [...], after the last step.
+    outputs: float32 [T, M], of the policy.
+    actions: [T, A].
+    rewards: float64 [T].
+    ends: uint8 [T], bits of End.
+    timesteps: int32 [T], step within the episode.
+    boundaries: the observations that truncated episodes reached, by step.
+    episodes: undiscounted returns and lengths of the episodes that ended.
+  """
+
+  observations: np.ndarray
+  last_observation: np.ndarray
+  outputs: np.ndarray
+  actions: np.ndarray
+  rewards: np.ndarray
+  ends: np.ndarray
+  timesteps: np.ndarray
+  boundaries: dict[int, np.ndarray]
+  episodes: list[tuple[float, int]]
+
+
+_AnyBatch = TypeVar('_AnyBatch', bound=Batch)
+
+
+def batch_of_paths(
+  paths: Sequence[Path],
+  actor: 'Actor',
+  space: 'ActionSpace',
+  batch_type: type[_AnyBatch],
+  **fields: Any,
+) -> _AnyBatch:
+  """Puts the paths of S slots together; their steps are padded by zeros.
+
+  Args:
+    paths: one a slot.
+    actor: the policy that acted.
+    space: what it chooses from.
+    batch_type: class of the batch.
+    **fields: further fields of that class.
+
+  Returns:
+    The batch.
+  """
+  lengths = np.array([len(path.rewards) for path in paths], np.int32)
+  kept = np.arange(lengths.max()) < lengths[:, np.newaxis]
+
+  def padded(parts: Sequence[np.ndarray]) -> np.ndarray:
+    result = np.zeros((*kept.shape, *parts[0].shape[1:]), parts[0].dtype)
+    result[kept] = np.concatenate(parts)
+    return result
+
+  names = 'observations', 'outputs', 'actions', 'rewards', 'ends', 'timesteps'
+  steps: dict[str, Any] = {
+    name: padded([getattr(path, name) for path in paths]) for name in names
+  }
+  actions = steps['actions']
+  log_probs = np.where(kept, actor.log_prob(steps['outputs'], actions), 0)
+  clipped = (actions[kept] < space.low) | (actions[kept] > space.high)
+  last = np.stack([path.last_observation for path in paths])
+  cuts = [(s, t) for s, path in enumerate(paths) for t in path.boundaries]
+  reached = [seen for path in paths for seen in path.boundaries.values()]
+  finished = [episode for path in paths for episode in path.episodes]
+  return batch_type(
+    **steps,
+    log_probs=log_probs.astype(np.float32),
+    lengths=lengths,
+    kept=kept,
+    last_observations=last,
+    boundary_index=np.array(cuts, np.int32).reshape(-1, 2),
+    boundary_observations=np.array(reached, last.dtype).reshape(
+      -1, *last.shape[1:]
+    ),
+    episode_returns=np.array([r for r, _ in finished], np.float64),
+    episode_lengths=np.array([n for _, n in finished], np.int32),
+    clipped_fraction=float(clipped.mean()),
+    **fields,
+  )

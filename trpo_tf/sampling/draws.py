@@ -1,166 +1,235 @@
-"""What the vine draws: rollout set, first actions, branch noise (section 5.2).
+"""Every random draw of paths and branches.
 
-Each is a stream of its own, so the trunks are those of single-path sampling
-with the same seed, and the draws do not depend on who simulates.
+Each kind of draw is a stream of its own, keyed by seed, iteration and slot. So
+the trunks of a vine are the paths of single-path sampling with the same seed,
+and no draw depends on who simulates. Worker processes of Atari games import
+this module, which therefore imports neither TensorFlow nor MuJoCo.
 """
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from trpo_tf import seeding
-from trpo_tf.sampling.actors import CategoricalActor
 from trpo_tf.seeding import Stream
 
+if TYPE_CHECKING:
+  from trpo_tf.sampling.actors import Actor
+  from trpo_tf.tasks.actions import ActionSpace
+  from trpo_tf.tasks.task import CompiledTask
 
-def draw_states(
-  seed: int, iteration: int, num_slots: int, num_steps: int, size: int
-) -> np.ndarray:
-  """The rollout set: N of the visited states, without replacement.
+__all__ = ['Draws', 'ResetTable', 'episode_seed', 'noops']
 
-  Every state before an action of every trunk is equally likely, as in the
-  authors' 2015 code; terminal states have no action and are not among them.
+# (generator, shape) -> float64 [*shape]: standard normals or uniforms
+Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+
+_RESET_CHUNK = 32  # episodes whose resets are drawn together
+_NOISE_BLOCK = 256  # env steps whose noise is drawn together
+
+
+class Draws(NamedTuple):
+  """The draws of one iteration.
+
+  Attributes:
+    seed: the run's.
+    iteration: key of every draw.
+  """
+
+  seed: int
+  iteration: int
+
+  def _generator(self, stream: Stream, *index: int) -> np.random.Generator:
+    return seeding.generator(self.seed, stream, self.iteration, *index)
+
+  def path_noise(
+    self, slot: int, draw: Draw, shape: tuple[int, int]
+  ) -> np.ndarray:
+    """Draws the noise of a slot's actions.
+
+    Args:
+      slot: key of the draw.
+      draw: kind of noise that the policy takes.
+      shape: (T, A), env steps and width of an action.
+
+    Returns:
+      float64 [T, A].
+    """
+    return draw(self._generator(Stream.ACTION_NOISE, slot), shape)
+
+  def noise_rows(
+    self, slots: Sequence[int], draw: Draw, size: int
+  ) -> Iterator[np.ndarray]:
+    """Draws the noise of several slots' actions without end, step by step.
+
+    Args:
+      slots: numbers of S slots; each reads the stream that `path_noise` reads.
+      draw: kind of noise that the policy takes.
+      size: width A of an action.
+
+    Yields:
+      float64 [S, A].
+    """
+    streams = [self._generator(Stream.ACTION_NOISE, slot) for slot in slots]
+    while True:
+      blocks = [draw(stream, (_NOISE_BLOCK, size)) for stream in streams]
+      yield from np.stack(blocks, axis=1)
+
+  def retry_noise(self, slot: int, failures: int, size: int) -> np.ndarray:
+    """Draws the noise of the step that follows a divergence.
+
+    Args:
+      slot: key of the draw.
+      failures: how often the slot has diverged in this batch.
+      size: width A of an action.
+
+    Returns:
+      Standard normals, float64 [A].
+    """
+    rng = self._generator(Stream.RETRY_NOISE, slot, failures)
+    return rng.standard_normal(size)
+
+  def rollout_set(
+    self, num_slots: int, num_steps: int, size: int
+  ) -> np.ndarray:
+    """Draws N of the visited states without replacement (section 5.2).
+
+    Every state before an action of every trunk is equally likely, as in the
+    authors' 2015 code; terminal states have no action and are not among them.
+
+    Args:
+      num_slots: trunks S.
+      num_steps: env steps T of each.
+      size: N.
+
+    Returns:
+      int32 [N, 2]: slot and step of each state, ascending.
+    """
+    rng = self._generator(Stream.ROLLOUT_SET)
+    chosen = np.sort(rng.choice(num_slots * num_steps, size, replace=False))
+    return np.stack(np.divmod(chosen, num_steps), axis=1).astype(np.int32)
+
+  def first_actions(
+    self,
+    proposal: str,
+    actor: 'Actor',
+    space: 'ActionSpace',
+    outputs: np.ndarray,
+    count: int,
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Draws the actions that are tried in each rollout state from q.
+
+    Args:
+      proposal: q, see SamplerConfig.branch_proposal.
+      actor: the policy.
+      space: the actions that the policy chooses from.
+      outputs: float32 [N, M], the policy's in the rollout states.
+      count: K; `all` takes every action instead.
+
+    Returns:
+      Actions [N, K, A], float64 or int32, and their log probabilities under
+      q, float64 [N, K].
+    """
+    rng = self._generator(Stream.BRANCH_ACTIONS)
+    shape = len(outputs), count, space.size
+    if proposal == 'policy':
+      return actor.propose(outputs, actor.draw(rng, shape))
+    if proposal == 'all':
+      every = np.array(list(np.ndindex(space.factors)), np.int32)
+      actions = np.broadcast_to(every, (len(outputs), *every.shape))
+      return actions, np.full(actions.shape[:2], -np.log(len(every)))
+    log_q = np.full(shape[:2], space.uniform_log_density)
+    return space.uniform(rng, shape), log_q
+
+  def branch_noise(
+    self, draw: Draw, shape: tuple[int, int, int, int]
+  ) -> np.ndarray:
+    """Draws the noise that the K branches of a state share.
+
+    Args:
+      draw: kind of noise that the policy takes.
+      shape: (N, M, L, A). The row of a branch's first step is not used, as
+        its action is given.
+
+    Returns:
+      float64 [N, M, L, A].
+    """
+    return draw(self._generator(Stream.BRANCH_NOISE), shape)
+
+
+def episode_seed(seed: int, slot: int, episode: int) -> int:
+  """Draws the seed of an environment's reset.
 
   Args:
     seed: the run's.
-    iteration: key of the draw.
-    num_slots: trunks S.
-    num_steps: env steps T of each.
-    size: N.
-
-  Returns:
-    int32 [N, 2]: slot and step, ascending.
+    slot: key of the draw.
+    episode: number of the slot's episode, from 0.
   """
-  rng = seeding.generator(seed, Stream.ROLLOUT_SET, iteration)
-  chosen = np.sort(rng.choice(num_slots * num_steps, size, replace=False))
-  return np.stack(np.divmod(chosen, num_steps), axis=1).astype(np.int32)
+  return seeding.derived_seed(seed, Stream.ENVIRONMENT, slot, episode)
 
 
-def gaussian_actions(
-  rng: np.random.Generator, means: np.ndarray, log_std: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """K draws of the policy in each state.
-
-  Args:
-    rng: of Stream.BRANCH_ACTIONS.
-    means: float32 [N, A] of the policy.
-    log_std: [A].
-    count: K.
-
-  Returns:
-    actions float64 [N, K, A] and their log density [N, K].
-  """
-  z = rng.standard_normal((len(means), count, means.shape[1]))
-  log_std = log_std.astype(np.float64)
-  actions = means[:, None].astype(np.float64) + np.exp(log_std) * z
-  constant = log_std + 0.5 * np.log(2 * np.pi)
-  return actions, -(0.5 * z * z + constant).sum(-1)
-
-
-def uniform_actions(
-  rng: np.random.Generator,
-  low: np.ndarray,
-  high: np.ndarray,
-  num_states: int,
-  count: int,
-) -> tuple[np.ndarray, np.ndarray]:
-  """K uniform draws between the action bounds in each state.
-
-  Args:
-    rng: of Stream.BRANCH_ACTIONS.
-    low: float64 [A].
-    high: float64 [A].
-    num_states: N.
-    count: K.
-
-  Returns:
-    actions float64 [N, K, A] and their log density [N, K].
-  """
-  actions = rng.uniform(low, high, (num_states, count, low.size))
-  log_q = -np.log(high - low).sum()
-  return actions, np.full((num_states, count), log_q)
-
-
-def uniform_choices(
-  rng: np.random.Generator,
-  factors: tuple[int, ...],
-  num_states: int,
-  count: int,
-) -> tuple[np.ndarray, np.ndarray]:
-  """K uniform draws in each state, int32 [N, K, A], and their log q."""
-  shape = num_states, count, len(factors)
-  choices = rng.integers(factors, size=shape, dtype=np.int32)
-  return choices, np.full(shape[:2], -np.log(factors).sum())
-
-
-def policy_choices(
-  rng: np.random.Generator,
-  actor: CategoricalActor,
-  logits: np.ndarray,
-  num_factors: int,
-  count: int,
-) -> tuple[np.ndarray, np.ndarray]:
-  """K draws of the policy in each state, int32 [N, K, A], and their log q."""
-  shape = len(logits), count
-  logits = np.repeat(logits, count, axis=0)
-  choices = actor.act(logits, rng.random((len(logits), num_factors)))
-  log_q = actor.log_prob(logits, choices)
-  return choices.reshape(*shape, -1), log_q.reshape(shape)
-
-
-def all_choices(
-  factors: tuple[int, ...], num_states: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """Every action once in each state, int32 [N, K, A], and log 1 / K."""
-  every = np.array(list(np.ndindex(factors)), np.int32)
-  shape = num_states, *every.shape
-  log_q = np.full(shape[:2], -np.log(len(every)))
-  return np.broadcast_to(every, shape), log_q
-
-
-def choices(
-  rng: np.random.Generator,
-  proposal: str,
-  actor: CategoricalActor,
-  factors: tuple[int, ...],
-  logits: np.ndarray,
-  count: int,
-) -> tuple[np.ndarray, np.ndarray]:
-  """First actions of discrete factors.
-
-  Args:
-    rng: of Stream.BRANCH_ACTIONS.
-    proposal: q, see SamplerConfig.branch_proposal.
-    actor: draws from the policy.
-    factors: choices of each.
-    logits: float32 [N, M], of the policy.
-    count: K, unless every action is taken.
-
-  Returns:
-    actions int32 [N, K, A] and their log-probability [N, K] under q.
-  """
-  if proposal == 'all':
-    return all_choices(factors, len(logits))
-  if proposal == 'uniform':
-    return uniform_choices(rng, factors, len(logits), count)
-  return policy_choices(rng, actor, logits, len(factors), count)
-
-
-def branch_noise(
-  seed: int,
-  iteration: int,
-  shape: tuple[int, ...],
-  draw=np.random.Generator.standard_normal,
-) -> np.ndarray:
-  """Noise [N, M, L, A] that the K branches of a state share.
+def noops(seed: int, slot: int, episode: int, maximum: int) -> int:
+  """Draws how many emulator frames of doing nothing begin an episode.
 
   Args:
     seed: the run's.
-    iteration: key of the draw.
-    shape: N, M, L, A; the row of a branch's first step is not used, as its
-      action is given.
-    draw: what a policy's noise is, as a method of the generator.
+    slot: key of the draw.
+    episode: number of the slot's episode, from 0.
+    maximum: largest number; 0: none.
 
   Returns:
-    float64 [N, M, L, A].
+    A number from 1 to the maximum, or 0.
   """
-  rng = seeding.generator(seed, Stream.BRANCH_NOISE, iteration)
-  return draw(rng, shape)
+  if not maximum:
+    return 0
+  rng = seeding.generator(seed, Stream.ENVIRONMENT, slot, episode)
+  return int(rng.integers(1, maximum, endpoint=True))
+
+
+class ResetTable:
+  """Initial states of a native task by slot and episode, in any order."""
+
+  def __init__(self, compiled: 'CompiledTask', seed: int):
+    """Draws nothing yet.
+
+    Args:
+      compiled: the task, whose `reset` draws the states.
+      seed: the run's.
+    """
+    self._compiled, self._seed = compiled, seed
+    self._chunks: dict[tuple[int, int], np.ndarray] = {}
+
+  def _chunk(self, slot: int, chunk: int) -> np.ndarray:
+    rows = self._chunks.get((slot, chunk))
+    if rows is None:
+      rng = seeding.generator(self._seed, Stream.RESET, slot, chunk)
+      rows = self._compiled.draw_resets(rng, _RESET_CHUNK)
+      self._chunks.pop((slot, chunk - 2), None)  # long past
+      self._chunks[slot, chunk] = rows
+    return rows
+
+  def __call__(self, episodes: np.ndarray, count: int) -> np.ndarray:
+    """Draws the states that begin the next episodes of every slot.
+
+    Args:
+      episodes: int [S], each slot's next episode.
+      count: how many episodes from there on.
+
+    Returns:
+      float64 [S, count, nq + nv].
+
+    Raises:
+      UserError: the task's reset fails or returns something unusable.
+    """
+    size = _RESET_CHUNK
+    return np.stack(
+      [
+        np.concatenate(
+          [
+            self._chunk(slot, chunk)
+            for chunk in range(first // size, (first + count - 1) // size + 1)
+          ]
+        )[first % size :][:count]
+        for slot, first in enumerate(episodes.tolist())
+      ]
+    )

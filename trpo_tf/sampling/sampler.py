@@ -1,13 +1,19 @@
 """What a sampler is to the training loop."""
 
-from typing import Protocol
+import abc
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from trpo_tf.policies.normalizer import Normalizer
+from trpo_tf.sampling.actors import Actor
 from trpo_tf.sampling.batch import Batch
+from trpo_tf.tasks.actions import ActionSpace
 
-__all__ = ['Sampler']
+__all__ = ['PathSampler', 'Sampler']
+
+# cloned states of N steps, in the form of a simulator's own branches
+States = TypeVar('States')
 
 
 class Sampler(Protocol):
@@ -23,6 +29,9 @@ class Sampler(Protocol):
       UserError: the state does not fit the task.
       ValueError: the state has other shapes.
     """
+
+  def close(self) -> None:
+    """Ends what the sampler started, such as worker processes."""
 
   def sample(
     self,
@@ -46,3 +55,73 @@ class Sampler(Protocol):
     Raises:
       UserError: the environment failed or the simulation keeps diverging.
     """
+
+
+class PathSampler(abc.ABC, Generic[States]):
+  """A sampler of paths, whose states can be cloned as the roots of branches."""
+
+  name: str  # the task, as error messages begin with it
+  action_space: ActionSpace  # what the policy chooses from
+
+  @abc.abstractmethod
+  def state(self) -> dict[str, np.ndarray]:
+    """What the next batch depends on; see Sampler."""
+
+  @abc.abstractmethod
+  def restore(self, state: dict[str, np.ndarray]) -> None:
+    """Continues from a state; see Sampler."""
+
+  def close(self) -> None:
+    """Ends what the sampler started; see Sampler."""
+
+  @abc.abstractmethod
+  def actor(self, theta: np.ndarray) -> Actor:
+    """The policy of parameters theta, float32 [P]."""
+
+  def sample(
+    self,
+    theta: np.ndarray,
+    normalizer: Normalizer,
+    iteration: int,
+    deterministic: bool = False,
+  ) -> Batch:
+    """Collects batch_steps env steps, or more with whole episodes.
+
+    See Sampler; theta may be [S, P], one policy a slot.
+    """
+    nowhere = np.zeros((0, 2), np.int32)
+    return self._sample(theta, normalizer, iteration, deterministic, nowhere)[0]
+
+  def sample_with_states(
+    self,
+    theta: np.ndarray,
+    normalizer: Normalizer,
+    iteration: int,
+    rollout_set: np.ndarray,
+  ) -> tuple[Batch, States]:
+    """Collects the batch of `sample` and clones the states of some steps.
+
+    Args:
+      theta: float32 [P], the policy.
+      normalizer: normaliser of observations, frozen for the batch.
+      iteration: key of all random draws.
+      rollout_set: int32 [N, 2], slots and steps.
+
+    Returns:
+      The batch, and the N states before those steps' actions.
+
+    Raises:
+      UserError: as `sample`, or a state cannot be cloned.
+    """
+    return self._sample(theta, normalizer, iteration, False, rollout_set)
+
+  @abc.abstractmethod
+  def _sample(
+    self,
+    theta: np.ndarray,
+    normalizer: Normalizer,
+    iteration: int,
+    deterministic: bool,
+    rollout_set: np.ndarray,
+  ) -> tuple[Batch, States]:
+    """Both `sample` and `sample_with_states`."""

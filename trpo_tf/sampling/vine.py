@@ -1,233 +1,217 @@
-"""The vine (section 5.2) on native tasks.
+"""The vine (section 5.2), for every simulator that can clone its states.
 
 Trunks are the paths of single-path sampling. From N of their states, cloned
-exactly, branches try K first actions each and follow the policy for M noise
-sequences that the K actions share.
+exactly, branches try K first actions each and then follow the policy for M
+noise sequences that the K actions share.
 """
 
-import dataclasses
-from typing import Any, NamedTuple
+import math
+from typing import Generic, NamedTuple, Protocol
 
 import numpy as np
 
-from trpo_tf import seeding
-from trpo_tf.config import SamplerConfig, TaskConfig
+from trpo_tf.config import SamplerConfig
 from trpo_tf.errors import UserError
-from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import Normalizer
-from trpo_tf.sampling import draws
-from trpo_tf.sampling.batch import (
-  MOST_RECORDED,
-  Batch,
-  Divergence,
-  End,
-  VineBatch,
-)
-from trpo_tf.sampling.native import state as native_state
-from trpo_tf.sampling.native.branching import Actor, Brancher, Branches
-from trpo_tf.sampling.native.paths import SinglePathSampler
-from trpo_tf.seeding import Stream
-from trpo_tf.tasks.task import CompiledTask
+from trpo_tf.sampling.batch import Batch, Divergence, VineBatch
+from trpo_tf.sampling.draws import Draws
+from trpo_tf.sampling.sampler import PathSampler, States
+from trpo_tf.tasks.actions import ActionSpace
+
+__all__ = ['BranchFailure', 'BranchResults', 'VineBackend', 'VineSampler']
+
+_MAX_ACTIONS = 64  # tried in each state by --branch_proposal=all
 
 
-class VineSampler:
-  """Batches of trunks and branches, for any native task."""
+class BranchFailure(NamedTuple):
+  """A branch whose simulation broke; see Divergence for causes to header.
 
-  def __init__(
+  Attributes:
+    branch: its state n, action k and trial m.
+    causes, message, state, controls, header: the fields of Divergence.
+  """
+
+  branch: tuple[int, int, int]
+  causes: tuple[str, ...]
+  message: str
+  state: np.ndarray
+  controls: np.ndarray
+  header: tuple[str, ...] = ()
+
+
+class BranchResults(NamedTuple):
+  """What N x K x M branches earned; see VineBatch.
+
+  Attributes:
+    returns: float64 [N, K, M].
+    lengths: int32 [N, K, M].
+    ends: uint8 [N, K, M].
+    final_observations: [N, K, M, ...].
+    failures: the first MAX_RECORDED branches that broke, in order.
+    deaths: causes of the deaths of worker processes.
+  """
+
+  returns: np.ndarray
+  lengths: np.ndarray
+  ends: np.ndarray
+  final_observations: np.ndarray
+  failures: tuple[BranchFailure, ...] = ()
+  deaths: tuple[str, ...] = ()
+
+
+class VineBackend(Protocol[States]):
+  """What the vine needs of a simulator."""
+
+  @property
+  def batch_type(self) -> type[VineBatch]:
+    """The class of the batches."""
+
+  @property
+  def paths(self) -> PathSampler[States]:
+    """The sampler of the trunks."""
+
+  def branch(
     self,
-    compiled: CompiledTask,
-    task: TaskConfig,
-    config: SamplerConfig,
-    network: MLP,
-    seed: int,
-    gamma: float,
-  ):
-    """Makes the trunks, about to reset, and the branches' simulations.
+    states: States,
+    first_actions: np.ndarray,
+    noise: np.ndarray,
+    theta: np.ndarray,
+    normalizer: Normalizer,
+  ) -> BranchResults:
+    """Runs every branch to its end or its length.
 
     Args:
-      compiled: the task.
-      task: treatment of actions.
-      config: trunks, rollout set and branches.
-      network: shape of the policy network.
-      seed: the run's.
-      gamma: discount of a branch's return.
-
-    Raises:
-      UserError: a proposal that does not fit the task.
-    """
-    self._compiled, self._config, self._network = compiled, config, network
-    self._seed, self._gamma = seed, gamma
-    self._trunks = SinglePathSampler(compiled, task, config, network, seed)
-    if config.branch_proposal == 'all':
-      raise UserError(
-        f'{compiled.task.name}: --branch_proposal=all needs discrete actions; '
-        'use policy or uniform'
-      )
-    bounds = self._trunks.action_bounds
-    if config.branch_proposal == 'uniform' and not np.isfinite(bounds).all():
-      raise UserError(
-        f'{compiled.task.name}: --branch_proposal=uniform needs a ctrlrange on '
-        'every actuator; use --branch_proposal=policy'
-      )
-    self._brancher = Brancher(
-      compiled,
-      network,
-      action_range=task.action_range,
-      clip_actions=task.clip_actions,
-      threads=config.sampler_threads,
-    )
-
-  def state(self) -> dict[str, np.ndarray]:
-    """What the next batch depends on, beside theta and the normaliser."""
-    return self._trunks.state()
-
-  def restore(self, state: dict[str, np.ndarray]) -> None:
-    """Continues from `state`."""
-    self._trunks.restore(state)
-
-  def sample(
-    self, theta: np.ndarray, normalizer: Normalizer, iteration: int
-  ) -> VineBatch:
-    """Collects one batch.
-
-    Args:
+      states: N, of the paths' sample_with_states.
+      first_actions: [N, K, A].
+      noise: float64 [N, M, L, A]; row [n, m] belongs to all K branches of
+        state n, and its first entry is not used.
       theta: float32 [P], the policy.
-      normalizer: frozen for the batch.
-      iteration: key of all draws.
+      normalizer: normaliser of observations, frozen for the batch.
 
     Returns:
-      The batch: batch_steps env steps of trunks, and those of N x K x M
-      branches.
+      What the branches earned.
+    """
+
+
+class VineSampler(Generic[States]):
+  """Batches of trunks and branches.
+
+  Attributes:
+    backend: simulates them.
+  """
+
+  def __init__(
+    self, backend: VineBackend[States], config: SamplerConfig, seed: int
+  ):
+    """Takes a back end whose trunks are about to reset.
+
+    Args:
+      backend: simulates trunks and branches.
+      config: trunks, rollout set and branches.
+      seed: the run's.
 
     Raises:
-      UserError: the task diverges all the time.
+      UserError: the proposal cannot draw from the task's actions.
     """
-    config, seed = self._config, self._seed
-    places = draws.draw_states(
-      seed,
-      iteration,
-      config.num_slots,
-      config.batch_steps // config.num_slots,
-      config.rollout_set_size,
-    )
-    trunk, states = self._trunks.sample_with_snapshots(
-      theta, normalizer, iteration, places
-    )
-    actions, log_q = self._propose(theta, trunk, places, iteration)
-    noise = draws.branch_noise(
-      seed,
-      iteration,
-      (
-        len(places),
-        config.branch_trials,
-        config.branch_length,
-        self._compiled.action_size,
-      ),
-    )
-    inputs = _Inputs(
-      states, actions, noise, Actor(self._network, theta, normalizer)
-    )
-    branches = self._branch(inputs)
-    failed = np.argwhere(branches.ends & End.DIVERGED)[:MOST_RECORDED]
-    records = tuple(
-      self._divergence(
-        inputs.only(n, k, m),
-        iteration=iteration,
-        branch=(n, k, m),
-        slot=int(places[n, 0]),
-        start=int(trunk.timesteps[tuple(places[n])]),
-        causes=branches.causes(n, k, m),
-        message=branches.messages.get((n, k, m), ''),
-      )
-      for n, k, m in failed.tolist()
-    )
-    batch = vine_batch(trunk, places, actions, log_q, branches)
-    return dataclasses.replace(batch, diverged=trunk.diverged + records)
+    paths = backend.paths
+    _check_proposal(paths.name, config.branch_proposal, paths.action_space)
+    self.backend, self._config, self._seed = backend, config, seed
 
-  def _propose(
-    self, theta: np.ndarray, trunk: Batch, places: np.ndarray, iteration: int
-  ) -> tuple[np.ndarray, np.ndarray]:
-    """First actions [N, K, A] and their log density [N, K] under q."""
-    rng = seeding.generator(self._seed, Stream.BRANCH_ACTIONS, iteration)
-    count = self._config.branch_actions
-    if self._config.branch_proposal == 'uniform':
-      low, high = self._trunks.action_bounds
-      return draws.uniform_actions(rng, low, high, len(places), count)
-    means = trunk.outputs[tuple(places.T)]
-    log_std = theta[-self._compiled.action_size :]
-    return draws.gaussian_actions(rng, means, log_std, count)
+  def state(self) -> dict[str, np.ndarray]:
+    """What the next batch depends on; see Sampler."""
+    return self.backend.paths.state()
 
-  def _branch(self, inputs: '_Inputs', trajectories: bool = False) -> Branches:
-    return self._brancher.branch(
-      inputs.states,
-      inputs.actions,
-      self._config.branch_length,
-      inputs.actor,
-      inputs.noise,
-      gamma=self._gamma,
-      trajectories=trajectories,
-      time_limit=self._config.branch_time_limit,
-    )
+  def restore(self, state: dict[str, np.ndarray]) -> None:
+    """Continues from a state; see Sampler."""
+    self.backend.paths.restore(state)
 
-  def _divergence(
-    self, inputs: '_Inputs', *, start: int, **keys: Any
-  ) -> Divergence:
-    """The record of a branch, run once more to learn its actions."""
-    again = self._branch(inputs, trajectories=True)
-    assert again.actions is not None
-    length = again.lengths.item()
-    row = native_state.row_size(self._compiled)
-    return Divergence(
-      episode=0,
-      step=start + length,
-      state=inputs.states[0, :row].copy(),
-      controls=self._brancher.controls(again.actions[0, 0, 0, : length + 1]),
-      **keys,
+  def close(self) -> None:
+    """Ends what the sampler started; see Sampler."""
+    self.backend.paths.close()
+
+  def sample(
+    self,
+    theta: np.ndarray,
+    normalizer: Normalizer,
+    iteration: int,
+    deterministic: bool = False,
+  ) -> VineBatch:
+    """Collects batch_steps env steps of trunks and N x K x M branches.
+
+    See Sampler for the arguments. `deterministic` must be False, as the vine
+    compares sampled actions.
+    """
+    if deterministic:
+      raise ValueError('a vine has no deterministic batches: sample paths')
+    config, paths = self._config, self.backend.paths
+    draw = Draws(self._seed, iteration)
+    steps = config.batch_steps // config.num_slots
+    rollout_set = draw.rollout_set(
+      config.num_slots, steps, config.rollout_set_size
     )
+    trunks, states = paths.sample_with_states(
+      theta, normalizer, iteration, rollout_set
+    )
+    actor, space = paths.actor(theta), paths.action_space
+    outputs = trunks.outputs[tuple(rollout_set.T)]
+    first_actions, log_q = draw.first_actions(
+      config.branch_proposal, actor, space, outputs, config.branch_actions
+    )
+    shape = len(rollout_set), config.branch_trials, config.branch_length
+    noise = draw.branch_noise(actor.draw, (*shape, space.size))
+    found = self.backend.branch(states, first_actions, noise, theta, normalizer)
+    diverged = tuple(
+      _divergence(failure, trunks, rollout_set, iteration)
+      for failure in found.failures
+    )
+    fields = vars(trunks) | dict(
+      rollout_set=rollout_set,
+      first_actions=first_actions,
+      log_q=log_q,
+      branch_returns=found.returns,
+      branch_lengths=found.lengths,
+      branch_ends=found.ends,
+      final_observations=found.final_observations,
+      diverged=trunks.diverged + diverged,
+      deaths=trunks.deaths + found.deaths,
+    )
+    return self.backend.batch_type(**fields)
 
 
-class _Inputs(NamedTuple):
-  """What the branches are a function of."""
-
-  states: np.ndarray
-  actions: np.ndarray
-  noise: np.ndarray
-  actor: Actor
-
-  def only(self, n: int, k: int, m: int) -> '_Inputs':
-    """Those of one branch."""
-    return _Inputs(
-      self.states[[n]],
-      self.actions[[n], k : k + 1],
-      self.noise[[n], m : m + 1],
-      self.actor,
+def _check_proposal(name: str, proposal: str, space: ActionSpace) -> None:
+  """Raises UserError where q cannot draw from the action space."""
+  if proposal == 'uniform' and not space.bounded:
+    raise UserError(
+      f'{name}: --branch_proposal=uniform needs bounded actions (a ctrlrange '
+      'on every actuator of a model); use --branch_proposal=policy'
+    )
+  if proposal != 'all':
+    return
+  if not space.factors:
+    raise UserError(
+      f'{name}: --branch_proposal=all needs discrete actions; use policy or '
+      'uniform'
+    )
+  count = math.prod(space.factors)
+  if count > _MAX_ACTIONS:
+    raise UserError(
+      f'{name}: --branch_proposal=all would try {count} actions in each state, '
+      f'at most {_MAX_ACTIONS} are possible; use policy or uniform'
     )
 
 
-def vine_batch(
-  trunk: Batch,
-  places: np.ndarray,
-  actions: np.ndarray,
-  log_q: np.ndarray,
-  branches: Branches,
-) -> VineBatch:
-  """The batch of a trunk and its branches; it shares their memory.
-
-  Args:
-    trunk: the trunks.
-    places: int32 [N, 2], the rollout set.
-    actions: [N, K, A], first actions.
-    log_q: float64 [N, K], their log-probability under the proposal.
-    branches: what they earned.
-  """
-  fields = {f.name: getattr(trunk, f.name) for f in dataclasses.fields(trunk)}
-  return VineBatch(
-    **fields,
-    rollout_set=places,
-    first_actions=actions,
-    log_q=log_q,
-    branch_returns=branches.returns,
-    branch_lengths=branches.lengths,
-    branch_ends=branches.ends,
-    final_observations=branches.final_observations,
+def _divergence(
+  failure: BranchFailure,
+  trunks: Batch,
+  rollout_set: np.ndarray,
+  iteration: int,
+) -> Divergence:
+  slot, step = map(int, rollout_set[failure.branch[0]])
+  before = int(trunks.timesteps[slot, step])
+  return Divergence(
+    iteration=iteration,
+    slot=slot,
+    episode=0,
+    step=before + len(failure.controls) - 1,
+    **failure._asdict(),
   )

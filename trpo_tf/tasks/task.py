@@ -12,6 +12,7 @@ import mujoco
 import numpy as np
 
 from trpo_tf.errors import UserError
+from trpo_tf.tasks.actions import ActionSpace, Controls, continuous_actions
 from trpo_tf.tasks.language import (
   Expression,
   Operand,
@@ -134,6 +135,59 @@ class CompiledTask:
       digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()[:32]
 
+  def actions(
+    self, action_range: str, clip: bool
+  ) -> tuple[ActionSpace, Controls]:
+    """What a policy chooses from, and what the simulator receives for it.
+
+    Args:
+      action_range: 'raw', or 'control' for actions in [-1, 1].
+      clip: whether controls are clipped to the control range.
+
+    Raises:
+      UserError: 'control' for an actuator without limits.
+    """
+    return continuous_actions(
+      self.task.name,
+      self.low,
+      self.high,
+      action_range,
+      clip,
+      needed='a ctrlrange on every actuator',
+    )
+
+  def draw_resets(self, rng: np.random.Generator, count: int) -> np.ndarray:
+    """Draws initial states by the task's reset, which may be a user's.
+
+    Args:
+      rng: source of the draws.
+      count: number of states.
+
+    Returns:
+      float64 [count, nq + nv], positions and velocities.
+
+    Raises:
+      UserError: the reset fails, or returns other shapes or a NaN.
+    """
+    task, model = self.task, self.model
+    try:
+      qpos, qvel = map(np.asarray, task.reset(model, rng, count))
+    except Exception as error:  # whatever the user's code raises
+      raise UserError(
+        f'{task.name}: its reset failed: {type(error).__name__}: {error}'
+      ) from error
+    expected = (count, model.nq), (count, model.nv)
+    if (qpos.shape, qvel.shape) != expected:
+      raise UserError(
+        f'{task.name}: its reset(model, rng, {count}) returned shapes '
+        f'{qpos.shape} and {qvel.shape}; qpos and qvel need {expected[0]} and '
+        f'{expected[1]}'
+      )
+    rows = np.concatenate([qpos, qvel], axis=1)
+    if not np.isfinite(rows).all():
+      raise UserError(f'{task.name}: its reset returned a NaN or an infinity')
+    return rows
+
   @property
   def term_names(self) -> tuple[str, ...]:
     """Names of the reward's terms, in the order of the program's outputs."""
@@ -249,26 +303,3 @@ def rejection_sample(
   while (refused := np.flatnonzero(~accept(rows))).size:
     rows[refused] = draw(refused.size)
   return rows
-
-
-def action_scale(
-  compiled: CompiledTask, action_range: str
-) -> tuple[np.ndarray, np.ndarray]:
-  """scale, offset [A] such that control = offset + scale * action.
-
-  Args:
-    compiled: the task.
-    action_range: 'raw', or 'control' for actions in [-1, 1].
-
-  Raises:
-    UserError: 'control' for an actuator without limits.
-  """
-  low, high = compiled.low, compiled.high
-  if action_range == 'raw':
-    return np.ones_like(low), np.zeros_like(low)
-  if not np.isfinite([low, high]).all():
-    raise UserError(
-      f'{compiled.task.name}: --action_range=control needs a ctrlrange on '
-      'every actuator; use --action_range=raw'
-    )
-  return (high - low) / 2, (high + low) / 2

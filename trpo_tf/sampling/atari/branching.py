@@ -1,152 +1,75 @@
-"""The vine (section 5.2) on Atari games.
+"""The vine's back end on Atari games.
 
-The same batches, streams and draws as `vine`: trunks are the paths of
-AtariSampler, and from N of their states, emulators with their generators,
-branches try K first actions each and follow the policy for M noise sequences
-that the K actions share. With sticky actions all branches of a state share the
-emulator's draws too.
+The trunks are the paths of AtariPathSampler, and the states are emulators with
+their generators. With sticky actions all branches of a state therefore share
+the emulator's draws too.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from trpo_tf import seeding
-from trpo_tf.config import SamplerConfig
-from trpo_tf.policies.conv import ConvNet
+from trpo_tf.config import ExperimentConfig
+from trpo_tf.policies.categorical import CategoricalPolicy
 from trpo_tf.policies.normalizer import Normalizer
-from trpo_tf.sampling import draws
-from trpo_tf.sampling.actors import CategoricalActor
-from trpo_tf.sampling.atari.batch import AtariVineBatch
-from trpo_tf.sampling.atari.frames import FrameStore, extend
-from trpo_tf.sampling.atari.jobs import Branches, BranchJob
-from trpo_tf.sampling.atari.paths import AtariSampler
-from trpo_tf.seeding import Stream
+from trpo_tf.sampling.atari.batch import AtariVineBatch, FrameStore, extend
+from trpo_tf.sampling.atari.jobs import BranchJob, StateBranches
+from trpo_tf.sampling.atari.paths import AtariPathSampler, AtariStates
+from trpo_tf.sampling.vine import BranchResults
 from trpo_tf.tasks.atari import STACK, Game
 
-__all__ = ['AtariVineSampler']
+__all__ = ['AtariVine']
 
 
-class AtariVineSampler:
-  """Batches of trunks and branches in one game.
+class AtariVine:
+  """Trunks and branches in one game; see VineBackend."""
 
-  Attributes:
-    game: what is played.
-  """
+  batch_type = AtariVineBatch
 
   def __init__(
-    self,
-    game: Game,
-    config: SamplerConfig,
-    network: ConvNet,
-    seed: int,
-    gamma: float,
+    self, game: Game, policy: CategoricalPolicy, config: ExperimentConfig
   ):
     """Starts the workers.
 
     Args:
       game: what is played.
-      config: trunks, rollout set, branches, and as threads the worker
-        processes.
-      network: the policy's; its outputs are logits.
-      seed: the run's.
-      gamma: discount of a branch's return.
+      policy: shape of the policy.
+      config: of the run; its sampler threads are worker processes.
     """
-    self.game, self._config = game, config
-    self._seed, self._gamma = seed, gamma
-    self._actor = CategoricalActor(game.factors)
-    self._trunks = AtariSampler(game, config, network, seed)
+    self.paths = AtariPathSampler(game, policy, config)
+    self._options = config.estimator.gamma, config.sampler.branch_time_limit
 
-  @property
-  def process_ids(self) -> list[int]:
-    """Of the workers."""
-    return self._trunks.process_ids
-
-  def close(self) -> None:
-    """Ends the workers, as AtariSampler does."""
-    self._trunks.close()
-
-  def state(self) -> dict[str, np.ndarray]:
-    """What the next batch depends on, beside theta."""
-    return self._trunks.state()
-
-  def restore(self, state: dict[str, np.ndarray]) -> None:
-    """Continues from `state`, as AtariSampler does."""
-    self._trunks.restore(state)
-
-  def sample(
-    self, theta: np.ndarray, normalizer: Normalizer | None, iteration: int
-  ) -> AtariVineBatch:
-    """Collects one batch.
-
-    Args:
-      theta: float32 [P], the policy.
-      normalizer: not used, frames are not normalised.
-      iteration: key of all draws.
-
-    Returns:
-      The batch: batch_steps env steps of trunks, and those of N x K x M
-      branches.
-
-    Raises:
-      UserError: workers died again and again; with the causes.
-    """
+  def branch(
+    self,
+    states: AtariStates,
+    first_actions: np.ndarray,
+    noise: np.ndarray,
+    theta: np.ndarray,
+    normalizer: Normalizer,
+  ) -> BranchResults:
+    """Runs the branches, and adds their last frames to those of the trunks."""
     del normalizer
-    config = self._config
-    places = draws.draw_states(
-      self._seed,
-      iteration,
-      config.num_slots,
-      config.batch_steps // config.num_slots,
-      config.rollout_set_size,
-    )
-    trunk, states = self._trunks.sample_with_snapshots(theta, iteration, places)
-    index = tuple(places.T)
-    actions, log_q = self._propose(trunk.outputs[index], iteration)
-    shape = (
-      len(places),
-      config.branch_trials,
-      config.branch_length,
-      len(self.game.factors),
-    )
-    noise = draws.branch_noise(self._seed, iteration, shape, self._actor.draw)
-    rows = trunk.observations[index]
-    jobs = [
-      BranchJob(*job, self._gamma, config.branch_time_limit)
-      for job in zip(states, trunk.stacks(rows), actions, noise, strict=True)
-    ]
+    stacks = states.trunks.stacks(states.rows)
+    each = zip(states.emulators, stacks, first_actions, noise, strict=True)
+    jobs = [BranchJob(*job, *self._options) for job in each]
     deaths: list[str] = []
-    found = self._trunks.pool.run('branches', theta, jobs, deaths)
-    fields = vars(trunk) | _branch_fields(found, rows, trunk.frames)
-    fields['deaths'] = trunk.deaths + tuple(deaths)
-    return AtariVineBatch(
-      **fields, rollout_set=places, first_actions=actions, log_q=log_q
-    )
-
-  def _propose(
-    self, outputs: np.ndarray, iteration: int
-  ) -> tuple[np.ndarray, np.ndarray]:
-    """First actions [N, K, A] and their log-probability [N, K] under q."""
-    rng = seeding.generator(self._seed, Stream.BRANCH_ACTIONS, iteration)
-    return draws.choices(
-      rng,
-      self._config.branch_proposal,
-      self._actor,
-      self.game.factors,
-      outputs,
-      self._config.branch_actions,
-    )
+    found = self.paths.pool.run('branches', theta, jobs, deaths)
+    return _gather(found, states.rows, states.trunks.frames, deaths)
 
 
-def _branch_fields(
-  found: Iterator[Branches], rows: np.ndarray, frames: np.ndarray
-) -> dict[str, np.ndarray]:
-  """The [N, K, M] fields of AtariVineBatch.
+def _gather(
+  found: Iterator[StateBranches],
+  rows: np.ndarray,
+  frames: np.ndarray,
+  deaths: list[str],
+) -> BranchResults:
+  """Puts the branches of N states together.
 
   Args:
-    found: the branches of N states.
+    found: the branches of each state.
     rows: int32 [N, 4], the observations in these states, rows of frames.
     frames: uint8 [F, H, W]; those that end the branches are appended.
+    deaths: causes of the deaths of workers, complete once `found` is consumed.
   """
   more = FrameStore(STACK * len(rows), frames.shape[1:], len(frames))
   returns, lengths, ends, finals = [], [], [], []
@@ -159,9 +82,10 @@ def _branch_fields(
     ends.append(branches.ends)
     finals.append(observations)
   extend(frames, more.stored())
-  return dict(
-    branch_returns=np.stack(returns),
-    branch_lengths=np.stack(lengths),
-    branch_ends=np.stack(ends),
-    final_observations=np.stack(finals),
+  return BranchResults(
+    np.stack(returns),
+    np.stack(lengths),
+    np.stack(ends),
+    np.stack(finals),
+    deaths=tuple(deaths),
   )

@@ -8,15 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trpo_tf.sampling.batch import Path
 from trpo_tf.tasks.atari import Game
 
 __all__ = [
   'BranchJob',
-  'Branches',
-  'WorkerConfig',
-  'Path',
   'PathJob',
+  'PathResult',
   'SlotState',
+  'StateBranches',
+  'WorkerConfig',
 ]
 
 
@@ -79,36 +80,19 @@ class PathJob(NamedTuple):
     return f'slot {self.slot}'
 
 
-class Path(NamedTuple):
-  """What a slot did: T env steps.
-
-  Observations are rows of frames; row 0 is black, row i is frames[i - 1].
+class PathResult(NamedTuple):
+  """What a slot did.
 
   Attributes:
+    path: its steps. Observations are rows int32 [..., 4] of frames; row 0 is
+      black, row i is frames[i - 1].
     frames: uint8 [F, H, W], each once, in order.
-    observations: int32 [T, 4], before each action.
-    last_observation: int32 [4].
-    outputs: float32 [T, M], logits.
-    actions: int32 [T, factors].
-    rewards: float64 [T], raw or their signs.
-    ends: uint8 [T], bits of End; of a life too, if that is to end a return.
-    timesteps: int32 [T].
-    boundaries: int32 [4] by step: what a truncated game reached.
-    episodes: raw returns and lengths of the games that ended.
-    states: of the emulator, by step, those that are wanted.
-    end: where the slot stands then.
+    states: the emulator's state before each step of PathJob.saved.
+    end: where the slot stands after the last step.
   """
 
+  path: Path
   frames: np.ndarray
-  observations: np.ndarray
-  last_observation: np.ndarray
-  outputs: np.ndarray
-  actions: np.ndarray
-  rewards: np.ndarray
-  ends: np.ndarray
-  timesteps: np.ndarray
-  boundaries: dict[int, np.ndarray]
-  episodes: list[tuple[float, int]]
   states: dict[int, bytes]
   end: SlotState
 
@@ -137,7 +121,7 @@ class BranchJob(NamedTuple):
     return 'branches of a state'
 
 
-class Branches(NamedTuple):
+class StateBranches(NamedTuple):
   """What the branches from a state earned.
 
   Attributes:

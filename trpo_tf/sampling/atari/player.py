@@ -5,24 +5,22 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from trpo_tf import seeding
+from trpo_tf.sampling.atari.emulator import AtariSlot, EpisodeStarts
 from trpo_tf.sampling.atari.extension import extension
 from trpo_tf.sampling.atari.jobs import (
-  Branches,
   BranchJob,
-  Path,
   PathJob,
+  PathResult,
   SlotState,
+  StateBranches,
   WorkerConfig,
 )
-from trpo_tf.sampling.atari.slot import AtariSlot, EpisodeStarts
-from trpo_tf.sampling.batch import End
-from trpo_tf.seeding import Stream
+from trpo_tf.sampling.batch import End, Path
+from trpo_tf.sampling.draws import Draws
 from trpo_tf.tasks.atari import STACK
 
 __all__ = ['Player']
 
-_NOISE_BLOCK = 256  # env steps whose noise is drawn together
 _TERMINATED, _TRUNCATED = int(End.TERMINATED), int(End.TRUNCATED)
 
 
@@ -51,7 +49,7 @@ class Player:
     """Sets the policy, float32 [P]."""
     self._actor.set_parameters(theta)
 
-  def path(self, job: PathJob) -> Path:
+  def path(self, job: PathJob) -> PathResult:
     """Plays on where a slot stands.
 
     Raises:
@@ -78,8 +76,7 @@ class Player:
         break
     rewards, ends, timesteps = zip(*steps, strict=True)
     observations, outputs, actions = self._actor.actions()
-    return Path(
-      frames=self._actor.frames(),
+    path = Path(
       observations=observations,
       last_observation=self._actor.rows(),
       outputs=outputs,
@@ -89,11 +86,9 @@ class Player:
       timesteps=np.array(timesteps, np.int32),
       boundaries=boundaries,
       episodes=episodes,
-      states=states,
-      end=SlotState(
-        self._slot.save(), self._actor.stack(), clock, float(total)
-      ),
     )
+    end = SlotState(self._slot.save(), self._actor.stack(), clock, float(total))
+    return PathResult(path, self._actor.frames(), states, end)
 
   def _take(self, job: PathJob) -> None:
     """Puts the emulator where the slot stands."""
@@ -117,23 +112,22 @@ class Player:
     self._actor.observe(screen.screens, screen.count)
 
   def _noise(self, job: PathJob) -> Iterator[np.ndarray | None]:
-    """Uniforms [factors], step by step; a slot reads its own stream."""
+    """Uniforms [factors], step by step."""
     if job.deterministic:
-      yield from itertools.repeat(None)
-    stream = seeding.generator(
-      self._seed, Stream.ACTION_NOISE, job.iteration, job.slot
+      return itertools.repeat(None)
+    rows = Draws(self._seed, job.iteration).noise_rows(
+      [job.slot], np.random.Generator.random, len(self._game.factors)
     )
-    while True:
-      yield from stream.random((_NOISE_BLOCK, len(self._game.factors)))
+    return (row[0] for row in rows)
 
-  def branches(self, job: BranchJob) -> Branches:
+  def branches(self, job: BranchJob) -> StateBranches:
     """Plays K x M branches.
 
     Raises:
       UserError: the state is of another game or version of ale_py.
     """
     shape = len(job.first_actions), len(job.noise)
-    result = Branches(
+    result = StateBranches(
       np.zeros(shape), np.zeros(shape, np.int32), np.zeros(shape, np.uint8), {}
     )
     firsts = [self._game.codes[tuple(a)].item() for a in job.first_actions]

@@ -1,140 +1,25 @@
 """A Gymnasium environment as a slot of a batch."""
 
-import dataclasses
 import math
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
-from gymnasium.wrappers import FlattenObservation
 
-from trpo_tf import seeding
 from trpo_tf.cloning.cloner import Cloner
 from trpo_tf.cloning.snapshot import Snapshot
 from trpo_tf.errors import UserError
+from trpo_tf.sampling import draws
 from trpo_tf.sampling.batch import End
-from trpo_tf.seeding import Stream
+from trpo_tf.tasks.environment import error_line
 
 __all__ = [
   'EnvironmentSlot',
-  'Spaces',
-  'describe',
-  'error_line',
-  'make',
   'observe',
   'send',
-  'spaces_of',
 ]
 
 _TERMINATED, _TRUNCATED = int(End.TERMINATED), int(End.TRUNCATED)
-
-
-@dataclasses.dataclass(frozen=True)
-class Spaces:
-  """What an environment gives and takes.
-
-  Attributes:
-    observation_size: entries of the observation, flattened.
-    factors: choices of each discrete factor; () for continuous actions.
-    low, high: float64 [A], bounds of an action as the policy gives it; a
-      factor's are 0 and n - 1.
-    start: int [A], what the environment calls choice 0; zero if continuous.
-    time_limit: env steps after which Gymnasium truncates, or None.
-  """
-
-  observation_size: int
-  factors: tuple[int, ...]
-  low: np.ndarray
-  high: np.ndarray
-  start: np.ndarray
-  time_limit: int | None
-
-  @property
-  def action_size(self) -> int:
-    """Width A of an action: continuous components or discrete factors."""
-    return self.low.size
-
-  @property
-  def output_size(self) -> int:
-    """Width M of the outputs of a policy that fits."""
-    return sum(self.factors) or self.action_size
-
-
-def describe(task_id: str) -> Spaces:
-  """Describes a Gymnasium environment.
-
-  Args:
-    task_id: as gymnasium.make takes it, 'module:Id-v0' included.
-
-  Raises:
-    UserError: it cannot be made, or has spaces that are not supported.
-  """
-  env = make(task_id)
-  try:
-    return spaces_of(task_id, env)
-  finally:
-    env.close()
-
-
-def make(task_id: str) -> gymnasium.Env:
-  """Makes an environment whose observations are vectors where they can be.
-
-  Raises:
-    UserError: it cannot be made.
-  """
-  try:
-    env = gymnasium.make(task_id, disable_env_checker=True)
-  except Exception as error:  # whatever a constructor may raise
-    raise UserError(
-      f'--task={task_id}: the environment cannot be made: {error_line(error)}'
-    ) from error
-  space = env.observation_space
-  if isinstance(space, spaces.Box) and len(space.shape) == 1:
-    return env
-  return FlattenObservation(env)
-
-
-def error_line(error: Exception) -> str:
-  """An exception in one line."""
-  return f'{type(error).__name__}: {" ".join(str(error).split())}'
-
-
-def spaces_of(task_id: str, env: gymnasium.Env) -> Spaces:
-  """The Spaces of an environment.
-
-  Raises:
-    UserError: they are not supported.
-  """
-  if not isinstance(env.observation_space, spaces.Box):
-    raise UserError(
-      f'--task={task_id}: observations of {env.unwrapped.observation_space} do '
-      'not flatten to a vector; supported: Box, Discrete, MultiDiscrete, '
-      'MultiBinary, and Dict and Tuple of these'
-    )
-  action = env.action_space
-  factors: tuple[int, ...] = ()
-  if isinstance(action, spaces.Box) and action.dtype.kind == 'f':
-    low, high = action.low.ravel(), action.high.ravel()
-    start = np.zeros(low.size, int)
-  elif isinstance(action, spaces.Discrete | spaces.MultiDiscrete):
-    sizes = action.n if isinstance(action, spaces.Discrete) else action.nvec
-    factors = tuple(int(n) for n in np.ravel(sizes))
-    low, high = np.zeros(len(factors)), np.array(factors) - 1
-    start = np.ravel(action.start)
-  else:
-    raise UserError(
-      f'--task={task_id}: actions of {action} are not supported; supported: '
-      'Box of floating-point numbers, Discrete, MultiDiscrete'
-    )
-  return Spaces(
-    observation_size=env.observation_space.shape[0],
-    factors=factors,
-    low=low.astype(np.float64),
-    high=high.astype(np.float64),
-    start=start,
-    time_limit=env.spec.max_episode_steps if env.spec else None,
-  )
 
 
 def observe(observation: Any, row: np.ndarray) -> None:
@@ -209,9 +94,7 @@ class EnvironmentSlot:
   @property
   def episode_seed(self) -> int:
     """Seed of the running episode's reset."""
-    return seeding.derived_seed(
-      self._seed, Stream.ENVIRONMENT, self.index, self.episode - 1
-    )
+    return draws.episode_seed(self._seed, self.index, self.episode - 1)
 
   def error(self, what: str) -> UserError:
     """The error of something that went wrong, with the keys to replay it."""

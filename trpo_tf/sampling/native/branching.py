@@ -12,46 +12,52 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from trpo_tf.cloning import native as native_state
 from trpo_tf.cloning.snapshot import Snapshot
-from trpo_tf.config import SamplerConfig, TaskConfig
+from trpo_tf.config import ExperimentConfig, RunConfig, SamplerConfig
 from trpo_tf.errors import UserError
+from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
 from trpo_tf.sampling.batch import End
 from trpo_tf.sampling.native import engine
-from trpo_tf.sampling.native import state as native_state
-from trpo_tf.sampling.native.paths import SinglePathSampler
+from trpo_tf.sampling.native.paths import NativePathSampler
 from trpo_tf.tasks.task import CompiledTask
 
 __all__ = [
-  'Actor',
+  'FrozenPolicy',
   'Brancher',
   'Branches',
   'branch',
   'initial_snapshots',
-  'noise_actor',
+  'noise_policy',
 ]
 
 
-class Actor(NamedTuple):
+class FrozenPolicy(NamedTuple):
   """A Gaussian policy with its observation normaliser.
 
   Attributes:
-    network: shape of the network, from observation to mean action.
-    theta: float32 [P], network parameters then log deviations [A].
+    policy: shape of the policy.
+    theta: float32 [P], its parameters.
     normalizer: frozen.
   """
 
-  network: MLP
+  policy: GaussianPolicy
   theta: np.ndarray
   normalizer: Normalizer
 
 
-def noise_actor(observation_size: int, action_size: int) -> Actor:
-  """The policy whose actions are the noise itself."""
-  network = MLP(observation_size, (), action_size)
-  theta = np.zeros(network.num_parameters + action_size, np.float32)
-  return Actor(network, theta, initial_normalizer(observation_size))
+def noise_policy(observation_size: int, action_size: int) -> FrozenPolicy:
+  """Makes the policy whose actions are the noise itself.
+
+  Args:
+    observation_size: width O of an observation.
+    action_size: width A of an action.
+  """
+  policy = GaussianPolicy(MLP(observation_size, (), action_size))
+  theta = np.zeros(policy.num_parameters, np.float32)
+  return FrozenPolicy(policy, theta, initial_normalizer(observation_size))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,12 +126,17 @@ def _check_numbers(horizon: int, gamma: float) -> None:
 
 
 class Brancher:
-  """Runs branches of one task; keeps one simulation per thread."""
+  """Runs branches of one task; keeps one simulation per thread.
+
+  Attributes:
+    compiled: the task.
+    controls: what the simulator receives for an action.
+  """
 
   def __init__(
     self,
     compiled: CompiledTask,
-    network: MLP | None = None,
+    policy: GaussianPolicy | None = None,
     *,
     action_range: str = 'raw',
     clip_actions: bool = True,
@@ -135,7 +146,7 @@ class Brancher:
 
     Args:
       compiled: the task.
-      network: shape of the policies that will act; None: noise alone acts.
+      policy: shape of the policies that act; None: the noise alone acts.
       action_range: 'raw' or 'control', see config.TaskConfig.
       clip_actions: whether controls are clipped to the control range.
       threads: 0: all available cores. The result does not depend on it.
@@ -152,12 +163,10 @@ class Brancher:
         'they may keep state outside the simulation'
       )
     self.compiled = compiled
-    idle = noise_actor(compiled.observation_size, compiled.action_size)
-    self._network = network or idle.network
-    self._idle = idle
-    self._setup = engine.engine_setup(
-      compiled, self._network, action_range, clip_actions
-    )
+    idle = noise_policy(compiled.observation_size, compiled.action_size)
+    self._policy, self._idle = policy or idle.policy, idle
+    _, self.controls = compiled.actions(action_range, clip_actions)
+    self._setup = engine.engine_setup(compiled, self._policy, self.controls)
     self._native = engine.make_engine(
       'Brancher', compiled, self._setup, threads or engine.default_threads()
     )
@@ -167,7 +176,7 @@ class Brancher:
     snapshots: Sequence[Snapshot | None] | np.ndarray,
     actions: np.ndarray,
     horizon: int,
-    policy: Actor | None = None,
+    policy: FrozenPolicy | None = None,
     noise: np.ndarray | None = None,
     *,
     gamma: float = 1.0,
@@ -209,7 +218,7 @@ class Brancher:
     actor = policy or self._idle
     self._check_actor(actor)
     arrays = engine.policy_arrays(
-      actor.theta[None], actor.normalizer, self.compiled.action_size
+      self._policy, actor.theta[None], actor.normalizer
     ) | dict(
       snapshots=states,
       first_actions=actions,
@@ -224,10 +233,6 @@ class Brancher:
     errors = self._native.run(arrays | records)
     messages = {(b // (K * M), b // M % K, b % M): text for b, text in errors}
     return Branches(messages=messages, compiled=self.compiled, **records)
-
-  def controls(self, actions: np.ndarray) -> np.ndarray:
-    """What the simulator receives for actions [..., A]."""
-    return engine.controls(self._setup, actions)
 
   def replay_physics(
     self,
@@ -267,22 +272,21 @@ class Brancher:
       return native_state.to_states(self.compiled, snapshots)
     return np.ascontiguousarray(snapshots, np.float64)
 
-  def _check_actor(self, actor: Actor) -> None:
-    if actor.network != self._network:
+  def _check_actor(self, actor: FrozenPolicy) -> None:
+    if actor.policy.network != self._policy.network:
       raise UserError(
-        f'the policy is a network {actor.network}; this Brancher was made for '
-        f'{self._network}'
+        f'the policy is a network {actor.policy.network}; this Brancher was '
+        f'made for {self._policy.network}'
       )
     if actor.normalizer.mean32.shape != (self.compiled.observation_size,):
       raise UserError(
         f'the normaliser is of {actor.normalizer.mean32.size} observations; '
         f'{self.compiled.task.name} has {self.compiled.observation_size}'
       )
-    size = self._network.num_parameters + self.compiled.action_size
+    size = self._policy.num_parameters
     if actor.theta.shape != (size,):
       raise UserError(
-        f'theta has shape {actor.theta.shape}; the network and '
-        f'{self.compiled.action_size} log deviations need ({size},)'
+        f'theta has shape {actor.theta.shape}; this policy has ({size},)'
       )
 
   def _check_shapes(
@@ -342,7 +346,7 @@ def branch(
   snapshots: Sequence[Snapshot | None],
   actions: np.ndarray,
   horizon: int,
-  policy: Actor | None = None,
+  policy: FrozenPolicy | None = None,
   noise: np.ndarray | None = None,
   **options: Any,
 ) -> Branches:
@@ -359,7 +363,7 @@ def branch(
     noise: float64 [N, M, L, A].
     **options: of Brancher.branch.
   """
-  brancher = Brancher(compiled, policy.network if policy else None)
+  brancher = Brancher(compiled, policy.policy if policy else None)
   return brancher.branch(snapshots, actions, horizon, policy, noise, **options)
 
 
@@ -378,13 +382,14 @@ def initial_snapshots(
   """
   if count < 1:
     raise UserError(f'count={count}: take at least 1 snapshot')
-  actor = noise_actor(compiled.observation_size, compiled.action_size)
-  config = SamplerConfig(batch_steps=count, num_slots=count)
-  sampler = SinglePathSampler(
-    compiled, TaskConfig(), config, actor.network, seed
+  actor = noise_policy(compiled.observation_size, compiled.action_size)
+  config = ExperimentConfig(
+    sampler=SamplerConfig(batch_steps=count, num_slots=count),
+    run=RunConfig(seed=seed),
   )
-  places = np.stack([np.arange(count), np.zeros(count, int)], axis=1)
-  _, states = sampler.sample_with_snapshots(
-    actor.theta, actor.normalizer, 0, places
+  sampler = NativePathSampler(compiled, actor.policy, config)
+  first_steps = np.stack([np.arange(count), np.zeros(count, int)], axis=1)
+  _, states = sampler.sample_with_states(
+    actor.theta, actor.normalizer, 0, first_steps
   )
   return native_state.to_snapshots(compiled, states)

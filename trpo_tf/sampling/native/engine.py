@@ -12,11 +12,13 @@ import mujoco
 import numpy as np
 
 from trpo_tf.errors import UserError
-from trpo_tf.policies.mlp import MLP
+from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.normalizer import Normalizer
+from trpo_tf.sampling.actors import gaussian_log_normalizer
 from trpo_tf.sampling.batch import Divergence, End
+from trpo_tf.tasks.actions import Controls
 from trpo_tf.tasks.program import OPS
-from trpo_tf.tasks.task import CompiledTask, action_scale
+from trpo_tf.tasks.task import CompiledTask
 
 try:
   import trpo_tf.sampling._native as _native
@@ -61,14 +63,22 @@ def _program_fields(compiled: CompiledTask) -> dict:
 
 
 def engine_setup(
-  compiled: CompiledTask, network: MLP, action_range: str, clip_actions: bool
-) -> dict:
+  compiled: CompiledTask, policy: GaussianPolicy, controls: Controls
+) -> dict[str, Any]:
   """What is fixed for simulations of a task under a policy.
 
+  Args:
+    compiled: the task.
+    policy: shape of the policies that act.
+    controls: what the simulator receives for an action.
+
+  Returns:
+    The setup by the names that the extension knows.
+
   Raises:
-    UserError: a network of other sizes, or an action range that needs control
-      limits the model lacks.
+    UserError: a policy of other sizes.
   """
+  network = policy.network
   sizes = compiled.observation_size, compiled.action_size
   if (network.input_size, network.output_size) != sizes:
     raise UserError(
@@ -76,7 +86,6 @@ def engine_setup(
       f'actions; the network has {network.input_size} inputs and '
       f'{network.output_size} outputs'
     )
-  scale, offset = action_scale(compiled, action_range)
   return dict(
     program=_program_fields(compiled),
     layer_sizes=[
@@ -87,11 +96,11 @@ def engine_setup(
     activation=_ACTIVATIONS.index(network.activation),
     frame_skip=compiled.task.frame_skip,
     time_limit=compiled.task.time_limit,
-    clip_actions=clip_actions,
-    low=compiled.low.tolist(),
-    high=compiled.high.tolist(),
-    scale=scale.tolist(),
-    offset=offset.tolist(),
+    clip_actions=controls.clip,
+    low=controls.low.tolist(),
+    high=controls.high.tolist(),
+    scale=controls.scale.tolist(),
+    offset=controls.offset.tolist(),
   )
 
 
@@ -111,27 +120,24 @@ def make_engine(
     ) from error
 
 
-def controls(setup: dict, actions: np.ndarray) -> np.ndarray:
-  """What the simulator receives for actions [..., A]."""
-  u = np.array(setup['offset']) + np.array(setup['scale']) * actions
-  return np.clip(u, setup['low'], setup['high']) if setup['clip_actions'] else u
-
-
 def policy_arrays(
-  theta: np.ndarray, normalizer: Normalizer, action_size: int
-) -> dict:
-  """Policies of a closed loop, as the extension takes them.
+  policy: GaussianPolicy, theta: np.ndarray, normalizer: Normalizer
+) -> dict[str, Any]:
+  """The policies of a closed loop, as the extension takes them.
 
   Args:
-    theta: float32 [n, P], network parameters then log deviations [A].
+    policy: shape of the policies.
+    theta: float32 [n, P], their parameters.
     normalizer: frozen observation normaliser.
-    action_size: A.
+
+  Returns:
+    Arrays by the names that the extension knows.
   """
-  log_std = theta[:, -action_size:].astype(np.float64)
+  log_std = policy.log_std(theta).astype(np.float64)
   return dict(
     theta=np.ascontiguousarray(theta, np.float32),
     deviations=np.exp(log_std),
-    log_normalizers=-log_std.sum(1) - action_size * 0.5 * np.log(2 * np.pi),
+    log_normalizers=gaussian_log_normalizer(log_std),
     mean=normalizer.mean32,
     inverse_deviation=normalizer.inv_std32,
     observation_clip=float(normalizer.clip),
@@ -152,18 +158,21 @@ def _cut(ends: np.ndarray, last: int) -> None:
 class NativeSlots:
   """Simulations of one task that run a policy in a closed loop.
 
-  A slot's whole state is its MuJoCo row, the observation and `prev` values as
-  they were, the elapsed steps and the running return (`state`, `restore`).
+  The whole state of a slot is its MuJoCo row, the observation and the `prev`
+  values as they were, the elapsed steps and the running return (`state`,
+  `restore`).
+
+  Attributes:
+    compiled: the task.
+    num_slots: simulations S.
   """
 
   def __init__(
     self,
     compiled: CompiledTask,
     num_slots: int,
-    network: MLP,
-    *,
-    action_range: str = 'raw',
-    clip_actions: bool = True,
+    policy: GaussianPolicy,
+    controls: Controls,
     threads: int = 0,
   ):
     """Makes the slots, each about to reset.
@@ -171,22 +180,21 @@ class NativeSlots:
     Args:
       compiled: the task.
       num_slots: simulations.
-      network: shape of the policy network.
-      action_range: 'raw' or 'control', see config.TaskConfig.
-      clip_actions: whether controls are clipped to the control range.
+      policy: shape of the policies that act.
+      controls: what the simulator receives for an action.
       threads: 0: all available cores. The result does not depend on it.
 
     Raises:
-      UserError: a model that cannot be cloned from a state row, or an action
-        range that needs control limits the model lacks.
+      UserError: a model that cannot be cloned from a state row.
     """
-    setup = engine_setup(compiled, network, action_range, clip_actions)
+    self._controls = controls
+    setup = engine_setup(compiled, policy, controls)
     self._native = make_engine(
       'Sampler', compiled, setup, num_slots, threads or default_threads()
     )
     self.compiled = compiled
     self.num_slots = num_slots
-    self._setup = setup
+    self._policy = policy
 
   @property
   def slots(self) -> np.ndarray:
@@ -277,7 +285,7 @@ class NativeSlots:
       normalizer: frozen observation normaliser.
       noise: float64 [S, T, A], standard normal; zeros act by the mean.
     """
-    policies = policy_arrays(theta, normalizer, self.compiled.action_size)
+    policies = policy_arrays(self._policy, theta, normalizer)
     return dict(policies, policy_index=policy_index, noise=noise)
 
   def rollout(
@@ -361,5 +369,5 @@ class NativeSlots:
       causes=causes(bits),
       message=self._native.error(slot),
       state=arrays['saved_states'][slot].copy(),
-      controls=controls(self._setup, arrays['actions'][slot, begin : step + 1]),
+      controls=self._controls(arrays['actions'][slot, begin : step + 1]),
     )

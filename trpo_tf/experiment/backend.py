@@ -1,0 +1,248 @@
+"""Which simulator runs a task: the one place that decides it."""
+
+import dataclasses
+import functools
+from typing import Any, Protocol
+
+from trpo_tf.config import ExperimentConfig
+from trpo_tf.errors import UserError
+from trpo_tf.policies.categorical import (
+  CategoricalPolicy,
+  atari_policy,
+  categorical_policy,
+)
+from trpo_tf.policies.gaussian import GaussianPolicy, gaussian_policy
+from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
+from trpo_tf.sampling.atari.branching import AtariVine
+from trpo_tf.sampling.atari.paths import AtariPathSampler
+from trpo_tf.sampling.gym.branching import GymVine
+from trpo_tf.sampling.gym.paths import GymPathSampler
+from trpo_tf.sampling.native.paths import NativePathSampler
+from trpo_tf.sampling.native.vine import NativeVine
+from trpo_tf.sampling.sampler import Sampler
+from trpo_tf.sampling.vine import VineBackend, VineSampler
+from trpo_tf.tasks import atari, environment
+from trpo_tf.tasks.atari import Game
+from trpo_tf.tasks.environment import Spaces
+from trpo_tf.tasks.registry import find_task
+from trpo_tf.tasks.task import CompiledTask, compile_task
+
+__all__ = ['Atari', 'Backend', 'Gym', 'Native', 'make_sampler', 'resolve']
+
+# methods that see a batch through the products and steps of `optim` alone
+_ATARI_METHODS = 'trpo', 'natural_gradient', 'policy_gradient', 'max_kl'
+
+
+class Backend(Protocol):
+  """A task with the settings of a run, and what can run it."""
+
+  @property
+  def config(self) -> ExperimentConfig:
+    """The settings."""
+
+  def policy(self) -> GaussianPolicy | CategoricalPolicy:
+    """The policy that fits the task's observations and actions."""
+
+  def normalizer(self) -> Normalizer:
+    """The observation normaliser before any observation."""
+
+  def paths(self) -> Sampler:
+    """Makes the single-path sampler.
+
+    Raises:
+      UserError: the sampler cannot run the task.
+    """
+
+  def vine(self) -> VineBackend:
+    """Makes what runs the vine's trunks and branches.
+
+    Raises:
+      UserError: the sampler cannot run or clone the task.
+    """
+
+  def describe(self) -> str:
+    """How the task is seen and played, in a line; '' if that is plain."""
+
+  def resolved(self) -> dict[str, Any]:
+    """What the settings came to, for run.json."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _VectorTask:
+  """What tasks whose observations are vectors share.
+
+  Attributes:
+    config: the settings.
+  """
+
+  config: ExperimentConfig
+
+  def _normalizer(self, observation_size: int) -> Normalizer:
+    settings = self.config.policy
+    return initial_normalizer(
+      observation_size,
+      settings.normalize_observations,
+      settings.observation_clip,
+    )
+
+  def describe(self) -> str:
+    """Nothing that the settings do not say."""
+    return ''
+
+  def resolved(self) -> dict[str, Any]:
+    """Nothing that the settings do not say."""
+    return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Native(_VectorTask):
+  """A native MuJoCo task; see Backend.
+
+  Attributes:
+    task: the compiled task.
+  """
+
+  task: CompiledTask
+
+  def policy(self) -> GaussianPolicy:
+    """A Gaussian MLP."""
+    task = self.task
+    return gaussian_policy(
+      self.config.policy, task.observation_size, task.action_size
+    )
+
+  def normalizer(self) -> Normalizer:
+    """Of the task's observations."""
+    return self._normalizer(self.task.observation_size)
+
+  def paths(self) -> NativePathSampler:
+    """The native sampler."""
+    return NativePathSampler(self.task, self.policy(), self.config)
+
+  def vine(self) -> NativeVine:
+    """The native vine."""
+    return NativeVine(self.task, self.policy(), self.config)
+
+
+@dataclasses.dataclass(frozen=True)
+class Gym(_VectorTask):
+  """An environment of Gymnasium; see Backend.
+
+  Attributes:
+    spaces: what it gives and takes.
+  """
+
+  spaces: Spaces
+
+  def policy(self) -> GaussianPolicy | CategoricalPolicy:
+    """A Gaussian or a (factored) categorical MLP."""
+    settings, spaces = self.config.policy, self.spaces
+    if spaces.factors:
+      return categorical_policy(
+        settings, spaces.observation_size, spaces.factors
+      )
+    return gaussian_policy(
+      settings, spaces.observation_size, spaces.action_size
+    )
+
+  def normalizer(self) -> Normalizer:
+    """Of the environment's observations, flattened."""
+    return self._normalizer(self.spaces.observation_size)
+
+  def paths(self) -> GymPathSampler:
+    """The Python sampler."""
+    return GymPathSampler(self.spaces, self.policy(), self.config)
+
+  def vine(self) -> GymVine:
+    """The Python vine."""
+    return GymVine(self.spaces, self.policy(), self.config)
+
+
+@dataclasses.dataclass(frozen=True)
+class Atari:
+  """An Atari game; see Backend.
+
+  Attributes:
+    config: the settings.
+    game: what is played.
+  """
+
+  config: ExperimentConfig
+  game: Game
+
+  def policy(self) -> CategoricalPolicy:
+    """A convolutional factored policy."""
+    game = self.game
+    return atari_policy(self.config.policy, game.frame_shape, game.factors)
+
+  def normalizer(self) -> Normalizer:
+    """The identity, as frames are not normalised."""
+    return initial_normalizer(0, enabled=False)
+
+  def paths(self) -> AtariPathSampler:
+    """The sampler in worker processes."""
+    return AtariPathSampler(self.game, self.policy(), self.config)
+
+  def vine(self) -> AtariVine:
+    """The vine in worker processes."""
+    return AtariVine(self.game, self.policy(), self.config)
+
+  def describe(self) -> str:
+    """How the game is seen and played."""
+    return self.game.text
+
+  def resolved(self) -> dict[str, Any]:
+    """The game's frames, actions and time limit."""
+    return self.game.resolved
+
+
+def resolve(config: ExperimentConfig) -> Native | Gym | Atari:
+  """Decides which simulator runs the task of a run.
+
+  Raises:
+    UserError: no such task, one that cannot be compiled or made, or a method
+      or a time limit that is not for it.
+  """
+  task, limit = config.task.task, config.task.time_limit
+  game = atari.find_game(task, config.atari, limit)
+  if game:
+    _check_method(config.method.method)
+    return Atari(config, game)
+  compiled = _native_task(task, limit)
+  if compiled:
+    return Native(config, compiled)
+  if limit:
+    raise UserError(
+      f'--time_limit is for native tasks: register {task} with another '
+      'max_episode_steps'
+    )
+  return Gym(config, environment.describe(task))
+
+
+@functools.lru_cache(maxsize=8)
+def _native_task(name: str, time_limit: int) -> CompiledTask | None:
+  """The compiled native task, or None for a Gymnasium id."""
+  task = find_task(name)
+  if task and time_limit:
+    task = dataclasses.replace(task, time_limit=time_limit)
+  return compile_task(task) if task else None
+
+
+def _check_method(method: str) -> None:
+  if method not in _ATARI_METHODS:
+    raise UserError(
+      f'--method={method} cannot learn from frames: take '
+      f'{", ".join(_ATARI_METHODS)}, or a native or Gymnasium task'
+    )
+
+
+def make_sampler(backend: Backend) -> Sampler:
+  """Makes the sampler that --sampler names.
+
+  Raises:
+    UserError: the sampler cannot run the task.
+  """
+  config = backend.config
+  if config.sampler.sampler == 'single_path':
+    return backend.paths()
+  return VineSampler(backend.vine(), config.sampler, config.run.seed)

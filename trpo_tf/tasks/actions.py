@@ -1,0 +1,108 @@
+"""From a policy's actions to what a simulator receives."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from trpo_tf.errors import UserError
+
+__all__ = ['ActionSpace', 'Controls', 'continuous_actions']
+
+
+class ActionSpace(NamedTuple):
+  """The actions that a policy chooses from.
+
+  Attributes:
+    factors: choices of each discrete factor; () for continuous actions.
+    low, high: float64 [A], bounds between which an action is not clipped; a
+      factor's are 0 and n - 1.
+  """
+
+  factors: tuple[int, ...]
+  low: np.ndarray
+  high: np.ndarray
+
+  @property
+  def size(self) -> int:
+    """Width A of an action."""
+    return self.low.size
+
+  @property
+  def bounded(self) -> bool:
+    """Whether every bound is finite."""
+    return bool(np.isfinite([self.low, self.high]).all())
+
+  def uniform(
+    self, rng: np.random.Generator, shape: tuple[int, ...]
+  ) -> np.ndarray:
+    """Draws [*shape] uniformly within the bounds or among the choices.
+
+    Args:
+      rng: source of the draws.
+      shape: ends in A.
+    """
+    if self.factors:
+      return rng.integers(self.factors, size=shape, dtype=np.int32)
+    return rng.uniform(self.low, self.high, shape)
+
+  @property
+  def uniform_log_density(self) -> float:
+    """Log density of a uniform draw within the bounds or among the choices."""
+    sizes = self.factors or self.high - self.low
+    return -np.log(sizes).sum()
+
+
+@dataclasses.dataclass(frozen=True)
+class Controls:
+  """The map from actions to controls: offset + scale * action, then clipped.
+
+  Attributes:
+    scale, offset: [A].
+    low, high: float64 [A], bounds of a control.
+    clip: whether controls are clipped to them.
+  """
+
+  scale: np.ndarray
+  offset: np.ndarray
+  low: np.ndarray
+  high: np.ndarray
+  clip: bool
+
+  def __call__(self, actions: np.ndarray) -> np.ndarray:
+    """The controls for actions [..., A]."""
+    controls = self.offset + self.scale * actions
+    return np.clip(controls, self.low, self.high) if self.clip else controls
+
+
+def continuous_actions(
+  task: str,
+  low: np.ndarray,
+  high: np.ndarray,
+  action_range: str,
+  clip: bool,
+  needed: str,
+) -> tuple[ActionSpace, Controls]:
+  """What a policy chooses from, and what the simulator receives for it.
+
+  Args:
+    task: the task, as error messages begin with it.
+    low: float64 [A], lower bounds of a control.
+    high: float64 [A], upper bounds.
+    action_range: 'raw', or 'control' for actions in [-1, 1].
+    clip: whether controls are clipped to the bounds.
+    needed: what 'control' needs, for the error message.
+
+  Raises:
+    UserError: 'control' for a control without bounds.
+  """
+  one = np.ones_like(low)
+  if action_range == 'raw':
+    controls = Controls(one, np.zeros_like(low), low, high, clip)
+    return ActionSpace((), low, high), controls
+  if not np.isfinite([low, high]).all():
+    raise UserError(
+      f'{task}: --action_range=control needs {needed}; use --action_range=raw'
+    )
+  controls = Controls((high - low) / 2, (high + low) / 2, low, high, clip)
+  return ActionSpace((), -one, one), controls

@@ -1,0 +1,163 @@
+"""A Gymnasium environment as a task: --task=CartPole-v1."""
+
+import dataclasses
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.wrappers import FlattenObservation
+
+from trpo_tf.errors import UserError
+from trpo_tf.tasks.actions import ActionSpace, Controls, continuous_actions
+
+__all__ = ['Spaces', 'describe', 'error_line', 'make']
+
+
+@dataclasses.dataclass(frozen=True)
+class Spaces:
+  """What an environment gives and takes.
+
+  Attributes:
+    observation_space: the environment's own, before flattening.
+    observation_size: entries of the observation, flattened.
+    factors: choices of each discrete factor; () for continuous actions.
+    low, high: float64 [A], bounds of an action as the policy gives it; a
+      factor's are 0 and n - 1.
+    start: int [A], what the environment calls choice 0; zero if continuous.
+    action_space: the environment's own.
+    time_limit: env steps after which Gymnasium truncates, or None.
+  """
+
+  observation_space: gymnasium.Space
+  observation_size: int
+  factors: tuple[int, ...]
+  low: np.ndarray
+  high: np.ndarray
+  start: np.ndarray
+  action_space: gymnasium.Space
+  time_limit: int | None
+
+  @property
+  def action_size(self) -> int:
+    """Width A of an action: continuous components or discrete factors."""
+    return self.low.size
+
+  @property
+  def output_size(self) -> int:
+    """Width M of the outputs of a policy that fits."""
+    return sum(self.factors) or self.action_size
+
+  @property
+  def action_shape(self) -> tuple[int, ...]:
+    """Shape of one action, as the environment takes it."""
+    return self.action_space.shape or ()
+
+  def actions(
+    self, task: str, action_range: str, clip: bool
+  ) -> tuple[ActionSpace, Controls]:
+    """What a policy chooses from, and what the environment receives for it.
+
+    Args:
+      task: the task's id.
+      action_range: 'raw', or 'control' for continuous actions in [-1, 1].
+      clip: whether continuous actions are clipped to their bounds.
+
+    Raises:
+      UserError: 'control' for an action space without bounds.
+    """
+    low, high = self.low, self.high
+    if self.factors:
+      one = np.ones_like(low)
+      controls = Controls(one, self.start, low, high, clip=False)
+      return ActionSpace(self.factors, low, high), controls
+    needed = f'a bounded action space, not {self.action_space}'
+    return continuous_actions(
+      f'--task={task}', low, high, action_range, clip, needed
+    )
+
+  def as_sent(self, controls: np.ndarray) -> np.ndarray:
+    """Controls [S, A] in the environment's own form: [S, *action_shape]."""
+    controls = controls.astype(self.action_space.dtype)
+    return controls.reshape(-1, *self.action_shape)
+
+
+def describe(task_id: str) -> Spaces:
+  """Describes a Gymnasium environment.
+
+  Args:
+    task_id: as gymnasium.make takes it, 'module:Id-v0' included.
+
+  Raises:
+    UserError: it cannot be made, or has spaces that are not supported.
+  """
+  env = _make(task_id)
+  try:
+    return _spaces(task_id, env.observation_space, _flattened(env))
+  finally:
+    env.close()
+
+
+def make(task_id: str) -> gymnasium.Env:
+  """Makes an environment whose observations are vectors where they can be.
+
+  Raises:
+    UserError: it cannot be made.
+  """
+  return _flattened(_make(task_id))
+
+
+def _make(task_id: str) -> gymnasium.Env:
+  try:
+    return gymnasium.make(task_id, disable_env_checker=True)
+  except Exception as error:  # whatever a constructor may raise
+    raise UserError(
+      f'--task={task_id}: the environment cannot be made: {error_line(error)}'
+    ) from error
+
+
+def _flattened(env: gymnasium.Env) -> gymnasium.Env:
+  space = env.observation_space
+  if isinstance(space, spaces.Box) and len(space.shape) == 1:
+    return env
+  return FlattenObservation(env)
+
+
+def error_line(error: Exception) -> str:
+  """An exception in one line."""
+  return f'{type(error).__name__}: {" ".join(str(error).split())}'
+
+
+def _spaces(
+  task_id: str, observation_space: gymnasium.Space, env: gymnasium.Env
+) -> Spaces:
+  if not isinstance(env.observation_space, spaces.Box):
+    raise UserError(
+      f'--task={task_id}: observations of {observation_space} do '
+      'not flatten to a vector; supported: Box, Discrete, MultiDiscrete, '
+      'MultiBinary, and Dict and Tuple of these'
+    )
+  action = env.action_space
+  factors: tuple[int, ...] = ()
+  if isinstance(action, spaces.Box) and action.dtype.kind == 'f':
+    low, high = action.low.ravel(), action.high.ravel()
+    start = np.zeros(low.size, int)
+  elif isinstance(action, spaces.Discrete | spaces.MultiDiscrete):
+    sizes = action.n if isinstance(action, spaces.Discrete) else action.nvec
+    factors = tuple(int(n) for n in np.ravel(sizes))
+    low, high = np.zeros(len(factors)), np.array(factors) - 1
+    start = np.ravel(action.start)
+  else:
+    raise UserError(
+      f'--task={task_id}: actions of {action} are not supported; supported: '
+      'Box of floating-point numbers, Discrete, MultiDiscrete'
+    )
+  return Spaces(
+    observation_space=observation_space,
+    observation_size=env.observation_space.shape[0],
+    factors=factors,
+    low=low.astype(np.float64),
+    high=high.astype(np.float64),
+    start=start,
+    action_space=action,
+    time_limit=env.spec.max_episode_steps if env.spec else None,
+  )
