@@ -310,7 +310,7 @@ class TrustRegionConfig(Config):
 
   max_kl: float = setting(
     0.01,
-    'delta, the bound on the mean KL divergence of a step, in nats',
+    'bound delta on the mean KL divergence of a step, in nats',
     low=0,
     open_low=True,
   )
