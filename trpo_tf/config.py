@@ -83,25 +83,25 @@ class TaskConfig(Config):
 
   task: str = setting(
     'Hopper-v5',
-    'task: a native one (Hopper-v5, ...), the Python file of one of your own '
-    '(path/to/file.py:NAME), an Atari game (atari/pong), or any Gymnasium id '
-    '(module:Id-v0)',
+    'task to learn: a native task (Hopper-v5, paper/cartpole), your own task '
+    'in a Python file (path/to/file.py:NAME), an Atari game (atari/pong), or '
+    'any Gymnasium id (module:Id-v0)',
   )
   time_limit: int = setting(
     0,
-    "env steps after which an episode is truncated; 0: the task's own",
+    "env steps after which an episode is truncated; 0: the task's own limit",
     low=0,
   )
   action_range: str = setting(
     'raw',
-    'meaning of an action of one: one unit of control (raw), or the end of '
-    "the actuator's control range (control)",
+    'what an action of 1 means: raw: one unit of control; control: the upper '
+    "end of the actuator's control range",
     choices=('raw', 'control'),
   )
   clip_actions: bool = setting(
     True,
-    'clip actions to the control range before the environment sees them; the '
-    'batch keeps the unclipped action',
+    'clip actions to the control range before the environment receives them; '
+    'the batch keeps the unclipped actions',
   )
 
 
@@ -111,40 +111,42 @@ class AtariConfig(Config):
 
   atari_observation: str = setting(
     'paper',
-    "a frame: the paper's, every 4 x 4 pixels averaged (52 x 40), or "
-    'of 84 x 84 averages (nature)',
+    'size of a frame: paper: 52 x 40, the mean of each 4 x 4 pixels, as in '
+    'the paper; nature: the screen averaged to 84 x 84',
     choices=('paper', 'nature'),
   )
   atari_actions: str = setting(
     'joystick',
-    'actions: three factors, horizontal, vertical and button, or '
-    'one choice among those that the game uses (minimal)',
+    'action space: joystick: three factors (horizontal, vertical, button); '
+    'minimal: one choice among the actions that the game uses',
     choices=('joystick', 'minimal'),
   )
   frame_skip: int = setting(
-    4, 'emulator frames of an env step, all with its action', low=1, high=1000
+    4,
+    'emulator frames per env step; all of them get the same action',
+    low=1,
+    high=1000,
   )
   noop_max: int = setting(
     30,
-    'most emulator frames of doing nothing that begin an episode; their '
-    'number is uniform from 1',
+    'maximum number of emulator frames without an action at the start of an '
+    'episode, drawn uniformly from 1 to this maximum; 0: none',
     low=0,
     high=10_000,
   )
   sticky_actions: float = setting(
     0.0,
-    "probability, each emulator frame, that the frame before's action is "
-    'repeated instead',
+    'probability that an emulator frame repeats the action of the previous '
+    'frame instead of taking its own',
     low=0,
     high=0.99,
   )
   life_loss_ends_return: bool = setting(
-    False, 'end the return, but not the game, at the loss of a life'
+    False, 'end the return, but not the game, when a life is lost'
   )
   clip_rewards: bool = setting(
     False,
-    'learn from the sign of the reward of an env step; the scores that '
-    'are logged stay raw',
+    "learn from the sign of each env step's reward; logged scores stay raw",
   )
 
 
@@ -153,12 +155,12 @@ class PolicyConfig(Config):
   """The policy network and the observation normaliser."""
 
   hidden_sizes: tuple[int, ...] = setting(
-    (64, 64), 'units of each hidden layer; empty: a linear policy', low=1
+    (64, 64), 'units per hidden layer; empty: a linear policy', low=1
   )
   conv_filters: tuple[int, ...] = setting(
     (16, 16),
-    'Atari: filters of each convolution, 4 x 4 with stride 2, before '
-    'the hidden layers; of the value network too',
+    'Atari: filters of each convolution (4 x 4, stride 2) before the hidden '
+    'layers, in the policy network and in the value network',
     low=1,
   )
   activation: str = setting(
@@ -168,20 +170,22 @@ class PolicyConfig(Config):
     -0.5, 'initial log standard deviation of a Gaussian policy', low=-20, high=5
   )
   output_scale: float = setting(
-    0.01, 'scale of the initial output layer', low=0, high=10
+    0.01, 'scale of the initial weights of the output layer', low=0, high=10
   )
   normalize_observations: bool = setting(
-    True, 'normalise observations by running mean and standard deviation'
+    True,
+    'normalize observations by their running mean and standard deviation',
   )
   normalizer_iterations: int = setting(
     0,
-    'iterations whose batches the normaliser learns from, then it stays as '
-    'it is; 0: all',
+    'number of first iterations that update the normalizer, which is frozen '
+    'afterwards; 0: all iterations update it',
     low=0,
   )
   observation_clip: float = setting(
     10.0,
-    'bound on normalised observations, in standard deviations',
+    'bound on the absolute value of a normalized observation, in standard '
+    'deviations',
     low=0,
     open_low=True,
   )
@@ -193,63 +197,65 @@ class SamplerConfig(Config):
 
   sampler: str = setting(
     'single_path',
-    'sampling procedure: along paths (section 5.1), or also '
-    'along branches from states of the paths (section 5.2)',
+    'sampling procedure: single_path: along paths (section 5.1); vine: along '
+    'paths and along branches that start from their states (section 5.2)',
     choices=('single_path', 'vine'),
   )
   batch_steps: int = setting(
     2000,
-    'env steps per iteration (at least; whole episodes may add some); '
-    'of the trunks alone with --sampler=vine',
+    'minimum env steps per iteration (--whole_episodes may add some); '
+    '--sampler=vine counts those of the trunks alone',
     low=1,
   )
   num_slots: int = setting(
     8,
-    'simulations that share a batch; fixes the result, unlike threads',
+    'number of simulations that produce a batch together; unlike the number '
+    'of threads, it changes the results',
     low=1,
   )
   whole_episodes: bool = setting(
     False,
-    'begin and end every slot of a batch with an episode boundary, as '
-    'estimators without a value network need; otherwise episodes carry over',
+    'fill every slot of a batch with complete episodes, as estimators without '
+    'a value network need; otherwise episodes continue in the next batch',
   )
   on_divergence: str = setting(
     'cut',
-    "a diverged simulation's trajectory is cut at its last finite "
-    'state, or dropped from the batch',
+    'what happens to the trajectory of a simulation that diverges: cut: it '
+    'ends at its last finite state; drop: it is removed from the batch',
     choices=('cut', 'drop'),
   )
   sampler_threads: int = setting(
     0,
-    'threads of the native sampler, worker processes of an Atari game; 0: '
-    'all available cores',
+    'threads of the native sampler, or worker processes of an Atari game; 0: '
+    'one per available core',
     low=0,
   )
   rollout_set_size: int = setting(
-    125, 'vine: states per iteration from which branches start, N', low=1
+    125, 'vine: N, states per iteration from which branches start', low=1
   )
   branch_actions: int = setting(
     4,
-    'vine: first actions tried in each state, K (--branch_proposal=all: '
-    'every action, whatever K)',
+    'vine: K, first actions tried in each state; --branch_proposal=all '
+    'ignores K and tries every action',
     low=1,
   )
   branch_trials: int = setting(
-    1, 'vine: noise sequences that follow each first action, M', low=1
+    1, 'vine: M, noise sequences tried after each first action', low=1
   )
   branch_length: int = setting(
-    50, 'vine: env steps of a branch, its first action included, L', low=1
+    50, 'vine: L, env steps of a branch, including its first action', low=1
   )
   branch_proposal: str = setting(
     'policy',
-    'vine: what draws the first actions, q: the policy, uniformly '
-    'within the action bounds, or every action of a discrete space once',
+    'vine: q, the distribution of first actions: policy: the current policy; '
+    'uniform: uniform within the action bounds; all: every action of a '
+    'discrete space once',
     choices=('policy', 'uniform', 'all'),
   )
   branch_time_limit: bool = setting(
     False,
-    "vine: end a branch at the task's time limit; otherwise only the "
-    'trunks are truncated',
+    "vine: end branches at the task's time limit; otherwise the limit "
+    'truncates trunks only',
   )
 
 
@@ -259,18 +265,18 @@ class EstimatorConfig(Config):
 
   gamma: float = setting(0.99, 'discount per env step', low=0, high=1)
   gae_lambda: float = setting(
-    0.95, 'lambda of generalised advantage estimation', low=0, high=1
+    0.95, 'lambda of generalized advantage estimation', low=0, high=1
   )
   baseline: str = setting(
     'value_network',
-    'baseline subtracted from returns; vine: the value '
-    'network continues branches at their cut',
+    'baseline subtracted from returns; vine: value_network estimates the '
+    'return after the last step of a branch, none ignores it',
     choices=('none', 'time', 'linear', 'value_network'),
   )
   vine_objective: str = setting(
     'self_normalized',
-    'vine: surrogate over the first actions; all_actions '
-    'needs --branch_proposal=all',
+    'vine: form of the surrogate (docs/vine.md); all_actions requires '
+    '--branch_proposal=all',
     choices=(
       'self_normalized',
       'mean_baseline',
@@ -280,20 +286,21 @@ class EstimatorConfig(Config):
   )
   standardize_advantages: bool = setting(
     True,
-    'shift and scale the advantages of a batch to mean 0, deviation 1; '
-    'vine: scale Q by its mean deviation over the actions of a state',
+    'shift and scale the advantages of a batch to mean 0 and standard '
+    'deviation 1; vine: divide Q by its standard deviation over the actions '
+    'of a state, averaged over states',
   )
   value_hidden_sizes: tuple[int, ...] = setting(
-    (64, 64), 'units of the hidden layers of the value network', low=1
+    (64, 64), 'units per hidden layer of the value network', low=1
   )
   value_learning_rate: float = setting(
     1e-3, 'Adam learning rate of the value network', low=0, open_low=True
   )
   value_epochs: int = setting(
-    10, 'passes over the batch per iteration to fit the value network', low=1
+    10, 'passes over each batch to fit the value network', low=1
   )
   value_minibatch: int = setting(
-    125, 'env steps per Adam step of the value network', low=1
+    125, 'env steps per minibatch (one Adam step) of the value network', low=1
   )
 
 
@@ -308,105 +315,116 @@ class TrustRegionConfig(Config):
     open_low=True,
   )
   cg_iterations: int = setting(
-    10, 'conjugate gradient iterations', low=1, high=1000
+    10, 'maximum conjugate gradient iterations', low=1, high=1000
   )
   cg_damping: float = setting(
-    0.1, 'multiple of the identity added to the Fisher matrix in CG', low=0
+    0.1,
+    'damping: conjugate gradient adds this multiple of the identity to the '
+    'Fisher matrix',
+    low=0,
   )
   fisher_fraction: float = setting(
     1.0,
-    'fraction of the states used in Fisher-vector products',
+    'fraction of the states that Fisher-vector products use',
     low=0,
     high=1,
     open_low=True,
   )
   backtrack_ratio: float = setting(
     0.8,
-    'factor between the tries of the line search',
+    'factor by which each try of the line search shortens the step',
     low=0,
     high=0.99,
     open_low=True,
   )
   kl_slack: float = setting(
     1.0,
-    'KL that the line search accepts, in multiples of --max_kl',
+    'largest KL that the line search accepts, as a multiple of --max_kl',
     low=1,
     high=10,
   )
-  max_backtracks: int = setting(10, 'tries of the line search', low=1, high=100)
+  max_backtracks: int = setting(
+    10, 'maximum tries of the line search', low=1, high=100
+  )
 
 
 @dataclasses.dataclass(frozen=True)
 class MethodConfig(Config):
-  """What turns a batch into the next policy: TRPO, or what it is beside."""
+  """What turns a batch into the next policy: TRPO or another method."""
 
   method: str = setting(
     'trpo',
-    'update of the policy: the trust-region step; the other steps on '
-    'the surrogate that section 8 of the paper compares it with; or the '
-    'derivative-free cem, cma and rwr',
+    'how a batch updates the policy: TRPO, another step on the same '
+    'surrogate, or a method that compares whole paths (cem, cma, rwr); see '
+    'docs/methods.md',
     choices=METHODS,
   )
   lagrange_multiplier: float = setting(
     1.0,
-    'natural_gradient: fixed multiplier of the KL divergence; a step is '
-    'the natural gradient divided by it',
+    'natural_gradient: fixed multiplier of the KL divergence; the step is '
+    'the natural gradient divided by this number',
     low=0,
     open_low=True,
   )
   kl_coefficient: float = setting(
     1.0,
-    'kl_penalty: factor of the mean KL that is subtracted from the '
-    'surrogate; the first one if it adapts',
+    'kl_penalty: coefficient of the mean KL that is subtracted from the '
+    'surrogate; the initial one with --adapt_kl_coefficient',
     low=0,
     open_low=True,
   )
   adapt_kl_coefficient: bool = setting(
     False,
-    'kl_penalty: double the coefficient after a step beyond 1.5 times '
-    '--max_kl, halve it after one within 2/3 of it',
+    'kl_penalty: double the coefficient after a step whose mean KL exceeds '
+    '1.5 times --max_kl, and halve it if the mean KL is below 2/3 of --max_kl',
   )
   l2_bound: float = setting(
     1e-4,
-    'policy_gradient: bound on half the squared length of a step in the '
-    'parameters',
+    'policy_gradient: bound on half the squared length of the step in '
+    'parameter space',
     low=0,
     open_low=True,
   )
   fit_evaluations: int = setting(
-    100, 'kl_penalty, rwr: most evaluations of L-BFGS an iteration', low=1
+    100,
+    'kl_penalty, rwr: maximum L-BFGS evaluations per iteration',
+    low=1,
   )
   elite_fraction: float = setting(
     0.1,
-    'cem, rwr: share of the paths, the best ones, that is learned from',
+    'cem, rwr: fraction of the paths, those with the highest returns, that '
+    'the update uses',
     low=0,
     high=1,
     open_low=True,
   )
   population_std: float = setting(
     0.1,
-    'cem, cma: initial deviation of the population around the initial '
-    'policy, in each parameter',
+    'cem, cma: initial standard deviation of the population around the '
+    'initial policy, for each parameter',
     low=0,
     open_low=True,
   )
   extra_std: float = setting(
     0.1,
-    'cem: deviation that is added to the population, in variance, at first',
+    'cem: standard deviation of the extra noise at first; its square is added '
+    "to the population's variance",
     low=0,
   )
   extra_std_iterations: int = setting(
-    20, 'cem: iterations over which the added variance falls to zero', low=1
+    20, 'cem: iterations over which the extra variance falls to zero', low=1
   )
   rwr_weights: str = setting(
     'elite',
-    'rwr: weights in the regression: one for every step of the elite '
-    "paths, or exponential in a step's return over the mean of its time step",
+    'rwr: weights of the regression: elite: 1 for every step of the elite '
+    "paths; exponential: exponential in a step's return minus the mean return "
+    'of its time step',
     choices=('elite', 'exponential'),
   )
   rwr_temperature: float = setting(
     1.0,
-    'rwr: deviations over which an exponential weight changes by e',
+    'rwr: an increase of the return by this many standard deviations '
+    'multiplies an exponential weight by e',
     low=0,
     open_low=True,
   )
@@ -416,25 +434,31 @@ class MethodConfig(Config):
 class RunConfig(Config):
   """One training run and its directory."""
 
-  seed: int = setting(0, 'seed of everything random', low=0, high=2**31 - 1)
+  seed: int = setting(0, 'seed of all random numbers', low=0, high=2**31 - 1)
   total_env_steps: int = setting(
     1_000_000, 'env steps to train for', low=1, high=2**53
   )
   total_iterations: int = setting(
     0,
-    'iterations to train for, if --total_env_steps allow it; 0: any number',
+    'maximum iterations to train for; --total_env_steps also ends the run; 0: '
+    'no maximum',
     low=0,
   )
   run_dir: str = setting('', 'directory of the run (required)')
   resume: str = setting(
     'auto',
-    'continue the run in run_dir if there is one, or refuse to',
+    'if run_dir already holds a run: auto: continue it; never: stop with an '
+    'error',
     choices=('auto', 'never'),
   )
   checkpoint_seconds: float = setting(
-    60.0, 'least seconds between checkpoints; 0: one each iteration', low=0
+    60.0,
+    'minimum seconds between checkpoints; 0: a checkpoint every iteration',
+    low=0,
   )
-  keep_checkpoints: int = setting(3, 'newest checkpoints to keep', low=1)
+  keep_checkpoints: int = setting(
+    3, 'number of newest checkpoints to keep', low=1
+  )
   tensorboard: bool = setting(True, 'write TensorBoard event files')
   tf_threads: int = setting(
     0, 'TensorFlow threads per operation; 0: all available cores', low=0
