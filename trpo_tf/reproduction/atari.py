@@ -181,6 +181,7 @@ TABLE = Table(
   labels=_LABELS,
   absent={},
   flagfiles='configs/atari',
+  base_flags=('--flagfile={flagfiles}/{method}.flags', '--task=atari/{task}'),
   budgets={
     'smoke': Budget(_smoke, {}, seeds=1),
     'short': Budget(_short, {}, seeds=1),

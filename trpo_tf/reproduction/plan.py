@@ -150,7 +150,10 @@ def make_groups(
     parts = [part for part in (task, method, variant, str(seed)) if part]
     directory = out.joinpath(*parts)
     flags = (
-      f'--flagfile={table.flagfiles}/{task}_{method}.flags',
+      *(
+        template.format(flagfiles=table.flagfiles, task=task, method=method)
+        for template in table.base_flags
+      ),
       *table.budgets[budget].flags(task, method),
       *more,
       '--notensorboard',

@@ -65,7 +65,8 @@ class Table:
     tasks: the methods of each task, in the order to show them.
     labels: what text and figures call tasks and methods.
     absent: why some tasks lack a method, by method.
-    flagfiles: directory of the files TASK_METHOD.flags, from the root.
+    flagfiles: directory of the flagfiles, relative to the root of the
+      repository.
     budgets: by name.
     speeds: env steps per second of one thread by task, for first estimates.
     metric: from columns of progress.csv and the settings to the numbers
@@ -82,6 +83,8 @@ class Table:
       of; one iteration at least.
     published: final scores of others by name and task, in the order to show.
     counterparts: methods by the name of those that they are to be held against.
+    base_flags: templates of the flags that select a task and a method; each may
+      contain {flagfiles}, {task} and {method}.
   """
 
   name: str
@@ -104,6 +107,9 @@ class Table:
     default_factory=dict
   )
   counterparts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  base_flags: tuple[str, ...] = (
+    '--flagfile={flagfiles}/{task}_{method}.flags',
+  )
 
   @property
   def methods(self) -> tuple[str, ...]:
