@@ -94,7 +94,7 @@ def test_sdist_holds_sources_and_nothing_generated(sdist):
     'pyproject.toml',
     'CMakeLists.txt',
     'LICENSE',
-    'trpo_tf/config.py',
+    'trpo_tf/config/groups.py',
     'trpo_tf/py.typed',
   ]
   tracked += [f'csrc/{path.name}' for path in ROOT.glob('csrc/*.[ch]*')]
