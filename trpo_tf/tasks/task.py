@@ -15,11 +15,11 @@ from trpo_tf.errors import UserError
 from trpo_tf.tasks.language import (
   Expression,
   Operand,
-  Simulation,
   constant,
   fail,
 )
 from trpo_tf.tasks.program import Program, compile_program
+from trpo_tf.tasks.simulation import Simulation
 
 # (model, generator, n) -> qpos [n, nq], qvel [n, nv]
 Reset = Callable[
