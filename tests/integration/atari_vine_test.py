@@ -15,6 +15,8 @@ from trpo_tf.sampling.atari.paths import AtariSampler
 from trpo_tf.sampling.batch import End
 from trpo_tf.tasks.atari import find_game
 
+pytestmark = pytest.mark.slow
+
 SEED, GAMMA = 3, 0.95
 SETTINGS = dict(
   num_slots=5,

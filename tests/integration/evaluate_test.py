@@ -20,7 +20,7 @@ from trpo_tf.sampling.native.paths import ResetTable
 from trpo_tf.seeding import Stream, derived_seed
 
 # The module's runs are made once, by one worker.
-pytestmark = pytest.mark.xdist_group('evaluate')
+pytestmark = [pytest.mark.xdist_group('evaluate'), pytest.mark.slow]
 _EPISODES = 5
 _TASKS = {
   'pendulum': 'InvertedPendulum-v5',
