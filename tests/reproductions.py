@@ -53,13 +53,13 @@ def parse(flags) -> config_lib.ExperimentConfig:
   return config_lib.from_settings(values)
 
 
-def groups(table_: Table, out: pathlib.Path, seeds=2, pairs=None):
+def entries(table_: Table, out: pathlib.Path, seeds=2, pairs=None):
   """The table's plan."""
   pairs = pairs or plan.select(table_, (), ())
-  return plan.make_groups(table_, 'short', pairs, seeds, out, parse)
+  return plan.make_entries(table_, 'short', pairs, seeds, out, parse)
 
 
-def write(run: plan.Run, returns, directory=None, **settings) -> None:
+def write(run: plan.PlannedRun, returns, directory=None, **settings) -> None:
   """Writes what the train binary leaves of a run.
 
   Args:

@@ -75,6 +75,7 @@ def reference():
   return made, state, [*batches, sample(made, 1), sample(made, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [1, 3])
 def test_number_of_workers_changes_nothing(reference, workers):
   _, _, batches = reference

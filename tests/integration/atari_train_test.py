@@ -53,6 +53,7 @@ def numbers(iteration):
   return {k: v for k, v in iteration.record.items() if 'second' not in k}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('changed', [{}, VINE], ids=['paths', 'vine'])
 def test_learns_and_resumes_exactly(changed):
   first, second = iterate(Training(settings(**changed)), 2)
@@ -76,6 +77,7 @@ def test_learns_and_resumes_exactly(changed):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('method', ['natural_gradient', 'max_kl'])
 def test_other_steps_see_frames_too(method):
   (found,) = iterate(Training(settings(method=method)), 1)

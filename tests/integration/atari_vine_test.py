@@ -17,6 +17,8 @@ from trpo_tf.sampling.batch import End
 from trpo_tf.sampling.vine import VineSampler
 from trpo_tf.tasks.atari import find_game
 
+pytestmark = pytest.mark.slow
+
 SEED, GAMMA = 3, 0.95
 SETTINGS = dict(
   num_slots=5,

@@ -14,6 +14,8 @@ import pytest
 
 from trpo_tf.experiment import checkpoint
 
+pytestmark = pytest.mark.slow
+
 # The module's runs are made once, by one worker.
 _same_worker = pytest.mark.xdist_group('bad_input')
 _MODULE = """

@@ -156,6 +156,7 @@ def to_bytes(batch):
   }
 
 
+@pytest.mark.slow
 def test_cartpole_learns():
   config = configure(
     'CartPole-v1',
@@ -177,6 +178,7 @@ def test_cartpole_learns():
   assert np.mean(np.concatenate(returns[-8:])) > 110
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('time_limit', [False, True])
 @pytest.mark.parametrize('proposal', ['policy', 'uniform'])
 @pytest.mark.parametrize(
@@ -446,6 +448,7 @@ def test_failed_branches_are_recorded_and_can_be_repeated():
       assert not np.isfinite([*observation, reward]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'task_id, proposal',
   [
@@ -497,6 +500,7 @@ def test_restore_that_fails_is_one_line():
   assert '\n' not in str(e.value)
 
 
+@pytest.mark.slow
 def test_unclonable_environment_is_refused_before_anything_is_made(tmp_path):
   (tmp_path / 'silent_module.py').write_text("""
 import gymnasium

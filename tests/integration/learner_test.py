@@ -76,6 +76,7 @@ def _categorical_kl(policy, x, old, new) -> tuple[float, float]:
   return kl.mean(), slack.sum(1).mean() + 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('task', 'mean_kl'),
   [('InvertedPendulum-v5', _gaussian_kl), ('CartPole-v1', _categorical_kl)],
@@ -134,6 +135,7 @@ def _update(training: Training, batch):
   )
 
 
+@pytest.mark.slow
 @_same_worker
 @pytest.mark.parametrize(
   'name', ['input weight', 'output weight', 'log deviation']
@@ -155,6 +157,7 @@ def test_a_sampler_with_another_policy_is_noticed(trained, name, change, seen):
     assert _update(trained, batch).record['sampler_output_error'] < 1e-5
 
 
+@pytest.mark.slow
 @_same_worker
 def test_the_smallest_change_of_an_output_that_is_noticed(trained):
   """The output's bias, by a tolerance of 1e-4 of its size and one."""
@@ -172,6 +175,7 @@ def test_the_smallest_change_of_an_output_that_is_noticed(trained):
       assert error == pytest.approx(change, abs=2e-6)
 
 
+@pytest.mark.slow
 @_same_worker
 @pytest.mark.parametrize('field', ['outputs', 'log_probs'])
 def test_a_nan_in_the_record_is_noticed(trained, field):
@@ -181,6 +185,7 @@ def test_a_nan_in_the_record_is_noticed(trained, field):
     _update(trained, batch)
 
 
+@pytest.mark.slow
 @_same_worker
 def test_a_batch_without_a_step_is_refused(trained):
   batch = _sample(trained, trained.state.theta)
@@ -199,6 +204,7 @@ def _tracings() -> int:
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'settings',
   [

@@ -40,6 +40,7 @@ def _records(training, count):
   return records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('method', config.METHODS)
 def test_moves_and_resumes_exactly(method):
   training = _training(method)
@@ -55,6 +56,7 @@ def test_moves_and_resumes_exactly(method):
   np.testing.assert_array_equal(again.state.theta, training.state.theta)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('method', _STEPS)
 def test_a_step_raises_the_surrogate(method):
   (record,) = _records(_training(method), 1)

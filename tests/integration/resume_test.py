@@ -10,6 +10,9 @@ import signal
 import time
 
 import programs
+import pytest
+
+pytestmark = pytest.mark.slow
 
 _NATIVE = (
   *programs.TINY,

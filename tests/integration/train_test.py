@@ -13,7 +13,7 @@ from trpo_tf import config
 from trpo_tf.experiment import checkpoint, sinks
 
 # The module's runs are made once, by one worker.
-pytestmark = pytest.mark.xdist_group('train')
+pytestmark = [pytest.mark.xdist_group('train'), pytest.mark.slow]
 _STEPS = '--total_env_steps=600'
 _VALUE_NETWORK = (
   '--baseline=value_network',

@@ -9,8 +9,8 @@ import worlds
 from oracle import Slots
 
 from trpo_tf.errors import UserError
-from trpo_tf.tasks.language import FIELDS
 from trpo_tf.tasks.registry import find_task
+from trpo_tf.tasks.simulation import FIELDS
 from trpo_tf.tasks.task import compile_task
 
 _DOCS = pathlib.Path(__file__).parents[2] / 'docs'

@@ -263,6 +263,7 @@ def _training(**changes):
   return Training(config.from_settings(values))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('objective', ['self_normalized', 'mean_baseline'])
 def test_learns_to_balance_without_a_value_function(objective):
   training = _training(
@@ -316,6 +317,7 @@ def test_bootstrap_uses_the_value_network():
   assert records[0]['branch_steps'] <= 10 * 3 * 2 * 5
 
 
+@pytest.mark.slow
 def test_resumes_to_the_same_bytes():
   def thetas(training):
     return [step.state.theta.tobytes() for step in training.iterations()]

@@ -15,7 +15,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 
 # One worker runs this file, so that the wheel is built once.
-pytestmark = pytest.mark.xdist_group('wheel')
+pytestmark = [pytest.mark.xdist_group('wheel'), pytest.mark.slow]
 
 
 def _run(*command, cwd, **environ) -> subprocess.CompletedProcess[str]:
@@ -94,7 +94,7 @@ def test_sdist_holds_sources_and_nothing_generated(sdist):
     'pyproject.toml',
     'CMakeLists.txt',
     'LICENSE',
-    'trpo_tf/config.py',
+    'trpo_tf/config/groups.py',
     'trpo_tf/py.typed',
   ]
   tracked += [f'csrc/{path.name}' for path in ROOT.glob('csrc/*.[ch]*')]

@@ -177,6 +177,7 @@ def elsewhere():
     yield lambda *arguments: executor.submit(_go_on, *arguments).result(120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'name, config',
   [
@@ -199,6 +200,7 @@ def test_another_process_goes_on_for_500_steps(elsewhere, name, config):
     assert any(step[0] for step in expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('sticky', [0, 0.5])
 @pytest.mark.parametrize('name', ['qbert', 'tetris', 'amidar'])
 @pytest.mark.parametrize('noop_max', [0, 1, 2])

@@ -135,6 +135,7 @@ def branch_noise(iteration, num_factors):
   return draws(Stream.BRANCH_NOISE, iteration).random((N, M, L, num_factors))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'name, proposal, options',
   [
@@ -194,6 +195,7 @@ def test_branches_are_those_of_cloned_emulators(name, proposal, options):
   sampler.close()
 
 
+@pytest.mark.slow
 def test_branches_of_sticky_emulators_share_their_draws():
   """Without a clone: the trunk is played again for every branch."""
   sampler, policy = make('breakout', sticky_actions=0.5)

@@ -139,6 +139,7 @@ def _assert_state(compiled, row, start: Start):
   assert row[-1] == start.elapsed
 
 
+@pytest.mark.slow
 @every_task
 def test_states_hold_what_the_environment_had(name):
   """Row, observation, previous values and elapsed steps of all states."""
@@ -182,6 +183,7 @@ def test_branch_repeats_its_trunk(name):
   assert (ended > 0) == (name in _ENDING) and ended + whole > 30
 
 
+@pytest.mark.slow
 @every_task
 def test_oracle_repeats_branches(name):
   """Other first actions than the trunk's; the policy acts from there."""
@@ -234,6 +236,7 @@ def test_actions_are_the_given_ones_then_the_policys(name):
   assert got.lengths.max() > 5
 
 
+@pytest.mark.slow
 @every_task
 def test_other_threads_orders_and_junk_give_the_same_bytes(name):
   t = trunk(name)

@@ -59,6 +59,7 @@ def walk(env, steps, seed=0):
   return results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', sorted(TASKS))
 def test_mujoco_restores_exactly(name):
   assert check_cloning(lambda: mujoco_env(name), steps=320, snapshots=5) == []
@@ -164,6 +165,7 @@ def test_mujoco_model_is_part_of_the_header():
     second.restore(first.snapshot())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('sticky', [0, 0.6])
 @pytest.mark.parametrize('game', GAMES)
 def test_atari_restores_exactly(game, sticky):
@@ -173,6 +175,7 @@ def test_atari_restores_exactly(game, sticky):
   assert check_cloning(make, steps=100, snapshots=4) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'options',
   [
@@ -188,6 +191,7 @@ def test_atari_variants_restore_exactly(options):
   )
 
 
+@pytest.mark.slow
 def test_atari_frame_stack_restores_exactly():
   def make():
     env = gymnasium.make('ALE/Pong-v5', obs_type='grayscale')
@@ -207,6 +211,7 @@ def test_atari_preprocessing_restores_exactly():
   assert check_cloning(make, steps=200, snapshots=4) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('game', ['Qbert', 'Tetris', 'Koolaid'])
 def test_atari_restores_the_first_frames_after_a_reset(game):
   first, second = (atari(game, frameskip=1) for _ in range(2))

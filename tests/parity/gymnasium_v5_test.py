@@ -147,6 +147,7 @@ def _weightless(name):
   return compiled, environment
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', TASKS)
 def test_to_the_time_limit(name):
   compiled, environment = _compiled(name), _make_environment(name)

@@ -6,12 +6,15 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from trpo_tf import config
 from trpo_tf.estimation import surrogate, value_network
 from trpo_tf.optim import trust_region
 from trpo_tf.policies import gaussian, mlp
+
+pytestmark = pytest.mark.slow
 
 
 def fingerprint() -> str:

@@ -224,6 +224,7 @@ def test_mean_baseline_is_one_less_one_in_k_of_the_improvement_on_q(name, k):
   assert max(errors(found, expected)) < EXACT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['pi_old', 'uniform'])
 def test_self_normalized_is_consistent(name):
   """Its bias at theta != theta_old is c / K + O(1 / K^2) with a known c."""
@@ -336,6 +337,7 @@ def branched_q(w, rng, m, t, s, a):
   return q
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('m', [1, 8, 64])
 def test_all_actions_error_falls_as_one_over_root_m(m):
   """Its variance is known, so the errors of 200 vines are chi-squared."""
@@ -407,6 +409,7 @@ def test_bootstrapped_q_values_are_exact_in_expectation(steps):
 # --- Gaussian policies ---
 
 
+@pytest.mark.slow
 def test_gaussian_gradient_at_theta_old_is_one_less_one_in_k_of_the_exact():
   """Q quadratic in the action, one state: the exact gradient is known."""
   policy = gaussian.GaussianPolicy(mlp.MLP(1, (), 2))
@@ -511,6 +514,7 @@ def test_terms_against_the_definition(name, kind):
   np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['gaussian', 'categorical', 'factored'])
 @pytest.mark.parametrize('name', list(vine.OBJECTIVES))
 def test_one_trace_serves_every_batch(name, kind):

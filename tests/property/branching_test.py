@@ -745,6 +745,7 @@ sys.stdout.buffer.write(pickle.dumps(found))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['Walker2d-v5', 'Ant-v5'])
 def test_another_process_goes_on_from_snapshots(name):
   trunk = worlds.trunk(compile_task(TASKS[name]), 2, 50)

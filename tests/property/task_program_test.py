@@ -176,6 +176,7 @@ def _run_both(compiled, slots=1, steps=7):
   return arrays, Slots(compiled, slots).rollout(arrays['actions'], resets)
 
 
+@pytest.mark.slow
 @hypothesis.settings(
   max_examples=100,
   deadline=None,

@@ -198,6 +198,7 @@ CHECKS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('check', CHECKS, ids=lambda c: c.__name__)
 def test_holds(check):
   check(bounds)

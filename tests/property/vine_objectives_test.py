@@ -67,6 +67,7 @@ def shifted(data, constants):
 CONSTANTS = arrays.arrays(np.float64, N, elements=st.floats(-1e3, 1e3))
 
 
+@pytest.mark.slow
 @LIMITS
 @hypothesis.given(
   st.integers(0, 10**6),
@@ -96,6 +97,7 @@ def test_a_constant_per_state_changes_nothing(seed, kind, constants, name):
     )
 
 
+@pytest.mark.slow
 @LIMITS
 @hypothesis.given(st.integers(0, 10**6), KINDS, st.floats(1, 100))
 def test_importance_sampling_needs_a_baseline(seed, kind, constant):
@@ -121,6 +123,7 @@ def test_importance_sampling_needs_a_baseline(seed, kind, constant):
   assert np.abs(change).max() > 1e-6
 
 
+@pytest.mark.slow
 @LIMITS
 @hypothesis.given(
   st.integers(0, 10**6), KINDS, st.floats(-1e4, 1e4), st.floats(0, 300)
@@ -150,6 +153,7 @@ def test_self_normalized_is_a_weighted_mean(seed, kind, shift, extreme):
   )
 
 
+@pytest.mark.slow
 @LIMITS
 @hypothesis.given(
   st.integers(0, 10**6),
@@ -168,6 +172,7 @@ def test_the_order_of_actions_is_free(seed, kind, order, name):
   )
 
 
+@pytest.mark.slow
 @LIMITS
 @hypothesis.given(
   st.integers(0, 10**6),
@@ -187,6 +192,7 @@ def test_states_do_not_mix(seed, kind, row, name):
   )
 
 
+@pytest.mark.slow
 @LIMITS
 @hypothesis.given(st.integers(0, 10**6), KINDS)
 def test_mean_baseline_has_the_gradient_of_self_normalized_at_theta_old(

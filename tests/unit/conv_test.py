@@ -129,6 +129,7 @@ def test_chunks_do_not_matter(n):
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('n', [4, N])
 @pytest.mark.parametrize('static', [True, False])
 def test_products_are_those_of_the_dense_jacobian(n, static):
@@ -173,6 +174,7 @@ class Autodiff(categorical.CategoricalPolicy):
     return linearization.linearize_autodiff(self.outputs, theta, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('rows', [None, np.array([1, 4, 5, 9])])
 def test_a_step_is_that_of_the_same_policy_on_pixels(rows):
   x, rng = observations(), np.random.default_rng(4)

@@ -103,6 +103,7 @@ def test_hand_written_equals_autodiff(kind):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', KINDS)
 def test_blocks_only_change_the_rounding(kind):
   policy = make(kind)

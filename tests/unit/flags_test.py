@@ -235,6 +235,7 @@ print('our own', file=sys.stderr)
 """
 
 
+@pytest.mark.slow
 def test_tensorflow_is_imported_in_silence():
   result = _python('-c', _IMPORT)
   assert (result.stdout, result.stderr) == ('2.0\n', 'our own\n')

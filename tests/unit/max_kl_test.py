@@ -96,6 +96,7 @@ def _statewise_kl(policy, old, new, x):
   return terms.sum(axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('seed', range(3))
 def test_no_state_exceeds_the_bound(seed):
   policy, theta, x, data = _make((4,), seed)

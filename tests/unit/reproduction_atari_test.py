@@ -49,18 +49,18 @@ def test_score_is_of_the_last_hundred_episodes():
 
 @pytest.mark.parametrize('budget', _TABLE.budgets)
 def test_the_flagfiles_are_there_and_agree(budget, tmp_path):
-  groups = plan.make_groups(
+  entries = plan.make_entries(
     _TABLE, budget, plan.select(_TABLE, (), ()), 1, tmp_path, _parse
   )
-  assert len(groups) == len(PAPER_GAMES) * len(_TABLE.methods)
-  for group in groups:
-    (run,) = group.runs('')
+  assert len(entries) == len(PAPER_GAMES) * len(_TABLE.methods)
+  for entry in entries:
+    (run,) = entry.runs('')
     settings = run.config
-    assert settings.task.task == f'atari/{group.task}'
+    assert settings.task.task == f'atari/{entry.task}'
     assert settings.sampler.sampler == (
-      'vine' if group.method == 'vine' else 'single_path'
+      'vine' if entry.method == 'vine' else 'single_path'
     )
-    if budget == 'short' and group.method != 'random':
+    if budget == 'short' and entry.method != 'random':
       assert settings.run.total_env_steps >= 1_000_000
       assert not settings.run.total_iterations
 
@@ -68,8 +68,8 @@ def test_the_flagfiles_are_there_and_agree(budget, tmp_path):
 def test_table_3_of_the_paper(tmp_path):
   pairs = [('pong', 'single_path'), ('pong', 'vine')]
   paths, vine = (
-    group.runs('')[0].config
-    for group in plan.make_groups(_TABLE, 'paper', pairs, 1, tmp_path, _parse)
+    entry.runs('')[0].config
+    for entry in plan.make_entries(_TABLE, 'paper', pairs, 1, tmp_path, _parse)
   )
   for settings in (paths, vine):
     assert settings.run.total_iterations == 500
@@ -165,10 +165,10 @@ def test_a_run_that_goes_on_is_marked():
   'game, length', [('beam_rider', 1444), ('enduro', 3324)]
 )
 def test_games_end_within_a_short_run(method, game, length, tmp_path):
-  (group,) = plan.make_groups(
+  (entry,) = plan.make_entries(
     _TABLE, 'short', [(game, method)], 1, tmp_path, _parse
   )
-  settings = group.runs('')[0].config
+  settings = entry.runs('')[0].config
   sampler = settings.sampler
   branches = sampler.rollout_set_size * sampler.branch_actions
   steps = sampler.batch_steps + branches * sampler.branch_length * (

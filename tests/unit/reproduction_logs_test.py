@@ -18,13 +18,13 @@ def table(tmp_path):
 
 
 @pytest.fixture
-def groups(table, tmp_path):
-  return reproductions.groups(table, tmp_path / 'out')
+def entries(table, tmp_path):
+  return reproductions.entries(table, tmp_path / 'out')
 
 
 @pytest.fixture
-def run(groups):
-  return groups[0].variants[''][0]
+def run(entries):
+  return entries[0].variants[''][0]
 
 
 def _configured(run, **settings):
@@ -92,27 +92,27 @@ def test_tail_mean():
   assert logs.tail_mean(np.array([1.0, 5.0])) == 5.0
 
 
-def test_choice_of_a_sweep(table, groups):
-  group, read = groups[1], logs.Logs(table)
-  high, low = group.sweep
-  assert logs.choose(group, read) is None
+def test_choice_of_a_sweep(table, entries):
+  entry, read = entries[1], logs.Logs(table)
+  high, low = entry.sweep
+  assert logs.choose(entry, read) is None
   reproductions.write(high, [9.0] * (_N - 1))  # unfinished
-  assert logs.choose(group, read) is None
+  assert logs.choose(entry, read) is None
   reproductions.write(low, [0.0] * (_N - 2) + [4.0, 4.0])
-  assert logs.choose(group, read) == '0.1'
+  assert logs.choose(entry, read) == '0.1'
   reproductions.write(high, [9.0] * (_N - 2) + [3.0, 4.0])
-  assert logs.choose(group, read) == '0.1'
-  assert logs.choose(groups[0], read) == ''
+  assert logs.choose(entry, read) == '0.1'
+  assert logs.choose(entries[0], read) == ''
 
 
-def test_most_env_steps_of_each_sampler(table, run):
+def test_max_env_steps_of_each_sampler(table, run):
   read = logs.Logs(table)
 
   def most(**settings):
     sampler = dataclasses.replace(run.config.sampler, **settings)
     config = dataclasses.replace(run.config, sampler=sampler)
     other = dataclasses.replace(run, config=config)
-    return estimate.most_env_steps([other], read)
+    return estimate.max_env_steps([other], read)
 
   assert most(batch_steps=2000) == _N * 2000
   # 10 slots of at most 199 + 1000 steps
@@ -129,11 +129,11 @@ def test_most_env_steps_of_each_sampler(table, run):
   )
   assert most(**vine) == _N * (800 + 5 * 3 * 2 * 7)
   reproductions.write(run, [1.0] * 8)
-  assert estimate.most_env_steps([run], read) == (_N - 8) * 2000
+  assert estimate.max_env_steps([run], read) == (_N - 8) * 2000
 
 
 @pytest.mark.parametrize('iterations', [0, 1000])
-def test_env_steps_that_end_a_run_bound_it(table, groups, run, iterations):
+def test_env_steps_that_end_a_run_bound_it(table, entries, run, iterations):
   """Of a vine: its iterations are many times its trunks."""
   sampler = dataclasses.replace(
     run.config.sampler,
@@ -149,26 +149,26 @@ def test_env_steps_that_end_a_run_bound_it(table, groups, run, iterations):
   )
   config = dataclasses.replace(run.config, sampler=sampler, run=ends)
   vine = dataclasses.replace(run, config=config)
-  group = dataclasses.replace(groups[0], variants={'': (vine,)})
+  entry = dataclasses.replace(entries[0], variants={'': (vine,)})
   read = logs.Logs(table)
   each = 1000 + 100 * 4 * 100
-  assert estimate.most_env_steps([vine], read) == 100_000 + each - 1
+  assert estimate.max_env_steps([vine], read) == 100_000 + each - 1
   speed = table.speeds['cartpole']
-  assert estimate.seconds_left(table, [(group, [vine])], read, 1) == (
+  assert estimate.seconds_left(table, [(entry, [vine])], read, 1) == (
     pytest.approx(3 * each / speed + 8)
   )
   # branches that fall: 1000 env steps an iteration
   reproductions.write(vine, [1.0] * 8)
-  assert estimate.most_env_steps([vine], read) == 92_000 + each - 1
-  assert estimate.seconds_left(table, [(group, [vine])], read, 1) == (
+  assert estimate.max_env_steps([vine], read) == 92_000 + each - 1
+  assert estimate.seconds_left(table, [(entry, [vine])], read, 1) == (
     pytest.approx(92 * 2 + 8)
   )
 
 
-def test_seconds_left(table, groups, run):
+def test_seconds_left(table, entries, run):
   read = logs.Logs(table)
-  other = groups[0].variants[''][1]
-  work = [(groups[0], [run, other])]
+  other = entries[0].variants[''][1]
+  work = [(entries[0], [run, other])]
 
   def left(jobs):
     return estimate.seconds_left(table, work, read, jobs)

@@ -76,10 +76,10 @@ def test_every_method_that_a_task_lacks_has_a_reason():
 
 
 def test_runs_of_a_method(table):
-  group = reproductions.groups(table, pathlib.Path('out'))[0]
-  assert not group.sweep
-  assert group.runs('') == group.runs(None) == group.variants['']
-  first, second = group.runs('')
+  entry = reproductions.entries(table, pathlib.Path('out'))[0]
+  assert not entry.sweep
+  assert entry.runs('') == entry.runs(None) == entry.variants['']
+  first, second = entry.runs('')
   assert (first.seed, second.seed) == (0, 1)
   assert second.directory == pathlib.Path('out/cartpole/vine/1')
   assert second.flags == (
@@ -94,18 +94,18 @@ def test_runs_of_a_method(table):
 
 
 def test_runs_of_a_sweep(table):
-  group = reproductions.groups(table, pathlib.Path('out'), seeds=3)[1]
-  assert group.swept == 'lagrange_multiplier'
-  names = ['/'.join(run.parts) for run in group.sweep]
+  entry = reproductions.entries(table, pathlib.Path('out'), seeds=3)[1]
+  assert entry.swept == 'lagrange_multiplier'
+  names = ['/'.join(run.parts) for run in entry.sweep]
   assert names == [f'cartpole/natural_gradient/{v}/0' for v in ('3', '0.1')]
-  chosen = group.runs('0.1')
+  chosen = entry.runs('0.1')
   assert [(r.variant, r.seed) for r in chosen] == [
     ('3', 0),
     ('0.1', 0),
     ('0.1', 1),
     ('0.1', 2),
   ]
-  assert len(group.runs(None)) == len(chosen)
+  assert len(entry.runs(None)) == len(chosen)
   assert [r.config.method.lagrange_multiplier for r in chosen] == [
     3,
     0.1,
@@ -120,8 +120,8 @@ def test_runs_of_a_sweep(table):
 def test_directories_are_different(table):
   runs = [
     run
-    for group in reproductions.groups(table, pathlib.Path('out'))
-    for runs in group.variants.values()
+    for entry in reproductions.entries(table, pathlib.Path('out'))
+    for runs in entry.variants.values()
     for run in runs
   ]
   assert len({run.directory for run in runs}) == len(runs) == 14
@@ -130,7 +130,7 @@ def test_directories_are_different(table):
 def test_flagfiles_must_be_there(table):
   elsewhere = dataclasses.replace(table, flagfiles='not/here')
   with pytest.raises(errors.UserError, match='start from the root of the repo'):
-    reproductions.groups(elsewhere, pathlib.Path('out'))
+    reproductions.entries(elsewhere, pathlib.Path('out'))
 
 
 def _parse(arguments):
@@ -144,20 +144,20 @@ def _parse(arguments):
 def test_flagfiles_and_overrides_go_together(budget, tmp_path):
   """What parses is consistent: every flagfile, with what the budget changes."""
   pairs = plan.select(_TABLE, (), ())
-  groups = plan.make_groups(_TABLE, budget, pairs, 1, tmp_path, _parse)
-  assert len(groups) == len(pairs)
-  for group in groups:
-    for run in group.runs(None):
+  entries = plan.make_entries(_TABLE, budget, pairs, 1, tmp_path, _parse)
+  assert len(entries) == len(pairs)
+  for entry in entries:
+    for run in entry.runs(None):
       settings = run.config
-      assert settings.task.task == f'paper/{group.task}'
+      assert settings.task.task == f'paper/{entry.task}'
       assert settings.sampler.sampler == (
-        'vine' if group.method == 'vine' else 'single_path'
+        'vine' if entry.method == 'vine' else 'single_path'
       )
       names = {'vine': 'trpo', 'single_path': 'trpo', 'rwr_exponential': 'rwr'}
-      method = names.get(group.method, group.method)
+      method = names.get(entry.method, entry.method)
       assert settings.method.method == method
       if budget == 'paper':
-        iterations = 50 if group.task in ('cartpole', 'swimmer') else 200
+        iterations = 50 if entry.task in ('cartpole', 'swimmer') else 200
         assert settings.run.total_iterations == iterations
 
 
@@ -174,8 +174,8 @@ def test_flagfiles_and_overrides_go_together(budget, tmp_path):
 def test_table_2(task, units, steps, length, branches, tmp_path):
   pairs = [(task, 'vine'), (task, 'single_path')]
   vine, paths = (
-    group.runs('')[0].config
-    for group in plan.make_groups(_TABLE, 'paper', pairs, 1, tmp_path, _parse)
+    entry.runs('')[0].config
+    for entry in plan.make_entries(_TABLE, 'paper', pairs, 1, tmp_path, _parse)
   )
   for settings in (vine, paths):
     assert settings.policy.hidden_sizes == units
@@ -195,10 +195,10 @@ def test_table_2(task, units, steps, length, branches, tmp_path):
 
 
 def test_swimmer_has_as_many_parameters_as_in_table_2(tmp_path):
-  (group,) = plan.make_groups(
+  (entry,) = plan.make_entries(
     _TABLE, 'paper', [('swimmer', 'vine')], 1, tmp_path, _parse
   )
-  policy = backend.resolve(group.runs('')[0].config).policy()
+  policy = backend.resolve(entry.runs('')[0].config).policy()
   assert policy.num_parameters == 364
 
 

@@ -19,12 +19,12 @@ def table(tmp_path):
 
 
 @pytest.fixture
-def groups(table, tmp_path):
-  return reproductions.groups(table, tmp_path / 'out')
+def entries(table, tmp_path):
+  return reproductions.entries(table, tmp_path / 'out')
 
 
-def _gather(table, groups):
-  return results.gather(table, groups, logs.Logs(table))
+def _gather(table, entries):
+  return results.gather(table, entries, logs.Logs(table))
 
 
 def _rows(text):
@@ -36,20 +36,20 @@ def _rows(text):
   ]
 
 
-def _fill(groups):
+def _fill(entries):
   """Finishes all but the walker's; seed s has the returns s + 0, 1, ...."""
-  for group in groups:
-    if group.task == 'cartpole':
-      for variant, runs in group.variants.items():
+  for entry in entries:
+    if entry.task == 'cartpole':
+      for variant, runs in entry.variants.items():
         level = 1 + 1000 * (variant == '3')
         for run in runs:
           returns = 1000 * (level + run.seed + np.arange(_N))
           reproductions.write(run, returns)
 
 
-def test_numbers_by_hand(table, groups):
-  _fill(groups)
-  vine, gradient, cma = _gather(table, groups)
+def test_numbers_by_hand(table, entries):
+  _fill(entries)
+  vine, gradient, cma = _gather(table, entries)
   assert vine.values.shape == (2, _N)
   assert vine.window == 1  # 5 % of 20
   # seeds 0 and 1 end with 1 + 19 and 2 + 19
@@ -114,9 +114,9 @@ def test_one_seed_with_errors_and_env_steps():
   assert dataclasses.replace(result, planned_env_steps=3001).unfinished
 
 
-def test_table(table, groups):
-  _fill(groups)
-  text = markdown.render(table, 'short', _gather(table, groups))
+def test_table(table, entries):
+  _fill(entries)
+  text = markdown.render(table, 'short', _gather(table, entries))
   assert _rows(text) == [
     [
       'vine',
@@ -160,11 +160,11 @@ def test_table(table, groups):
 
 
 def test_unfinished_runs_count_up_to_the_common_iteration(table, tmp_path):
-  groups = reproductions.groups(table, tmp_path / 'out', seeds=3)
-  first, second, _ = groups[0].variants['']
+  entries = reproductions.entries(table, tmp_path / 'out', seeds=3)
+  first, second, _ = entries[0].variants['']
   reproductions.write(first, 1000 * np.arange(1.0, 21))
   reproductions.write(second, 1000 * np.arange(3.0, 14))  # 11 iterations
-  text = markdown.render(table, 'short', _gather(table, groups))
+  text = markdown.render(table, 'short', _gather(table, entries))
   assert _rows(text) == [
     [
       'vine',
@@ -179,12 +179,12 @@ def test_unfinished_runs_count_up_to_the_common_iteration(table, tmp_path):
   assert '"n of m" and "so far" mark what is not finished' in text
 
 
-def test_a_sweep_that_is_not_finished(table, groups):
-  high, low = groups[1].sweep
+def test_a_sweep_that_is_not_finished(table, entries):
+  high, low = entries[1].sweep
   reproductions.write(high, [9000.0] * (_N - 1))
-  assert not _gather(table, groups)
+  assert not _gather(table, entries)
   reproductions.write(low, [500.0] * _N)
-  text = markdown.render(table, 'short', _gather(table, groups))
+  text = markdown.render(table, 'short', _gather(table, entries))
   assert 'last tenth of the iterations: 3: -, 0.1: 0.500.' in text
   assert _rows(text)[0][:2] == [
     'natural gradient (lagrange_multiplier=0.1)',
@@ -193,17 +193,17 @@ def test_a_sweep_that_is_not_finished(table, groups):
 
 
 def test_a_single_seed_has_no_interval(table, tmp_path):
-  groups = reproductions.groups(table, tmp_path / 'out', seeds=1)
-  reproductions.write(groups[0].variants[''][0], [500.0] * _N)
-  (row,) = _rows(markdown.render(table, 'short', _gather(table, groups)))
+  entries = reproductions.entries(table, tmp_path / 'out', seeds=1)
+  reproductions.write(entries[0].variants[''][0], [500.0] * _N)
+  (row,) = _rows(markdown.render(table, 'short', _gather(table, entries)))
   assert row[4] == '**0.500**'
 
 
-def test_figure(table, groups):
-  _fill(groups)
-  for run in groups[3].variants['']:  # the walker's vine
+def test_figure(table, entries):
+  _fill(entries)
+  for run in entries[3].variants['']:  # the walker's vine
     reproductions.write(run, [100.0] * 5)
-  drawn = figure.draw(table, _gather(table, groups))
+  drawn = figure.draw(table, _gather(table, entries))
   first, second = drawn.axes
   assert [a.get_title(loc='left') for a in drawn.axes] == [
     'cart-pole',
@@ -243,13 +243,13 @@ def test_every_method_has_its_own_colour():
   }
 
 
-def test_files(table, groups, tmp_path):
+def test_files(table, entries, tmp_path):
   out, docs = tmp_path / 'out', tmp_path / 'docs'
-  assert not report.write(table, 'short', groups, [out])
-  _fill(groups)
+  assert not report.write(table, 'short', entries, [out])
+  _fill(entries)
   (docs / 'csv').mkdir(parents=True)
   (docs / 'csv' / 'of_another_run.csv').write_text('kept')
-  assert report.write(table, 'short', groups, [out, docs])
+  assert report.write(table, 'short', entries, [out, docs])
   for name in ('table.md', 'figure.png', 'csv/cartpole_vine_1.csv'):
     assert (out / name).read_bytes() == (docs / name).read_bytes()
   assert (docs / 'figure.png').read_bytes()[:4] == b'\x89PNG'

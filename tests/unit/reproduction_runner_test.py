@@ -19,16 +19,16 @@ def table(tmp_path):
 
 
 @pytest.fixture
-def groups(table, tmp_path):
-  return reproductions.groups(table, tmp_path / 'out')
+def entries(table, tmp_path):
+  return reproductions.entries(table, tmp_path / 'out')
 
 
 def _python(code):
   return [sys.executable, '-S', '-c', code]
 
 
-def _runs(groups):
-  return [run for group in groups for run in group.runs(None)]
+def _runs(entries):
+  return [run for entry in entries for run in entry.runs(None)]
 
 
 # A process that notes in a file when it begins and ends, and in between waits
@@ -51,7 +51,7 @@ note('end')
 
 
 @pytest.mark.parametrize('jobs', [1, 2])
-def test_at_most_so_many_processes(tmp_path, groups, jobs):
+def test_at_most_so_many_processes(tmp_path, entries, jobs):
   path = tmp_path / 'notes'
   ended = []
 
@@ -59,7 +59,7 @@ def test_at_most_so_many_processes(tmp_path, groups, jobs):
     ended.append(ending)
     return ()
 
-  runs = _runs(groups)[:4]
+  runs = _runs(entries)[:4]
   command = _python(_NOTE.format(path=str(path), jobs=jobs))
   assert runner.execute(runs, lambda run: command, jobs, on_end)
   running, most = 0, 0
@@ -71,14 +71,14 @@ def test_at_most_so_many_processes(tmp_path, groups, jobs):
   assert not any(ending.failure for ending in ended)
 
 
-def test_failures_are_told_and_the_others_go_on(groups):
+def test_failures_are_told_and_the_others_go_on(entries):
   codes = {
     0: "print('before'); print('  the reason \\n'); raise SystemExit(2)",
     1: 'raise SystemExit(7)',
     2: "import os; print('x', flush=True); os.kill(os.getpid(), 9)",
     3: "print('all is well')",
   }
-  runs = _runs(groups)[:4]
+  runs = _runs(entries)[:4]
   endings = {}
 
   def command(run):
@@ -98,8 +98,8 @@ def test_failures_are_told_and_the_others_go_on(groups):
   assert runner.log_file(runs[0]).read_text().startswith('before\n')
 
 
-def test_runs_that_an_ending_makes_possible(groups):
-  first, second, third = _runs(groups)[:3]
+def test_runs_that_an_ending_makes_possible(entries):
+  first, second, third = _runs(entries)[:3]
   more = {first: [second, third], second: [], third: []}
   order = []
 
@@ -124,8 +124,8 @@ time.sleep(60)
 """
 
 
-def test_a_stop_is_passed_on_and_waited_for(groups):
-  runs = _runs(groups)[:4]
+def test_a_stop_is_passed_on_and_waited_for(entries):
+  runs = _runs(entries)[:4]
 
   def ready(run):
     with contextlib.suppress(FileNotFoundError):
@@ -145,8 +145,8 @@ def test_a_stop_is_passed_on_and_waited_for(groups):
   assert not any(runner.log_file(run).exists() for run in runs[2:])
 
 
-def test_processes_do_not_outlive_an_error(groups):
-  runs = _runs(groups)[:2]
+def test_processes_do_not_outlive_an_error(entries):
+  runs = _runs(entries)[:2]
   codes = dict(zip(runs, ('', _STOPPABLE), strict=True))
 
   def on_end(ending):
@@ -159,9 +159,9 @@ def test_processes_do_not_outlive_an_error(groups):
   assert 'stopped well' in runner.log_file(runs[1]).read_text()
 
 
-def test_a_ctrl_c_reaches_this_process_alone(groups):
+def test_a_ctrl_c_reaches_this_process_alone(entries):
   """The processes are in groups of their own."""
-  (run,) = _runs(groups)[:1]
+  (run,) = _runs(entries)[:1]
   code = 'import os; print(os.getpgid(0) == os.getpid())'
   runner.execute([run], lambda run: _python(code), 1, lambda ending: ())
   assert runner.log_file(run).read_text() == 'True\n'
@@ -186,19 +186,19 @@ class _Fake:
     return ['cp', '-r', str(prepared), str(run.directory)]
 
 
-def _campaign(table, groups, folder, failing=()):
+def _campaign(table, entries, folder, failing=()):
   """What a campaign of one process starts and says; and it."""
   lines, fake = (
     [],
     _Fake(folder / f'prepared_{len(list(folder.iterdir()))}', failing),
   )
-  campaign = Campaign(table, groups, 1, lines.append)
+  campaign = Campaign(table, entries, 1, lines.append)
   assert campaign.run(fake)
   return campaign, fake.started, lines
 
 
-def test_campaign(table, groups, tmp_path):
-  campaign, started, lines = _campaign(table, groups[:3], tmp_path)
+def test_campaign(table, entries, tmp_path):
+  campaign, started, lines = _campaign(table, entries[:3], tmp_path)
   assert started == [
     'cartpole_natural_gradient_3_0',
     'cartpole_natural_gradient_0.1_0',
@@ -220,19 +220,19 @@ def test_campaign(table, groups, tmp_path):
   assert lines[-1].endswith('7 of 7 runs done, about 0 s left')
 
 
-def test_campaign_goes_on_where_it_was(table, groups, tmp_path):
-  sweep = groups[1].sweep
-  reproductions.write(groups[0].variants[''][1], [1.0] * _N)
-  reproductions.write(groups[0].variants[''][0], [1.0] * (_N - 1))
+def test_campaign_goes_on_where_it_was(table, entries, tmp_path):
+  sweep = entries[1].sweep
+  reproductions.write(entries[0].variants[''][1], [1.0] * _N)
+  reproductions.write(entries[0].variants[''][0], [1.0] * (_N - 1))
   reproductions.write(sweep[0], [1.0] * _N)
-  _, started, lines = _campaign(table, groups[:2], tmp_path)
+  _, started, lines = _campaign(table, entries[:2], tmp_path)
   assert started == [
     'cartpole_natural_gradient_0.1_0',
     'cartpole_vine_0',
     'cartpole_natural_gradient_0.1_1',
   ]
   assert lines[0].startswith('5 runs, 2 of them finished')
-  _, started, lines = _campaign(table, groups[:2], tmp_path)
+  _, started, lines = _campaign(table, entries[:2], tmp_path)
   assert not started
   assert lines == [
     '5 runs, 5 of them finished; at most 0 env steps to go, '
@@ -240,16 +240,16 @@ def test_campaign_goes_on_where_it_was(table, groups, tmp_path):
   ]
 
 
-def test_a_decided_sweep_is_repeated_at_once(table, groups, tmp_path):
-  for run in groups[1].sweep:
+def test_a_decided_sweep_is_repeated_at_once(table, entries, tmp_path):
+  for run in entries[1].sweep:
     reproductions.write(run, [float(run.variant)] * _N)
-  _, started, _ = _campaign(table, groups[1:2], tmp_path)
+  _, started, _ = _campaign(table, entries[1:2], tmp_path)
   assert started == ['cartpole_natural_gradient_3_1']
 
 
-def test_campaign_with_failures(table, groups, tmp_path):
+def test_campaign_with_failures(table, entries, tmp_path):
   failing = ('cartpole_natural_gradient_3_0', 'cartpole_vine_1')
-  campaign, started, lines = _campaign(table, groups[:2], tmp_path, failing)
+  campaign, started, lines = _campaign(table, entries[:2], tmp_path, failing)
   assert started[-1] == 'cartpole_natural_gradient_0.1_1'  # of what is left
   assert ['_'.join(e.run.parts) for e in campaign.failures] == list(failing)
   log = tmp_path / 'out/cartpole/natural_gradient/3/0.log'
@@ -259,7 +259,7 @@ def test_campaign_with_failures(table, groups, tmp_path):
   )
   assert lines[-1].endswith('3 of 5 runs done, 2 failed, about 0 s left')
   # they are tried again, and the sweep decides anew
-  campaign, started, _ = _campaign(table, groups[:2], tmp_path)
+  campaign, started, _ = _campaign(table, entries[:2], tmp_path)
   assert started == [
     'cartpole_natural_gradient_3_0',
     'cartpole_vine_1',
@@ -268,8 +268,8 @@ def test_campaign_with_failures(table, groups, tmp_path):
   assert not campaign.failures
 
 
-def test_a_process_that_ends_too_early_has_failed(table, groups, tmp_path):
-  campaign = Campaign(table, groups[:1], 2, lambda line: None)
+def test_a_process_that_ends_too_early_has_failed(table, entries, tmp_path):
+  campaign = Campaign(table, entries[:1], 2, lambda line: None)
   assert campaign.run(lambda run: _python(''))
   assert [e.failure for e in campaign.failures] == [
     'it ended before its last iteration'

@@ -247,6 +247,7 @@ def test_a_perfect_fit_stays_finite():
   assert result.theta[-A:].max() < -1
 
 
+@pytest.mark.slow
 def test_same_bits_whatever_came_before():
   learner = Rwr(LINEAR, settings())
   for steps in (20, 30):

@@ -66,6 +66,7 @@ def _gradient(policy, theta, x, data):
   return (scores * data.advantages[:, None]).mean(0)
 
 
+@pytest.mark.slow
 @KINDS
 def test_natural_gradient_solves_the_dense_system(kind):
   policy, theta, x, data = _make(kind)
@@ -98,6 +99,7 @@ def test_natural_gradient_knows_no_bound():
   assert result.evaluations == 1
 
 
+@pytest.mark.slow
 @KINDS
 def test_policy_gradient_has_the_length_of_its_bound(kind):
   policy, theta, x, data = _make(kind)
@@ -162,6 +164,7 @@ def test_a_step_to_nowhere_is_refused(multiplier, least):
   assert result.theta.tobytes() == theta.tobytes()
 
 
+@pytest.mark.slow
 @KINDS
 @pytest.mark.parametrize('blocks', [1, 3])
 def test_covariance_of_the_scores(kind, blocks):
@@ -175,6 +178,7 @@ def test_covariance_of_the_scores(kind, blocks):
   np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
 
 
+@pytest.mark.slow
 @KINDS
 def test_covariance_tends_to_the_fisher_matrix(kind):
   """Entry by entry, within 5 standard errors of the mean over 20,000 steps."""
@@ -193,6 +197,7 @@ def test_covariance_tends_to_the_fisher_matrix(kind):
   assert np.abs(empirical - analytic).max() > 1e-4  # not the same thing
 
 
+@pytest.mark.slow
 def test_empirical_step_stays_in_the_region():
   policy, theta, x, data = _make('gaussian')
   settings = config.TrustRegionConfig(max_kl=0.01)
@@ -230,6 +235,7 @@ def _penalized(policy, theta, x, data, coefficient):
   return value
 
 
+@pytest.mark.slow
 def test_penalty_reaches_the_optimum():
   """Against SciPy's trust region, from the same point, in float64."""
   policy, theta, x, data = _make('gaussian')
@@ -249,6 +255,7 @@ def test_penalty_reaches_the_optimum():
   assert reached - start > 0.99 * (-best.fun - start) > 0
 
 
+@pytest.mark.slow
 def test_a_larger_penalty_is_a_shorter_step():
   policy, theta, x, data = _make('categorical')
   step = kl_penalty.make_step(policy, surrogate.importance_sampled, 100, N)

@@ -5,8 +5,11 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from trpo_tf.theory import search
+
+pytestmark = pytest.mark.slow
 
 
 def run(*flags):

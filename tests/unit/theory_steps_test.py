@@ -178,6 +178,7 @@ def test_a_policy_that_cannot_be_improved_stays(name):
   np.testing.assert_allclose(new, old, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_only_the_guaranteed_methods_never_fall():
   """The corridor's states look alike: a step good in L may be bad in eta."""
   mdp = worlds.switched_corridor()

@@ -63,6 +63,7 @@ def numpy_mean_kl(policy, old, new, x):
   return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['gaussian', 'categorical'])
 @pytest.mark.parametrize('max_kl', [1e-4, 0.01, 0.5])
 def test_accepted_step_improves_within_the_bound(kind, max_kl):
@@ -210,6 +211,7 @@ def test_non_positive_curvature():
   assert damped.damped_curvature > 0 and damped.curvature == 0
 
 
+@pytest.mark.slow
 def test_kl_exceeded():
   """The Fisher matrix of rows that do not see the direction is too small."""
   policy, theta, x, data = make(hidden=())
@@ -244,6 +246,7 @@ def test_no_improvement():
   assert result.tried_kl <= 0.01 and result.evaluations == 10
 
 
+@pytest.mark.slow
 def test_all_rows_as_the_fisher_sample_change_nothing_but_rounding():
   policy, theta, x, data = make()
   whole = step(policy, theta, x, data)
@@ -255,6 +258,7 @@ def test_all_rows_as_the_fisher_sample_change_nothing_but_rounding():
   assert np.abs(part.theta - whole.theta).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_one_trace_serves_batches_of_any_size():
   policy, theta, x, data = make()
   traces = []
@@ -274,6 +278,7 @@ def test_one_trace_serves_batches_of_any_size():
     np.testing.assert_array_equal(result.theta, alone.theta)
 
 
+@pytest.mark.slow
 def test_same_bits_every_time():
   policy, theta, x, data = make()
   first, second = (step(policy, theta, x, data) for _ in range(2))

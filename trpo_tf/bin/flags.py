@@ -1,4 +1,4 @@
-"""Flags made from the dataclasses of config.py, and how every program starts.
+"""Flags made from the dataclasses of trpo_tf.config; how every program starts.
 
 A program defines its flags when it is imported and ends with
 

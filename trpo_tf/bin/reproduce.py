@@ -88,7 +88,7 @@ def _count_stops() -> Callable[[], int]:
   return lambda: len(received)
 
 
-def _command(threads: int) -> Callable[[plan.Run], list[str]]:
+def _command(threads: int) -> Callable[[plan.PlannedRun], list[str]]:
   return lambda run: [
     sys.executable,
     '-m',
@@ -104,10 +104,12 @@ def _run(
   table: Table, pairs: Sequence[tuple[str, str]], seeds: int, out: pathlib.Path
 ) -> int:
   """Runs what is left of the pairs; returns the exit code."""
-  groups = plan.make_groups(table, _BUDGET.value, pairs, seeds, out, _parse)
+  entries = plan.make_entries(table, _BUDGET.value, pairs, seeds, out, _parse)
   cores = len(os.sched_getaffinity(0))
   jobs = _JOBS.value or cores
-  campaign = Campaign(table, groups, jobs, lambda line: print(line, flush=True))
+  campaign = Campaign(
+    table, entries, jobs, lambda line: print(line, flush=True)
+  )
   command = _command(max(1, cores // jobs))
   if not campaign.run(command, _count_stops()):
     print(
@@ -135,11 +137,11 @@ def _report(table: Table, seeds: int, out: pathlib.Path) -> bool:
   ]
   there = [path.parent.name for path in out.rglob('run.json')]
   seeds = max([seeds, *(int(name) + 1 for name in there if name.isdigit())])
-  groups = plan.make_groups(table, _BUDGET.value, pairs, seeds, out, _parse)
+  entries = plan.make_entries(table, _BUDGET.value, pairs, seeds, out, _parse)
   directories = [out]
   if _PUBLISH.value:
     directories.append(pathlib.Path(_PUBLISH.value))
-  if not report.write(table, _BUDGET.value, groups, directories):
+  if not report.write(table, _BUDGET.value, entries, directories):
     return False
   for directory in directories:
     print(f'written to {directory}: table.md, figure.png, csv/')

@@ -15,7 +15,7 @@ from trpo_tf.sampling.draws import ResetTable
 from trpo_tf.tasks.task import CompiledTask
 
 _FRAMES_PER_SECOND = 30  # about; a frame is a whole number of env steps
-_MOST_FRAMES = 500
+_MAX_FRAMES = 500
 
 
 def _step_seconds(compiled: CompiledTask) -> float:
@@ -48,7 +48,7 @@ def episode_poses(
   mujoco.mj_forward(model, data)
   skip = _steps_per_frame(compiled)
   poses = []
-  for step in range(min(int(batch.lengths[slot]), _MOST_FRAMES * skip)):
+  for step in range(min(int(batch.lengths[slot]), _MAX_FRAMES * skip)):
     if step % skip == 0:
       poses.append(data.qpos.copy())
     data.ctrl[:] = controls(batch.actions[slot, step])

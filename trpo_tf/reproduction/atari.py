@@ -1,4 +1,4 @@
-"""Table 1 and Figure 5 of the paper: seven games from their screens."""
+"""Describes Table 1 and Figure 5 of the paper: seven Atari games."""
 
 import json
 import pathlib
@@ -25,12 +25,12 @@ _LABELS = {
   'gae': 'value network',
   'gae84': 'value network, 84 x 84',
 }
-_EPISODES = 100  # the last ones, whose mean score is shown
+_EPISODES = 100  # the mean score of so many last episodes is shown
 _RANDOM = 'random (paper)'
-# Table 1 of the paper; random play that was measured anew two years later, an
-# action every six frames (Nature 518, extended data table 2); last, the ends of
-# the curves that OpenAI Baselines published for its TRPO (Atari10M, 10M env
-# steps, six runs).
+# These are the rows of Table 1 of the paper and two more. Mnih et al. 2015
+# measured random play again, with an action every six frames (Nature 518,
+# extended data table 2). OpenAI Baselines published curves of its TRPO, whose
+# ends are the last row (Atari10M, 10M env steps, six runs).
 _PUBLISHED = {
   _RANDOM: (354, 1.2, 0, -20.4, 157, 110, 179),
   'random (Mnih et al. 2015)': (363.9, 1.7, 0, -20.7, 163.9, 68.4, 148.0),
@@ -73,12 +73,12 @@ _PUBLISHED = {
     544,
   ),
 }
-# Of Table 3: env steps of an iteration.
+# Env steps of an iteration (Table 3).
 _PAPER_STEPS = {'single_path': 100e3, 'vine': 400e3}
 _SHORT_STEPS = {'pong': 5_000_000, 'enduro': 5_000_000}
 _SHORT = {
-  # the paper's iterations are of 100K and 400K env steps; few slots, so that
-  # each plays games to their end
+  # The paper's iterations take 100K and 400K env steps. There are few slots
+  # here, so that each still plays games to their end.
   'single_path': ('--num_slots=8', '--batch_steps=20480'),
   'vine': ('--num_slots=4', '--batch_steps=2048', '--rollout_set_size=180'),
 }
@@ -113,7 +113,7 @@ def _smoke(game: str, method: str) -> tuple[str, ...]:
 
 
 def _recent(progress: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
-  """Number, mean and variance of the last episodes by iteration."""
+  """Number, mean and variance of the last episodes, [iterations] each."""
   episodes = progress['episodes']
   counts = np.diff(episodes, prepend=0)
   means, deviations = (
@@ -124,7 +124,7 @@ def _recent(progress: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
     [counts, counts * means, counts * (means**2 + deviations**2)]
   )
   sums = np.pad(moments.cumsum(axis=1), [(0, 0), (1, 0)])
-  # whole iterations, as few as have that many episodes
+  # the smallest number of whole iterations that have that many episodes
   begin = np.searchsorted(sums[0], sums[0, 1:] - _EPISODES, side='right') - 1
   number, total, square = sums[:, 1:] - sums[:, np.maximum(begin, 0)]
   with np.errstate(invalid='ignore'):
@@ -135,16 +135,17 @@ def _recent(progress: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
 def score(
   progress: Mapping[str, np.ndarray], config: ExperimentConfig
 ) -> np.ndarray:
-  """Mean raw score of the last 100 episodes, or of all while they are fewer.
+  """Computes the mean raw score of the last 100 episodes.
 
-  Whole iterations, as few as have that many episodes.
+  It averages over whole iterations: the smallest number of them that have 100
+  episodes, or all of them while there are fewer episodes.
 
   Args:
-    progress: columns of progress.csv, [iterations] each.
-    config: settings of the run.
+    progress: columns of progress.csv, [iterations] each; see sinks.read_csv.
+    config: settings of the run, which are not used.
 
   Returns:
-    [iterations]; NaN before the first episode ended.
+    float64 [iterations]; NaN before the first episode has ended.
   """
   del config
   return _recent(progress)[1]
@@ -153,7 +154,15 @@ def score(
 def score_error(
   progress: Mapping[str, np.ndarray], config: ExperimentConfig
 ) -> np.ndarray:
-  """Standard errors of `score`, as if its episodes were independent."""
+  """Computes the standard errors of `score`, as if episodes were independent.
+
+  Args:
+    progress: columns of progress.csv, [iterations] each; see sinks.read_csv.
+    config: settings of the run, which are not used.
+
+  Returns:
+    float64 [iterations]; NaN before the first episode has ended.
+  """
   del config
   number, _, variance = _recent(progress)
   return np.sqrt(np.maximum(variance, 0) / np.maximum(number - 1, 1))
@@ -181,12 +190,13 @@ TABLE = Table(
   labels=_LABELS,
   absent={},
   flagfiles='configs/atari',
+  base_flags=('--flagfile={flagfiles}/{method}.flags', '--task=atari/{task}'),
   budgets={
     'smoke': Budget(_smoke, {}, seeds=1),
     'short': Budget(_short, {}, seeds=1),
     'paper': Budget(_paper, {}, seeds=1),
   },
-  # Of training, on a core of an Intel Xeon of 2 GHz.
+  # measured in training on one core of an Intel Xeon of 2 GHz
   speeds=dict.fromkeys(PAPER_GAMES, 700),
   metric=score,
   metric_name='score',

@@ -1,87 +1,87 @@
-"""Runs all that a table needs, and says how it goes."""
+"""Runs everything that a table needs and reports its progress."""
 
 from collections.abc import Callable, Iterator, Sequence
 
 from trpo_tf.reproduction import estimate, logs, runner
-from trpo_tf.reproduction.plan import Group, Run
+from trpo_tf.reproduction.plan import Entry, PlannedRun
 from trpo_tf.reproduction.table import Table
 
 __all__ = ['Campaign']
 
 
 class Campaign:
-  """The runs of a table until each has finished or failed.
+  """Runs the entries of a table until each run has finished or failed.
 
-  Runs that have finished before are skipped; those of a sweep come first in
-  their task, and the value that they choose is repeated over seeds as soon as
-  they have ended.
+  Runs that have finished before are skipped. The runs of a sweep come first in
+  their task. As soon as they have ended, the chosen value is run with the other
+  seeds.
 
   Attributes:
-    failures: how the runs that failed ended.
+    failures: the endings of the runs that failed.
   """
 
   def __init__(
     self,
     table: Table,
-    groups: Sequence[Group],
+    entries: Sequence[Entry],
     jobs: int,
     tell: Callable[[str], None],
   ):
-    """Plans; nothing runs yet.
+    """Prepares the campaign; nothing runs yet.
 
     Args:
       table: the table.
-      groups: its runs.
-      jobs: processes side by side.
-      tell: takes the lines to show.
+      entries: the runs to do.
+      jobs: number of processes that run side by side.
+      tell: called with each line of the progress report.
     """
-    self._table, self._groups, self._jobs = table, groups, jobs
+    self._table, self._entries, self._jobs = table, entries, jobs
     self._tell = tell
     self._logs = logs.Logs(table)
-    self._begun = set[Run]()
-    self._group = {
-      run: group
-      for group in groups
-      for runs in group.variants.values()
+    self._begun = set[PlannedRun]()
+    self._entry = {
+      run: entry
+      for entry in entries
+      for runs in entry.variants.values()
       for run in runs
     }
     self.failures: list[runner.Ending] = []
 
   def run(
     self,
-    command: Callable[[Run], Sequence[str]],
+    command: Callable[[PlannedRun], Sequence[str]],
     stops: Callable[[], int] = lambda: 0,
   ) -> bool:
-    """Runs what is left.
+    """Runs everything that has not finished yet.
 
     Args:
-      command: of a run.
-      stops: number of requests to stop so far; see runner.execute.
+      command: returns the command line of a run.
+      stops: returns the number of requests to stop so far; see runner.execute.
 
     Returns:
-      Whether all runs ended, as opposed to a stop.
+      True if all runs ended, False if a stop was requested.
     """
     self._tell(self._plan())
     return runner.execute(
       list(self._first()), command, self._jobs, self._on_end, stops
     )
 
-  def _first(self) -> Iterator[Run]:
-    """The runs to start with: by task, sweeps first, then seed by seed."""
+  def _first(self) -> Iterator[PlannedRun]:
+    """The runs that can start at once: by task, sweeps first, then by seed."""
     for task in self._table.tasks:
-      groups = [group for group in self._groups if group.task == task]
-      ready = [(g, run) for g in groups for run in self._ready(g)]
+      entries = [entry for entry in self._entries if entry.task == task]
+      ready = [(g, run) for g in entries for run in self._ready(g)]
       ready.sort(key=lambda pair: (pair[1] not in pair[0].sweep, pair[1].seed))
       yield from (run for _, run in ready)
 
-  def _ready(self, group: Group) -> list[Run]:
-    """The runs of a group that can be started now, each once."""
+  def _ready(self, entry: Entry) -> list[PlannedRun]:
+    """The runs of an entry that can start now; each is returned only once."""
     variant = None
     if all(
-      run in self._failed or self._logs.finished(run) for run in group.sweep
+      run in self._failed or self._logs.finished(run) for run in entry.sweep
     ):
-      variant = logs.choose(group, self._logs)
-    runs = group.sweep if variant is None else group.runs(variant)
+      variant = logs.choose(entry, self._logs)
+    runs = entry.sweep if variant is None else entry.runs(variant)
     ready = [
       run
       for run in runs
@@ -91,11 +91,11 @@ class Campaign:
     return ready
 
   @property
-  def _failed(self) -> list[Run]:
+  def _failed(self) -> list[PlannedRun]:
     return [ending.run for ending in self.failures]
 
-  def _on_end(self, ending: runner.Ending) -> list[Run]:
-    """Tells of a run and returns those that it makes possible."""
+  def _on_end(self, ending: runner.Ending) -> list[PlannedRun]:
+    """Reports the ending of a run and returns the runs that can start now."""
     run, log = ending.run, self._logs(ending.run)
     name, minutes = ' '.join(run.parts), _duration(ending.seconds)
     if log and log.finished and not ending.failure:
@@ -105,22 +105,22 @@ class Campaign:
       reason = ending.failure or 'it ended before its last iteration'
       self.failures.append(runner.Ending(run, ending.seconds, reason))
       what = f'FAILED after {minutes}: {reason} ({runner.log_file(run)})'
-    ready = self._ready(self._group[run])
+    ready = self._ready(self._entry[run])
     self._tell(f'{name}: {what}; {self._state()}')
     return ready
 
-  def _work(self) -> list[tuple[Group, list[Run]]]:
-    """All runs of each group; of a sweep not yet decided, as many as needed."""
+  def _work(self) -> list[tuple[Entry, list[PlannedRun]]]:
+    """The runs that each entry needs; before its sweep is decided, a guess."""
     return [
-      (group, list(group.runs(logs.choose(group, self._logs))))
-      for group in self._groups
+      (entry, list(entry.runs(logs.choose(entry, self._logs))))
+      for entry in self._entries
     ]
 
   def _plan(self) -> str:
     work = self._work()
     runs = [run for _, runs in work for run in runs]
     done = sum(map(self._logs.finished, runs))
-    steps = estimate.most_env_steps(runs, self._logs)
+    steps = estimate.max_env_steps(runs, self._logs)
     seconds = estimate.seconds_left(self._table, work, self._logs, self._jobs)
     return (
       f'{len(runs)} run{"s" * (len(runs) > 1)}, {done} of them finished; at '
@@ -132,8 +132,8 @@ class Campaign:
   def _state(self) -> str:
     failed = self._failed
     work = [
-      (group, [run for run in runs if run not in failed])
-      for group, runs in self._work()
+      (entry, [run for run in runs if run not in failed])
+      for entry, runs in self._work()
     ]
     runs = [run for _, runs in work for run in runs]
     done = sum(map(self._logs.finished, runs))

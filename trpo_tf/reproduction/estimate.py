@@ -1,4 +1,4 @@
-"""How much is left to do, before and while it is done."""
+"""Estimates how much work the runs of a table still need."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,18 +8,18 @@ import numpy as np
 
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.reproduction.logs import Log, Logs
-from trpo_tf.reproduction.plan import Group, Run
+from trpo_tf.reproduction.plan import Entry, PlannedRun
 from trpo_tf.reproduction.table import Table
 from trpo_tf.tasks import registry
 
-__all__ = ['most_env_steps', 'seconds_left']
+__all__ = ['max_env_steps', 'seconds_left']
 
-_START_SECONDS = 8.0  # of a process, before its first iteration
+_START_SECONDS = 8.0  # from the start of a process to its first iteration
 _LONG_GAME = 4000  # env steps; few games of random play last longer
 
 
-def _most_steps(config: ExperimentConfig) -> int:
-  """About the most env steps of an iteration."""
+def _max_steps(config: ExperimentConfig) -> int:
+  """About the largest number of env steps that an iteration can take."""
   sampler = config.sampler
   if sampler.sampler == 'vine':
     return sampler.batch_steps + (
@@ -36,17 +36,17 @@ def _most_steps(config: ExperimentConfig) -> int:
 
 
 def _done(log: Log | None) -> tuple[int, int]:
-  """Iterations and env steps."""
+  """The numbers of finished iterations and env steps."""
   if log is None:
     return 0, 0
   return log.values.size, int(log.progress['env_steps'][-1])
 
 
-def _most_left(run: Run, log: Log | None) -> int:
+def _max_left(run: PlannedRun, log: Log | None) -> int:
   """An upper bound on the env steps that a run still needs."""
   if log and log.finished:
     return 0
-  most, wanted = _most_steps(run.config), run.config.run
+  most, wanted = _max_steps(run.config), run.config.run
   iterations, steps = _done(log)
   # the last iteration begins below the total
   left = wanted.total_env_steps - steps + most - 1
@@ -55,17 +55,25 @@ def _most_left(run: Run, log: Log | None) -> int:
   return left
 
 
-def most_env_steps(runs: Iterable[Run], logs: Logs) -> int:
-  """An upper bound on the env steps that runs still need."""
-  return sum(_most_left(run, logs(run)) for run in runs)
+def max_env_steps(runs: Iterable[PlannedRun], logs: Logs) -> int:
+  """Bounds the env steps that runs still need.
+
+  Args:
+    runs: the runs.
+    logs: reads their logs.
+
+  Returns:
+    An upper bound on the sum over the runs, in env steps.
+  """
+  return sum(_max_left(run, logs(run)) for run in runs)
 
 
 class _Iteration(NamedTuple):
-  """What one of a group takes.
+  """The mean cost of an iteration of an entry.
 
   Attributes:
     seconds: wall-clock time.
-    env_steps: in it.
+    env_steps: number of env steps.
   """
 
   seconds: float
@@ -74,40 +82,40 @@ class _Iteration(NamedTuple):
 
 def seconds_left(
   table: Table,
-  work: Sequence[tuple[Group, Sequence[Run]]],
+  work: Sequence[tuple[Entry, Sequence[PlannedRun]]],
   logs: Logs,
   jobs: int,
 ) -> float:
   """Estimates the wall-clock time that runs still need.
 
-  An iteration takes as long, and as many env steps, as those of the same task
-  and method did so far; before there are any, as many as it can have, at
-  table.speeds.
+  The estimate assumes that an iteration costs as much as the finished ones of
+  the same task and method did on average. Before there are any, it assumes the
+  largest possible number of env steps at the speed of table.speeds.
 
   Args:
     table: the table.
-    work: the runs to do, by group.
-    logs: of the groups' runs.
-    jobs: processes side by side.
+    work: pairs of an entry and those of its runs that are to be done.
+    logs: reads the logs of the entries' runs.
+    jobs: number of processes that run side by side.
 
   Returns:
     Seconds.
   """
   left = []
-  for group, runs in work:
-    measured = _measured(group, logs)
+  for entry, runs in work:
+    measured = _measured(entry, logs)
     for run in runs:
-      most = _most_steps(run.config)
+      most = _max_steps(run.config)
       each = measured or _Iteration(most / table.speeds[run.task], most)
       left.append(_seconds(run, logs(run), each))
   return max(sum(left) / jobs, max(left, default=0.0))
 
 
-def _measured(group: Group, logs: Logs) -> _Iteration | None:
-  """The mean over all iterations of a group; None before there are any."""
+def _measured(entry: Entry, logs: Logs) -> _Iteration | None:
+  """The mean over all finished iterations of an entry; None if none is."""
   found = [
     log
-    for runs in group.variants.values()
+    for runs in entry.variants.values()
     for run in runs
     if (log := logs(run)) is not None
   ]
@@ -118,7 +126,7 @@ def _measured(group: Group, logs: Logs) -> _Iteration | None:
   return _Iteration(seconds / iterations, steps / iterations)
 
 
-def _seconds(run: Run, log: Log | None, each: _Iteration) -> float:
+def _seconds(run: PlannedRun, log: Log | None, each: _Iteration) -> float:
   if log and log.finished:
     return 0.0
   wanted, (done, steps) = run.config.run, _done(log)

@@ -1,9 +1,10 @@
-"""The learning curves of a reproduction over the published ones."""
+"""Draws the learning curves of a reproduction over the published ones."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
+import matplotlib.axes
 import matplotlib.figure
 import matplotlib.lines
 import matplotlib.ticker
@@ -21,11 +22,11 @@ _GREY = '#606060'
 
 
 def draw(table: Table, results: Sequence[Result]) -> matplotlib.figure.Figure:
-  """Draws a panel a task, two or four in a row.
+  """Draws one panel for each task, two or four panels in a row.
 
   Args:
     table: the table.
-    results: the lines; a method has the same colour in all panels.
+    results: the results to draw; a method has the same colour in all panels.
 
   Returns:
     The figure.
@@ -65,7 +66,7 @@ def draw(table: Table, results: Sequence[Result]) -> matplotlib.figure.Figure:
 def _others(
   table: Table, task: str, shown: Sequence[Result]
 ) -> dict[str, Curve]:
-  """Published curves of methods that were not run, which lie beside ours."""
+  """The published curves of methods that were not run."""
   if not table.by_env_steps:
     return {}
   methods = {result.method for result in shown}
@@ -73,12 +74,12 @@ def _others(
   return {method: curve for method, curve in curves if method not in methods}
 
 
-def _draw_one(axis: Any, result: Result, color: str) -> None:
+def _draw_one(axis: matplotlib.axes.Axes, result: Result, color: str) -> None:
   if result.reference is not None:
     _draw_reference(axis, result.reference, color)
   x = result.x
   low, high = result.interval
-  if x.size == 1:  # no learning: a level
+  if x.size == 1:  # a policy that does not learn is drawn as a level
     axis.axhspan(low[0], high[0], color=color, alpha=0.18, linewidth=0)
     axis.axhline(result.values.mean(), color=color, zorder=3, **_OURS)
     return
@@ -86,7 +87,9 @@ def _draw_one(axis: Any, result: Result, color: str) -> None:
   axis.plot(x, result.values.mean(axis=0), color=color, zorder=3, **_OURS)
 
 
-def _draw_reference(axis: Any, curve: Curve, color: str) -> None:
+def _draw_reference(
+  axis: matplotlib.axes.Axes, curve: Curve, color: str
+) -> None:
   axis.plot(curve.x, curve.y, color=color, zorder=2.5, alpha=0.9, **_PAPER)
   x, low, high = curve.errors.reshape(-1, 3).T
   axis.vlines(x, low, high, color=color, linewidth=0.8, alpha=0.45)

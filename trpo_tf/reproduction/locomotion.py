@@ -1,4 +1,4 @@
-"""Figure 4 of the paper: eight methods on the four continuous tasks."""
+"""Describes Figure 4 of the paper: eight methods on four continuous tasks."""
 
 import json
 import pathlib
@@ -56,18 +56,18 @@ _ABSENT = {
   'RWR solves the cart-pole at all',
   'cma': 'the covariance of thousands of parameters is too large',
 }
-# The paper sweeps the step size in factors of three; the authors' code by
-# these multipliers.
+# The paper sweeps the step size in factors of three. The authors' code does so
+# with these multipliers.
 _MULTIPLIERS = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
-# About a 50th of Table 2's 1M env steps an iteration; candidates are paths, of
-# which there are a 25th.
+# An iteration takes about a 50th of the 1M env steps of Table 2. Candidates are
+# paths; there are a 25th as many of them.
 _SHORT = {
   'vine': ('--num_slots=5', '--batch_steps=5000', '--rollout_set_size=88'),
   'paths': ('--num_slots=20', '--batch_steps=20000'),
   'candidates': ('--num_slots=40', '--batch_steps=40'),
 }
 _SMOKE = {
-  # trunks long enough for an episode to end in them
+  # the trunks are long enough for an episode to end in them
   'vine': (
     '--num_slots=2',
     '--batch_steps=2000',
@@ -108,16 +108,21 @@ def _sweep(values: tuple[float, ...]) -> dict[str, Sweep]:
 def reward_per_step(
   progress: Mapping[str, np.ndarray], config: ExperimentConfig
 ) -> np.ndarray:
-  """Mean reward per env step of the horizon; none after an episode's end.
+  """Computes the mean reward per env step over the fixed horizon.
 
-  Where no episode ended, as may be in the vine's trunks, the last value stays.
+  There is no reward after the end of an episode. An iteration in which no
+  episode ended, which can happen in the vine's trunks, has the value of the
+  iteration before it.
 
   Args:
-    progress: columns of progress.csv, [iterations] each.
+    progress: columns of progress.csv, [iterations] each; see sinks.read_csv.
     config: settings of the run.
 
   Returns:
-    [iterations]; NaN before the first episode ended.
+    float64 [iterations]; NaN before the first episode has ended.
+
+  Raises:
+    ValueError: the task has no time limit.
   """
   task = registry.find_task(config.task.task)
   horizon = config.task.time_limit or (task.time_limit if task else 0)
@@ -151,7 +156,7 @@ TABLE = Table(
     'short': Budget(_short, _sweep(_MULTIPLIERS), seeds=5),
     'paper': Budget(_paper, _sweep(_MULTIPLIERS), seeds=5),
   },
-  # Medians over the published runs, two at a time on two cores.
+  # medians over the published runs, two at a time on two cores
   speeds={'cartpole': 150e3, 'swimmer': 9e3, 'hopper': 5e3, 'walker': 5e3},
   metric=reward_per_step,
   metric_name='reward_per_step',

@@ -1,4 +1,4 @@
-"""What planned runs have done so far, from the files that they leave."""
+"""Reads what planned runs have done so far from their run directories."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from trpo_tf import config as config_lib
 from trpo_tf.errors import UserError
 from trpo_tf.experiment import run_directory, sinks
-from trpo_tf.reproduction.plan import Group, Run
+from trpo_tf.reproduction.plan import Entry, PlannedRun
 from trpo_tf.reproduction.table import Table
 
 __all__ = ['Log', 'Logs', 'choose', 'read', 'tail_mean']
@@ -19,10 +19,11 @@ class Log:
   """The finished iterations of a run.
 
   Attributes:
-    progress: columns of progress.csv, [iterations].
-    values: the table's metric, [iterations].
-    errors: its standard errors, [iterations]; NaN if it has none.
-    finished: whether all planned iterations are there.
+    progress: columns of progress.csv, [iterations] each; see sinks.read_csv.
+    values: the table's metric, float64 [iterations].
+    errors: standard errors of the values, float64 [iterations]; NaN if the
+      metric has none.
+    finished: whether the run has all planned iterations.
   """
 
   progress: dict[str, np.ndarray]
@@ -32,40 +33,40 @@ class Log:
 
 
 class Logs:
-  """Reads logs; those of finished runs once."""
+  """Reads the logs of a table's runs and keeps those of finished runs."""
 
   def __init__(self, table: Table):
     self._table, self._finished = table, dict[str, Log]()
 
-  def __call__(self, run: Run) -> Log | None:
-    """The run's log; None without an iteration of the planned settings."""
+  def __call__(self, run: PlannedRun) -> Log | None:
+    """Reads the log of a run; see `read`."""
     key = str(run.directory)
     log = self._finished.get(key) or read(self._table, run)
     if log and log.finished:
       self._finished[key] = log
     return log
 
-  def finished(self, run: Run) -> bool:
-    """Whether the run has all of its iterations."""
+  def finished(self, run: PlannedRun) -> bool:
+    """Returns whether the run has all of its iterations."""
     log = self(run)
     return log is not None and log.finished
 
 
-def read(table: Table, run: Run) -> Log | None:
+def read(table: Table, run: PlannedRun) -> Log | None:
   """Reads the log of a run.
 
   Args:
-    table: whose metric is computed.
-    run: what was planned.
+    table: the table, whose metric is computed.
+    run: the planned run.
 
   Returns:
-    The log up to the planned number of iterations; None if the directory has
-    no iteration yet, or none of a run with the planned settings.
+    The log up to the planned number of iterations. None if the run directory
+    has no iteration yet, or belongs to a run with other settings.
   """
   try:
     found = run_directory.read_config(run.directory)
     progress = sinks.read_csv(run.directory / 'progress.csv')
-  except UserError:  # not begun, or what the train binary will refuse
+  except UserError:  # not begun, or damaged: the train binary will say so
     return None
   wanted = run.config.run
   count = progress['iteration'].size
@@ -94,32 +95,34 @@ def _identity(config: config_lib.ExperimentConfig) -> Mapping[str, object]:
 
 
 def tail_mean(values: np.ndarray) -> float:
-  """The mean over the last tenth of the iterations, one at least."""
+  """Averages the last tenth of the values, [iterations]; at least one value."""
   return float(values[-max(1, values.size // 10) :].mean())
 
 
-def choose(group: Group, logs: Logs) -> str | None:
-  """Chooses the value of the swept setting that did best.
+def choose(entry: Entry, logs: Logs) -> str | None:
+  """Chooses the best value of the swept setting.
 
   Args:
-    group: the runs.
-    logs: of the runs.
+    entry: the runs.
+    logs: reads their logs.
 
   Returns:
-    The variant with the highest mean over the last tenth of its iterations,
-    among the finished runs of the sweep ('' if there is no sweep); None if
-    none has a finite one.
+    The variant whose finished run in the sweep has the highest mean over the
+    last tenth of its iterations. '' without a sweep. None if no finished run
+    has a finite mean.
   """
-  if not group.swept:
+  if not entry.swept:
     return ''
   scores = {
     run.variant: tail_mean(log.values)
-    for run, log in _read_all(group.sweep, logs)
+    for run, log in _read_all(entry.sweep, logs)
     if log.finished
   }
   finite = {v: score for v, score in scores.items() if np.isfinite(score)}
   return max(finite, key=finite.__getitem__) if finite else None
 
 
-def _read_all(runs: Sequence[Run], logs: Logs) -> list[tuple[Run, Log]]:
+def _read_all(
+  runs: Sequence[PlannedRun], logs: Logs
+) -> list[tuple[PlannedRun, Log]]:
   return [(run, log) for run in runs if (log := logs(run)) is not None]

@@ -1,4 +1,4 @@
-"""The results of a reproduction as Markdown."""
+"""Renders the results of a reproduction as Markdown."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -18,15 +18,15 @@ _HEAD = (
 
 
 def render(table: Table, budget: str, results: Sequence[Result]) -> str:
-  """Writes a small table for each task.
+  """Renders a caption and a small table for each task.
 
   Args:
     table: the table.
-    budget: name of its budget.
-    results: in the order of the rows.
+    budget: name of the budget, for the caption.
+    results: the results, in the order of the rows.
 
   Returns:
-    The text.
+    The Markdown text.
   """
   parts = [_caption(table, budget, results)]
   if table.published:
@@ -76,7 +76,7 @@ def _single(table: Table) -> str:
 
 
 def _summary(table: Table, results: Sequence[Result]) -> str:
-  """A row each for what others published and for our methods."""
+  """A table with a row for each published score and each of our methods."""
   tasks = [t for t in table.tasks if any(r.task == t for r in results)]
   found = {(r.method, r.task): r for r in results}
   lines = [
@@ -105,7 +105,7 @@ def _differences(
   tasks: Sequence[str],
   row: Sequence[Result | None],
 ) -> list[str]:
-  """The row of how far a method is from its counterpart."""
+  """The row with our scores minus those of the counterpart, if there is one."""
   name = table.counterparts.get(method)
   if name is None:
     return []

@@ -1,4 +1,4 @@
-"""Which runs make a table."""
+"""Plans the training runs that make up a table."""
 
 import dataclasses
 import pathlib
@@ -8,23 +8,23 @@ from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
 from trpo_tf.reproduction.table import Table
 
-__all__ = ['Group', 'Run', 'make_groups', 'select']
+__all__ = ['Entry', 'PlannedRun', 'make_entries', 'select']
 
-Parse = Callable[[Sequence[str]], ExperimentConfig]
+Parse = Callable[[Sequence[str]], ExperimentConfig]  # flags to settings
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-  """One training run.
+class PlannedRun:
+  """A training run that a table needs, whether it has begun or not.
 
   Attributes:
-    task: name in the table.
-    method: name in the table.
+    task: name of the task in the table.
+    method: name of the method in the table.
     variant: value of the swept setting as text; empty without a sweep.
-    seed: of the run.
-    directory: of the run.
-    flags: of the train binary.
-    config: what the flags say.
+    seed: seed of the run.
+    directory: run directory.
+    flags: command line of the train binary.
+    config: the settings that the flags make.
   """
 
   task: str
@@ -37,37 +37,46 @@ class Run:
 
   @property
   def parts(self) -> tuple[str, ...]:
-    """What names the run, also as directories: task, method, ..., seed."""
+    """The names that identify the run: task, method, variant if any, seed."""
     parts = self.task, self.method, self.variant, str(self.seed)
     return tuple(part for part in parts if part)
 
 
 @dataclasses.dataclass(frozen=True)
-class Group:
-  """A method on a task, over seeds: a line of the figure.
+class Entry:
+  """A method on a task with all of its seeds: one line of the figure.
 
   Attributes:
-    task: name in the table.
-    method: name in the table.
+    task: name of the task in the table.
+    method: name of the method in the table.
     swept: name of the swept setting; empty without a sweep.
-    variants: the runs of all seeds by value of the swept setting, as text; by
-      '' without a sweep. Only the chosen value is run with every seed.
+    variants: the runs of all seeds, by the value of the swept setting as text.
+      Without a sweep the only key is ''. Only the runs of the chosen value are
+      run with every seed.
   """
 
   task: str
   method: str
   swept: str
-  variants: dict[str, tuple[Run, ...]]
+  variants: dict[str, tuple[PlannedRun, ...]]
 
   @property
-  def sweep(self) -> tuple[Run, ...]:
-    """The runs between which is chosen; none without a sweep."""
+  def sweep(self) -> tuple[PlannedRun, ...]:
+    """The first run of each variant, which a sweep compares; else empty."""
     if not self.swept:
       return ()
     return tuple(runs[0] for runs in self.variants.values())
 
-  def runs(self, variant: str | None) -> tuple[Run, ...]:
-    """The sweep, and all seeds of a variant; None: of any one."""
+  def runs(self, variant: str | None) -> tuple[PlannedRun, ...]:
+    """Lists the runs that are needed once a variant is chosen.
+
+    Args:
+      variant: a key of `variants`; None takes the first one, which has as many
+        runs as any other.
+
+    Returns:
+      The other runs of the sweep, then all seeds of the variant.
+    """
     if variant is None:
       variant = next(iter(self.variants))
     others = [run for run in self.sweep if run.variant != variant]
@@ -81,14 +90,14 @@ def select(
 
   Args:
     table: the table.
-    tasks: names; none: all that have one of the methods.
-    methods: names; none: all that the tasks have.
+    tasks: names of tasks; empty selects all that have one of the methods.
+    methods: names of methods; empty selects all that the tasks have.
 
   Returns:
     Pairs of task and method, in the table's order.
 
   Raises:
-    UserError: an unknown name, or a method that a named task does not have.
+    UserError: a name is unknown, or a named task lacks a named method.
   """
   _check('--tasks', tasks, tuple(table.tasks))
   _check('--methods', methods, table.methods)
@@ -116,29 +125,30 @@ def _check(flag: str, names: Sequence[str], known: Sequence[str]) -> None:
       raise UserError(f'{flag}={name}: choose from {", ".join(known)}')
 
 
-def make_groups(
+def make_entries(
   table: Table,
   budget: str,
   pairs: Sequence[tuple[str, str]],
   seeds: int,
   out: pathlib.Path,
   parse: Parse,
-) -> list[Group]:
+) -> list[Entry]:
   """Plans the runs of tasks and methods.
 
   Args:
     table: the table.
-    budget: name of its budget.
-    pairs: tasks and methods.
-    seeds: number of seeds, 0 to seeds - 1.
-    out: directory for TASK/METHOD/SEED and TASK/METHOD/VALUE/SEED.
-    parse: from flags of the train binary to settings.
+    budget: name of one of the table's budgets.
+    pairs: pairs of task and method.
+    seeds: number of seeds; they are 0 to seeds - 1.
+    out: parent of the run directories TASK/METHOD/SEED, or with a sweep
+      TASK/METHOD/VALUE/SEED.
+    parse: parses flags of the train binary to settings.
 
   Returns:
-    A group a pair, in the same order.
+    An entry for each pair, in the same order.
 
   Raises:
-    UserError: the flagfiles are not there, or say something wrong.
+    UserError: the flagfiles are missing or contain an error.
   """
   if not pathlib.Path(table.flagfiles).is_dir():
     raise UserError(
@@ -146,24 +156,31 @@ def make_groups(
       'repository'
     )
 
-  def run(task: str, method: str, variant: str, seed: int, *more: str) -> Run:
+  def run(
+    task: str, method: str, variant: str, seed: int, *more: str
+  ) -> PlannedRun:
     parts = [part for part in (task, method, variant, str(seed)) if part]
     directory = out.joinpath(*parts)
     flags = (
-      f'--flagfile={table.flagfiles}/{task}_{method}.flags',
+      *(
+        template.format(flagfiles=table.flagfiles, task=task, method=method)
+        for template in table.base_flags
+      ),
       *table.budgets[budget].flags(task, method),
       *more,
       '--notensorboard',
       f'--seed={seed}',
       f'--run_dir={directory}',
     )
-    return Run(task, method, variant, seed, directory, flags, parse(flags))
+    return PlannedRun(
+      task, method, variant, seed, directory, flags, parse(flags)
+    )
 
-  def group(task: str, method: str) -> Group:
+  def entry(task: str, method: str) -> Entry:
     sweep = table.budgets[budget].sweeps.get(method)
     if sweep is None:
       runs = tuple(run(task, method, '', seed) for seed in range(seeds))
-      return Group(task, method, '', {'': runs})
+      return Entry(task, method, '', {'': runs})
     variants = {
       f'{value:g}': tuple(
         run(task, method, f'{value:g}', seed, f'--{sweep.flag}={value:g}')
@@ -171,6 +188,6 @@ def make_groups(
       )
       for value in sweep.values
     }
-    return Group(task, method, sweep.flag, variants)
+    return Entry(task, method, sweep.flag, variants)
 
-  return [group(task, method) for task, method in pairs]
+  return [entry(task, method) for task, method in pairs]

@@ -1,4 +1,4 @@
-"""Files of a reproduction: table.md, figure.png and a slim CSV per run."""
+"""Writes the files of a reproduction: table.md, figure.png, a CSV per run."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from trpo_tf.experiment import checkpoint
 from trpo_tf.reproduction import figure, logs, markdown
-from trpo_tf.reproduction.plan import Group
+from trpo_tf.reproduction.plan import Entry
 from trpo_tf.reproduction.results import gather
 from trpo_tf.reproduction.table import Table
 
@@ -27,29 +27,29 @@ _NUMBERS = (
 def write(
   table: Table,
   budget: str,
-  groups: Sequence[Group],
+  entries: Sequence[Entry],
   directories: Sequence[pathlib.Path],
 ) -> bool:
-  """Writes what there is of a table; other files stay as they are.
+  """Writes the results that a table has so far; other files stay as they are.
 
   Args:
     table: the table.
-    budget: name of its budget.
-    groups: its runs.
-    directories: each gets all files; created when missing.
+    budget: name of the budget, for the caption.
+    entries: the entries to report.
+    directories: directories that each get all files; missing ones are created.
 
   Returns:
     False if there is nothing to write yet.
   """
   read = logs.Logs(table)
-  results = gather(table, groups, read)
+  results = gather(table, entries, read)
   if not results:
     return False
   text, picture = markdown.render(table, budget, results), io.BytesIO()
   figure.draw(table, results).savefig(picture, format='png')
   files = {'table.md': text.encode(), 'figure.png': picture.getvalue()}
-  for group in groups:
-    for runs in group.variants.values():
+  for entry in entries:
+    for runs in entry.variants.values():
       for run in runs:
         if (log := read(run)) is not None:
           files[f'csv/{"_".join(run.parts)}.csv'] = _slim(table, log)
@@ -61,7 +61,7 @@ def write(
 
 
 def _slim(table: Table, log: logs.Log) -> bytes:
-  """The metric and the columns that go with it, to six digits."""
+  """A CSV file with the metric and some other columns, to six digits."""
   columns = {name: log.progress[name] for name in (*_COUNTS, *_NUMBERS)}
   text = io.StringIO()
   writer = csv.writer(text, lineterminator='\n')

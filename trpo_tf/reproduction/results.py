@@ -1,4 +1,4 @@
-"""The numbers of a table's rows and a figure's lines."""
+"""Computes the numbers of a table's rows and a figure's lines."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,33 +7,35 @@ import numpy as np
 
 from trpo_tf.experiment import statistics
 from trpo_tf.reproduction import logs
-from trpo_tf.reproduction.plan import Group
+from trpo_tf.reproduction.plan import Entry
 from trpo_tf.reproduction.table import Curve, Table
 
 __all__ = ['Result', 'gather']
 
-_DEVIATIONS = 1.96  # of a normal distribution to either end of 95 %
+_DEVIATIONS = 1.96  # half of a normal 95 % interval, in standard deviations
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """A method on a task, over seeds, up to the iteration that all reached.
+  """The results of an entry, up to the last iteration that all seeds reached.
 
   Attributes:
-    task: name in the table.
-    method: name in the table.
-    setting: swept setting and its chosen value; empty without a sweep.
-    sweep: mean over the last tenth of the iterations by tried value; NaN for
-      a run that has not finished.
-    values: the metric, [seeds, iterations].
-    errors: standard errors of the values, [seeds, iterations], or NaN.
-    env_steps: so far, [seeds, iterations].
-    planned_seeds: number of seeds.
-    planned_iterations: of each seed; 0 if env steps decide.
-    planned_env_steps: of each seed, unless the iterations are fewer.
+    task: name of the task in the table.
+    method: name of the method in the table.
+    setting: swept setting with its chosen value; empty without a sweep.
+    sweep: by tried value, the mean over the last tenth of the iterations; NaN
+      for a run that has not finished.
+    values: the metric, float64 [seeds, iterations].
+    errors: standard errors of the values, float64 [seeds, iterations], or NaN.
+    env_steps: env steps so far, float64 [seeds, iterations].
+    planned_seeds: planned number of seeds.
+    planned_iterations: planned iterations of each seed; 0 if env steps alone
+      end a run.
+    planned_env_steps: env steps that end the run of each seed, unless the
+      planned iterations end it first.
     reference: the published curve; None if there is none.
-    by_env_steps: whether its x are env steps.
-    window: iterations that are averaged at the end.
+    by_env_steps: whether the x of the published curve are env steps.
+    window: number of iterations at the end that are averaged.
   """
 
   task: str
@@ -52,7 +54,7 @@ class Result:
 
   @property
   def unfinished(self) -> bool:
-    """Whether seeds, iterations or env steps are still to come."""
+    """Whether planned seeds, iterations or env steps are still missing."""
     seeds, iterations = self.values.shape
     return seeds < self.planned_seeds or (
       iterations < self.planned_iterations
@@ -62,10 +64,10 @@ class Result:
 
   @property
   def x(self) -> np.ndarray:
-    """Where the values belong in the published figure, [iterations].
+    """The x of the values in the published figure, float64 [iterations].
 
-    Iteration 1 of a run samples the initial policy, as iteration 0 of the
-    published curves: nothing was learned from its env steps yet.
+    Iteration 1 of a run samples the initial policy, which has learned nothing
+    from these env steps yet. It is iteration 0 of the published curves.
     """
     if not self.by_env_steps:
       return np.arange(self.values.shape[1], dtype=float)
@@ -73,15 +75,15 @@ class Result:
 
   @property
   def final(self) -> np.ndarray:
-    """The metric at the end, [seeds]."""
+    """The mean of the metric over the window, float64 [seeds]."""
     return self.values[:, -self.window :].mean(axis=1)
 
   @property
   def final_interval(self) -> tuple[float, float]:
-    """The 95 % interval of the mean of `final`.
+    """Both ends of the 95 % interval of the mean of `final`.
 
-    By bootstrap over seeds; for one seed by its own standard error, NaN
-    without one.
+    The interval is a bootstrap over seeds. With one seed it is computed from
+    the standard error within the run; it is NaN if there is none.
     """
     if len(self.values) == 1:
       reach = _DEVIATIONS * float(self.errors[0, -self.window :].mean())
@@ -91,7 +93,7 @@ class Result:
 
   @property
   def interval(self) -> tuple[np.ndarray, np.ndarray]:
-    """The same for the mean of `values`, [iterations] each."""
+    """The same interval for the mean of `values`, float64 [iterations] each."""
     if len(self.values) == 1:
       reach = _DEVIATIONS * self.errors[0]
       return self.values[0] - reach, self.values[0] + reach
@@ -100,7 +102,7 @@ class Result:
 
   @property
   def reference_there(self) -> float:
-    """The published curve at the x of `final`; NaN beyond its end."""
+    """The mean of the published curve over the window; NaN beyond its end."""
     if self.reference is None or self.x[-1] > self.reference.x[-1]:
       return float('nan')
     published = np.interp(
@@ -110,45 +112,45 @@ class Result:
 
   @property
   def reference_end(self) -> float:
-    """The last value of the published curve."""
+    """The last value of the published curve; NaN if there is none."""
     return float('nan') if self.reference is None else self.reference.y[-1]
 
 
 def gather(
-  table: Table, groups: Sequence[Group], read: logs.Logs
+  table: Table, entries: Sequence[Entry], read: logs.Logs
 ) -> list[Result]:
-  """Collects the results of the groups that have any.
+  """Collects the results of all entries that have any.
 
   Args:
     table: the table.
-    groups: of runs; the order stays.
-    read: reads their logs.
+    entries: the entries, in the order of the results.
+    read: reads the logs of their runs.
 
   Returns:
-    A result of each group in which a run has finished an iteration and, after
-    a sweep, a value could be chosen.
+    A result for each entry in which a run has finished an iteration. With a
+    sweep, the value must have been chosen too.
   """
-  results = (_gather(table, group, read) for group in groups)
+  results = (_gather(table, entry, read) for entry in entries)
   return [result for result in results if result is not None]
 
 
-def _gather(table: Table, group: Group, read: logs.Logs) -> Result | None:
-  variant = logs.choose(group, read)
+def _gather(table: Table, entry: Entry, read: logs.Logs) -> Result | None:
+  variant = logs.choose(entry, read)
   if variant is None:
     return None
-  runs = group.variants[variant]
+  runs = entry.variants[variant]
   found = [log for run in runs if (log := read(run)) is not None]
   if not found:
     return None
   count = min(log.values.size for log in found)
   sweep = {
     run.variant: logs.tail_mean(log.values) if log and log.finished else np.nan
-    for run, log in ((run, read(run)) for run in group.sweep)
+    for run, log in ((run, read(run)) for run in entry.sweep)
   }
   return Result(
-    task=group.task,
-    method=group.method,
-    setting=f'{group.swept}={variant}' if group.swept else '',
+    task=entry.task,
+    method=entry.method,
+    setting=f'{entry.swept}={variant}' if entry.swept else '',
     sweep=sweep,
     values=np.stack([log.values[:count] for log in found]),
     errors=np.stack([log.errors[:count] for log in found]),
@@ -156,7 +158,7 @@ def _gather(table: Table, group: Group, read: logs.Logs) -> Result | None:
     planned_seeds=len(runs),
     planned_iterations=runs[0].config.run.total_iterations,
     planned_env_steps=runs[0].config.run.total_env_steps,
-    reference=table.reference.get(group.task, {}).get(group.method),
+    reference=table.reference.get(entry.task, {}).get(entry.method),
     by_env_steps=table.by_env_steps,
     window=max(1, round(table.window * count)),
   )

@@ -1,4 +1,4 @@
-"""Runs processes side by side, each with its log file."""
+"""Runs the processes of planned runs side by side, each with a log file."""
 
 import dataclasses
 import pathlib
@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from trpo_tf.reproduction.plan import Run
+from trpo_tf.reproduction.plan import PlannedRun
 
 __all__ = ['Ending', 'execute', 'log_file']
 
@@ -20,52 +20,53 @@ class Ending:
 
   Attributes:
     run: the run.
-    seconds: how long the process took.
-    failure: the last line that it wrote, or its exit code (negative: the
-      signal that ended it); empty if it ended well.
+    seconds: wall-clock time of the process.
+    failure: empty if the process succeeded. Otherwise its last line of output,
+      or, without output, its exit code, which is negative after a signal.
   """
 
-  run: Run
+  run: PlannedRun
   seconds: float
   failure: str
 
 
 @dataclasses.dataclass(frozen=True)
 class _Job:
-  run: Run
+  run: PlannedRun
   process: subprocess.Popen
   began: float
-  log_begin: int  # before it are the lines of earlier processes
+  log_begin: int  # offset in the log file, behind what earlier processes wrote
 
 
-def log_file(run: Run) -> pathlib.Path:
-  """Where the output of a run's process is, beside its directory."""
+def log_file(run: PlannedRun) -> pathlib.Path:
+  """Returns the path of the output of a run's process, beside its directory."""
   return run.directory.with_name(run.directory.name + '.log')
 
 
 def execute(
-  runs: Iterable[Run],
-  command: Callable[[Run], Sequence[str]],
+  runs: Iterable[PlannedRun],
+  command: Callable[[PlannedRun], Sequence[str]],
   jobs: int,
-  on_end: Callable[[Ending], Iterable[Run]],
+  on_end: Callable[[Ending], Iterable[PlannedRun]],
   stops: Callable[[], int] = lambda: 0,
 ) -> bool:
-  """Runs processes, `jobs` at a time, in the order given.
+  """Runs the processes of runs in the given order, `jobs` at a time.
 
-  Each has a process group of its own, so that a Ctrl-C reaches this process
-  alone. A process that fails is told of and the others go on.
+  Each process is in a process group of its own, so that Ctrl-C reaches only
+  this process. When a process fails, the others continue.
 
   Args:
-    runs: the runs.
-    command: of a run.
-    jobs: processes side by side.
-    on_end: told of every ending but those after a stop; returns runs that can
-      be started now.
-    stops: number of requests to stop so far. After the first no run is
-      started; each is passed on to the processes as SIGTERM.
+    runs: the runs to begin with.
+    command: returns the command line of a run.
+    jobs: number of processes that run side by side.
+    on_end: called after each ending, except after a stop was requested; returns
+      further runs, which are started after those that are waiting.
+    stops: returns the number of requests to stop so far. No run is started
+      after the first request. Each request is passed on to the processes as
+      SIGTERM.
 
   Returns:
-    Whether all runs ended, as opposed to a stop.
+    True if all runs ended, False if a stop was requested.
   """
   waiting, running = deque(runs), list[_Job]()
   passed_on = 0
@@ -82,14 +83,16 @@ def execute(
           waiting.extend(on_end(_ending(job)))
       if running:
         time.sleep(_POLL_SECONDS)
-  finally:  # nothing runs on behind an error
+  finally:  # no process outlives an error
     _terminate(running)
     for job in running:
       job.process.wait()
   return not stops()
 
 
-def _start(run: Run, command: Callable[[Run], Sequence[str]]) -> _Job:
+def _start(
+  run: PlannedRun, command: Callable[[PlannedRun], Sequence[str]]
+) -> _Job:
   log_file(run).parent.mkdir(parents=True, exist_ok=True)
   with open(log_file(run), 'ab') as log:
     begin = log.tell()

@@ -1,4 +1,4 @@
-"""What a published table or figure is: tasks, methods, settings, its curves."""
+"""Describes a published table or figure: tasks, methods, settings, curves."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -9,6 +9,8 @@ from trpo_tf.config import ExperimentConfig
 
 __all__ = ['Budget', 'Curve', 'Metric', 'Sweep', 'Table']
 
+# Maps the columns of progress.csv, [iterations] each, and the settings of the
+# run to numbers, [iterations].
 Metric = Callable[[Mapping[str, np.ndarray], ExperimentConfig], np.ndarray]
 
 
@@ -17,10 +19,10 @@ class Curve:
   """A published learning curve.
 
   Attributes:
-    x: iterations, [n], increasing; 0 is the batch of the initial policy. With
-      Table.by_env_steps the env steps before a batch.
-    y: values of the metric, [n], with straight lines between them.
-    errors: [m, 3]: an x and both ends of the error bar there.
+    x: float64 [n], increasing: the iterations, where 0 is the batch of the
+      initial policy. With Table.by_env_steps, the env steps before a batch.
+    y: float64 [n]: values of the metric, with straight lines between them.
+    errors: float64 [m, 3]: an x and both ends of the error bar at it.
   """
 
   x: np.ndarray
@@ -34,7 +36,7 @@ class Sweep:
 
   Attributes:
     flag: name of the setting.
-    values: those tried, each with the first seed.
+    values: the values to try, each with the first seed.
   """
 
   flag: str
@@ -43,12 +45,12 @@ class Sweep:
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-  """How long everything is run.
+  """The size of all runs of a reproduction.
 
   Attributes:
-    flags: those that follow the flagfile, by task and method.
-    sweeps: by method.
-    seeds: number of seeds, unless another is asked for.
+    flags: maps a task and a method to the flags that follow the base flags.
+    sweeps: the sweep of each method that has one, by method.
+    seeds: default number of seeds.
   """
 
   flags: Callable[[str, str], tuple[str, ...]]
@@ -58,30 +60,39 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """All that a reproduction needs to know about what it reproduces.
+  """Everything that a reproduction knows about its published table or figure.
 
   Attributes:
-    name: of the table, as --table has it.
-    tasks: the methods of each task, in the order to show them.
-    labels: what text and figures call tasks and methods.
-    absent: why some tasks lack a method, by method.
-    flagfiles: directory of the files TASK_METHOD.flags, from the root.
-    budgets: by name.
-    speeds: env steps per second of one thread by task, for first estimates.
-    metric: from columns of progress.csv and the settings to the numbers
-      [iterations] that curves show; NaN before the first episode ended.
-    metric_name: its column in CSV files; underscores are spaces in figures.
-    metric_text: what it is, in a sentence.
-    reference: the published curves by task and method; some may lack.
-    reference_text: where they come from, in a sentence.
-    error: as `metric`, its standard errors within one run; None: it has none.
-    figure_text: what bands and error bars of the figure are.
-    by_env_steps: whether curves are compared at the same env steps, instead of
-      at the same iteration.
-    window: share of the iterations, the last ones, that a result is the mean
-      of; one iteration at least.
-    published: final scores of others by name and task, in the order to show.
-    counterparts: methods by the name of those that they are to be held against.
+    name: name of the table, the value of --table.
+    tasks: the methods of each task, in the order in which they are shown.
+    labels: names of tasks and methods in text and figures; a name without a
+      label stays as it is.
+    absent: by method, the reason why some tasks lack it.
+    flagfiles: directory of the flagfiles, relative to the root of the
+      repository.
+    budgets: the budgets by name.
+    speeds: by task, the env steps per second of one thread, which first
+      estimates of the time assume.
+    metric: computes the values that curves show; NaN before the first episode
+      has ended.
+    metric_name: column of the metric in CSV files; figures show its underscores
+      as spaces.
+    metric_text: noun phrase that says what the metric is.
+    reference: the published curves by task and method; some may be missing.
+    reference_text: phrase that says where the published curves come from.
+    figure_text: phrase that says what bands and error bars of the figure mean.
+    error: computes the standard errors of the metric within one run; None if
+      the metric has none.
+    by_env_steps: whether curves are compared at the same env steps instead of
+      the same iteration.
+    window: the share of the iterations, at the end, whose mean is the result;
+      at least one iteration counts.
+    published: final scores of others by name and task, in the order in which
+      they are shown.
+    counterparts: for some methods, the name in `published` of the scores that
+      they are compared with.
+    base_flags: templates of the flags that select a task and a method; each may
+      contain {flagfiles}, {task} and {method}.
   """
 
   name: str
@@ -104,8 +115,11 @@ class Table:
     default_factory=dict
   )
   counterparts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  base_flags: tuple[str, ...] = (
+    '--flagfile={flagfiles}/{task}_{method}.flags',
+  )
 
   @property
   def methods(self) -> tuple[str, ...]:
-    """The methods of any task, each once."""
+    """The methods that at least one task has, each once."""
     return tuple(dict.fromkeys(m for ms in self.tasks.values() for m in ms))

@@ -13,7 +13,6 @@ import numpy as np
 
 from trpo_tf.tasks.language import (
   Expression,
-  Simulation,
   all_finite,
   clip,
   concatenate,
@@ -27,6 +26,7 @@ from trpo_tf.tasks.language import (
   total,
   weighted_sum,
 )
+from trpo_tf.tasks.simulation import Simulation
 from trpo_tf.tasks.task import (
   Definition,
   Task,

@@ -18,7 +18,6 @@ import numpy as np
 from trpo_tf.tasks import gymnasium_v5
 from trpo_tf.tasks.language import (
   Expression,
-  Simulation,
   clip,
   concatenate,
   cos,
@@ -27,6 +26,7 @@ from trpo_tf.tasks.language import (
   square,
   total,
 )
+from trpo_tf.tasks.simulation import Simulation
 from trpo_tf.tasks.task import Definition, Task, uniform_reset
 
 # Half the control ranges of the authors' models, in N m. The control cost is of

@@ -16,11 +16,11 @@ from trpo_tf.tasks.actions import ActionSpace, Controls, continuous_actions
 from trpo_tf.tasks.language import (
   Expression,
   Operand,
-  Simulation,
   constant,
   fail,
 )
 from trpo_tf.tasks.program import Program, compile_program
+from trpo_tf.tasks.simulation import Simulation
 
 # (model, generator, n) -> qpos [n, nq], qvel [n, nv]
 Reset = Callable[

@@ -1,0 +1,121 @@
+"""All settings of an experiment, and which of them contradict each other."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from trpo_tf.config.groups import (
+  AtariConfig,
+  EstimatorConfig,
+  PolicyConfig,
+  RunConfig,
+  SamplerConfig,
+  TaskConfig,
+  TrustRegionConfig,
+)
+from trpo_tf.config.methods import POPULATION_METHODS, MethodConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+  """All settings of a run, by group."""
+
+  task: TaskConfig = dataclasses.field(default_factory=TaskConfig)
+  atari: AtariConfig = dataclasses.field(default_factory=AtariConfig)
+  policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
+  sampler: SamplerConfig = dataclasses.field(default_factory=SamplerConfig)
+  estimator: EstimatorConfig = dataclasses.field(
+    default_factory=EstimatorConfig
+  )
+  trust_region: TrustRegionConfig = dataclasses.field(
+    default_factory=TrustRegionConfig
+  )
+  method: MethodConfig = dataclasses.field(default_factory=MethodConfig)
+  run: RunConfig = dataclasses.field(default_factory=RunConfig)
+
+  def __post_init__(self):
+    """Refuses settings that contradict each other.
+
+    Raises:
+      ValueError: naming both settings and the way out.
+    """
+    if self.method.method in (*POPULATION_METHODS, 'rwr'):
+      self._check_whole_paths()
+    if self.sampler.sampler == 'vine':
+      self._check_vine()
+    elif self.estimator.baseline == 'time' and not self.sampler.whole_episodes:
+      raise ValueError(
+        '--baseline=time averages returns of whole episodes by time step: add '
+        '--whole_episodes'
+      )
+    if self.sampler.batch_steps % self.sampler.num_slots:
+      raise ValueError(
+        f'--batch_steps={self.sampler.batch_steps} is not a multiple of '
+        f'--num_slots={self.sampler.num_slots}'
+      )
+
+  def _check_whole_paths(self) -> None:
+    method = self.method.method
+    if self.sampler.sampler == 'vine' or not self.sampler.whole_episodes:
+      raise ValueError(
+        f'--method={method} compares the returns of whole paths: add '
+        '--whole_episodes with --sampler=single_path, or take --method=trpo'
+      )
+
+  def _check_vine(self) -> None:
+    sampler, objective = self.sampler, self.estimator.vine_objective
+    if self.estimator.baseline not in ('none', 'value_network'):
+      raise ValueError(
+        f'--baseline={self.estimator.baseline} cannot continue a branch that '
+        'was cut: --sampler=vine takes --baseline=value_network or none'
+      )
+    if sampler.whole_episodes:
+      raise ValueError(
+        '--sampler=vine draws its states from trunks of fixed length: drop '
+        '--whole_episodes'
+      )
+    if sampler.rollout_set_size > sampler.batch_steps:
+      raise ValueError(
+        f'--rollout_set_size={sampler.rollout_set_size} exceeds the '
+        f'--batch_steps={sampler.batch_steps} states that the trunks visit'
+      )
+    every = sampler.branch_proposal == 'all'
+    if (objective == 'all_actions') != every:
+      raise ValueError(
+        '--vine_objective=all_actions and --branch_proposal=all need each '
+        f'other; got --vine_objective={objective} and '
+        f'--branch_proposal={sampler.branch_proposal}'
+      )
+    centred = objective in ('self_normalized', 'mean_baseline')
+    if centred and sampler.branch_actions < 2:
+      raise ValueError(
+        f'--vine_objective={objective} compares the actions of a state: take '
+        f'--branch_actions of 2 or more, not {sampler.branch_actions}'
+      )
+
+
+def settings(config: ExperimentConfig) -> dict[str, Any]:
+  """Flattens an ExperimentConfig into {flag name: value}."""
+  return {
+    field.name: getattr(group, field.name)
+    for group in (getattr(config, g.name) for g in dataclasses.fields(config))
+    for field in dataclasses.fields(group)
+  }
+
+
+def from_settings(values: Mapping[str, Any]) -> ExperimentConfig:
+  """Builds an ExperimentConfig from {flag name: value}; the rest default.
+
+  Raises:
+    ValueError: an unknown name, or a value out of range.
+  """
+  remaining = dict(values)
+  groups = {}
+  for group in dataclasses.fields(ExperimentConfig):
+    make: Any = group.default_factory
+    names = [f.name for f in dataclasses.fields(make)]
+    chosen = {n: remaining.pop(n) for n in names if n in remaining}
+    groups[group.name] = make(**chosen)
+  if remaining:
+    raise ValueError(f'unknown settings: {", ".join(sorted(remaining))}')
+  return ExperimentConfig(**groups)
