@@ -1,5 +1,5 @@
-// Checked access to a dictionary of NumPy arrays: every name, shape and dtype
-// is verified once per call.
+// Access to what Python hands over. All arrays pass through this file, so a
+// wrong one raises ValueError and corrupts no memory.
 #ifndef TRPO_TF_CSRC_ARRAYS_H_
 #define TRPO_TF_CSRC_ARRAYS_H_
 
@@ -7,83 +7,112 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <initializer_list>
+#include <stdexcept>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace trpo_tf {
 
 namespace py = pybind11;
 
-inline std::string Text(const std::vector<py::ssize_t>& shape) {
-  std::string text;
-  for (py::ssize_t n : shape) {
-    text += (text.empty() ? "" : ", ") + (n < 0 ? "*" : std::to_string(n));
-  }
-  return "(" + text + (shape.size() == 1 ? ",)" : ")");
+using Shape = std::initializer_list<py::ssize_t>;
+
+// Throws a text in which each {} stands for one of the values.
+template <typename... T>
+[[noreturn]] void Refuse(const char* text, const T&... values) {
+  throw std::invalid_argument(std::string(py::str(text).format(values...)));
 }
 
-inline py::object Find(const py::dict& arrays, const char* name) {
-  if (!arrays.contains(name)) {
-    throw py::value_error(std::string("missing array ") + name);
-  }
-  return arrays[name];
-}
-
-// Throws unless the array has the shape; a size of -1 fits any.
-inline void CheckShape(const py::array& array, const char* name,
-                       const std::vector<py::ssize_t>& shape) {
-  std::vector<py::ssize_t> given(array.shape(), array.shape() + array.ndim());
-  bool fits = given.size() == shape.size();
-  for (size_t i = 0; fits && i < shape.size(); i++) {
-    fits = shape[i] < 0 || shape[i] == given[i];
-  }
-  if (!fits) {
-    throw py::value_error(std::string(name) + " should have shape " +
-                          Text(shape) + ", got " + Text(given));
-  }
-}
-
-// The named array's data.
+// Returns the data of a C-contiguous array of T. The array has to be writeable
+// unless T is const.
 template <typename T>
-T* Take(const py::dict& arrays, const char* name,
-        const std::vector<py::ssize_t>& shape) {
-  py::object item = Find(arrays, name);
-  if (!py::isinstance<py::array_t<T, py::array::c_style>>(item)) {
-    throw py::value_error(std::string(name) +
-                          " must be a C-contiguous array of " +
-                          py::str(py::dtype::of<T>()).cast<std::string>());
+T* Data(py::handle item, const char* name, Shape shape) {
+  using Element = std::remove_const_t<T>;
+  if (!py::isinstance<py::array_t<Element, py::array::c_style>>(item)) {
+    Refuse("{} must be a C-contiguous array of {}", name,
+           py::dtype::of<Element>());
   }
-  py::array array = item;
-  CheckShape(array, name, shape);
-  return static_cast<T*>(array.request().ptr);
-}
-
-// The same, or null where there is no such array.
-template <typename T>
-T* TakeIfGiven(const py::dict& arrays, const char* name,
-               const std::vector<py::ssize_t>& shape) {
-  return arrays.contains(name) ? Take<T>(arrays, name, shape) : nullptr;
-}
-
-// The same of S counters that C++ goes on from as array indices.
-inline int32_t* TakeCounters(const py::dict& arrays, const char* name,
-                             py::ssize_t S, int most) {
-  int32_t* counters = Take<int32_t>(arrays, name, {S});
-  for (py::ssize_t s = 0; s < S; s++) {
-    if (counters[s] >= 0 && counters[s] <= most) continue;
-    throw py::value_error(
-        std::string(name) + " must lie in [0, " + std::to_string(most) + "]; " +
-        name + "[" + std::to_string(s) + "] is " + std::to_string(counters[s]));
+  auto array = py::reinterpret_borrow<py::array>(item);
+  const py::object given = array.attr("shape");
+  const py::tuple wanted(py::cast(std::vector<py::ssize_t>(shape)));
+  if (!given.equal(wanted)) {
+    Refuse("{} should have shape {}, got {}", name, wanted, given);
   }
-  return counters;
+  if (!(array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_)) {
+    Refuse("{} must be aligned", name);
+  }
+  if (!std::is_const_v<T> && !array.writeable()) {
+    Refuse("{} must be writeable", name);
+  }
+  return static_cast<T*>(const_cast<void*>(array.data()));
 }
 
-// Size of an axis of the named array, which has `rank` axes.
-inline int Size(const py::dict& arrays, const char* name, int rank, int axis) {
-  const py::array array(Find(arrays, name));
-  CheckShape(array, name, std::vector<py::ssize_t>(rank, -1));
-  return static_cast<int>(array.shape(axis));
-}
+// The arguments of one call, by name.
+class Arrays {
+ public:
+  explicit Arrays(py::dict items) : items_(std::move(items)) {}
+
+  bool Has(const char* name) const { return items_.contains(name); }
+
+  template <typename T>
+  T Get(const char* name) const {
+    if (!Has(name)) Refuse("missing array {}", name);
+    return items_[name].cast<T>();
+  }
+
+  // Returns the size of one of an array's axes.
+  int Size(const char* name, int axes, int axis) const {
+    const py::array array(Get<py::object>(name));
+    if (array.ndim() != axes) Refuse("{} should have {} axes", name, axes);
+    return static_cast<int>(array.shape(axis));
+  }
+
+  // Returns an array's data, or null if it is not wanted. An array that C++
+  // writes must not share memory with another one: that could be a counter,
+  // which is checked only once.
+  template <typename T>
+  T* Take(const char* name, Shape shape, bool wanted = true) {
+    if (!wanted) return nullptr;
+    const auto array = Get<py::object>(name);
+    T* data = Data<T>(array, name, shape);
+    const auto* begin = reinterpret_cast<const char*>(data);
+    const Span span{begin, begin + py::array(array).nbytes(),
+                    !std::is_const_v<T>, name};
+    for (const Span& other : spans_) {
+      const bool apart = span.begin >= other.end || other.begin >= span.end;
+      if (apart || !(span.written || other.written)) continue;
+      Refuse("{} shares memory with {}", name, other.name);
+    }
+    spans_.push_back(span);
+    return data;
+  }
+
+  // Does the same for int32 numbers that C++ uses as indices.
+  template <typename T>
+  T* TakeIndices(const char* name, Shape shape, int least, int most,
+                 bool wanted = true) {
+    T* indices = Take<T>(name, shape, wanted);
+    const py::ssize_t size = wanted ? Get<py::array>(name).size() : 0;
+    for (py::ssize_t i = 0; i < size; i++) {
+      if (indices[i] >= least && indices[i] <= most) continue;
+      Refuse("{} must lie in [{}, {}], got {}", name, least, most, indices[i]);
+    }
+    return indices;
+  }
+
+ private:
+  struct Span {
+    const char *begin, *end;
+    bool written;
+    const char* name;
+  };
+
+  py::dict items_;
+  std::vector<Span> spans_;
+};
 
 }  // namespace trpo_tf
 

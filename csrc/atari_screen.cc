@@ -6,7 +6,6 @@
 #include <numeric>
 
 namespace trpo_tf {
-
 namespace {
 
 constexpr int kWord = 8;  // pixels that are compared at once
@@ -57,6 +56,17 @@ constexpr int kMost = 257;  // sum of weights: sums of 255 fit into 16 bits
 // at most, is below 1 / (2 total).
 constexpr int kShift = 48;
 
+const Screens::Shape& Checked(const Screens::Shape& shape) {
+  const int height = shape.bottom - shape.top;
+  Require(shape.top >= 0 && shape.bottom <= shape.height && shape.rows > 0 &&
+              shape.columns > 0 && shape.rows <= height &&
+              shape.columns <= shape.width && shape.width % kWord == 0 &&
+              height / std::gcd(height, shape.rows) <= kMost &&
+              Parts(shape.width, shape.columns).taps <= kTaps,
+          "cannot average this screen over these areas");
+  return shape;
+}
+
 }  // namespace
 
 Parts::Parts(int pixels, int results, int least_taps) : taps(least_taps) {
@@ -78,17 +88,8 @@ Parts::Parts(int pixels, int results, int least_taps) : taps(least_taps) {
   }
 }
 
-bool Screens::Fits(const Shape& shape) {
-  const int height = shape.bottom - shape.top;
-  return shape.top >= 0 && shape.bottom <= shape.height && shape.rows > 0 &&
-         shape.columns > 0 && shape.rows <= height &&
-         shape.columns <= shape.width && shape.width % kWord == 0 &&
-         height / std::gcd(height, shape.rows) <= kMost &&
-         Parts(shape.width, shape.columns).taps <= kTaps;
-}
-
 Screens::Screens(const Shape& shape)
-    : shape_(shape),
+    : shape_(Checked(shape)),
       rows_(shape.bottom - shape.top, shape.rows),
       columns_(shape.width, shape.columns, kTaps),
       total_(uint64_t{1} * rows_.total * columns_.total),
@@ -107,9 +108,10 @@ Screens::Screens(const Shape& shape)
 
 bool Screens::See(int place) {
   const int width = shape_.width;
+  const uint8_t* screen = Now(place);
   uint16_t grey = 0;
   for (int y = shape_.top; y < shape_.bottom; y++) {
-    const uint8_t* now = now_[place].data() + y * width;
+    const uint8_t* now = screen + y * width;
     uint8_t* seen = seen_[place].data() + y * width;
     if (std::memcmp(now, seen, width) == 0) continue;
     changed_[y] = 1;
@@ -123,11 +125,13 @@ bool Screens::See(int place) {
 }
 
 void Screens::Learn(int place, const uint8_t* grey) {
-  const std::vector<uint8_t>& now = now_[place];
-  for (size_t i = 0; i < now.size(); i++) table_[now[i]] = grey[i];
+  const uint8_t* now = Now(place);
+  const int size = shape_.height * shape_.width;
+  for (int i = 0; i < size; i++) table_[now[i]] = grey[i];
 }
 
 void Screens::Frame(int count, uint8_t* out) {
+  Require(count == 1 || count == 2, "there are two screens");
   const int end = shape_.bottom - shape_.top;
   const uint8_t* changed = changed_.data() + shape_.top;
   for (int i = 0; i < shape_.rows; i++) {
@@ -152,7 +156,12 @@ void Screens::Row(const uint8_t* first, const uint8_t* second, int index,
   Pool(first, second, table_.data(), count, width, pooled_.data());
   std::fill(sums_.begin(), sums_.end(), 0);
   for (int k = 0; k < count; k++) {
-    AddRow(pooled_.data() + k * width, rows_.weights[index * rows_.taps + k]);
+    const uint16_t weight = rows_.weights[index * rows_.taps + k];
+    const uint8_t* row = pooled_.data() + k * width;
+    uint16_t* sum = sums_.data();
+    for (int x = 0; x < width; x++) {
+      sum[x] = static_cast<uint16_t>(sum[x] + weight * row[x]);
+    }
   }
   const uint16_t* weight = columns_.weights.data();
   for (const int column : columns_.starts) {
@@ -163,13 +172,6 @@ void Screens::Row(const uint8_t* first, const uint8_t* second, int index,
     weight += kTaps;
     *out++ =
         static_cast<uint8_t>((2 * uint64_t{sum} + total_) * inverse_ >> kShift);
-  }
-}
-
-void Screens::AddRow(const uint8_t* row, uint16_t weight) {
-  uint16_t* sum = sums_.data();
-  for (int x = 0; x < shape_.width; x++) {
-    sum[x] = static_cast<uint16_t>(sum[x] + weight * row[x]);
   }
 }
 

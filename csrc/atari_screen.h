@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "check.h"
+
 namespace trpo_tf {
 
 // How `pixels` pixels are averaged over `results` equal parts, one part after
@@ -33,16 +35,19 @@ class Screens {
     int rows, columns;  // of a frame
   };
 
-  // Whether these sizes can be averaged exactly.
-  static bool Fits(const Shape& shape);
-
+  // Throws unless these sizes can be averaged exactly.
   explicit Screens(const Shape& shape);
 
+  const Shape& shape() const { return shape_; }
+
   // Where the first (0) or the second (1) screen is to be written.
-  uint8_t* Now(int place) { return now_[place].data(); }
+  uint8_t* Now(int place) {
+    Require(place == 0 || place == 1, "there are two screens");
+    return now_[place].data();
+  }
 
   // Takes what was written there. Returns whether the grey values of all its
-  // colours are known; if not, `Learn` has to follow.
+  // colours are known. `Learn` has to follow if they are not.
   bool See(int place);
 
   // Learns grey values from that screen in grey.
@@ -55,7 +60,6 @@ class Screens {
   // Computes a row of areas of the pixels that begin at these.
   void Row(const uint8_t* first, const uint8_t* second, int index,
            uint8_t* out);
-  void AddRow(const uint8_t* row, uint16_t weight);
 
   Shape shape_;
   Parts rows_, columns_;

@@ -3,103 +3,82 @@
 #include <cstring>
 
 namespace trpo_tf {
-
 namespace {
 
-Loop MakeLoop(const BranchWorker& w, int sim) {
-  const Program& p = w.setup->program;
-  const size_t s = sim;
-  return Loop(*w.setup, w.registers + s * p.num_registers,
-              w.observations + s * p.observation_size,
-              w.scratch + s * ScratchSize(*w.setup));
-}
-
-// which state branch b starts from
-int64_t StateOf(const BranchCall& c, int64_t b) {
-  return b / (static_cast<int64_t>(c.num_firsts) * c.num_trials);
-}
-
-const double* Start(const BranchCall& c, const Loop& loop, int64_t b) {
-  return c.snapshots + StateOf(c, b) * SnapshotSize(loop.program, c.num_state);
-}
-
-// The action of step t, given for the first and drawn for the others.
+// Chooses the action of step t. The first one is given, the others are drawn.
 void ChooseAction(const BranchCall& c, const Loop& loop, int64_t b, int t,
                   double* action) {
-  const int A = loop.num_act;
   if (t == 0) {
-    const double* first = c.first_actions + b / c.num_trials * A;
-    std::memcpy(action, first, sizeof(double) * A);
+    const double* first = c.first_actions + b / c.M * c.A;
+    std::memcpy(action, first, sizeof(double) * c.A);
     return;
   }
-  const int64_t n = StateOf(c, b), m = b % c.num_trials;
-  const double* noise = c.noise + ((n * c.num_trials + m) * c.horizon + t) * A;
-  float* output = loop.scratch + ScratchSize(loop.setup) - A;
-  float* rounded = output - loop.num_obs;
+  const int64_t n = b / c.branches_per_state, m = b % c.M;
+  const double* noise = c.noise + ((n * c.M + m) * c.L + t) * c.A;
+  float* output = loop.scratch + loop.setup.scratch_size - c.A;
+  float* rounded = output - c.O;
   loop.Observe(rounded);
-  loop.Act(c.policy, rounded, noise, output, action);
-}
-
-uint8_t EndOf(const BranchCall& c, const Loop& loop, int64_t elapsed) {
-  uint8_t end = loop.terminated() ? kTerminated : 0;
-  if (c.time_limit && elapsed >= loop.setup.time_limit) end |= kTruncated;
-  return end;
+  loop.Act(c.policies, 0, rounded, noise, output, action);
 }
 
 void RunBranch(const BranchCall& c, const Loop& loop, const mjModel* m,
                mjData* d, int64_t b, double* action) {
-  int64_t elapsed = RestoreSnapshot(loop, m, d, c.num_state, Start(c, loop, b));
+  const double* start = c.snapshots + b / c.branches_per_state * c.D;
+  int64_t elapsed = loop.RestoreSnapshot(m, d, start);
   double discount = 1;
   c.returns[b] = 0;
   c.ends[b] = c.failures[b] = c.lengths[b] = 0;
-  for (int t = 0; t < c.horizon && !c.ends[b]; t++) {
-    const int64_t step = b * c.horizon + t;
-    if (c.observations) loop.Observe(c.observations + step * loop.num_obs);
-    if (c.actions) action = c.actions + step * loop.num_act;
+  for (int t = 0; t < c.L && !c.ends[b]; t++) {
+    const int64_t step = b * c.L + t;
+    if (c.steps) {
+      loop.Observe(c.observations + step * c.O);
+      action = c.actions + step * c.A;
+    }
     ChooseAction(c, loop, b, t, action);
-    loop.Control(d, action);
-    c.failures[b] = loop.Advance(m, d);
+    c.failures[b] = loop.Advance(m, d, action);
     if (c.failures[b]) {
       c.ends[b] = kDiverged;
       break;
     }
-    loop.StoreObservation();
-    loop.UpdatePrevious();
-    if (c.rewards) c.rewards[step] = loop.reward();
+    if (c.steps) c.rewards[step] = loop.reward();
     c.returns[b] += discount * loop.reward();
     discount *= c.gamma;
     c.lengths[b] = t + 1;
-    c.ends[b] = EndOf(c, loop, ++elapsed);
+    c.ends[b] = loop.EndAfter(++elapsed, c.limit);
   }
-  loop.Observe(c.final_observations + b * loop.num_obs);
+  loop.Observe(c.final_observations + b * c.O);
   if (!c.final_states || c.failures[b]) return;
-  TakeSnapshot(loop, m, d, c.num_state, elapsed,
-               c.final_states + b * SnapshotSize(loop.program, c.num_state));
+  loop.TakeSnapshot(m, d, elapsed, c.final_states + b * c.D);
+}
+
+// Runs branches on simulation `sim` until none is left.
+void RunOn(const mjModel* m, mjData* d, int sim, void* call) {
+  auto& c = *static_cast<BranchCall*>(call);
+  const Loop loop = c.engine.LoopOf(sim);
+  double* action = &c.action[static_cast<size_t>(sim) * c.A];
+  while ((c.running[sim] = c.next++) < c.num_branches) {
+    RunBranch(c, loop, m, d, c.running[sim], action);
+  }
 }
 
 }  // namespace
 
-void RunBranches(const mjModel* m, mjData* d, int sim, void* worker) {
-  const BranchWorker& w = *static_cast<BranchWorker*>(worker);
-  const BranchCall& c = *w.call;
-  const Loop loop = MakeLoop(w, sim);
-  double* action = w.actions + static_cast<size_t>(sim) * loop.num_act;
-  while ((w.running[sim] = (*w.next)++) < c.num_branches()) {
-    RunBranch(c, loop, m, d, w.running[sim], action);
-  }
-}
-
-void RunBranchPhysics(const mjModel* m, mjData* d, int sim, void* worker) {
-  const BranchWorker& w = *static_cast<BranchWorker*>(worker);
-  const BranchCall& c = *w.call;
-  const Loop loop = MakeLoop(w, sim);
-  while ((w.running[sim] = (*w.next)++) < c.num_branches()) {
-    const int64_t b = w.running[sim];
-    mj_setState(m, d, Start(c, loop, b), mjSTATE_INTEGRATION);
-    for (int t = 0; t < c.lengths[b]; t++) {
-      loop.AdvancePhysics(m, d, c.actions + (b * c.horizon + t) * loop.num_act);
+std::vector<std::pair<int64_t, std::string>> RunBranches(BranchCall& call) {
+  Engine& engine = call.engine;
+  const auto lock = engine.Lock();
+  std::vector<std::pair<int64_t, std::string>> errors;
+  // A simulation that meets an error stops. It begins anew when the others have
+  // run out of branches.
+  while (engine.Apply(engine.AllIds(), RunOn, &call, false)) {
+    for (int id : engine.AllIds()) {
+      if (!engine.failed(id)) continue;
+      const int64_t branch = call.running[id];
+      call.failures[branch] |= 1 << kErrorBit;
+      call.ends[branch] = kDiverged;
+      errors.emplace_back(branch, engine.error(id));
     }
   }
+  return errors;
 }
 
 }  // namespace trpo_tf

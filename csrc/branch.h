@@ -1,66 +1,72 @@
-// Branches of the vine (section 5.2): from every snapshot K given first
-// actions, each followed by the policy under M noise sequences that the K
+// Branches of the vine (section 5.2) try K given first actions from every
+// snapshot. The policy follows each of them under M noise sequences that the K
 // actions share.
 #ifndef TRPO_TF_CSRC_BRANCH_H_
 #define TRPO_TF_CSRC_BRANCH_H_
 
-#include <mujoco/mujoco.h>
-
 #include <atomic>
 #include <cstdint>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
 
-#include "loop.h"
+#include "engine.h"
 
 namespace trpo_tf {
 
-// Inputs and records of one call, C-contiguous arrays of the caller: N states,
-// K actions, M noise sequences, B = N x K x M branches of up to L env steps.
+// A BranchCall holds inputs and records of one call, arrays of the caller.
 struct BranchCall {
-  int num_states, num_firsts, num_trials, horizon;  // N, K, M, L
-  int num_state;
-  bool time_limit;  // whether the task's time limit ends a branch
-  double gamma;
+  Arrays& in;
+  Engine& engine;
+  const Setup& setup = engine.setup();
+  int O = setup.num_obs, A = setup.num_act, D = setup.snapshot_size;
+  int N = in.Size("first_actions", 3, 0);  // states
+  int K = in.Size("first_actions", 3, 1);  // first actions of each
+  int M = in.Size("noise", 4, 1);          // noise sequences
+  int L = in.Size("noise", 4, 2);          // most env steps of a branch
+  int64_t branches_per_state = int64_t{K} * M;
+  int64_t num_branches = N * branches_per_state;
+  // env steps of an episode, from its start, after which a branch is truncated
+  int64_t limit = in.Get<bool>("time_limit")
+                      ? setup.time_limit
+                      : std::numeric_limits<int64_t>::max();
+  double gamma = in.Get<double>("gamma");
 
-  const double* snapshots;      // N x SnapshotSize
-  const double* first_actions;  // N x K x A
-  const double* noise;          // N x M x L x A; the first step's is not used
-  Policy policy;
+  Policies policies{in, setup, 1};
+  const double* snapshots = in.Take<const double>("snapshots", {N, D});
+  const double* first_actions =
+      in.Take<const double>("first_actions", {N, K, A});
+  // The noise of the first step is not used.
+  const double* noise = in.Take<const double>("noise", {N, M, L, A});
 
-  double* returns;            // B, discounted
-  int32_t* lengths;           // B, env steps
-  uint8_t* ends;              // B, 0: alive at the horizon
-  int32_t* failures;          // B, warning bits of a divergence, or 0
-  float* final_observations;  // B x O, after the last step
-  double* final_states;       // B x SnapshotSize, there, or null
-  float* observations;        // B x L x O before each action, or null
-  double* actions;            // B x L x A, or null
-  double* rewards;            // B x L, or null
+  double* returns = in.Take<double>("returns", {N, K, M});  // discounted
+  int32_t* lengths = in.Take<int32_t>("lengths", {N, K, M});
+  uint8_t* ends = in.Take<uint8_t>("ends", {N, K, M});  // 0: alive at the end
+  // warning bits of a divergence, or 0
+  int32_t* failures = in.Take<int32_t>("failures", {N, K, M});
+  // after the last step
+  float* final_observations =
+      in.Take<float>("final_observations", {N, K, M, O});
+  double* final_states =
+      in.Take<double>("final_states", {N, K, M, D}, in.Has("final_states"));
+  // the steps, if wanted
+  bool steps = in.Has("rewards");
+  float* observations = in.Take<float>("observations", {N, K, M, L, O}, steps);
+  double* actions = in.Take<double>("actions", {N, K, M, L, A}, steps);
+  double* rewards = in.Take<double>("rewards", {N, K, M, L}, steps);
 
-  int64_t num_branches() const {
-    return static_cast<int64_t>(num_states) * num_firsts * num_trials;
-  }
+  std::atomic<int64_t> next{0};  // branch to begin
+  // of each simulation, the branch that it is at, and its action
+  std::vector<int64_t> running = std::vector<int64_t>(engine.num_sims());
+  std::vector<double> action = std::vector<double>(running.size() * A);
 };
 
-// A simulation that runs branches one after the other.
-struct BranchWorker {
-  const Setup* setup;
-  const BranchCall* call;
-  std::atomic<int64_t>* next;  // branch to begin
-  int64_t* running;            // workers, the branch that each is at
-  double* registers;           // workers x program registers
-  double* observations;        // workers x O
-  double* actions;             // workers x A
-  float* scratch;              // workers x ScratchSize
-};
-
-// Runs branches until none is left, as an mjfBatchFunc of worker `sim`. Which
-// worker runs which branch does not matter: a branch is a function of its
-// snapshot, first action, noise and policy.
-void RunBranches(const mjModel* m, mjData* d, int sim, void* worker);
-
-// The physics alone of recorded branches: the same start rows, actions,
-// lengths, substeps and derived quantities. Needs actions and lengths.
-void RunBranchPhysics(const mjModel* m, mjData* d, int sim, void* worker);
+// Runs all branches on an engine of one simulation a thread. Which simulation
+// runs which branch does not matter: a branch is a function of its snapshot,
+// first action, noise and policy. Returns what MuJoCo said of those that raised
+// an error, (branch, text), in no order.
+std::vector<std::pair<int64_t, std::string>> RunBranches(BranchCall& call);
 
 }  // namespace trpo_tf
 

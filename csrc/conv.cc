@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstring>
 
-#include "vectorize.h"
+#include "check.h"
 
 namespace trpo_tf {
 namespace {
@@ -69,21 +69,17 @@ void Scale(const uint8_t* pixels, size_t n, float* out) {
   }
 }
 
-// out[i] = a[i] | b[i] | c[i] | d[i]
-void Or(const uint8_t* a, const uint8_t* b, const uint8_t* c, const uint8_t* d,
-        int n, uint8_t* out) {
-  for (int i = 0; i < n; i++) out[i] = a[i] | b[i] | c[i] | d[i];
-}
-
 }  // namespace
 
 ConvNetwork::ConvNetwork(int height, int width, int channels,
                          const std::vector<int>& filters,
                          const std::vector<int>& hidden, int outputs,
-                         Activation activation)
-    : input_(size_t{1} * height * width * channels), pixels_(input_.size()) {
+                         Activation activation) {
+  Require(!filters.empty(), "filters: no layer");
   int first = 0;
   for (const int count : filters) {
+    Require(count > 0 && height >= kKernel && width >= kKernel,
+            "filters must be positive and their kernels fit into the frame");
     const int rows = (height - kKernel) / kStride + 1;
     const int columns = (width - kKernel) / kStride + 1;
     layers_.push_back({height, width, channels, rows, columns, count, first,
@@ -97,6 +93,10 @@ ConvNetwork::ConvNetwork(int height, int width, int channels,
   head_.sizes.insert(head_.sizes.end(), hidden.begin(), hidden.end());
   head_.sizes.push_back(outputs);
   head_.activation = activation;
+  CheckNetwork(head_, head_.sizes.front(), outputs);
+  const Layer& input = layers_.front();
+  input_.resize(size_t{1} * input.height * input.width * input.channels);
+  pixels_.resize(input_.size());
   scratch_.resize(2 * head_.Width());
   theta_.resize(first + head_.NumParameters());
 }
@@ -140,8 +140,11 @@ void ConvNetwork::SpreadChanged(const Layer& layer) {
   for (int y = 0; y < layer.out_height; y++) {
     const uint8_t* row = inputs_changed_.data() + kStride * y * width;
     uint8_t* changed = changed_.data() + y * out_width;
-    Or(row, row + width, row + 2 * width, row + 3 * width, width,
-       rows_changed_.data());
+    uint8_t* any = rows_changed_.data();
+    for (int x = 0; x < width; x++) {
+      any[x] =
+          row[x] | row[x + width] | row[x + 2 * width] | row[x + 3 * width];
+    }
     if (!std::memchr(rows_changed_.data(), 1, width)) {
       std::fill_n(changed, out_width, 0);
       continue;

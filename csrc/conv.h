@@ -19,7 +19,8 @@ namespace trpo_tf {
 // theta is [K1 (4 x 4 x in x out, row-major), b1, K2, b2, ...], then the head's
 class ConvNetwork {
  public:
-  // `hidden` are the units of the head's hidden layers, before `outputs`.
+  // The head has hidden layers of `hidden` units before its outputs. Throws
+  // where a size is not positive or a kernel does not fit.
   ConvNetwork(int height, int width, int channels,
               const std::vector<int>& filters, const std::vector<int>& hidden,
               int outputs, Activation activation);

@@ -3,19 +3,29 @@
 #include <algorithm>
 #include <cmath>
 
-#include "vectorize.h"
+#include "check.h"
 
 namespace trpo_tf {
 
 int Network::Width() const {
-  return *std::max_element(sizes.begin(), sizes.end());
+  return sizes.empty() ? 0 : *std::max_element(sizes.begin(), sizes.end());
 }
 
-int Network::NumParameters() const {
-  int count = 0;
-  for (size_t i = 1; i < sizes.size(); i++)
-    count += (sizes[i - 1] + 1) * sizes[i];
+int64_t Network::NumParameters() const {
+  int64_t count = 0;
+  for (size_t i = 1; i < sizes.size(); i++) {
+    count += (sizes[i - 1] + int64_t{1}) * sizes[i];
+  }
   return count;
+}
+
+void CheckNetwork(const Network& net, int64_t inputs, int outputs) {
+  Require(net.sizes.size() >= 2 && net.sizes.front() == inputs &&
+              net.sizes.back() == outputs,
+          "layer_sizes do not fit the task");
+  for (int size : net.sizes) Require(size > 0, "layer_sizes must be positive");
+  Require(net.activation == kTanh || net.activation == kSoftplus,
+          "unknown activation");
 }
 
 namespace {

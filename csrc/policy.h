@@ -6,6 +6,18 @@
 #include <cstdint>
 #include <vector>
 
+// These make vector code for newer processors beside the portable one. Both
+// round a multiply-add once and add each output's terms in the same order, so
+// both give the same bits. AVX-512 is left out: it slows the physics around it
+// (measured, 6 %).
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define TRPO_TF_VECTORIZE __attribute__((target_clones("fma", "default")))
+#define TRPO_TF_INLINE inline __attribute__((always_inline))
+#else
+#define TRPO_TF_VECTORIZE
+#define TRPO_TF_INLINE inline
+#endif
+
 namespace trpo_tf {
 
 enum Activation : int32_t { kTanh, kSoftplus };
@@ -15,9 +27,12 @@ struct Network {
   std::vector<int> sizes;  // inputs, hidden layers, outputs
   Activation activation;
 
-  int Width() const;          // of the widest layer
-  int NumParameters() const;  // weights and biases
+  int Width() const;              // of the widest layer
+  int64_t NumParameters() const;  // weights and biases
 };
+
+// Throws unless these are layers from so many inputs to so many outputs.
+void CheckNetwork(const Network& net, int64_t inputs, int outputs);
 
 // Writes the network's output for input x into `out`; the last layer is
 // linear. `scratch` holds 2 * Width() floats; x and out may not overlap it.

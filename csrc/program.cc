@@ -5,24 +5,64 @@
 #include <cmath>
 #include <type_traits>
 
+#include "check.h"
+
 namespace trpo_tf {
+namespace {
+
+// The table gives each operation's name and what it does, in the order of the
+// operations' numbers. From kSum on they reduce n inputs to one output.
+// clang-format off: a table reads best a line each
+#define OPERATIONS(X)                                                          \
+  X(kLoad, "load", Load(in, d, r))                                             \
+  X(kCopy, "copy", EACH(x))                                                    \
+  X(kNegate, "negate", EACH(-x))                                               \
+  X(kAbs, "abs", EACH(std::fabs(x)))                                           \
+  X(kSin, "sin", EACH(std::sin(x)))                                            \
+  X(kCos, "cos", EACH(std::cos(x)))                                            \
+  X(kExp, "exp", EACH(std::exp(x)))                                            \
+  X(kSquare, "square", EACH(x * x))                                            \
+  X(kSqrt, "sqrt", EACH(std::sqrt(x)))                                         \
+  X(kNot, "not", EACH(x == 0))                                                 \
+  X(kAdd, "add", EACH(x + y))                                                  \
+  X(kSubtract, "subtract", EACH(x - y))                                        \
+  X(kMultiply, "multiply", EACH(x * y))                                        \
+  X(kDivide, "divide", EACH(x / y))                                            \
+  X(kMinimum, "minimum", EACH(y < x ? y : x))                                  \
+  X(kMaximum, "maximum", EACH(y > x ? y : x))                                  \
+  X(kLess, "less", EACH(x < y))                                                \
+  X(kLessEqual, "less_equal", EACH(x <= y))                                    \
+  X(kAnd, "and", EACH(x != 0 && y != 0))                                       \
+  X(kOr, "or", EACH(x != 0 || y != 0))                                         \
+  X(kClip, "clip", EACH(x < y ? y : x > z ? z : x))                            \
+  X(kWhere, "where", EACH(x != 0 ? y : z))                                     \
+  X(kSum, "sum", out[0] = PairwiseSum(a, sa, n))                               \
+  X(kNorm, "norm", out[0] = Norm(a, sa, n))                                    \
+  X(kAll, "all", out[0] = Every(a, sa, n, IsTrue))                             \
+  X(kAllFinite, "all_finite", out[0] = Every(a, sa, n, IsFinite))              \
+  X(kWeightedSum, "weighted_sum", WeightedSum(in, r))
+// clang-format on
+
+#define NUMBER(op, name, action) op,
+enum Op : int32_t { OPERATIONS(NUMBER) };
+
+}  // namespace
 
 const std::vector<std::string>& OpNames() {
-  static const std::vector<std::string> names = {
-      "load",     "copy",       "negate",      "abs",     "sin",  "cos",
-      "exp",      "square",     "sqrt",        "not",     "add",  "subtract",
-      "multiply", "divide",     "minimum",     "maximum", "less", "less_equal",
-      "and",      "or",         "clip",        "where",   "sum",  "norm",
-      "all",      "all_finite", "weighted_sum"};
+#define NAME(op, name, action) name,
+  static const std::vector<std::string> names = {OPERATIONS(NAME)};
   return names;
 }
 
 const std::vector<Field>& Fields() {
   static const std::vector<Field> fields = [] {
     std::vector<Field> list;
-#define X(type, name, rows, columns)                 \
-  if constexpr (std::is_same_v<type, mjtNum>) {      \
-    list.push_back({#name, offsetof(mjData, name)}); \
+#define X(type, name, rows, columns)                                      \
+  if constexpr (std::is_same_v<type, mjtNum>) {                           \
+    list.push_back(                                                       \
+        {#name, offsetof(mjData, name), [](const mjModel* m) -> int64_t { \
+           return int64_t{1} * m->rows * (columns);                       \
+         }});                                                             \
   }
     MJDATA_POINTERS
 #undef X
@@ -33,7 +73,7 @@ const std::vector<Field>& Fields() {
 
 namespace {
 
-// NumPy's order of summation, so that a sum equals np.sum bit for bit
+// Sums in NumPy's order, so that a sum equals np.sum bit for bit.
 double PairwiseSum(const double* x, int stride, int n) {
   if (n < 8) {
     double sum = 0;
@@ -58,6 +98,7 @@ double PairwiseSum(const double* x, int stride, int n) {
          PairwiseSum(x + half * stride, stride, n - half);
 }
 
+// Returns the Euclidean norm.
 double Norm(const double* x, int stride, int n) {
   double sum = 0;
   for (int i = 0; i < n; i++) sum += x[i * stride] * x[i * stride];
@@ -80,6 +121,13 @@ const double* FieldAt(const mjData* d, int offset) {
   return *reinterpret_cast<double* const*>(base + offset);
 }
 
+// Sets dst[i] to element b + i*sb of the field at byte a of mjData.
+void Load(const Instruction& in, const mjData* d, double* r) {
+  const double* field = FieldAt(d, in.a) + in.b;
+  for (int i = 0; i < in.n; i++) r[in.dst + i] = field[i * in.sb];
+}
+
+// Sets dst[j] to sum_i a[i] * b[i*c + j] for j < c.
 void WeightedSum(const Instruction& in, double* r) {
   for (int j = 0; j < in.c; j++) {
     double sum = 0;
@@ -90,56 +138,70 @@ void WeightedSum(const Instruction& in, double* r) {
   }
 }
 
+// Returns whether n elements, `stride` apart, exist among `size`.
+bool Inside(int64_t start, int64_t stride, int64_t n, int64_t size) {
+  const int64_t last = start + stride * (n - 1);
+  return n >= 1 && start >= 0 && start < size && last >= 0 && last < size;
+}
+
+// Returns whether all that an instruction reads and writes exists.
+bool Exists(const Instruction& in, int64_t registers, const mjModel* m) {
+  if (in.op < 0 || in.op > kWeightedSum) return false;
+  const bool sums = in.op == kWeightedSum, reduces = in.op >= kSum;
+  const int64_t n = in.n, written = sums ? in.c : reduces ? 1 : n;
+  if (!Inside(in.dst, 1, written, registers)) return false;
+  if (in.op == kLoad) {
+    for (const Field& field : Fields()) {
+      if (field.offset != static_cast<size_t>(in.a)) continue;
+      return Inside(in.b, in.sb, n, field.size(m));
+    }
+    return false;
+  }
+  return Inside(in.a, in.sa, n, registers) &&
+         (sums ? Inside(in.b, 1, n * in.c, registers)
+               : Inside(in.b, in.sb, n, registers) &&
+                     Inside(in.c, in.sc, n, registers));
+}
+
 }  // namespace
 
-void Evaluate(const Instruction* code, int size, const mjData* d, double* r) {
-  for (int k = 0; k < size; k++) {
-    const Instruction& in = code[k];
+std::vector<Instruction> Program::TakeCode(Arrays& in) {
+  const int size = in.Size("code", 2, 0);
+  const auto* code = reinterpret_cast<const Instruction*>(
+      in.Take<const int32_t>("code", {size, 9}));
+  return {code, code + size};
+}
+
+void CheckProgram(const Program& p, const mjModel* m) {
+  const auto block = [&](int64_t first, int64_t n) {
+    return first >= 0 && n >= 0 && first + n <= p.num_registers;
+  };
+  bool good = block(0, static_cast<int64_t>(p.constants.size())) &&
+              block(p.action, m->nu) && block(p.prev, p.num_prev) &&
+              block(p.outputs, p.num_outputs) && p.observation_size >= 1 &&
+              p.num_outputs >= p.observation_size + 2 && p.reset_passes >= 1;
+  for (int i : p.current) good = good && block(i, 1);
+  for (const Instruction& in : p.code) {
+    good = good && Exists(in, p.num_registers, m);
+  }
+  Require(good, "malformed task program");
+}
+
+void Evaluate(const Program& program, const mjData* d, double* r) {
+  for (const Instruction& in : program.code) {
     double* out = r + in.dst;
     const double *a = r + in.a, *b = r + in.b, *c = r + in.c;
     const int n = in.n, sa = in.sa, sb = in.sb, sc = in.sc;
-    // clang-format off: a table of operations reads best a line each
-#define EACH(expression)                                        \
-  for (int i = 0; i < n; i++) {                                 \
-    [[maybe_unused]] const double x = a[i * sa], y = b[i * sb]; \
-    out[i] = (expression);                                      \
-  }                                                             \
-  break;
-    switch (static_cast<Op>(in.op)) {
-      case kLoad: {
-        const double* field = FieldAt(d, in.a) + in.b;
-        for (int i = 0; i < n; i++) out[i] = field[i * sb];
-        break;
-      }
-      case kCopy: EACH(x)
-      case kNegate: EACH(-x)
-      case kAbs: EACH(std::fabs(x))
-      case kSin: EACH(std::sin(x))
-      case kCos: EACH(std::cos(x))
-      case kExp: EACH(std::exp(x))
-      case kSquare: EACH(x * x)
-      case kSqrt: EACH(std::sqrt(x))
-      case kNot: EACH(x == 0)
-      case kAdd: EACH(x + y)
-      case kSubtract: EACH(x - y)
-      case kMultiply: EACH(x * y)
-      case kDivide: EACH(x / y)
-      case kMinimum: EACH(y < x ? y : x)
-      case kMaximum: EACH(y > x ? y : x)
-      case kLess: EACH(x < y)
-      case kLessEqual: EACH(x <= y)
-      case kAnd: EACH(x != 0 && y != 0)
-      case kOr: EACH(x != 0 || y != 0)
-      case kClip: EACH(x < y ? y : x > c[i * sc] ? c[i * sc] : x)
-      case kWhere: EACH(x != 0 ? y : c[i * sc])
-      case kSum: out[0] = PairwiseSum(a, sa, n); break;
-      case kNorm: out[0] = Norm(a, sa, n); break;
-      case kAll: out[0] = Every(a, sa, n, IsTrue); break;
-      case kAllFinite: out[0] = Every(a, sa, n, IsFinite); break;
-      case kWeightedSum: WeightedSum(in, r); break;
-    }
-#undef EACH
-    // clang-format on
+#define EACH(result)                                                           \
+  for (int i = 0; i < n; i++) {                                                \
+    [[maybe_unused]] const double x = a[i * sa], y = b[i * sb], z = c[i * sc]; \
+    out[i] = (result);                                                         \
+  }
+#define CASE(op, name, action) \
+  case op:                     \
+    action;                    \
+    break;
+    switch (static_cast<Op>(in.op)) { OPERATIONS(CASE) }
   }
 }
 

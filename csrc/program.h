@@ -1,6 +1,7 @@
-// A task's observation, reward and termination as a flat program over one
+// A task's observation, reward and termination are a flat program over one
 // register file of doubles: [constants | action | prev values | temporaries |
-// outputs]. Python compiles it (trpo_tf/tasks/program.py); this file runs it.
+// outputs]. Python compiles it (trpo_tf/tasks/program.py) and this file runs
+// it.
 #ifndef TRPO_TF_CSRC_PROGRAM_H_
 #define TRPO_TF_CSRC_PROGRAM_H_
 
@@ -11,77 +12,62 @@
 #include <string>
 #include <vector>
 
+#include "arrays.h"
+
 namespace trpo_tf {
 
-// operations; OpNames() lists their names in this order
-enum Op : int32_t {
-  kLoad,  // dst[i] = element b + i*sb of the field at byte a of mjData
-  kCopy,
-  kNegate,
-  kAbs,
-  kSin,
-  kCos,
-  kExp,
-  kSquare,
-  kSqrt,
-  kNot,
-  kAdd,
-  kSubtract,
-  kMultiply,
-  kDivide,
-  kMinimum,
-  kMaximum,
-  kLess,
-  kLessEqual,
-  kAnd,
-  kOr,
-  kClip,   // a clipped to [b, c]; a NaN stays NaN
-  kWhere,  // a != 0 ? b : c
-  kSum,    // reductions: n inputs, one output
-  kNorm,   // Euclidean
-  kAll,    // all nonzero
-  kAllFinite,
-  kWeightedSum  // dst[j] = sum_i a[i] * b[i*c + j], j < c
-};
-
+// Returns the names of the operations, in the order of their numbers.
 const std::vector<std::string>& OpNames();
 
-// n elements; operand x of element i is register x + i*sx
+// An Instruction computes n elements. Operand x of element i is register x +
+// i*sx.
 struct Instruction {
   int32_t op, n, dst, a, sa, b, sb, c, sc;
 };
 
-// an mjData field of mjtNum that a program may read
+// A Field is one of mjData that holds mjtNum, which a program may read.
 struct Field {
   const char* name;
   size_t offset;  // of its pointer in mjData
+  int64_t (*size)(const mjModel* m);
 };
 
 const std::vector<Field>& Fields();
 
-// derived quantities that mj_step leaves out and a program may need
+// A program may need these derived quantities, which mj_step leaves out.
 enum Derived : int32_t {
   kPostConstraint = 1,  // mj_rnePostConstraint: cacc, cfrc_int, cfrc_ext
   kSubtreeVelocity = 2  // mj_subtreeVel: subtree_linvel, subtree_angmom
 };
 
 struct Program {
-  std::vector<Instruction> code;
-  std::vector<double> constants;  // the first registers
-  int num_registers;
-  int action;                // register of the action
-  int prev, num_prev;        // registers of the values one step before
-  std::vector<int> current;  // registers whose values become prev's
-  int reset_passes;          // evaluations that settle nested prevs at a reset
-  int outputs;               // observation, reward, terminated, named terms
-  int num_outputs, observation_size;
-  int derived;
+  Arrays in;
+  std::vector<Instruction> code = TakeCode(in);
+  // the first registers
+  std::vector<double> constants = in.Get<std::vector<double>>("constants");
+  // registers whose values become those of prev
+  std::vector<int> current = in.Get<std::vector<int>>("current");
+  int num_registers = in.Get<int>("num_registers");
+  int action = in.Get<int>("action");  // first register of the action
+  int prev = in.Get<int>("prev");      // of the values one step before
+  int num_prev = static_cast<int>(current.size());
+  // evaluations that settle nested prevs at a reset
+  int reset_passes = in.Get<int>("reset_passes");
+  int outputs = in.Get<int>("outputs");  // of the outputs
+  int num_outputs = in.Get<int>("num_outputs");
+  int observation_size = in.Get<int>("observation_size");
+  int derived = in.Get<int>("derived");
+
+  static std::vector<Instruction> TakeCode(Arrays& in);
 };
 
-// Runs the code once: reads d and the registers, writes the registers.
-// Precondition: every register and field element named by the code exists.
-// Calls nothing of MuJoCo and holds nothing that a longjmp could leak.
-void Evaluate(const Instruction* code, int size, const mjData* d, double* r);
+// Throws unless every register and field element that the program names exists.
+void CheckProgram(const Program& program, const mjModel* m);
+
+// Runs a checked program once: reads d and the registers, writes the registers.
+// Calls nothing of MuJoCo and holds nothing that a longjmp could
+// leak.
+void Evaluate(const Program& program, const mjData* d, double* r);
 
 // Computes the derived quantities that the program reads.
 void ComputeDerived(const mjModel* m, mjData* d, int derived);

@@ -1,179 +1,141 @@
 #include "rollout.h"
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <type_traits>
 
 namespace trpo_tf {
-
 namespace {
 
 constexpr int kSaveEvery = 64;  // env steps
 
-void SetPositionAndVelocity(const mjModel* m, mjData* d, const double* row) {
-  mj_resetData(m, d);
-  std::memcpy(d->qpos, row, sizeof(double) * m->nq);
-  std::memcpy(d->qvel, row + m->nq, sizeof(double) * m->nv);
-}
-
-// One slot's view of a call.
+// A View is one slot's part of a call.
 struct View {
   const RolloutCall& call;
-  const int s;
+  const size_t s;
   Slot& slot;
   const Loop loop;
 
-  View(const RolloutWorker& w, int sim)
-      : call(*w.call),
-        s(sim),
-        slot(w.slots[sim]),
-        loop(*w.setup, At(w.registers, w.setup->program.num_registers),
-             At(w.observations, w.setup->program.observation_size),
-             At(w.scratch, ScratchSize(*w.setup))) {}
-
-  // This slot's part of an array with n elements a slot.
-  template <typename T>
-  T* At(T* array, int n) const {
-    return array + static_cast<size_t>(s) * n;
-  }
-
-  size_t Step(int t) const {
-    return static_cast<size_t>(s) * call.capacity + t;
-  }
+  // Returns the place of step t in arrays S x T.
+  size_t Step(int t) const { return s * call.T + t; }
 };
 
 static_assert(std::is_trivially_destructible_v<View>);
 
-// Notes the state before step t; with the actions from there on it repeats a
-// divergence. Every step would cost 1 % of a small model's physics.
+// Saves the state before step t. The actions from there on repeat a divergence.
+// To save every state would cost 1 % of a small model's physics.
 void SaveState(const View& v, const mjModel* m, const mjData* d, int t) {
-  mj_getState(m, d, v.At(v.call.saved_states, v.call.num_state),
+  mj_getState(m, d, v.call.saved_states + v.s * v.call.setup.num_state,
               mjSTATE_INTEGRATION);
   v.call.saved_steps[v.s] = t;
 }
 
-void Reset(const View& v, const mjModel* m, mjData* d, int t) {
-  const Loop& loop = v.loop;
-  // counted first, so that an error below is not met again in the same row
-  const size_t row = static_cast<size_t>(v.s) * v.call.num_reset_rows +
-                     v.call.resets_used[v.s]++;
-  if (v.slot.episode++ > 0) v.slot.limit = loop.setup.time_limit;
+// Begins an episode. Returns failure bits.
+int Reset(const View& v, const mjModel* m, mjData* d, int t) {
+  const RolloutCall& c = v.call;
+  // The row is counted first, so that an error below does not meet it again.
+  const size_t row = v.s * c.R + c.resets_used[v.s]++;
+  if (v.slot.episode++ > 0) v.slot.limit = c.setup.time_limit;
   v.slot.elapsed = 0;
   v.slot.episode_return = 0;
-  SetPositionAndVelocity(m, d, v.call.reset_rows + row * (m->nq + m->nv));
+  SetPositionAndVelocity(m, d, c.reset_rows + row * c.setup.num_reset);
   SaveState(v, m, d, t);
-  mj_forward(m, d);
-  for (int i = 0; i < loop.num_act; i++) loop.r[loop.program.action + i] = 0;
-  for (int i = 0; i < loop.program.reset_passes; i++) {
-    loop.EvaluateTask(d);
-    loop.UpdatePrevious();
-  }
-  loop.StoreObservation();
-  v.slot.needs_reset = 0;
+  const int failure = v.loop.Begin(m, d);
+  v.slot.needs_reset = failure != 0;
+  return failure;
 }
 
 void RecordSnapshot(const View& v, const mjModel* m, const mjData* d, int t) {
   const RolloutCall& c = v.call;
   if (!c.snapshot_index || c.snapshot_index[v.Step(t)] < 0) return;
-  const size_t size = SnapshotSize(v.loop.program, c.num_state);
-  TakeSnapshot(v.loop, m, d, c.num_state, v.slot.elapsed,
-               c.snapshots + size * c.snapshot_index[v.Step(t)]);
+  const size_t row = c.snapshot_index[v.Step(t)];
+  v.loop.TakeSnapshot(m, d, v.slot.elapsed,
+                      c.snapshots + row * c.setup.snapshot_size);
 }
 
-// Records observation, policy output and log-probability, draws the action.
+// Records the observation, the policy's output and the log-probability of the
+// action that it draws.
 void Act(const View& v, int t) {
   const RolloutCall& c = v.call;
-  const size_t k = v.Step(t);
-  float* recorded = c.observations + k * v.loop.num_obs;
+  const size_t k = v.Step(t), at = k * c.A;
+  float* recorded = c.observations + k * c.O;
   v.loop.Observe(recorded);
   c.timesteps[k] = static_cast<int32_t>(v.slot.elapsed);
-  if (!c.policy.theta) return;
-  const size_t index = c.policy_index[v.s];
-  const size_t A = v.loop.num_act;
-  Policy policy = c.policy;
-  policy.theta += index * c.num_parameters;
-  policy.deviations += index * A;
-  policy.log_normalizer = c.log_normalizers[index];
-  c.log_probs[k] = static_cast<float>(v.loop.Act(
-      policy, recorded, c.noise + k * A, c.outputs + k * A, c.actions + k * A));
+  if (!c.policies.any) return;
+  c.log_probs[k] = static_cast<float>(
+      v.loop.Act(c.policies, c.policy_index[v.s], recorded, c.noise + at,
+                 c.outputs + at, c.actions + at));
 }
 
-// Records the step's results; marks the end of an episode.
+void RecordBoundary(const View& v, int t) {
+  const RolloutCall& c = v.call;
+  const int number = c.num_boundaries[v.s]++;
+  if (number >= c.B) return;  // RunSlots throws
+  const size_t row = v.s * c.B + number;
+  v.loop.Observe(c.boundary_observations + row * c.O);
+  c.boundary_steps[row] = t;
+}
+
+// Records the step's results and marks the end of an episode.
 void Record(const View& v, int t) {
   const RolloutCall& c = v.call;
-  const Loop& loop = v.loop;
-  const size_t k = v.Step(t);
-  if (c.task_outputs) {
-    const size_t n = loop.program.num_outputs;
-    std::memcpy(c.task_outputs + k * n, loop.outputs(), sizeof(double) * n);
-  }
-  loop.StoreObservation();
-  loop.UpdatePrevious();
-  c.rewards[k] = loop.reward();
+  const size_t k = v.Step(t), n = c.setup.program.num_outputs;
+  if (c.task_outputs) std::copy_n(v.loop.outputs(), n, c.task_outputs + k * n);
+  c.rewards[k] = v.loop.reward();
   v.slot.episode_return += c.rewards[k];
-  v.slot.elapsed++;
-  uint8_t end = loop.terminated() ? kTerminated : 0;
-  if (v.slot.elapsed >= v.slot.limit) end |= kTruncated;
+  const uint8_t end = v.loop.EndAfter(++v.slot.elapsed, v.slot.limit);
   c.ends[k] = end;
   c.lengths[v.s] = t + 1;
   if (!end) return;
-  const bool shortened =
-      end == kTruncated && v.slot.limit < loop.setup.time_limit;
+  const bool shortened = end == kTruncated && v.slot.limit < c.setup.time_limit;
   c.episode_returns[k] = shortened ? NAN : v.slot.episode_return;
   v.slot.needs_reset = 1;
-  if (end != kTruncated) return;
-  const size_t row =
-      static_cast<size_t>(v.s) * c.max_truncations + c.num_boundaries[v.s];
-  loop.Observe(c.boundary_observations + row * loop.num_obs);
-  c.boundary_steps[row] = t;
-  c.num_boundaries[v.s]++;
+  if (end == kTruncated) RecordBoundary(v, t);
 }
 
-}  // namespace
-
-void RunSlot(const mjModel* m, mjData* d, int sim, void* worker) {
-  const View v(*static_cast<RolloutWorker*>(worker), sim);
-  const RolloutCall& c = v.call;
+void RunSlot(const mjModel* m, mjData* d, int sim, void* call) {
+  const auto& c = *static_cast<const RolloutCall*>(call);
+  const View v{c, static_cast<size_t>(sim), c.sampler.slots[sim],
+               c.sampler.LoopOf(sim)};
   c.failures[sim] = 0;
   const int begin = c.lengths[sim];
-  for (int t = begin; t < c.capacity; t++) {
+  for (int t = begin; t < c.T; t++) {
     if (v.slot.needs_reset) {
-      if (t >= c.min_steps || c.resets_used[sim] == c.num_reset_rows) return;
-      Reset(v, m, d, t);
-      if (!FiniteRounded(v.loop.observation, v.loop.num_obs)) {
-        c.failures[sim] = 1 << kNonFiniteOutput;
-        v.slot.needs_reset = 1;
-        return;
-      }
+      if (t >= c.min_steps || c.resets_used[sim] == c.R) return;
+      c.failures[sim] = Reset(v, m, d, t);
+      if (c.failures[sim]) return;
     }
     if (t == begin || t % kSaveEvery == 0) SaveState(v, m, d, t);
     RecordSnapshot(v, m, d, t);
     Act(v, t);
-    v.loop.Control(d, c.actions + v.Step(t) * v.loop.num_act);
-    c.failures[sim] = v.loop.Advance(m, d);
-    if (c.failures[sim]) {
-      v.slot.needs_reset = 1;
-      return;
-    }
+    c.failures[sim] = v.loop.Advance(m, d, c.actions + v.Step(t) * c.A);
+    v.slot.needs_reset = c.failures[sim] != 0;
+    if (c.failures[sim]) return;
     Record(v, t);
   }
-  v.loop.Observe(v.At(c.last_observations, v.loop.num_obs));
+  v.loop.Observe(c.last_observations + v.s * c.O);
 }
 
-void RunSlotPhysics(const mjModel* m, mjData* d, int sim, void* worker) {
-  const View v(*static_cast<RolloutWorker*>(worker), sim);
-  const RolloutCall& c = v.call;
-  const double* reset = v.At(c.reset_rows, c.num_reset_rows * (m->nq + m->nv));
-  bool needs_reset = v.slot.needs_reset;
-  for (int t = 0; t < c.lengths[sim]; t++) {
-    if (needs_reset) {
-      SetPositionAndVelocity(m, d, reset);
-      mj_forward(m, d);
-      reset += m->nq + m->nv;
-    }
-    v.loop.AdvancePhysics(m, d, c.actions + v.Step(t) * v.loop.num_act);
-    needs_reset = c.ends[v.Step(t)] != 0;
+}  // namespace
+
+void RunSlots(const RolloutCall& call, const std::vector<int>& ids) {
+  Sampler& sampler = call.sampler;
+  const auto lock = sampler.Lock();
+  int before = -1;
+  for (int id : ids) {
+    Require(before < id && id < call.S, "ids must be ascending slot numbers");
+    Require(sampler.slots[id].episode >= 0, "episode must not be negative");
+    before = id;
   }
+  sampler.Apply(ids, RunSlot, &call, true);
+  bool fits = true;
+  for (int id : ids) {
+    fits = fits && call.num_boundaries[id] <= call.B;
+    if (!sampler.failed(id)) continue;
+    call.failures[id] |= 1 << kErrorBit;
+    sampler.slots[id].needs_reset = 1;
+  }
+  Require(fits, "boundary_steps holds too few truncations");
 }
 
 }  // namespace trpo_tf

@@ -1,17 +1,18 @@
-// Slots in a closed loop: observe, act, step, record; reset at the ends of
-// episodes.
+// Slots run in a closed loop: they observe, act, step and record, and reset at
+// the ends of episodes.
 #ifndef TRPO_TF_CSRC_ROLLOUT_H_
 #define TRPO_TF_CSRC_ROLLOUT_H_
 
 #include <mujoco/mujoco.h>
 
 #include <cstdint>
+#include <vector>
 
-#include "loop.h"
+#include "engine.h"
 
 namespace trpo_tf {
 
-// A simulation beside its MuJoCo row: with it, the whole environment state.
+// A Slot and its simulation's MuJoCo row are the whole state of an environment.
 struct Slot {
   int64_t elapsed;        // env steps of the running episode
   int64_t episode;        // resets so far
@@ -21,64 +22,79 @@ struct Slot {
   double episode_return;  // undiscounted, so far
 };
 
-// Inputs and records of one call; arrays are the caller's, C-contiguous, with
-// S slots, T = capacity steps, O observations, A actions, P parameters.
+// A Sampler is an engine whose simulations keep their state from call to call.
+struct Sampler : Engine {
+  Sampler(uintptr_t model_address, const py::dict& setup, int num_slots,
+          int num_threads)
+      : Engine(model_address, setup, num_slots, num_threads),
+        slots(num_slots, Slot{0, 0, 1, this->setup().time_limit, 0}) {}
+
+  std::vector<Slot> slots;
+};
+
+// A RolloutCall holds inputs and records of one call, arrays of the caller.
 struct RolloutCall {
-  int capacity;
-  int min_steps;  // a slot stops at the first end of an episode from here on
-  int num_parameters, num_reset_rows, max_truncations, num_state;
+  Arrays& in;
+  Sampler& sampler;
+  const Setup& setup = sampler.setup();
+  int S = sampler.num_sims();
+  int O = setup.num_obs, A = setup.num_act;
+  int T = in.Size("rewards", 2, 1);         // steps of a slot
+  int R = in.Size("reset_rows", 3, 1);      // resets
+  int B = in.Size("boundary_steps", 2, 1);  // truncations
+  // a slot stops at the first end of an episode from here on
+  int min_steps = in.Has("min_steps") ? in.Get<int>("min_steps") : T;
 
-  Policy policy;                  // of policy 0; theta null: replay `actions`
-  const double* log_normalizers;  // policies
-  const int32_t* policy_index;    // S
-  const double* noise;            // S x T x A
-  const double* reset_rows;       // S x num_reset_rows x (nq + nv)
-  const int32_t* snapshot_index;  // S x T, row of `snapshots` that a step is
-                                  // to fill, or -1; or null
+  // Without policies the given actions are replayed.
+  Policies policies{in, setup, in.Has("theta") ? in.Size("theta", 2, 0) : 0};
+  const int32_t* policy_index = in.TakeIndices<const int32_t>(
+      "policy_index", {S}, 0, policies.count - 1, policies.any);
+  const double* noise = in.Take<const double>("noise", {S, T, A}, policies.any);
+  const double* reset_rows =
+      in.Take<const double>("reset_rows", {S, R, setup.num_reset});
 
-  float* observations;           // S x T x O, before the action
-  double* actions;               // S x T x A, unclipped
-  float* outputs;                // S x T x A, policy means
-  float* log_probs;              // S x T
-  double* rewards;               // S x T
-  uint8_t* ends;                 // S x T
-  int32_t* timesteps;            // S x T, within the episode
-  double* episode_returns;       // S x T, where an episode ended; NaN where
-                                 // it was shortened
-  float* boundary_observations;  // S x max_truncations x O
-  int32_t* boundary_steps;       // S x max_truncations
-  int32_t* num_boundaries;       // S
-  float* last_observations;      // S x O
-  int32_t* lengths;              // S, in and out: the next step to record
-  int32_t* resets_used;          // S, in and out
-  int32_t* failures;             // S, out: warning bits of a divergence, or 0
-  double* saved_states;          // S x num_state, a row not long before the
-                                 // last step,
-  int32_t* saved_steps;          // S, and the step before which it was
-  double* task_outputs;          // S x T x program outputs, or null
-  double* snapshots;             // x SnapshotSize, taken before the action
+  float* observations = in.Take<float>("observations", {S, T, O});
+  double* actions = in.Take<double>("actions", {S, T, A});  // unclipped
+  // means of the policy
+  float* outputs = in.Take<float>("outputs", {S, T, A}, policies.any);
+  float* log_probs = in.Take<float>("log_probs", {S, T}, policies.any);
+  double* rewards = in.Take<double>("rewards", {S, T});
+  uint8_t* ends = in.Take<uint8_t>("ends", {S, T});
+  int32_t* timesteps = in.Take<int32_t>("timesteps", {S, T});  // of the episode
+  // where an episode ended; NaN where it was shortened
+  double* episode_returns = in.Take<double>("episode_returns", {S, T});
+  // where an episode was truncated: the observation after its last step
+  float* boundary_observations =
+      in.Take<float>("boundary_observations", {S, B, O});
+  int32_t* boundary_steps = in.Take<int32_t>("boundary_steps", {S, B});
+  int32_t* num_boundaries =
+      in.TakeIndices<int32_t>("num_boundaries", {S}, 0, B);
+  float* last_observations = in.Take<float>("last_observations", {S, O});
+  // the next step to record
+  int32_t* lengths = in.TakeIndices<int32_t>("lengths", {S}, 0, T);
+  int32_t* resets_used = in.TakeIndices<int32_t>("resets_used", {S}, 0, R);
+  // warning bits of a divergence, or 0
+  int32_t* failures = in.Take<int32_t>("failures", {S});
+  // a row not long before the last step, and the step before which it was
+  double* saved_states = in.Take<double>("saved_states", {S, setup.num_state});
+  int32_t* saved_steps = in.Take<int32_t>("saved_steps", {S});
+  // all outputs of the task's program, if wanted
+  double* task_outputs =
+      in.Take<double>("task_outputs", {S, T, setup.program.num_outputs},
+                      in.Has("task_outputs"));
+  // snapshots before the actions of some steps, if wanted, and of each step the
+  // row that it is to fill, or -1
+  int num_snapshots = in.Has("snapshots") ? in.Size("snapshots", 2, 0) : 0;
+  double* snapshots = in.Take<double>(
+      "snapshots", {num_snapshots, setup.snapshot_size}, num_snapshots > 0);
+  const int32_t* snapshot_index = in.TakeIndices<const int32_t>(
+      "snapshot_index", {S, T}, -1, num_snapshots - 1, num_snapshots > 0);
 };
 
-// where a worker finds what belongs to a slot
-struct RolloutWorker {
-  const Setup* setup;
-  const RolloutCall* call;
-  Slot* slots;           // S
-  double* registers;     // S x program registers
-  double* observations;  // S x O, current
-  float* scratch;        // S x ScratchSize
-};
-
-// Runs slot `sim` until its capacity, its stop, its last reset row or a
-// divergence (failures[sim] != 0; the caller may call again, which resets).
-// An mjfBatchFunc: MuJoCo errors longjmp through it, so nothing in it has a
-// destructor, and all progress lies in the caller's arrays.
-void RunSlot(const mjModel* m, mjData* d, int sim, void* worker);
-
-// The physics alone of what RunSlot recorded, the limit of its speed: the same
-// actions, substeps, derived quantities and resets, without policy, task,
-// record or checks. Its call needs actions, ends, lengths and reset_rows.
-void RunSlotPhysics(const mjModel* m, mjData* d, int sim, void* worker);
+// Runs each slot of `ids`, which ascend, until its capacity, its stop, its last
+// reset row or a divergence. A slot that diverged has failures != 0; the caller
+// may call again, which resets it.
+void RunSlots(const RolloutCall& call, const std::vector<int>& ids);
 
 }  // namespace trpo_tf
 

@@ -22,13 +22,13 @@ import mujoco
 spec = importlib.util.spec_from_file_location(*sys.argv[1:])
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
-print(getattr(module, "MUJOCO_VERSION", ""), sorted(getattr(module, "OPS", ())))
+print(*(getattr(module, name, "") for name in ("OPS", "FIELDS")))
 print(*[(name, getattr(module, name).__doc__) for name in sorted(dir(module))])
 """
 
 
 def _describe(module: str, extension: pathlib.Path | str) -> str:
-  """The MuJoCo version, the operations, names and docs of an extension."""
+  """The operations, fields, names and docs of an extension."""
   return subprocess.run(
     [sys.executable, '-c', _DESCRIBE, module, str(extension)],
     check=True,

@@ -56,6 +56,14 @@ def test_moves_and_resumes_exactly(method):
   np.testing.assert_array_equal(again.state.theta, training.state.theta)
 
 
+def test_candidates_act_in_any_continuous_environment():
+  settings = dict(task='Pendulum-v1', time_limit=0, elite_fraction=0.5)
+  (record,) = _records(
+    _training('cem', num_slots=4, batch_steps=4, **settings), 1
+  )
+  assert record['episodes'] == 4 and np.isfinite(record['return_mean'])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('method', _STEPS)
 def test_a_step_raises_the_surrogate(method):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from trpo_tf import seeding
-from trpo_tf.benchmarks import timing
+from trpo_tf.benchmarks import bare_physics, timing
 from trpo_tf.config import PolicyConfig
 from trpo_tf.policies.gaussian import gaussian_policy
 from trpo_tf.policies.normalizer import initial_normalizer
@@ -21,10 +21,8 @@ def against_physics(
 ) -> dict:
   """Times the closed loop and the physics of the very same trajectories.
 
-  Both start from the same rows, apply the same actions for the same lengths,
-  reset at the same steps, compute the same derived quantities and run on the
-  same threads and scheduling. The closed loop also evaluates a 64-64 policy
-  and the task, checks for divergence and records everything.
+  What both do is said in bare_physics. The closed loop also evaluates a 64-64
+  policy and the task, checks for divergence and records everything.
 
   Args:
     name: native task.
@@ -78,7 +76,7 @@ def against_physics(
   most = int((slots.slots['episode'] - start['slot_episode']).max())
   replayed = dict(arrays)
   replayed['reset_rows'] = resets(start['slot_episode'], max(most, 1))
-  physics = from_start(lambda: slots.replay_physics(replayed))
+  physics = from_start(lambda: bare_physics.replay_slots(slots, replayed))
   times = timing.alternating([from_start(closed_loop), physics], pairs)
   total = int(arrays['lengths'].sum())
   return dict(

@@ -12,7 +12,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from trpo_tf.benchmarks import timing
+from trpo_tf.benchmarks import bare_physics, timing
 from trpo_tf.benchmarks.vine_workload import Workload
 from trpo_tf.sampling.native import engine
 from trpo_tf.sampling.native.branching import Branches
@@ -63,9 +63,7 @@ def _pair(
     raise RuntimeError('returns depend on whether trajectories are recorded')
 
   def physics() -> None:
-    brancher.replay_physics(
-      workload.states, workload.actions, workload.noise, recorded
-    )
+    bare_physics.replay_branches(brancher, workload.states, recorded)
 
   return lambda: workload.run(brancher), physics, recorded
 
@@ -145,9 +143,7 @@ def clone_microseconds(workload: Workload, rounds: int) -> dict[str, float]:
   recorded = many.run(brancher, trajectories=True)
   still = dataclasses.replace(recorded, lengths=np.zeros_like(recorded.lengths))
   functions = {
-    'native': lambda: brancher.replay_physics(
-      many.states, many.actions, many.noise, still
-    )
+    'native': lambda: bare_physics.replay_branches(brancher, many.states, still)
   } | _python_clones(workload, still.lengths.size)
   times = timing.alternating(list(functions.values()), rounds)
   each = 1e6 * np.median(times, axis=0) / still.lengths.size

@@ -79,9 +79,15 @@ class GaussianActor:
     return means if noise is None else means + self._deviation * noise
 
   def log_prob(self, means: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    """Log density [...] at actions [..., A]; see Actor."""
-    z = (actions - means) / self._deviation
-    return -(0.5 * z * z + self._constant).sum(-1)
+    """Log density [...] at actions [..., A]; see Actor.
+
+    Deviations [S, A] are those of the first axis of the actions.
+    """
+    shape = self._deviation.shape
+    if len(shape) > 1:
+      shape = (shape[0], *[1] * (actions.ndim - 2), shape[1])
+    z = (actions - means) / self._deviation.reshape(shape)
+    return -(0.5 * z * z + self._constant.reshape(shape)).sum(-1)
 
   def propose(
     self, means: np.ndarray, noise: np.ndarray

@@ -234,35 +234,6 @@ class Brancher:
     messages = {(b // (K * M), b // M % K, b % M): text for b, text in errors}
     return Branches(messages=messages, compiled=self.compiled, **records)
 
-  def replay_physics(
-    self,
-    states: np.ndarray,
-    actions: np.ndarray,
-    noise: np.ndarray,
-    branches: Branches,
-  ) -> None:
-    """Repeats the physics alone of recorded branches, for benchmarks.
-
-    Args:
-      states: float64 [N, D], where they began.
-      actions: float64 [N, K, A].
-      noise: float64 [N, M, L, A].
-      branches: with trajectories.
-    """
-    records = {
-      name: value
-      for name, value in vars(branches).items()
-      if isinstance(value, np.ndarray)
-    }
-    inputs = dict(
-      snapshots=states,
-      first_actions=actions,
-      noise=noise,
-      gamma=1.0,
-      time_limit=False,
-    )
-    self._native.run(inputs | records, physics_only=True)
-
   def _states(
     self, snapshots: Sequence[Snapshot | None] | np.ndarray
   ) -> np.ndarray:

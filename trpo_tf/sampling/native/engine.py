@@ -348,15 +348,6 @@ class NativeSlots:
           'actuator forces of the model'
         )
 
-  def replay_physics(self, arrays: dict) -> None:
-    """Repeats the physics alone of a recorded rollout, for benchmarks.
-
-    The slots' states are left as they were. `reset_rows` must hold the rows
-    that the rollout used, from its first reset on.
-    """
-    ids = list(range(self.num_slots))
-    self._native.run(ids, arrays, physics_only=True)
-
   def _divergence(self, arrays: dict, slot: int, iteration: int) -> Divergence:
     bits, step = int(arrays['failures'][slot]), int(arrays['lengths'][slot])
     record = self.slots[slot]
