@@ -17,9 +17,9 @@ from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import initial_normalizer
 from trpo_tf.sampling.batch import Batch
-from trpo_tf.sampling.native.branching import FrozenPolicy
-from trpo_tf.sampling.native.engine import NativeSlots
+from trpo_tf.sampling.native.branching import Brancher, FrozenPolicy
 from trpo_tf.sampling.native.paths import NativePathSampler
+from trpo_tf.sampling.native.slots import NativeSlots
 from trpo_tf.tasks.language import concatenate
 from trpo_tf.tasks.task import (
   CompiledTask,
@@ -259,3 +259,17 @@ def trunk(
     noise,
     limits,
   )
+
+
+def branch(
+  compiled: CompiledTask,
+  snapshots,
+  actions,
+  horizon,
+  policy=None,
+  *args,
+  **kwargs,
+):
+  """Branches by simulations of their own."""
+  brancher = Brancher(compiled, policy.policy if policy else None)
+  return brancher.branch(snapshots, actions, horizon, policy, *args, **kwargs)

@@ -80,7 +80,7 @@ def reference():
 def test_number_of_workers_changes_nothing(reference, workers):
   _, _, batches = reference
   made = make(workers, **QBERT)
-  assert len(made[0].process_ids) == workers
+  assert len(made[0].pool.process_ids) == workers
   for iteration, expected in enumerate(batches[:2]):
     assert to_bytes(sample(made, iteration)) == to_bytes(expected)
 
@@ -88,7 +88,7 @@ def test_number_of_workers_changes_nothing(reference, workers):
 def test_default_is_a_worker_for_each_core():
   cores = len(os.sched_getaffinity(0))
   made = make(0, slots=cores + 1)
-  assert len(made[0].process_ids) == cores
+  assert len(made[0].pool.process_ids) == cores
 
 
 def replay(game, slot, batches):
@@ -226,7 +226,7 @@ def test_state_that_does_not_fit_is_refused(reference):
 
 
 def kill(sampler, worker=0):
-  os.kill(sampler.process_ids[worker], signal.SIGKILL)
+  os.kill(sampler.pool.process_ids[worker], signal.SIGKILL)
 
 
 @pytest.mark.parametrize('results', [1, 2])
@@ -236,7 +236,7 @@ def test_dead_worker_is_reported_and_its_work_done_again(
   made, state, batches = reference
   sampler = made[0]
   sampler.restore(state)
-  killed = sampler.process_ids[1]
+  killed = sampler.pool.process_ids[1]
   receive, received = pool._Worker.receive, []
 
   def fatal(worker):
@@ -282,7 +282,7 @@ def test_worker_that_dies_in_the_middle_of_a_result(reference, monkeypatch):
 def test_a_signal_to_the_whole_program_is_not_for_the_workers(reference):
   made, state, batches = reference
   made[0].restore(state)
-  for process in made[0].process_ids:
+  for process in made[0].pool.process_ids:
     os.kill(process, signal.SIGTERM)
     os.kill(process, signal.SIGINT)
   batch = sample(made, 1)
@@ -321,7 +321,7 @@ def test_workers_that_die_again_and_again(reference, monkeypatch):
       sample(made, 1)
   message = str(caught.value)
   assert message.startswith('--task=atari/qbert: worker process ')
-  deaths = len(made[0].process_ids) + 2
+  deaths = len(made[0].pool.process_ids) + 2
   assert message.count('was killed by SIGKILL') == deaths
   assert 'given up' in message and '\n' not in message
   batch = sample(made, 1)  # fresh workers once more
@@ -349,7 +349,7 @@ def test_whole_episodes_begin_and_end_with_a_game():
 
 def test_single_slot_and_nature_frames():
   made = make(slots=1, steps=30, atari_observation='nature', frame_skip=2)
-  assert len(made[0].process_ids) == 1
+  assert len(made[0].pool.process_ids) == 1
   batch = sample(made, 0)
   assert batch.frames.shape[1:] == (84, 84) and batch.num_steps == 30
   logits = made[1](batch.stacks(batch.observations))
@@ -366,11 +366,11 @@ def is_gone(process):
 
 def test_workers_end_with_their_sampler():
   sampler, _ = made = make(slots=2)
-  processes = sampler.process_ids
+  processes = sampler.pool.process_ids
   sampler.close()
-  assert all(map(is_gone, processes)) and sampler.process_ids == []
+  assert all(map(is_gone, processes)) and sampler.pool.process_ids == []
   sampler, _ = made = make(slots=2)
-  processes = sampler.process_ids
+  processes = sampler.pool.process_ids
   del sampler, made
   assert len(processes) == 2 and all(map(is_gone, processes))
 

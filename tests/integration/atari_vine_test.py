@@ -156,7 +156,7 @@ def test_frames_of_branches_are_stored_at_their_ends_only(reference):
 
 
 def kill(sampler, worker=0):
-  os.kill(sampler.backend.paths.process_ids[worker], signal.SIGKILL)
+  os.kill(sampler.backend.paths.pool.process_ids[worker], signal.SIGKILL)
 
 
 # the first 5 results are the trunks', then come 14 of the branches
@@ -187,6 +187,6 @@ def test_dead_worker_is_reported_and_its_work_done_again(
 
 def test_close_ends_the_workers():
   sampler, _ = make(num_slots=2)
-  assert len(sampler.backend.paths.process_ids) == 2
+  assert len(sampler.backend.paths.pool.process_ids) == 2
   sampler.close()
-  assert sampler.backend.paths.process_ids == []
+  assert sampler.backend.paths.pool.process_ids == []

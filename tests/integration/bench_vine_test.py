@@ -9,10 +9,11 @@ import math
 import numpy as np
 import programs
 import pytest
+import worlds
 
 from trpo_tf.benchmarks import vine_variance, vine_workload
 from trpo_tf.cloning.native import state_size
-from trpo_tf.sampling.native.branching import FrozenPolicy, branch
+from trpo_tf.sampling.native.branching import FrozenPolicy
 
 # The module's runs are made once, by one worker.
 pytestmark = [pytest.mark.xdist_group('bench_vine'), pytest.mark.slow]
@@ -127,7 +128,7 @@ def test_variances_are_those_of_separate_calls():
 
   def q(n, k, m, L):
     """One branch by a call of its own, ended at its own horizon."""
-    branches = branch(
+    branches = worlds.branch(
       learner.backend.task,
       workload.states[n : n + 1],
       workload.actions[n : n + 1, k : k + 1],

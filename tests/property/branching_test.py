@@ -21,7 +21,6 @@ from trpo_tf.sampling.batch import End
 from trpo_tf.sampling.draws import ResetTable
 from trpo_tf.sampling.native.branching import (
   Brancher,
-  branch,
   initial_snapshots,
 )
 from trpo_tf.tasks.gymnasium_v5 import TASKS
@@ -387,8 +386,12 @@ def test_without_a_policy_the_noise_acts(compiled, trunk):
   np.testing.assert_array_equal(idle.actions[..., 0, :], actions[:, :, None])
   assert not idle.actions[..., 1:, :].any()
   snapshots = native_state.to_snapshots(compiled, states)
-  assert_same(branch(compiled, snapshots, actions, 8, trajectories=True), idle)
-  with_policy = branch(compiled, snapshots, actions, 8, trunk.actor, noise)
+  assert_same(
+    worlds.branch(compiled, snapshots, actions, 8, trajectories=True), idle
+  )
+  with_policy = worlds.branch(
+    compiled, snapshots, actions, 8, trunk.actor, noise
+  )
   want = Brancher(compiled, trunk.actor.policy, threads=1).branch(
     states, actions, 8, trunk.actor, noise
   )
@@ -635,7 +638,7 @@ def test_divergence_stays_in_its_branches(tmp_path, quiet, threads):
   ended = got.snapshots()
   assert [s is None for s in ended] == list((got.ends != 0).ravel())
   with pytest.raises(UserError, match='snapshot 2 is None'):
-    branch(compiled, ended, np.zeros((len(ended), 1, 2)), 2)
+    worlds.branch(compiled, ended, np.zeros((len(ended), 1, 2)), 2)
   kept = [s for s in ended if s]
   assert native_state.to_states(compiled, kept).tobytes() == (
     got.final_states[got.ends == 0].tobytes()
@@ -735,11 +738,12 @@ def test_snapshot_is_a_value(compiled, trunk):
 
 _ELSEWHERE = """
 import pickle, sys
-from trpo_tf.sampling.native.branching import branch
+from trpo_tf.sampling.native.branching import Brancher
 from trpo_tf.tasks.gymnasium_v5 import TASKS
 from trpo_tf.tasks.task import compile_task
 name, given = pickle.load(sys.stdin.buffer)
-got = branch(compile_task(TASKS[name]), *given, trajectories=True)
+brancher = Brancher(compile_task(TASKS[name]), given[3].policy)
+got = brancher.branch(*given, trajectories=True)
 found = got.returns, got.lengths, got.ends, got.rewards, got.observations
 sys.stdout.buffer.write(pickle.dumps(found))
 """
@@ -760,7 +764,7 @@ def test_another_process_goes_on_from_snapshots(name):
     timeout=120,
     check=True,
   )
-  got = branch(compiled, *given, trajectories=True)
+  got = worlds.branch(compiled, *given, trajectories=True)
   want = got.returns, got.lengths, got.ends, got.rewards, got.observations
   for a, b in zip(pickle.loads(process.stdout), want, strict=True):
     assert a.tobytes() == b.tobytes()
@@ -799,10 +803,10 @@ def test_snapshot_of_another_model_or_task_is_refused(trunk, tmp_path):
   for xml, define in ((heavier, _define), (worlds.CART, rewarded)):
     other = worlds.make(tmp_path, xml, define, time_limit=_LIMIT)
     with pytest.raises(UserError, match='has model') as caught:
-      branch(other, snapshots, np.zeros((1, 1, 2)), 5)
+      worlds.branch(other, snapshots, np.zeros((1, 1, 2)), 5)
     _assert_one_clear_line(caught)
   same = worlds.make(tmp_path, define=_define, time_limit=_LIMIT)
-  assert branch(same, snapshots, np.zeros((1, 1, 2)), 5).num_steps > 0
+  assert worlds.branch(same, snapshots, np.zeros((1, 1, 2)), 5).num_steps > 0
 
 
 def _assert_one_clear_line(caught):

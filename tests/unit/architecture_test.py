@@ -56,7 +56,7 @@ def test_imports_point_backwards(path):
   'extension, user',
   [
     ('_native', 'engine.py'),
-    ('_atari', 'extension.py'),
+    ('_atari', 'emulator.py'),
   ],
 )
 def test_one_file_imports_an_extension(extension, user):

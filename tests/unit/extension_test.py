@@ -7,7 +7,7 @@ import pytest
 import worlds
 
 from trpo_tf.benchmarks import bare_physics
-from trpo_tf.sampling.atari.extension import extension as atari
+from trpo_tf.sampling.atari.emulator import extension as atari
 from trpo_tf.sampling.native import engine
 from trpo_tf.sampling.native.branching import Brancher, initial_snapshots
 from trpo_tf.sampling.native.state import to_states

@@ -9,7 +9,7 @@ evaluates no policy and no task, checks for no divergence and records nothing.
 import numpy as np
 
 from trpo_tf.sampling.native.branching import Brancher, Branches
-from trpo_tf.sampling.native.engine import NativeSlots
+from trpo_tf.sampling.native.slots import NativeSlots
 
 
 def replay_slots(slots: NativeSlots, arrays: dict) -> None:

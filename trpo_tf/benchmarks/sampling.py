@@ -10,7 +10,7 @@ from trpo_tf.config import PolicyConfig
 from trpo_tf.policies.gaussian import gaussian_policy
 from trpo_tf.policies.normalizer import initial_normalizer
 from trpo_tf.sampling.draws import ResetTable
-from trpo_tf.sampling.native.engine import NativeSlots
+from trpo_tf.sampling.native.slots import NativeSlots
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.registry import NATIVE_TASKS
 from trpo_tf.tasks.task import compile_task

@@ -19,9 +19,11 @@ States = TypeVar('States')
 class Sampler(Protocol):
   """Collects batches of env steps of the current policy."""
 
+  @abc.abstractmethod
   def state(self) -> dict[str, np.ndarray]:
     """What the next batch depends on, besides theta and the normaliser."""
 
+  @abc.abstractmethod
   def restore(self, state: dict[str, np.ndarray]) -> None:
     """Continues from a state that `state` returned.
 
@@ -32,7 +34,9 @@ class Sampler(Protocol):
 
   def close(self) -> None:
     """Ends what the sampler started, such as worker processes."""
+    return None
 
+  @abc.abstractmethod
   def sample(
     self,
     theta: np.ndarray,
@@ -57,22 +61,11 @@ class Sampler(Protocol):
     """
 
 
-class PathSampler(abc.ABC, Generic[States]):
+class PathSampler(Sampler, Generic[States]):
   """A sampler of paths, whose states can be cloned as the roots of branches."""
 
   name: str  # the task, as error messages begin with it
   action_space: ActionSpace  # what the policy chooses from
-
-  @abc.abstractmethod
-  def state(self) -> dict[str, np.ndarray]:
-    """What the next batch depends on; see Sampler."""
-
-  @abc.abstractmethod
-  def restore(self, state: dict[str, np.ndarray]) -> None:
-    """Continues from a state; see Sampler."""
-
-  def close(self) -> None:
-    """Ends what the sampler started; see Sampler."""
 
   @abc.abstractmethod
   def actor(self, theta: np.ndarray) -> Actor:
@@ -108,10 +101,7 @@ class PathSampler(abc.ABC, Generic[States]):
       rollout_set: int32 [N, 2], slots and steps.
 
     Returns:
-      The batch, and the N states before those steps' actions.
-
-    Raises:
-      UserError: as `sample`, or a state cannot be cloned.
+      The batch, and the N states before the actions of those steps.
     """
     return self._sample(theta, normalizer, iteration, False, rollout_set)
 

@@ -1,11 +1,12 @@
 """A Gymnasium environment as a task: --task=CartPole-v1."""
 
 import dataclasses
+import sys
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.wrappers import FlattenObservation
+from gymnasium.wrappers import FlattenObservation, TimeLimit
 
 from trpo_tf.errors import UserError
 from trpo_tf.tasks.actions import ActionSpace, Controls, continuous_actions
@@ -97,13 +98,28 @@ def describe(task_id: str) -> Spaces:
     env.close()
 
 
-def make(task_id: str) -> gymnasium.Env:
+def make(task_id: str, time_limit: bool = True) -> gymnasium.Env:
   """Makes an environment whose observations are vectors where they can be.
+
+  Args:
+    task_id: as gymnasium.make takes it.
+    time_limit: whether Gymnasium's TimeLimit truncates episodes; without, it
+      only counts their steps.
 
   Raises:
     UserError: it cannot be made.
   """
-  return _flattened(_make(task_id))
+  env = _flattened(_make(task_id))
+  if not time_limit:
+    _lift_time_limit(env)
+  return env
+
+
+def _lift_time_limit(env: gymnasium.Env) -> None:
+  while isinstance(env, gymnasium.Wrapper):
+    if isinstance(env, TimeLimit):
+      env._max_episode_steps = sys.maxsize
+    env = env.env
 
 
 def _make(task_id: str) -> gymnasium.Env:

@@ -12,7 +12,8 @@ import numpy as np
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.policies.categorical import CategoricalPolicy
 from trpo_tf.policies.normalizer import Normalizer
-from trpo_tf.sampling.atari.batch import AtariVineBatch, FrameStore, extend
+from trpo_tf.policies.stacks import FrameStore, extend
+from trpo_tf.sampling.atari.batch import AtariVineBatch
 from trpo_tf.sampling.atari.jobs import BranchJob, StateBranches
 from trpo_tf.sampling.atari.paths import AtariPathSampler, AtariStates
 from trpo_tf.sampling.vine import BranchResults

@@ -23,12 +23,26 @@ from trpo_tf.cloning.ale import FIRST_FRAMES, Recorder
 from trpo_tf.config import AtariConfig
 from trpo_tf.errors import UserError
 from trpo_tf.sampling import draws
-from trpo_tf.sampling.atari.extension import extension
 from trpo_tf.sampling.batch import End
 from trpo_tf.seeding import Stream
 from trpo_tf.tasks.atari import Game
 
-__all__ = ['AtariSlot', 'EpisodeStarts', 'Screen', 'Step', 'unpacked']
+try:
+  import trpo_tf.sampling._atari as extension
+except ImportError as error:
+  raise ImportError(
+    f'the Atari sampler cannot be loaded ({error}). Build it with: '
+    'pip install -e .'
+  ) from error
+
+__all__ = [
+  'AtariSlot',
+  'EpisodeStarts',
+  'Screen',
+  'Step',
+  'extension',
+  'unpacked',
+]
 
 _NOOP = 0
 _TERMINATED, _TRUNCATED = int(End.TERMINATED), int(End.TRUNCATED)

@@ -15,8 +15,9 @@ import numpy as np
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.policies.categorical import CategoricalPolicy
 from trpo_tf.policies.normalizer import Normalizer
+from trpo_tf.policies.stacks import FrameStore
 from trpo_tf.sampling.actors import CategoricalActor
-from trpo_tf.sampling.atari.batch import AtariBatch, FrameStore
+from trpo_tf.sampling.atari.batch import AtariBatch
 from trpo_tf.sampling.atari.emulator import unpacked
 from trpo_tf.sampling.atari.jobs import (
   PathJob,
@@ -83,11 +84,6 @@ class AtariPathSampler(PathSampler[AtariStates]):
     self.pool = Pool(worker, min(threads, slots))
     nothing = np.zeros((*game.frame_shape, STACK), np.uint8)
     self._slots = [SlotState(b'', nothing, 0, 0.0)] * slots
-
-  @property
-  def process_ids(self) -> list[int]:
-    """Of the workers."""
-    return self.pool.process_ids
 
   def close(self) -> None:
     """Ends the workers; so does the end of the sampler or of its process."""
@@ -171,7 +167,7 @@ class AtariPathSampler(PathSampler[AtariStates]):
     frames = FrameStore(capacity, self.game.frame_shape)
     frames.add(np.zeros((1, *frames.shape), np.uint8))  # row 0 is black
     found = [
-      result._replace(path=_with_rows(result, frames), frames=_NOTHING)
+      result._replace(path=_with_rows(result, frames), frames=np.empty(0))
       for result in self.pool.run('path', theta, jobs, deaths)
     ]
     self._slots = [result.end for result in found]
@@ -186,9 +182,6 @@ class AtariPathSampler(PathSampler[AtariStates]):
     states = [found[s].states[t] for s, t in rollout_set.tolist()]
     rows = batch.observations[tuple(rollout_set.T)]
     return batch, AtariStates(states, rows, batch)
-
-
-_NOTHING = np.empty(0, np.uint8)
 
 
 def _with_rows(result: PathResult, frames: FrameStore) -> Path:

@@ -1,4 +1,4 @@
-"""The processes that play an Atari game, and what becomes of their deaths.
+"""The processes that play an Atari game, and how their crashes are handled.
 
 They are started as commands of their own, not by `multiprocessing`, whose
 children import the program that was started (and with it TensorFlow).
@@ -26,8 +26,8 @@ __all__ = ['Pool']
 
 _MODULE = 'trpo_tf.sampling.atari.worker'
 _PATIENCE = 10.0  # seconds for a process that has hung up to be gone
-_MOST_DEATHS = 2  # in one batch, beside one of each worker
-_MOST_JOBS = 4  # that a worker has before it: more are held up by the first
+_MAX_DEATHS = 2  # in one batch, beside one of each worker
+_MAX_JOBS = 4  # that a worker has before it: more are held up by the first
 
 
 class _WorkerDied(Exception):
@@ -46,7 +46,7 @@ class _Worker:
     process: it.
   """
 
-  def __init__(self, orders: WorkerConfig):
+  def __init__(self, config: WorkerConfig):
     self.connection, theirs = Pipe()
     with theirs:
       self.process = subprocess.Popen(
@@ -62,7 +62,7 @@ class _Worker:
       )
     # without its worker a sampler is nothing, and the other way round
     self.close = weakref.finalize(self, _end, self.connection, self.process)
-    self.send(orders)
+    self.send(config)
 
   def send(self, message: Any) -> None:
     """Raises _WorkerDied."""
@@ -136,7 +136,7 @@ class _JobQueue:
   def _give(self, worker: _Worker) -> None:
     """Gives a worker several jobs, so that it need not wait between them."""
     share = math.ceil(len(self._waiting) / (2 * self._num_workers))
-    jobs = [self._waiting.popleft() for _ in range(min(share, _MOST_JOBS))]
+    jobs = [self._waiting.popleft() for _ in range(min(share, _MAX_JOBS))]
     self.doing[worker] = collections.deque(jobs)
     if worker not in self._informed:
       worker.send(('set_parameters', [self._theta]))
@@ -154,15 +154,15 @@ class _JobQueue:
 class Pool:
   """Processes that do jobs; a dead one's job is done anew by a fresh one."""
 
-  def __init__(self, orders: WorkerConfig, num_workers: int):
+  def __init__(self, config: WorkerConfig, num_workers: int):
     """Starts the workers.
 
     Args:
-      orders: the game and the policy's shape.
+      config: the game and the policy's shape.
       num_workers: processes; the results do not depend on it.
     """
-    self._orders = orders
-    self._workers = [_Worker(orders) for _ in range(num_workers)]
+    self._config = config
+    self._workers = [_Worker(config) for _ in range(num_workers)]
 
   @property
   def process_ids(self) -> list[int]:
@@ -202,7 +202,7 @@ class Pool:
           except _WorkerDied as death:
             job = batch.replace(death.worker, self._replace(death.worker))
             deaths.append(f'{death}, with {job}')
-            if len(deaths) >= len(self._workers) + _MOST_DEATHS:
+            if len(deaths) >= len(self._workers) + _MAX_DEATHS:
               raise UserError(self._given_up(deaths)) from death
         yield batch.results.pop(index)
     finally:  # nobody waits for what is still being done
@@ -211,7 +211,7 @@ class Pool:
 
   def _given_up(self, deaths: Sequence[str]) -> str:
     return (
-      f'--task=atari/{self._orders.game.name}: {"; ".join(deaths)}: given up. '
+      f'--task=atari/{self._config.game.name}: {"; ".join(deaths)}: given up. '
       'If memory was short, take a smaller --sampler_threads; the same command '
       'continues'
     )
@@ -219,6 +219,6 @@ class Pool:
   def _replace(self, worker: _Worker) -> _Worker:
     """Ends a worker and starts another one."""
     worker.close()
-    fresh = _Worker(self._orders)
+    fresh = _Worker(self._config)
     self._workers[self._workers.index(worker)] = fresh
     return fresh

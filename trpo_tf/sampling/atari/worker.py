@@ -1,17 +1,173 @@
 """A process that plays an Atari game: python -m trpo_tf.sampling.atari.worker.
 
 The emulator's Python binding holds the interpreter's lock while it emulates,
-so threads would gain nothing. The process is started by `atari_pool`, never
-forked, and imports neither TensorFlow nor MuJoCo.
+so threads would gain nothing. The process is started by `pool`, never forked,
+and imports neither TensorFlow nor MuJoCo.
 """
 
+import itertools
 import signal
 import sys
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
+
+import numpy as np
 
 from trpo_tf.errors import UserError
 from trpo_tf.sampling.atari import messages
-from trpo_tf.sampling.atari.player import Player
+from trpo_tf.sampling.atari.emulator import AtariSlot, EpisodeStarts, extension
+from trpo_tf.sampling.atari.jobs import (
+  BranchJob,
+  PathJob,
+  PathResult,
+  SlotState,
+  StateBranches,
+  WorkerConfig,
+)
+from trpo_tf.sampling.batch import End, Path
+from trpo_tf.sampling.draws import Draws
+from trpo_tf.tasks.atari import STACK
+
+__all__ = ['Player']
+
+_TERMINATED, _TRUNCATED = int(End.TERMINATED), int(End.TRUNCATED)
+
+
+class Player:
+  """Plays paths and branches."""
+
+  def __init__(self, config: WorkerConfig):
+    """Starts an emulator.
+
+    Args:
+      config: the game and the policy's shape.
+    """
+    self._game, self._seed = config.game, config.seed
+    self._codes = self._game.codes.ravel().tolist()
+    self._starts = EpisodeStarts(self._game)
+    self._slot = AtariSlot(self._game, self._starts, self._seed, 0)
+    self._actor = extension.Actor(
+      self._game.frame_shape,
+      config.filters,
+      config.hidden_sizes,
+      config.activation,
+      self._game.factors,
+    )
+
+  def set_parameters(self, theta: np.ndarray) -> None:
+    """Sets the policy, float32 [P]."""
+    self._actor.set_parameters(theta)
+
+  def path(self, job: PathJob) -> PathResult:
+    """Plays on where a slot stands.
+
+    Raises:
+      UserError: its state is of another game or version of ale_py.
+    """
+    self._take(job)
+    _, _, clock, total = job.start
+    steps, boundaries, episodes, states = [], {}, [], {}
+    for t, uniforms in enumerate(self._noise(job)):
+      if t in job.saved:
+        states[t] = self._slot.save()
+      step = self._slot.step(self._codes[self._actor.act(uniforms)])
+      steps.append((*step.learned(self._game.config), clock))
+      clock, total = clock + 1, total + step.reward
+      if not step.ends & _TERMINATED:
+        self._observe()
+      if step.ends:
+        if step.ends == _TRUNCATED:
+          boundaries[t] = self._actor.rows()
+        episodes.append((float(total), clock))
+        clock, total = 0, 0
+        self._begin()
+      if t + 1 >= job.num_steps and (step.ends or not job.whole_episodes):
+        break
+    rewards, ends, timesteps = zip(*steps, strict=True)
+    observations, outputs, actions = self._actor.actions()
+    path = Path(
+      observations=observations,
+      last_observation=self._actor.rows(),
+      outputs=outputs,
+      actions=actions,
+      rewards=np.array(rewards, np.float64),
+      ends=np.array(ends, np.uint8),
+      timesteps=np.array(timesteps, np.int32),
+      boundaries=boundaries,
+      episodes=episodes,
+    )
+    end = SlotState(self._slot.save(), self._actor.stack(), clock, float(total))
+    return PathResult(path, self._actor.frames(), states, end)
+
+  def _take(self, job: PathJob) -> None:
+    """Puts the emulator where the slot stands."""
+    start = job.start
+    if start.emulator:
+      self._slot.load(start.emulator)
+      self._actor.begin(start.stack, min(STACK, start.timestep + 1))
+    else:
+      self._slot = AtariSlot(self._game, self._starts, self._seed, job.slot)
+      self._actor.begin(start.stack, 0)
+      self._begin()
+
+  def _begin(self) -> None:
+    """Begins a game."""
+    frame = np.empty(self._game.frame_shape, np.uint8)
+    self._slot.begin(frame)
+    self._actor.begin_game(frame)
+
+  def _observe(self) -> None:
+    screen = self._starts.screen
+    self._actor.observe(screen.screens, screen.count)
+
+  def _noise(self, job: PathJob) -> Iterator[np.ndarray | None]:
+    """Uniforms [factors], step by step."""
+    if job.deterministic:
+      return itertools.repeat(None)
+    rows = Draws(self._seed, job.iteration).noise_rows(
+      [job.slot], np.random.Generator.random, len(self._game.factors)
+    )
+    return (row[0] for row in rows)
+
+  def branches(self, job: BranchJob) -> StateBranches:
+    """Plays K x M branches.
+
+    Raises:
+      UserError: the state is of another game or version of ale_py.
+    """
+    shape = len(job.first_actions), len(job.noise)
+    result = StateBranches(
+      np.zeros(shape), np.zeros(shape, np.int32), np.zeros(shape, np.uint8), {}
+    )
+    firsts = [self._game.codes[tuple(a)].item() for a in job.first_actions]
+    for k, m in np.ndindex(shape):
+      total, length, ends = self._branch(job, firsts[k], job.noise[m])
+      result.returns[k, m], result.lengths[k, m] = total, length
+      result.ends[k, m] = ends
+      if not ends & _TERMINATED:
+        result.finals[k, m] = self._actor.frames()[-STACK:]
+    return result
+
+  def _branch(
+    self, job: BranchJob, code: int, noise: np.ndarray
+  ) -> tuple[float, int, int]:
+    """A branch's return, length and end; nothing follows that of a game."""
+    self._slot.load(job.state)
+    self._actor.begin(job.stack, 0)
+    total = 0.0
+    for t, uniforms in enumerate(noise):
+      if t > 0:
+        code = self._codes[self._actor.act(uniforms)]
+      step = self._slot.step(code)
+      reward, ends = step.learned(self._game.config)
+      if not job.time_limit:
+        ends &= ~_TRUNCATED
+      total += job.gamma**t * reward
+      if not step.ends & _TERMINATED:
+        self._observe()
+      if ends:
+        break
+    return total, t + 1, ends
 
 
 def main() -> None:

@@ -12,14 +12,11 @@ its snapshot.
 """
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import compress
 from typing import Any
 
-import gymnasium
 import numpy as np
-from gymnasium.wrappers import TimeLimit
 
 from trpo_tf.cloning.cloner import Cloner, cloner
 from trpo_tf.cloning.snapshot import Snapshot
@@ -68,10 +65,8 @@ class GymVine:
     """
     self.paths = GymPathSampler(spaces, policy, config, _clonable)
     task, gamma = config.task.task, config.estimator.gamma
-    envs = [_clonable(task) for _ in range(_LANES)]
-    if not config.sampler.branch_time_limit:
-      for env in envs:
-        _lift_time_limit(env)
+    limited = config.sampler.branch_time_limit
+    envs = [_clonable(task, limited) for _ in range(_LANES)]
     self._lanes = _Lanes(task, envs, spaces.observation_size, gamma)
 
   def branch(
@@ -93,16 +88,8 @@ class GymVine:
     )
 
 
-def _clonable(task_id: str) -> Cloner:
-  return cloner(make(task_id), task_id)
-
-
-def _lift_time_limit(env: gymnasium.Env) -> None:
-  """Makes TimeLimit never truncate; it counts on, as its snapshots say."""
-  while isinstance(env, gymnasium.Wrapper):
-    if isinstance(env, TimeLimit):
-      env._max_episode_steps = sys.maxsize
-    env = env.env
+def _clonable(task_id: str, time_limit: bool = True) -> Cloner:
+  return cloner(make(task_id, time_limit), task_id)
 
 
 class _Lane:

@@ -1,5 +1,6 @@
 """A Gymnasium environment as a slot of a batch."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -62,12 +63,15 @@ def send(
   return reward, _TERMINATED * terminated | _TRUNCATED * truncated
 
 
+@dataclasses.dataclass
 class EnvironmentSlot:
   """One environment and its running episode.
 
   Attributes:
-    index: number of the slot.
+    task_id, env, index, seed: the task, its environment, number of the slot
+      and seed of the run.
     observation: float32 [O], the latest; a row of the sampler's.
+    first_limit: env steps after which the first episode is cut short.
     episode: resets so far.
     needs_reset: the next step needs a reset before it.
     sent: the actions that the environment got since its reset.
@@ -75,32 +79,28 @@ class EnvironmentSlot:
     shortened: a staggered episode was cut short, its return means nothing.
   """
 
-  def __init__(
-    self,
-    task_id: str,
-    env: gymnasium.Env,
-    index: int,
-    seed: int,
-    observation: np.ndarray,
-    first_limit: int | None,
-  ):
-    self._task_id, self._env, self._seed = task_id, env, seed
-    self._first_limit = first_limit
-    self.index, self.observation = index, observation
-    self.episode, self.needs_reset = 0, True
-    self.sent: list[np.ndarray] = []
-    self.episode_return, self.shortened = 0.0, False
+  task_id: str
+  env: gymnasium.Env
+  index: int
+  seed: int
+  observation: np.ndarray
+  first_limit: int | None
+  episode: int = 0
+  needs_reset: bool = True
+  sent: list[np.ndarray] = dataclasses.field(default_factory=list)
+  episode_return: float = 0.0
+  shortened: bool = False
 
   @property
   def episode_seed(self) -> int:
     """Seed of the running episode's reset."""
-    return draws.episode_seed(self._seed, self.index, self.episode - 1)
+    return draws.episode_seed(self.seed, self.index, self.episode - 1)
 
   def error(self, what: str) -> UserError:
     """The error of something that went wrong, with the keys to replay it."""
     where = f'step {len(self.sent)}' if self.sent else 'the reset'
     return UserError(
-      f'--task={self._task_id}: {what} at {where} of episode '
+      f'--task={self.task_id}: {what} at {where} of episode '
       f'{self.episode - 1} in slot {self.index}; to replay it: '
       f'env.reset(seed={self.episode_seed}) and the same actions'
     )
@@ -111,7 +111,7 @@ class EnvironmentSlot:
     self.needs_reset = self.shortened = False
     self.sent, self.episode_return = [], 0.0
     try:
-      observation, _ = self._env.reset(seed=self.episode_seed)
+      observation, _ = self.env.reset(seed=self.episode_seed)
       observe(observation, self.observation)
     except Exception as error:
       raise self.error(f'env.reset failed ({error_line(error)})') from error
@@ -124,13 +124,13 @@ class EnvironmentSlot:
     """
     self.sent.append(action.copy())
     try:
-      reward, ends = send(self._env, action, self.observation)
+      reward, ends = send(self.env, action, self.observation)
     except Exception as error:
       raise self.error(f'env.step failed ({error_line(error)})') from error
     if not math.isfinite(reward):
       raise self.error(f'the reward is {reward}')
     self.episode_return += reward
-    if self.episode == 1 and len(self.sent) == self._first_limit:
+    if self.episode == 1 and len(self.sent) == self.first_limit:
       self.shortened = not ends
       ends |= _TRUNCATED
     self.needs_reset = ends != 0
@@ -143,9 +143,9 @@ class EnvironmentSlot:
 
   def snapshot(self) -> Snapshot:
     """The state before the next action; the environment is a Cloner."""
-    assert isinstance(self._env, Cloner)
+    assert isinstance(self.env, Cloner)
     try:
-      return self._env.snapshot()
+      return self.env.snapshot()
     except Exception as error:  # a user's code
       raise self.error(f'snapshot() failed ({error_line(error)})') from error
 

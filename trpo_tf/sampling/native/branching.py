@@ -8,7 +8,7 @@ alone. Nothing here needs TRPO: a planner uses it too (docs/branching.md).
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,6 @@ __all__ = [
   'FrozenPolicy',
   'Brancher',
   'Branches',
-  'branch',
   'initial_snapshots',
   'noise_policy',
 ]
@@ -310,32 +309,6 @@ class Brancher:
       size = native_state.state_size(self.compiled)
       shapes['final_states'] = ((*B, size), np.float64)
     return {k: np.zeros(shape, dtype) for k, (shape, dtype) in shapes.items()}
-
-
-def branch(
-  compiled: CompiledTask,
-  snapshots: Sequence[Snapshot | None],
-  actions: np.ndarray,
-  horizon: int,
-  policy: FrozenPolicy | None = None,
-  noise: np.ndarray | None = None,
-  **options: Any,
-) -> Branches:
-  """Branches of a task from snapshots; see Brancher.branch.
-
-  A Brancher that is kept saves making the simulations, some milliseconds.
-
-  Args:
-    compiled: the task.
-    snapshots: N.
-    actions: float64 [N, K, A].
-    horizon: L.
-    policy: acts after the first step.
-    noise: float64 [N, M, L, A].
-    **options: of Brancher.branch.
-  """
-  brancher = Brancher(compiled, policy.policy if policy else None)
-  return brancher.branch(snapshots, actions, horizon, policy, noise, **options)
 
 
 def initial_snapshots(

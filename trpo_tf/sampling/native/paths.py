@@ -16,7 +16,7 @@ from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.actors import GaussianActor
 from trpo_tf.sampling.batch import Batch, Divergence, End
 from trpo_tf.sampling.draws import Draws, ResetTable
-from trpo_tf.sampling.native.engine import NativeSlots
+from trpo_tf.sampling.native.slots import NativeSlots
 from trpo_tf.sampling.sampler import PathSampler
 from trpo_tf.tasks.actions import ActionSpace
 from trpo_tf.tasks.task import CompiledTask
