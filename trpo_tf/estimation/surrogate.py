@@ -162,7 +162,7 @@ def _recompute(policy: Any) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     distribution = distribution64(policy, theta, outputs)
     return outputs, distribution.log_prob(actions)
 
-  return graphs.of_any_size(recompute, fixed=1)
+  return graphs.compile_any_batch(recompute, fixed=1)
 
 
 def check_consistency(

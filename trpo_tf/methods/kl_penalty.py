@@ -64,7 +64,7 @@ def make_step(
     entropy = tf.reduce_mean(old.entropy())
     return _Value(value, found, tape.gradient(value, candidate)), entropy
 
-  compiled = graphs.of_any_size(evaluate, fixed=3)
+  compiled = graphs.compile_any_batch(evaluate, fixed=3)
 
   def step(theta, x, data, coefficient):
     x, data = tf.nest.map_structure(tf.convert_to_tensor, (x, data))

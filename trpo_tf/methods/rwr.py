@@ -126,7 +126,7 @@ class Rwr(OnPolicyLearner):
     Raises:
       UserError: a policy without noise.
     """
-    gaussian = policy.num_parameters > policy.network.num_parameters
+    gaussian = policy.log_std(np.zeros(policy.num_parameters)).size > 0
     log_std = config.policy.initial_log_std
     if gaussian and log_std < _LEAST_LOG_STD:
       raise UserError(
@@ -244,6 +244,6 @@ def _compile(policy: Any, blocks: int) -> tuple[Callable, Callable]:
     return tf.reduce_mean(kl), tf.reduce_max(kl), tf.reduce_mean(old.entropy())
 
   return (
-    graphs.of_any_size(evaluate, fixed=1),
-    graphs.of_any_size(compare, fixed=2),
+    graphs.compile_any_batch(evaluate, fixed=1),
+    graphs.compile_any_batch(compare, fixed=2),
   )

@@ -96,7 +96,7 @@ def product(policy: Any, linearized: Linearized, v: tf.Tensor) -> tf.Tensor:
   """The Fisher matrix, averaged over states, times v.
 
   Args:
-    policy: gives direct_metric_product.
+    policy: gives bypass_fisher_product.
     linearized: the policy linearised on the states.
     v: float64 [P].
 
@@ -108,7 +108,7 @@ def product(policy: Any, linearized: Linearized, v: tf.Tensor) -> tf.Tensor:
   pairs = zip(linearized.blocks, linearized.metrics, strict=True)
   through = _sum64([b.vjp(metric(b.jvp(tangent))) for b, metric in pairs])
   count = tf.cast(tf.shape(outputs)[0], tf.float64)
-  return through / count + policy.direct_metric_product(v)
+  return through / count + policy.bypass_fisher_product(v)
 
 
 def analytic(

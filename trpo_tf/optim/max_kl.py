@@ -88,7 +88,7 @@ def _curvatures(problem: step_lib.Problem, s: tf.Tensor) -> tf.Tensor:
     along = block.jvp(tangent)
     terms = tf.cast(along, tf.float64) * tf.cast(metric(along), tf.float64)
     parts.append(tf.reduce_sum(terms, axis=1))
-  direct = tf.tensordot(s, problem.policy.direct_metric_product(s), 1)
+  direct = tf.tensordot(s, problem.policy.bypass_fisher_product(s), 1)
   return tf.concat(parts, axis=0) + direct
 
 

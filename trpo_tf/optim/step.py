@@ -251,8 +251,8 @@ def compile_step(run: Callable[..., StepResult], num_states: int) -> Step:
   def graph(theta, x, data, fisher_rows=None):
     return run(theta, x, data, fisher_rows, blocks)
 
-  on_all = graphs.of_any_size(graph, fixed=1)
-  on_rows = graphs.of_any_size(graph, fixed=1)
+  on_all = graphs.compile_any_batch(graph, fixed=1)
+  on_rows = graphs.compile_any_batch(graph, fixed=1)
 
   def step(theta, x, data, fisher_rows=None):
     found = (
