@@ -1,8 +1,8 @@
 """What every method is to the training loop: a learner.
 
-A learner says which policies sample a batch and turns the batch into the next
-policy. It has no state of its own: what it carries from iteration to
-iteration is a tree of arrays that the loop passes in and stores.
+A learner says which policies sample a batch, and turns the batch into the next
+policy. It has no state of its own: what it carries from iteration to iteration
+is a tree of arrays that the loop passes in and stores.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ import numpy as np
 from trpo_tf.errors import UserError
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Batch
+from trpo_tf.sampling.sampler import Sampler
 
 __all__ = ['Learner', 'OnPolicyLearner', 'RECORD', 'Update', 'check_steps']
 
@@ -60,29 +61,35 @@ class Learner(Protocol):
   def initial_state(
     self, theta: np.ndarray, rng: np.random.Generator
   ) -> dict[str, Any]:
-    """The state before any batch.
+    """Returns the state before any batch.
 
     Args:
       theta: float32 [P], the initial policy.
       rng: source of initial values.
+
+    Returns:
+      The learner's state, a tree of arrays.
     """
 
   def sample(
     self,
-    sampler: Any,
+    sampler: Sampler,
     theta: np.ndarray,
     state: dict[str, Any],
     normalizer: Normalizer,
     iteration: int,
   ) -> Batch:
-    """Collects the next batch, of the policy or of candidates around it.
+    """Collects the next batch, by the policy or by candidates around it.
 
     Args:
-      sampler: the task's.
+      sampler: the task's sampler.
       theta: float32 [P], the policy.
-      state: the learner's.
-      normalizer: frozen for the batch.
+      state: the learner's state.
+      normalizer: normaliser of observations, frozen for the batch.
       iteration: key of the random draws.
+
+    Returns:
+      The batch.
     """
 
   def update(
@@ -96,26 +103,40 @@ class Learner(Protocol):
     """Learns from a batch.
 
     Args:
-      theta: float32 [P], the policy before.
-      state: the learner's.
-      normalizer: as used while sampling.
-      batch: of the candidates.
+      theta: float32 [P], the policy before the update.
+      state: the learner's state.
+      normalizer: normaliser of observations, as used while sampling.
+      batch: what `sample` returned.
       iteration: key of the random draws.
+
+    Returns:
+      The update.
     """
 
 
 class OnPolicyLearner:
-  """What the learners share that sample by the policy itself."""
+  """Base of the learners that sample by the policy itself."""
 
   def sample(
     self,
-    sampler: Any,
+    sampler: Sampler,
     theta: np.ndarray,
     state: dict[str, Any],
     normalizer: Normalizer,
     iteration: int,
   ) -> Batch:
-    """A batch of the policy itself."""
+    """Collects a batch by the policy.
+
+    Args:
+      sampler: the task's sampler.
+      theta: float32 [P], the policy.
+      state: not used.
+      normalizer: normaliser of observations, frozen for the batch.
+      iteration: key of the random draws.
+
+    Returns:
+      The batch.
+    """
     del state
     return sampler.sample(theta, normalizer, iteration)
 

@@ -107,6 +107,8 @@ NetworkT = TypeVar('NetworkT', bound=Network, covariant=True)
 class Policy(Protocol):
   """A distribution over actions as a function of (theta, inputs)."""
 
+  def __hash__(self) -> int: ...
+
   @property
   def network(self) -> Network:
     """The network, whose outputs are the distribution's parameters."""

@@ -86,7 +86,11 @@ class VineSampler:
     self._trunks.restore(state)
 
   def sample(
-    self, theta: np.ndarray, normalizer: Normalizer, iteration: int
+    self,
+    theta: np.ndarray,
+    normalizer: Normalizer,
+    iteration: int,
+    deterministic: bool = False,
   ) -> VineBatch:
     """Collects one batch.
 
@@ -94,14 +98,18 @@ class VineSampler:
       theta: float32 [P], the policy.
       normalizer: frozen for the batch.
       iteration: key of all draws.
+      deterministic: must be False.
 
     Returns:
       The batch: batch_steps env steps of trunks, and those of N x K x M
       branches.
 
     Raises:
+      ValueError: deterministic is True.
       UserError: the task diverges all the time.
     """
+    if deterministic:
+      raise ValueError('a vine draws its actions: deterministic=False alone')
     config, seed = self._config, self._seed
     places = draws.draw_states(
       seed,

@@ -75,7 +75,11 @@ class AtariVineSampler:
     self._trunks.restore(state)
 
   def sample(
-    self, theta: np.ndarray, normalizer: Normalizer | None, iteration: int
+    self,
+    theta: np.ndarray,
+    normalizer: Normalizer | None,
+    iteration: int,
+    deterministic: bool = False,
   ) -> AtariVineBatch:
     """Collects one batch.
 
@@ -83,14 +87,18 @@ class AtariVineSampler:
       theta: float32 [P], the policy.
       normalizer: not used, frames are not normalised.
       iteration: key of all draws.
+      deterministic: must be False.
 
     Returns:
       The batch: batch_steps env steps of trunks, and those of N x K x M
       branches.
 
     Raises:
+      ValueError: deterministic is True.
       UserError: workers died again and again; with the causes.
     """
+    if deterministic:
+      raise ValueError('a vine draws its actions: deterministic=False alone')
     del normalizer
     config = self._config
     places = draws.draw_states(

@@ -118,7 +118,11 @@ class GymnasiumVineSampler:
     self._trunks.restore(state)
 
   def sample(
-    self, theta: np.ndarray, normalizer: Normalizer, iteration: int
+    self,
+    theta: np.ndarray,
+    normalizer: Normalizer,
+    iteration: int,
+    deterministic: bool = False,
   ) -> VineBatch:
     """Collects one batch.
 
@@ -126,14 +130,18 @@ class GymnasiumVineSampler:
       theta: float32 [P], the policy.
       normalizer: frozen for the batch.
       iteration: key of all draws.
+      deterministic: must be False.
 
     Returns:
       The batch: batch_steps env steps of trunks, and those of N x K x M
       branches.
 
     Raises:
+      ValueError: deterministic is True.
       UserError: the environment failed on a trunk, or to restore.
     """
+    if deterministic:
+      raise ValueError('a vine draws its actions: deterministic=False alone')
     config, seed = self._config, self._seed
     places = draws.draw_states(
       seed,
