@@ -83,7 +83,7 @@ def test_is_the_library_driven_by_hand():
     theta, state = update.theta, update.state
     np.testing.assert_array_equal(theta[:D], np.float32(strategy.mean))
     assert theta[D] == THETA[D] and theta.dtype == np.float32
-  assert update.record['step_status'] == 'accepted'
+  assert update.record.step_status == 'accepted'
   np.testing.assert_array_equal(update.histograms['scores'], scores)
 
 

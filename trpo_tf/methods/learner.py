@@ -11,31 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from trpo_tf.errors import UserError
+from trpo_tf.methods.record import IterationRecord
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Batch
 from trpo_tf.sampling.sampler import Sampler
 
-__all__ = ['Learner', 'OnPolicyLearner', 'RECORD', 'Update', 'check_steps']
-
-# The numbers of an update; a learner gives those that its method has.
-RECORD: dict[str, Any] = dict(
-  mean_kl=float('nan'),
-  max_state_kl=float('nan'),
-  surrogate_before=float('nan'),
-  surrogate_after=float('nan'),
-  step_status='none',
-  step_fraction=float('nan'),
-  step_evaluations=0,
-  cg_iterations=0,
-  cg_residual=float('nan'),
-  gradient_norm=float('nan'),
-  curvature=float('nan'),
-  entropy=float('nan'),
-  explained_variance=float('nan'),
-  value_loss=float('nan'),
-  sampler_output_error=float('nan'),
-  masked_states=0,
-)
+__all__ = ['Learner', 'OnPolicyLearner', 'Update', 'check_steps']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +26,13 @@ class Update:
   Attributes:
     theta: float32 [P], the new policy.
     state: the learner's new state, a tree of arrays.
-    record: numbers for the iteration's record, of RECORD.
-    histograms: arrays by name.
+    record: the iteration's record, with the numbers of the update.
+    histograms: arrays by name, of any shape.
   """
 
   theta: np.ndarray
   state: dict[str, Any]
-  record: dict[str, Any]
+  record: IterationRecord
   histograms: dict[str, np.ndarray]
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from trpo_tf.errors import UserError
-from trpo_tf.methods.learner import RECORD, Update
+from trpo_tf.methods.learner import Update
+from trpo_tf.methods.record import IterationRecord
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.policies.protocols import Policy
 from trpo_tf.sampling.batch import Batch
@@ -33,7 +34,15 @@ class PopulationLearner(abc.ABC):
   def initial_state(
     self, theta: np.ndarray, rng: np.random.Generator
   ) -> dict[str, Any]:
-    """Returns the state before any batch, as `Learner.initial_state` does."""
+    """Returns the state before any batch.
+
+    Args:
+      theta: float32 [P], the initial policy.
+      rng: source of initial values.
+
+    Returns:
+      The learner's state, a tree of arrays.
+    """
 
   @abc.abstractmethod
   def candidates(
@@ -123,7 +132,7 @@ class PopulationLearner(abc.ABC):
     return Update(
       theta=self._policy.with_network(theta, mean),
       state=state,
-      record=RECORD | {'step_status': 'accepted'},
+      record=IterationRecord(step_status='accepted'),
       histograms={'scores': found[found > UNSCORED]},
     )
 

@@ -13,13 +13,10 @@ from tensorflow_probability import distributions as tfd
 
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
-from trpo_tf.estimation import baselines, returns, surrogate
-from trpo_tf.methods.learner import (
-  RECORD,
-  OnPolicyLearner,
-  Update,
-  check_steps,
-)
+from trpo_tf.estimation import returns, surrogate
+from trpo_tf.estimation.closed_form import means_by_time
+from trpo_tf.methods.learner import OnPolicyLearner, Update, check_steps
+from trpo_tf.methods.record import IterationRecord
 from trpo_tf.optim import blocks, lbfgs
 from trpo_tf.optim.problem import make_problem
 from trpo_tf.optim.step import StepStatus
@@ -110,7 +107,7 @@ def advantage_weights(
   """
   every = returns.monte_carlo(batch.rewards, batch.ends, batch.lengths, gamma)
   to_go, timesteps = every[batch.kept], batch.flat(batch.timesteps)
-  advantages = to_go - baselines.means_by_time(timesteps, to_go)[timesteps]
+  advantages = to_go - means_by_time(timesteps, to_go)[timesteps]
   scale = max(advantages.std(), _MIN_DEVIATION * np.abs(to_go).mean())
   exponents = (advantages - advantages.max()) / (temperature * (scale or 1.0))
   return np.exp(exponents)
@@ -206,7 +203,7 @@ class Rwr(OnPolicyLearner):
     new = found.theta if improved else theta
     mean_kl, max_kl, entropy = self._compare(theta, new, x)
     status = StepStatus.ACCEPTED if improved else StepStatus.NO_IMPROVEMENT
-    record = RECORD | dict(
+    record = IterationRecord(
       mean_kl=float(mean_kl),
       max_state_kl=float(max_kl),
       entropy=float(entropy),

@@ -14,12 +14,8 @@ from trpo_tf.config import ExperimentConfig
 from trpo_tf.estimation import baselines, surrogate, vine
 from trpo_tf.estimation.surrogate import Consistency
 from trpo_tf.methods import surrogate_data
-from trpo_tf.methods.learner import (
-  RECORD,
-  OnPolicyLearner,
-  Update,
-  check_steps,
-)
+from trpo_tf.methods.learner import OnPolicyLearner, Update, check_steps
+from trpo_tf.methods.record import IterationRecord
 from trpo_tf.methods.surrogate_data import SurrogateData
 from trpo_tf.optim.step import MakeStep, Step, StepResult
 from trpo_tf.policies.normalizer import Normalizer
@@ -162,15 +158,11 @@ class SurrogateLearner(OnPolicyLearner):
       seeding.generator(seed, Stream.VALUE_MINIBATCHES, iteration),
       predictions,
     )
-    record = (
-      RECORD
-      | _step_record(step)
-      | dict(
-        explained_variance=fit.explained_before,
-        value_loss=fit.loss_after,
-        sampler_output_error=consistency.outputs_error,
-        masked_states=_num_states(batch) - len(given.advantages),
-      )
+    record = _record(
+      step,
+      fit,
+      sampler_output_error=consistency.outputs_error,
+      masked_states=_num_states(batch) - len(given.advantages),
     )
     state = state | changed | {'baseline': baseline._asdict()}
     return Update(step.theta, state, record, {'advantages': given.advantages})
@@ -215,8 +207,10 @@ def _num_states(batch: Batch) -> int:
   return int(batch.kept.sum())
 
 
-def _step_record(step: StepResult) -> dict[str, Any]:
-  return dict(
+def _record(
+  step: StepResult, fit: baselines.FitDiagnostics, **fields: Any
+) -> IterationRecord:
+  return IterationRecord(
     mean_kl=float(step.mean_kl),
     max_state_kl=float(step.max_state_kl),
     surrogate_before=float(step.surrogate_before),
@@ -229,4 +223,7 @@ def _step_record(step: StepResult) -> dict[str, Any]:
     gradient_norm=float(step.gradient_norm),
     curvature=float(step.curvature),
     entropy=float(step.entropy),
+    explained_variance=fit.explained_before,
+    value_loss=fit.loss_after,
+    **fields,
   )

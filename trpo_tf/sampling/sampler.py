@@ -1,4 +1,4 @@
-"""What a sampler is to the training loop."""
+"""What a sampler is to the learners and the training loop."""
 
 from typing import Protocol
 
@@ -14,7 +14,7 @@ class Sampler(Protocol):
   """Collects batches of env steps of the current policy."""
 
   def state(self) -> dict[str, np.ndarray]:
-    """What the next batch depends on, besides theta and the normaliser."""
+    """Returns what the next batch depends on besides the arguments."""
 
   def restore(self, state: dict[str, np.ndarray]) -> None:
     """Continues from a state that `state` returned.
@@ -45,4 +45,5 @@ class Sampler(Protocol):
 
     Raises:
       UserError: the environment failed or the simulation keeps diverging.
+      ValueError: the sampler does not take these arguments.
     """
