@@ -7,6 +7,7 @@ import numpy as np
 
 from trpo_tf import config as config_lib
 from trpo_tf.experiment import run_directory, sinks
+from trpo_tf.methods.record import IterationRecord
 from trpo_tf.reproduction import locomotion, plan
 from trpo_tf.reproduction.table import Budget, Curve, Sweep, Table
 
@@ -82,5 +83,5 @@ def write(run: plan.PlannedRun, returns, directory=None, **settings) -> None:
         mean_kl=0.01 / 3,
         step_status='accepted',
       )
-      sink.write(record, {})
+      sink.write(IterationRecord(**record), {})
     sink.close()

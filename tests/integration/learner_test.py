@@ -88,21 +88,21 @@ def test_every_step_is_within_the_trust_region(task, mean_kl):
   policy, accepted, refused = training.policy, 0, 0
   for before, iteration in _iterate(training, 12):
     record, after = iteration.record, iteration.state
-    if record['step_status'] != 'accepted':
+    if record.step_status != 'accepted':
       refused += 1
       assert after.theta.tobytes() == before.theta.tobytes()
-      assert record['mean_kl'] == record['step_fraction'] == 0
-      assert record['surrogate_after'] == record['surrogate_before']
+      assert record.mean_kl == record.step_fraction == 0
+      assert record.surrogate_after == record.surrogate_before
       continue
     accepted += 1
     observations = iteration.batch.flat(iteration.batch.observations)
     x = networks.normalized(before.normalizer, observations)
     kl, slack = mean_kl(policy, x, before.theta, after.theta)
     assert slack < 1e-4 * kl
-    assert abs(record['mean_kl'] - kl) <= slack
+    assert abs(record.mean_kl - kl) <= slack
     assert 0 < kl <= 0.05 + slack
-    assert record['surrogate_after'] > record['surrogate_before']
-    assert record['max_state_kl'] >= record['mean_kl']
+    assert record.surrogate_after > record.surrogate_before
+    assert record.max_state_kl >= record.mean_kl
   assert accepted >= 2 and refused >= 2
 
 
@@ -154,7 +154,7 @@ def test_a_sampler_with_another_policy_is_noticed(trained, name, change, seen):
     with pytest.raises(SamplerMismatch, match='policy and TensorFlow.s differ'):
       _update(trained, batch)
   else:
-    assert _update(trained, batch).record['sampler_output_error'] < 1e-5
+    assert _update(trained, batch).record.sampler_output_error < 1e-5
 
 
 @pytest.mark.slow
@@ -171,7 +171,7 @@ def test_the_smallest_change_of_an_output_that_is_noticed(trained):
       with pytest.raises(SamplerMismatch):
         _update(trained, batch)
     else:
-      error = _update(trained, batch).record['sampler_output_error']
+      error = _update(trained, batch).record.sampler_output_error
       assert error == pytest.approx(change, abs=2e-6)
 
 

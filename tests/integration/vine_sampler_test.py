@@ -238,15 +238,15 @@ def test_a_failure_masks_its_partners_in_the_step(tmp_path):
     total_env_steps=2000,
   )
   for step in training.iterations():
-    assert step.record['diverged'] > 0
-    assert step.record['step_status'] == 'accepted'
+    assert step.record.diverged > 0
+    assert step.record.step_status == 'accepted'
     assert np.isfinite(step.state.theta).all()
     failed = (step.batch.branch_ends & End.DIVERGED) != 0
     lost = failed.any(axis=1).all(axis=1).sum()  # no trial of theirs is clean
     assert len(step.histograms['advantages']) == 40 - lost
-    assert step.record['masked_states'] == lost
+    assert step.record.masked_states == lost
     trunks = sum(not d.branch for d in step.batch.diverged)
-    assert step.record['diverged'] == trunks + failed.sum()
+    assert step.record.diverged == trunks + failed.sum()
 
 
 def _training(**changes):
@@ -301,7 +301,7 @@ def test_states_of_dropped_trunks_are_left_out(tmp_path):
     lost = failed.any(axis=1).all(axis=1) | ~step.batch.at_rollout_set(
       step.batch.kept
     )
-    assert step.record['masked_states'] == lost.sum()
+    assert step.record.masked_states == lost.sum()
     masked += (~step.batch.at_rollout_set(step.batch.kept)).sum()
   assert masked > 0
 
@@ -313,8 +313,8 @@ def test_bootstrap_uses_the_value_network():
     total_env_steps=2000,
   )
   records = [step.record for step in training.iterations()]
-  assert all(r['step_status'] == 'accepted' for r in records[1:])
-  assert records[0]['branch_steps'] <= 10 * 3 * 2 * 5
+  assert all(r.step_status == 'accepted' for r in records[1:])
+  assert records[0].branch_steps <= 10 * 3 * 2 * 5
 
 
 @pytest.mark.slow

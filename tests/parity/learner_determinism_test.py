@@ -29,7 +29,7 @@ def fingerprint() -> str:
   log_probs = surrogate.distribution64(policy, theta, mean).log_prob(actions)
   data = surrogate.PathData(actions, log_probs, rng.normal(size=n))
   step = trust_region.make_step(
-    policy, surrogate.importance_sampled, config.TrustRegionConfig(), n
+    policy, surrogate.importance_sampled, config.ExperimentConfig(), n
   )
   steps = {step(theta, x, data).theta.tobytes() for _ in range(5)}
   assert len(steps) == 1

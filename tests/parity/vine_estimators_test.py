@@ -524,7 +524,7 @@ def test_one_trace_serves_every_batch(name, kind):
     traces.append(distribution)
     return vine.OBJECTIVES[name](distribution, data)
 
-  settings = config.TrustRegionConfig()
+  settings = config.ExperimentConfig()
   policy, theta, *_ = any_problem(kind)
   step = trust_region.make_step(policy, counted, settings, 50)
   after_first = None
@@ -568,7 +568,9 @@ def test_a_step_improves_the_return_within_the_bound(name):
   step = trust_region.make_step(
     POLICY,
     vine.OBJECTIVES[name],
-    config.TrustRegionConfig(max_kl=max_kl),
+    config.ExperimentConfig(
+      trust_region=config.TrustRegionConfig(max_kl=max_kl)
+    ),
     len(x),
   )
   result = step(theta, x, data)

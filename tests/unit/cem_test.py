@@ -104,7 +104,7 @@ def test_learns_mean_and_deviation_of_the_elite():
   np.testing.assert_allclose(update.state['std'], std, rtol=1e-12)
   np.testing.assert_array_equal(update.theta[:D], mean.astype(np.float32))
   assert update.theta[D] == THETA[D] and update.theta.dtype == np.float32
-  assert update.record['step_status'] == 'accepted'
+  assert update.record.step_status == 'accepted'
   np.testing.assert_array_equal(update.histograms['scores'], scores)
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from trpo_tf import config
 from trpo_tf.errors import UserError
 from trpo_tf.estimation import baselines, surrogate, value_network
-from trpo_tf.optim import fisher, trust_region
+from trpo_tf.optim import blocks, trust_region
 from trpo_tf.policies import categorical, conv, stacks
 from trpo_tf.policies.stacks import FrameStacks
 
@@ -155,7 +155,7 @@ def test_products_are_those_of_the_dense_jacobian(n, static):
 
 def test_blocks_share_the_frames():
   x = observations()
-  parts = fisher.split(x, 3)
+  parts = blocks.split(x, 3)
   assert all(part.frames is x.frames for part in parts)
   np.testing.assert_array_equal(
     np.concatenate([part.rows for part in parts]), x.rows
@@ -179,7 +179,9 @@ class Autodiff(categorical.CategoricalPolicy):
 def test_a_step_is_that_of_the_same_policy_on_pixels(rows):
   x, rng = observations(), np.random.default_rng(4)
   theta = parameters().numpy()
-  settings = config.TrustRegionConfig(cg_iterations=5)
+  settings = config.ExperimentConfig(
+    trust_region=config.TrustRegionConfig(cg_iterations=5)
+  )
   actions = rng.integers(0, 2, (N, 3)).astype(np.int32)
   taken = []
   for make, inputs in (
@@ -201,7 +203,7 @@ def test_a_step_is_that_of_the_same_policy_on_pixels(rows):
   # float32 networks, five ill-conditioned steps of conjugate gradient
   np.testing.assert_allclose(ours.theta, expected.theta, atol=2e-5)
   assert ours.mean_kl == pytest.approx(expected.mean_kl, rel=1e-3)
-  assert 0 < ours.mean_kl <= settings.max_kl
+  assert 0 < ours.mean_kl <= settings.trust_region.max_kl
   assert np.abs(ours.theta - theta).max() > 1e-3
 
 

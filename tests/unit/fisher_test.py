@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from trpo_tf.optim import blocks as blocks_lib
 from trpo_tf.optim import fisher
 from trpo_tf.policies import categorical, gaussian, linearization, mlp
 
@@ -126,8 +127,20 @@ def test_float32_networks_lose_little():
 
 
 def test_blocks_are_even_and_cover_everything():
-  parts = fisher.split(tf.range(103), 4)
+  parts = blocks_lib.split(tf.range(103), 4)
   np.testing.assert_array_equal(tf.concat(parts, 0), np.arange(103))
   assert {len(part) for part in parts} == {25, 26}
-  assert fisher.num_blocks(1) == 1
-  assert fisher.num_blocks(50_000) == 13
+  assert blocks_lib.num_blocks(1) == 1
+  assert blocks_lib.num_blocks(50_000) == 13
+
+
+def test_outputs_are_those_of_one_pass():
+  policy = make('gaussian')
+  theta, x = problem(policy)
+  for blocks in (1, 4):
+    np.testing.assert_allclose(
+      blocks_lib.outputs(policy, theta, x, blocks),
+      policy.outputs(theta, x),
+      rtol=0,
+      atol=1e-15,
+    )

@@ -11,7 +11,7 @@ from trpo_tf.optim import line_search
 def search(gain, kl, step=1.0, tries=10, max_kl=1.0, **kwargs):
   def evaluate(theta):
     x = tf.cast(theta[0], tf.float64)
-    return surrogate.Evaluation(gain(x), kl(x), 2 * kl(x))
+    return surrogate.CandidateEvaluation(gain(x), kl(x), 2 * kl(x))
 
   return line_search.line_search(
     evaluate,

@@ -9,7 +9,7 @@ from trpo_tf import config
 from trpo_tf.errors import UserError
 from trpo_tf.estimation import surrogate
 from trpo_tf.optim import max_kl, trust_region
-from trpo_tf.optim import step as step_lib
+from trpo_tf.optim.problem import make_problem
 from trpo_tf.optim.step import StepStatus
 from trpo_tf.policies import gaussian, mlp
 
@@ -29,6 +29,13 @@ def _make(hidden=(), seed=0):
   log_probs = distribution.log_prob(actions).numpy().astype(np.float32)
   advantages = actions[:, 0] * x[:, 0] + rng.normal(size=N)
   return policy, theta, x, surrogate.PathData(actions, log_probs, advantages)
+
+
+def _make_step(policy, settings, count=N):
+  experiment = config.ExperimentConfig(trust_region=settings)
+  return max_kl.make_step(
+    policy, surrogate.importance_sampled, experiment, count
+  )
 
 
 def _settings(**values):
@@ -53,7 +60,7 @@ def _gains(problem, matrices, direction):
 
 def test_direction_is_the_optimum_of_the_statewise_problem():
   policy, theta, x, data = _make()
-  problem = step_lib.expand(
+  problem = make_problem(
     policy,
     surrogate.importance_sampled,
     tf.constant(theta),
@@ -101,7 +108,7 @@ def _statewise_kl(policy, old, new, x):
 def test_no_state_exceeds_the_bound(seed):
   policy, theta, x, data = _make((4,), seed)
   settings = _settings(cg_damping=0.01, backtrack_ratio=0.5)
-  step = max_kl.make_step(policy, surrogate.importance_sampled, settings, N)
+  step = _make_step(policy, settings)
   for i in range(3):
     result = step(theta, x, data)
     if i and result.status == StepStatus.NO_IMPROVEMENT:
@@ -123,12 +130,11 @@ def _log_probs(policy, theta, x, actions):
 
 def test_refusals():
   policy, theta, x, data = _make()
-  objective = surrogate.importance_sampled
   with pytest.raises(UserError, match='--fisher_fraction=1, not 0.1'):
-    max_kl.make_step(policy, objective, _settings(fisher_fraction=0.1), N)
+    _make_step(policy, _settings(fisher_fraction=0.1))
   with pytest.raises(UserError, match='or take --method=trpo'):
-    max_kl.make_step(policy, objective, _settings(), max_kl.MAX_STATES + 1)
-  step = max_kl.make_step(policy, objective, _settings(), N)
+    _make_step(policy, _settings(), max_kl.MAX_STATES + 1)
+  step = _make_step(policy, _settings())
   broken = data._replace(advantages=np.full(N, np.nan))
   result = step(theta, x, broken)
   assert result.status == StepStatus.NON_FINITE_GRADIENT

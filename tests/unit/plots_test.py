@@ -9,6 +9,7 @@ from absl import flags as absl_flags
 from trpo_tf import config, errors
 from trpo_tf.bin import plot
 from trpo_tf.experiment import plots, run_directory, sinks
+from trpo_tf.methods.record import IterationRecord
 
 
 def _run(path, returns, every=100, **settings):
@@ -146,7 +147,8 @@ def _write_run(path, rows, **settings):
     sink = sinks.CsvSink(run.progress_csv, None)
     for i in range(1, rows + 1):
       record = {name: float(i) for name in sinks.COLUMNS}
-      sink.write(record | dict(iteration=i, step_status='accepted'), {})
+      record |= dict(iteration=i, step_status='accepted')
+      sink.write(IterationRecord(**record), {})
     sink.close()
 
 

@@ -169,3 +169,34 @@ def test_metric_is_the_second_derivative_of_kl(kind):
   np.testing.assert_allclose(
     ours, hessian, rtol=0, atol=1e-13 * np.abs(hessian).max() + 50 * EPSILON
   )
+
+
+@pytest.mark.parametrize('convert', [np.asarray, tf.constant])
+@pytest.mark.parametrize('kind', ['gaussian', 'categorical'])
+def test_theta_is_the_network_then_log_std(kind, convert):
+  rng = np.random.default_rng(5)
+  if kind == 'gaussian':
+    policy, width = gaussian.GaussianPolicy(mlp.MLP(2, (3,), 4)), 4
+  else:
+    network = mlp.MLP(2, (3,), 5)
+    policy, width = categorical.CategoricalPolicy(network, (3, 2)), 0
+  d = policy.network.num_parameters
+  assert policy.num_parameters == d + width
+  thetas = rng.normal(size=(2, 6, d + width)).astype(np.float32)
+  for theta in (thetas, thetas[0, 0]):
+    given = convert(theta)
+    np.testing.assert_array_equal(
+      policy.network_parameters(given), theta[..., :d]
+    )
+    np.testing.assert_array_equal(policy.log_std(given), theta[..., d:])
+  theta, parameters = thetas[0, 0], rng.normal(size=(2, 6, d))
+  for chosen in (parameters, parameters[0, 0]):
+    moved = policy.with_network(convert(theta), convert(chosen))
+    assert moved.dtype == np.float32
+    assert tf.is_tensor(moved) == (convert is tf.constant)
+    assert moved.shape == (*chosen.shape[:-1], d + width)
+    for row in np.reshape(moved, (-1, d + width)):
+      np.testing.assert_array_equal(row[d:], theta[d:])
+    np.testing.assert_array_equal(
+      policy.network_parameters(moved), chosen.astype(np.float32)
+    )

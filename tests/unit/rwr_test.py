@@ -148,10 +148,10 @@ def test_a_linear_policy_becomes_weighted_least_squares(kind):
   np.testing.assert_allclose(result.theta, expected, atol=5e-4)
   assert result.theta.dtype == np.float32 and result.state == {}
   record = result.record
-  assert record['step_status'] == 'accepted'
-  assert record['surrogate_after'] == pytest.approx(likelihood, abs=1e-5)
-  assert record['surrogate_before'] < record['surrogate_after']
-  assert 1 < record['step_evaluations'] <= 100
+  assert record.step_status == 'accepted'
+  assert record.surrogate_after == pytest.approx(likelihood, abs=1e-5)
+  assert record.surrogate_before < record.surrogate_after
+  assert 1 < record.step_evaluations <= 100
   np.testing.assert_allclose(
     result.histograms['path_returns'], [r for *_, r in found], rtol=1e-12
   )
@@ -207,13 +207,13 @@ def test_records_what_the_step_did():
     axis=1,
   )
   record = result.record
-  assert record['mean_kl'] == pytest.approx(kl.mean(), rel=1e-6)
-  assert record['max_state_kl'] == pytest.approx(kl.max(), rel=1e-6)
+  assert record.mean_kl == pytest.approx(kl.mean(), rel=1e-6)
+  assert record.max_state_kl == pytest.approx(kl.max(), rel=1e-6)
   entropy = np.sum(old[1] + 0.5 * np.log(2 * np.pi * np.e))
-  assert record['entropy'] == pytest.approx(entropy, rel=1e-6)
-  assert np.isfinite(record['gradient_norm'])
+  assert record.entropy == pytest.approx(entropy, rel=1e-6)
+  assert np.isfinite(record.gradient_norm)
   # few evaluations, and few more than asked for
-  assert record['step_evaluations'] <= 10 + 20
+  assert record.step_evaluations <= 10 + 20
 
 
 def test_stays_where_nothing_is_better():
@@ -223,7 +223,7 @@ def test_stays_where_nothing_is_better():
   learner = Rwr(LINEAR, settings())
   result = learner.update(start, {}, NORMALIZER, batch, 0)
   np.testing.assert_array_equal(result.theta, start)
-  assert result.record['step_status'] == 'no_improvement'
+  assert result.record.step_status == 'no_improvement'
 
 
 def test_refuses_a_worse_end_of_the_search(monkeypatch):
@@ -232,9 +232,9 @@ def test_refuses_a_worse_end_of_the_search(monkeypatch):
   result = update(LINEAR, batch_of())
   np.testing.assert_array_equal(result.theta, initial(LINEAR))
   record = result.record
-  assert record['step_status'] == 'no_improvement'
-  assert record['surrogate_after'] == record['surrogate_before']
-  assert record['mean_kl'] == 0 and record['step_evaluations'] == 7
+  assert record.step_status == 'no_improvement'
+  assert record.surrogate_after == record.surrogate_before
+  assert record.mean_kl == 0 and record.step_evaluations == 7
 
 
 def test_a_perfect_fit_stays_finite():
@@ -242,7 +242,7 @@ def test_a_perfect_fit_stays_finite():
   policy = gaussian.GaussianPolicy(mlp.MLP(O, (16,), A), -0.5)
   batch = batch_of(policy, steps=9)
   result = update(policy, batch, elite_fraction=0.05)
-  assert result.record['step_status'] == 'accepted'
+  assert result.record.step_status == 'accepted'
   assert np.isfinite(result.theta).all()
   assert result.theta[-A:].max() < -1
 

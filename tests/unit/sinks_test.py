@@ -13,6 +13,7 @@ from tensorboard.util import tensor_util
 
 from trpo_tf import errors
 from trpo_tf.experiment import console, sinks
+from trpo_tf.methods.record import IterationRecord
 
 
 def _record(iteration, **changes):
@@ -27,7 +28,7 @@ def _record(iteration, **changes):
     env_steps_per_second=12345.6,
     explained_variance=float('nan'),
   )
-  return record | changes
+  return IterationRecord(**record | changes)
 
 
 def _write(path, iterations, last_iteration=None, **changes):
@@ -139,8 +140,6 @@ def test_other_columns_are_refused_and_kept(tmp_path, content):
 
 def test_a_wrong_record_is_refused(tmp_path):
   sink = sinks.CsvSink(tmp_path / 'progress.csv', None)
-  with pytest.raises(ValueError, match='reward'):
-    sink.write(_record(1, reward=1.0), {})
   sink.write(_record(1), {})
   with pytest.raises(ValueError, match='iteration 3 after 1'):
     sink.write(_record(3), {})

@@ -7,13 +7,14 @@ import tensorflow as tf
 
 from trpo_tf import config
 from trpo_tf.estimation import surrogate
-from trpo_tf.methods import (
+from trpo_tf.methods.kl_penalty import adapted
+from trpo_tf.optim import (
   empirical_fisher,
+  fisher,
   kl_penalty,
   natural_gradient,
   policy_gradient,
 )
-from trpo_tf.optim import fisher
 from trpo_tf.optim.step import StepStatus
 from trpo_tf.policies import categorical, gaussian, mlp
 
@@ -37,6 +38,16 @@ def _make(kind, count=N):
   log_probs = distribution.log_prob(actions).numpy().astype(np.float32)
   advantages = actions[:, 0] * x[:, 0] + rng.normal(size=count)
   return policy, theta, x, surrogate.PathData(actions, log_probs, advantages)
+
+
+def _step(module, policy, region=None, **method):
+  """The module's step, with these settings of the method."""
+  experiment = config.ExperimentConfig(
+    trust_region=region or config.TrustRegionConfig(),
+    method=config.MethodConfig(**method),
+  )
+  objective = surrogate.importance_sampled
+  return module.make_step(policy, objective, experiment, N)
 
 
 def _log_probs(policy, theta, x, actions):
@@ -77,8 +88,8 @@ def test_natural_gradient_solves_the_dense_system(kind):
     matrix + 0.02 * np.eye(theta.size), _gradient(policy, theta, x, data)
   )
   for multiplier in (3.0, 30.0):
-    step = natural_gradient.make_step(
-      policy, surrogate.importance_sampled, settings, multiplier, N
+    step = _step(
+      natural_gradient, policy, settings, lagrange_multiplier=multiplier
     )
     result = step(theta, x, data)
     assert result.status == StepStatus.ACCEPTED
@@ -90,9 +101,7 @@ def test_natural_gradient_solves_the_dense_system(kind):
 def test_natural_gradient_knows_no_bound():
   policy, theta, x, data = _make('gaussian')
   settings = config.TrustRegionConfig(max_kl=1e-6)
-  step = natural_gradient.make_step(
-    policy, surrogate.importance_sampled, settings, 0.5, N
-  )
+  step = _step(natural_gradient, policy, settings, lagrange_multiplier=0.5)
   result = step(theta, x, data)
   assert result.status == StepStatus.ACCEPTED
   assert result.mean_kl > 1e-3
@@ -103,9 +112,7 @@ def test_natural_gradient_knows_no_bound():
 @KINDS
 def test_policy_gradient_has_the_length_of_its_bound(kind):
   policy, theta, x, data = _make(kind)
-  step = policy_gradient.make_step(
-    policy, surrogate.importance_sampled, 0.02, N
-  )
+  step = _step(policy_gradient, policy, l2_bound=0.02)
   result = step(theta, x, data)
   assert result.status == StepStatus.ACCEPTED
   moved = result.theta.astype(float) - theta
@@ -115,23 +122,15 @@ def test_policy_gradient_has_the_length_of_its_bound(kind):
   assert cosine == pytest.approx(1, abs=1e-8)
 
 
-@pytest.mark.parametrize('method', ['natural_gradient', 'policy_gradient'])
+@pytest.mark.parametrize('module', [natural_gradient, policy_gradient])
 @pytest.mark.parametrize(
   ('advantage', 'status'),
   [(np.nan, StepStatus.NON_FINITE_GRADIENT), (0.0, StepStatus.ZERO_GRADIENT)],
 )
-def test_a_useless_gradient_is_refused(method, advantage, status):
+def test_a_useless_gradient_is_refused(module, advantage, status):
   policy, theta, x, data = _make('gaussian')
   data = data._replace(advantages=np.full(N, advantage))
-  objective = surrogate.importance_sampled
-  step = (
-    policy_gradient.make_step(policy, objective, 0.01, N)
-    if method == 'policy_gradient'
-    else natural_gradient.make_step(
-      policy, objective, config.TrustRegionConfig(), 1.0, N
-    )
-  )
-  result = step(theta, x, data)
+  result = _step(module, policy)(theta, x, data)
   assert result.status == status
   assert result.theta.tobytes() == theta.tobytes()
   assert result.mean_kl == 0
@@ -148,13 +147,7 @@ def test_a_useless_gradient_is_refused(method, advantage, status):
 def test_a_step_to_nowhere_is_refused(multiplier, least):
   """Small multipliers send log_std where KL is vast, infinite and NaN."""
   policy, theta, x, data = _make('gaussian')
-  step = natural_gradient.make_step(
-    policy,
-    surrogate.importance_sampled,
-    config.TrustRegionConfig(),
-    multiplier,
-    N,
-  )
+  step = _step(natural_gradient, policy, lagrange_multiplier=multiplier)
   result = step(theta, x, data)
   assert result.status == StepStatus.KL_EXCEEDED
   if least is None:
@@ -201,9 +194,7 @@ def test_covariance_tends_to_the_fisher_matrix(kind):
 def test_empirical_step_stays_in_the_region():
   policy, theta, x, data = _make('gaussian')
   settings = config.TrustRegionConfig(max_kl=0.01)
-  step = empirical_fisher.make_step(
-    policy, surrogate.importance_sampled, settings, N
-  )
+  step = _step(empirical_fisher, policy, settings)
   result = step(theta, x, data, np.arange(0, N, 2))
   assert result.status == StepStatus.ACCEPTED
   assert 0 < result.mean_kl <= 0.01
@@ -239,8 +230,8 @@ def _penalized(policy, theta, x, data, coefficient):
 def test_penalty_reaches_the_optimum():
   """Against SciPy's trust region, from the same point, in float64."""
   policy, theta, x, data = _make('gaussian')
-  step = kl_penalty.make_step(policy, surrogate.importance_sampled, 200, N)
-  result = step(theta, x, data, 50.0)
+  step = _step(kl_penalty, policy, kl_coefficient=50.0, fit_evaluations=200)
+  result = step(theta, x, data)
   assert result.status == StepStatus.ACCEPTED
   value = _penalized(policy, theta, x, data, 50.0)
   best = scipy.optimize.minimize(
@@ -258,8 +249,10 @@ def test_penalty_reaches_the_optimum():
 @pytest.mark.slow
 def test_a_larger_penalty_is_a_shorter_step():
   policy, theta, x, data = _make('categorical')
-  step = kl_penalty.make_step(policy, surrogate.importance_sampled, 100, N)
-  kls = [step(theta, x, data, c).mean_kl for c in (1.0, 10.0, 100.0)]
+  step = _step(kl_penalty, policy)
+  kls = [
+    step(theta, x, data, kl_coefficient=c).mean_kl for c in (1.0, 10.0, 100.0)
+  ]
   assert kls[0] > 2 * kls[1] > 4 * kls[2] > 0
 
 
@@ -268,4 +261,4 @@ def test_a_larger_penalty_is_a_shorter_step():
   [(0.0151, 2), (0.0149, 1), (0.0067, 1), (0.0066, 0.5), (0.0, 0.5)],
 )
 def test_the_coefficient_adapts(mean_kl, factor):
-  assert kl_penalty.adapted(3.0, mean_kl, 0.01) == 3.0 * factor
+  assert adapted(3.0, mean_kl, 0.01) == 3.0 * factor

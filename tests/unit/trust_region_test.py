@@ -34,7 +34,8 @@ def make(kind='gaussian', hidden=(8,), **kwargs):
 
 
 def settings(**kwargs):
-  return config.TrustRegionConfig(**kwargs)
+  region = config.TrustRegionConfig(**kwargs)
+  return config.ExperimentConfig(trust_region=region)
 
 
 def step(policy, theta, x, data, rows=None, objective=None, **kwargs):

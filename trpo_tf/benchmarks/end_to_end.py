@@ -46,13 +46,13 @@ def measure(settings: dict[str, Any], iterations: int) -> dict[str, float]:
     if len(records) == iterations + 3:
       break
   records = records[3:]
-  seconds = sum(r['sample_seconds'] + r['update_seconds'] for r in records)
-  steps = records[-1]['env_steps'] - records[0]['env_steps']
+  seconds = sum(r.sample_seconds + r.update_seconds for r in records)
+  steps = records[-1].env_steps - records[0].env_steps
   steps += config.sampler.batch_steps
   return dict(
     env_steps_per_second=steps / seconds,
-    sample_seconds=float(np.median([r['sample_seconds'] for r in records])),
-    update_seconds=float(np.median([r['update_seconds'] for r in records])),
+    sample_seconds=float(np.median([r.sample_seconds for r in records])),
+    update_seconds=float(np.median([r.update_seconds for r in records])),
     resident_mib_early=resident[min(10, len(resident) - 1)],
     resident_mib_late=resident[-1],
   )

@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from trpo_tf.benchmarks import timing
-from trpo_tf.config import PolicyConfig, TrustRegionConfig
+from trpo_tf.config import ExperimentConfig, PolicyConfig, TrustRegionConfig
 from trpo_tf.estimation import surrogate
+from trpo_tf.optim import blocks as blocks_lib
 from trpo_tf.optim import conjugate_gradient, fisher
 from trpo_tf.optim.trust_region import make_step
 from trpo_tf.policies.gaussian import GaussianPolicy, gaussian_policy
@@ -60,7 +61,7 @@ def product_over_gradient(num_states: int, pairs: int) -> dict[str, Any]:
   """
   problem = make_problem(num_states)
   policy, data = problem.policy, problem.data
-  blocks = fisher.num_blocks(num_states)
+  blocks = blocks_lib.num_blocks(num_states)
 
   def gradient(theta, x, data):
     linearized = fisher.linearize(policy, theta, x, blocks)
@@ -122,7 +123,7 @@ def policy_step_seconds(num_states: int, repeats: int) -> np.ndarray:
   step = make_step(
     problem.policy,
     surrogate.importance_sampled,
-    TrustRegionConfig(cg_iterations=_PRODUCTS),
+    ExperimentConfig(trust_region=TrustRegionConfig(cg_iterations=_PRODUCTS)),
     num_states,
   )
   run = functools.partial(step, problem.theta, problem.x, problem.data)

@@ -1,7 +1,7 @@
 """Monte Carlo returns and generalised advantage estimation over slots.
 
-Arrays are [S, T]: S slots of T steps, of which slot s uses the first
-lengths[s]. The bits of `ends` are those of the batch.
+Arrays are [S, T] for S slots of T steps. Slot s uses the first lengths[s] of
+them. The bits of `ends` are those of `End`.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ __all__ = ['gae', 'monte_carlo']
 
 
 def _scan(deltas: np.ndarray, factors: np.ndarray) -> np.ndarray:
-  """y[:, t] = deltas[:, t] + factors[:, t] * y[:, t + 1], from the end."""
+  """Computes y[:, t] = deltas[:, t] + factors[:, t] * y[:, t + 1]."""
   result = np.empty_like(deltas)
   tail = np.zeros(len(deltas))
   for t in reversed(range(deltas.shape[1])):
@@ -28,19 +28,19 @@ def _valid(shape: tuple[int, int], lengths: np.ndarray) -> np.ndarray:
 def monte_carlo(
   rewards: np.ndarray, ends: np.ndarray, lengths: np.ndarray, gamma: float
 ) -> np.ndarray:
-  """Discounted sum of the rewards to the end of the episode or slot.
+  """Sums the discounted rewards to the end of the episode or slot.
 
-  This is the paper's Q along a single path (section 5.1): a truncated or cut
-  path earns nothing afterwards.
+  This is the paper's Q along a single path (section 5.1), where a truncated or
+  cut path earns nothing afterwards.
 
   Args:
     rewards: [S, T].
     ends: integer [S, T]; any bit ends the episode with that step.
     lengths: integer [S], valid steps of each slot.
-    gamma: discount per step.
+    gamma: discount per env step.
 
   Returns:
-    float64 [S, T]; 0 beyond lengths.
+    float64 [S, T], in units of return; 0 beyond lengths.
   """
   valid = _valid(rewards.shape, lengths)
   deltas = np.where(valid, rewards, 0.0)
@@ -57,28 +57,28 @@ def gae(
   gamma: float,
   lam: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Generalised advantage estimation (Schulman et al. 2016, equation 16).
+  """Estimates generalised advantages (Schulman et al. 2016, equation 16).
 
-  A step's next value is V of the next observation: 0 where the step
+  A step's next value is V of the next observation. It is 0 where the step
   terminated (also when it was truncated as well) or diverged, the boundary
-  value where it was truncated, the last value at the end of a slot whose
+  value where it was truncated, and the last value at the end of a slot whose
   episode goes on. No sum crosses the end of an episode.
 
   Args:
     rewards: [S, T].
     ends: integer [S, T].
     lengths: integer [S], valid steps of each slot.
-    values: [S, T] V of the observation before each step.
-    boundary_values: [S, T] V of the observation that each truncated step
+    values: [S, T], V of the observation before each step.
+    boundary_values: [S, T], V of the observation that each truncated step
       reached; other entries are ignored.
-    last_values: [S] V of the observation after each slot's last step;
-      ignored where that step ended an episode.
-    gamma: discount per step.
+    last_values: [S], V of the observation after each slot's last step; ignored
+      where that step ended an episode.
+    gamma: discount per env step.
     lam: lambda of the estimator.
 
   Returns:
-    Advantages and value targets (advantages + values), float64 [S, T], 0
-    beyond lengths.
+    Advantages and value targets (advantages + values), float64 [S, T] in units
+    of return; 0 beyond lengths.
   """
   lengths = np.asarray(lengths)
   valid = _valid(rewards.shape, lengths)

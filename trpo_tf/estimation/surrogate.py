@@ -1,9 +1,9 @@
-"""Surrogate objectives, and what a policy is worth on a recorded batch.
+"""Surrogate objectives, and the evaluation of a policy on a recorded batch.
 
-An objective is a function (distribution, data) -> [N]: a term for each state,
-whose mean over the states is the surrogate. `distribution` is the policy's,
-in float64 and of batch [N]; `data` is a NamedTuple of tensors that the
-objective knows, each with a leading dimension N.
+An objective is a function (distribution, data) -> [N]. It gives a term for each
+state, and their mean over the states is the surrogate. `distribution` is the
+policy's, in float64 and of batch [N]. `data` is a NamedTuple of tensors that
+the objective knows, each with a leading dimension N.
 """
 
 import functools
@@ -15,10 +15,11 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from trpo_tf.policies import graphs
+from trpo_tf.policies.protocols import Inputs, Policy
 
 __all__ = [
   'Consistency',
-  'Evaluation',
+  'CandidateEvaluation',
   'Objective',
   'PathData',
   'check_consistency',
@@ -36,8 +37,8 @@ class PathData(NamedTuple):
 
   Attributes:
     actions: [N, A] float64 (Gaussian) or int32 (categorical), unclipped.
-    log_probs: [N] log probability of the action under the sampling policy.
-    advantages: [N].
+    log_probs: [N], log-probability of the action under the sampling policy.
+    advantages: [N], in any unit.
   """
 
   actions: tf.Tensor
@@ -48,19 +49,27 @@ class PathData(NamedTuple):
 def importance_sampled(
   distribution: tfd.Distribution, data: PathData
 ) -> tf.Tensor:
-  """Terms pi(a|s) / q(a|s) * advantage, equation 14 of the paper: [N]."""
+  """Computes the terms pi(a|s) / q(a|s) * advantage of equation 14.
+
+  Args:
+    distribution: the policy's, float64, batch [N].
+    data: actions, log-probabilities and advantages.
+
+  Returns:
+    float64 [N].
+  """
   log_probs = tf.cast(data.log_probs, tf.float64)
   ratio = tf.exp(distribution.log_prob(data.actions) - log_probs)
   return ratio * tf.cast(data.advantages, tf.float64)
 
 
-class Evaluation(NamedTuple):
-  """A candidate policy on the batch; float64 scalars.
+class CandidateEvaluation(NamedTuple):
+  """What a candidate policy is worth on the batch; float64 scalars.
 
   Attributes:
     surrogate: mean of the objective over the states.
     mean_kl: mean of KL(old || candidate) over the states, in nats.
-    max_kl: its largest value.
+    max_kl: the largest KL(old || candidate) of a state, in nats.
   """
 
   surrogate: tf.Tensor
@@ -69,56 +78,65 @@ class Evaluation(NamedTuple):
 
 
 def distribution64(
-  policy: Any, theta: tf.Tensor, outputs: tf.Tensor
+  policy: Policy, theta: tf.Tensor, outputs: tf.Tensor
 ) -> tfd.Distribution:
-  """The policy's distribution in float64, whatever the network's dtype."""
+  """Builds the policy's distribution in float64.
+
+  Args:
+    policy: the policy.
+    theta: [P] parameters, of any float dtype.
+    outputs: [N, M] network outputs, of any float dtype.
+
+  Returns:
+    A float64 distribution of batch [N].
+  """
   return policy.distribution(
     tf.cast(theta, tf.float64), tf.cast(outputs, tf.float64)
   )
 
 
 def evaluate(
-  policy: Any,
+  policy: Policy,
   objective: Objective,
   data: Any,
   old: tfd.Distribution,
   theta: tf.Tensor,
   outputs: tf.Tensor,
-) -> Evaluation:
-  """Surrogate and KL divergence of a candidate, all in float64.
+) -> CandidateEvaluation:
+  """Computes the surrogate and the KL divergence of a candidate, in float64.
 
   Args:
-    policy: gives the distribution.
+    policy: the policy.
     objective: the surrogate's terms.
     data: the objective's data, leading dimension N.
     old: float64 distribution of the sampling policy, batch [N].
-    theta: [P] parameters of the candidate.
-    outputs: [N, M] its network outputs.
+    theta: [P], the candidate's parameters.
+    outputs: [N, M], its network outputs.
 
   Returns:
-    The Evaluation.
+    The CandidateEvaluation.
   """
   new = distribution64(policy, theta, outputs)
   kl = tfd.kl_divergence(old, new)
-  return Evaluation(
+  return CandidateEvaluation(
     tf.reduce_mean(objective(new, data)), tf.reduce_mean(kl), tf.reduce_max(kl)
   )
 
 
 def output_gradient(
-  policy: Any,
+  policy: Policy,
   objective: Objective,
   data: Any,
   theta: tf.Tensor,
   outputs: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-  """The surrogate and its gradient in outputs and theta, separately.
+  """Computes the surrogate and its gradients in the outputs and in theta.
 
-  The gradient in theta counts only what bypasses the outputs (log_std); the
-  network's vjp of the other one completes it.
+  The gradient in theta counts only what bypasses the outputs (log_std). The
+  network's vjp of the gradient in the outputs completes it.
 
   Args:
-    policy: gives the distribution.
+    policy: the policy.
     objective: the surrogate's terms.
     data: the objective's data, leading dimension N.
     theta: [P] parameters.
@@ -142,9 +160,9 @@ class Consistency(NamedTuple):
 
   Attributes:
     outputs_error: largest absolute difference of an output.
-    outputs_row: the row where it occurs.
-    log_probs_error: largest absolute difference of a log probability.
-    log_probs_row: the row where it occurs.
+    outputs_row: row where it occurs.
+    log_probs_error: largest absolute difference of a log-probability, in nats.
+    log_probs_row: row where it occurs.
   """
 
   outputs_error: float
@@ -154,21 +172,21 @@ class Consistency(NamedTuple):
 
 
 @functools.lru_cache(maxsize=8)
-def _recompute(policy: Any) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-  """Outputs and log probabilities as one graph call; op by op costs 35 ms."""
+def _recompute(policy: Policy) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+  """Compiles outputs and log-probabilities into one call; eager costs 35 ms."""
 
   def recompute(theta, x, actions):
     outputs = policy.outputs(theta, x)
     distribution = distribution64(policy, theta, outputs)
     return outputs, distribution.log_prob(actions)
 
-  return graphs.of_any_size(recompute, fixed=1)
+  return graphs.compile_any_batch(recompute, fixed=1)
 
 
 def check_consistency(
-  policy: Any,
+  policy: Policy,
   theta: np.ndarray,
-  x: Any,
+  x: Inputs,
   actions: np.ndarray,
   outputs: np.ndarray,
   log_probs: np.ndarray,
@@ -177,11 +195,11 @@ def check_consistency(
 
   Args:
     policy: the sampling policy.
-    theta: float32 [P] its parameters.
-    x: float32 [N, O] observations normalised, or FrameStacks.
-    actions: [N, A] recorded actions.
-    outputs: float32 [N, M] recorded outputs.
-    log_probs: float32 [N] recorded log probabilities.
+    theta: float32 [P], its parameters.
+    x: inputs of N states, normalised.
+    actions: [N, A], recorded actions, float64 or int32.
+    outputs: float32 [N, M], recorded outputs.
+    log_probs: float32 [N], recorded log-probabilities.
 
   Returns:
     The largest differences; the caller decides what to tolerate. A NaN on

@@ -1,11 +1,10 @@
 """A value network on flat arrays, fitted by Adam in one compiled call.
 
-The network predicts standardised returns. Its statistics move with the
-returns, and its output layer is rescaled so that no prediction changes when
-they do (PopArt: van Hasselt et al. 2016).
+The network predicts standardised returns. The statistics move with the returns,
+and the output layer is rescaled so that no prediction changes when they do
+(PopArt: van Hasselt et al. 2016).
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,21 +12,22 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from trpo_tf import config
+from trpo_tf.config import EstimatorConfig
 from trpo_tf.policies import mlp, stacks
+from trpo_tf.policies.protocols import Inputs, Network
 from trpo_tf.policies.stacks import FrameStacks
 
 __all__ = ['ValueNetwork', 'ValueState', 'adam_step', 'rescale']
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
-# Least weight of a new batch in the return statistics: they follow returns
+# The least weight of a new batch in the return statistics. They follow returns
 # that grow with learning within a few iterations.
 _STATISTICS_RATE = 0.2
-_LEAST_SCALE = 1e-6
+_MIN_SCALE = 1e-6
 
-# Rows are padded to a multiple of this: XLA compiles for one shape, and
-# batches of whole episodes vary in size.
+# Rows are padded to a multiple of this: XLA compiles for one shape, and batches
+# of whole episodes vary in size.
 _CAPACITY = 4096
 
 
@@ -35,9 +35,9 @@ class ValueState(NamedTuple):
   """Everything that a value network carries between iterations.
 
   Attributes:
-    theta: float32 [P] network parameters.
-    first_moment: float32 [P] of Adam.
-    second_moment: float32 [P] of Adam.
+    theta: float32 [P], the network's parameters.
+    first_moment: float32 [P], Adam's.
+    second_moment: float32 [P], Adam's.
     adam_steps: int64 [], Adam steps so far.
     return_mean: float64 [], running mean of returns.
     return_square: float64 [], running mean of squared returns.
@@ -58,7 +58,7 @@ class ValueState(NamedTuple):
     if self.fits == 0:
       return 1.0
     variance = self.return_square - self.return_mean**2
-    return float(np.sqrt(np.maximum(variance, _LEAST_SCALE**2)))
+    return float(np.sqrt(np.maximum(variance, _MIN_SCALE**2)))
 
 
 def rescale(
@@ -73,8 +73,8 @@ def rescale(
     theta: float32 [P]; its last width + 1 entries are the output layer's
       weights and bias.
     width: inputs of the output layer.
-    old: mean and scale that theta predicts with.
-    new: mean and scale that it shall predict with.
+    old: mean and scale, in units of return, that theta predicts with.
+    new: mean and scale that the result predicts with.
 
   Returns:
     float32 [P].
@@ -87,18 +87,18 @@ def rescale(
 
 
 def adam_step(theta, m, v, gradient, count, rate):
-  """One Adam step (Kingma and Ba 2015); `count` is 1 at the first.
+  """Takes one step of Adam (Kingma and Ba 2015).
 
   Args:
-    theta: float32 [P] parameters.
-    m: float32 [P] first moment.
-    v: float32 [P] second moment.
+    theta: float32 [P], parameters.
+    m: float32 [P], first moment.
+    v: float32 [P], second moment.
     gradient: float32 [P].
-    count: float32 [], number of this step.
+    count: float32 [], the number of this step; 1 at the first.
     rate: learning rate.
 
   Returns:
-    New theta, m and v.
+    The new theta, m and v, float32 [P] each.
   """
   m = _BETA1 * m + (1 - _BETA1) * gradient
   v = _BETA2 * v + (1 - _BETA2) * gradient * gradient
@@ -109,10 +109,10 @@ def adam_step(theta, m, v, gradient, count, rate):
 def _minibatches(
   rng: np.random.Generator, n: int, size: int, epochs: int
 ) -> np.ndarray:
-  """Rows of each Adam step, int32 [steps, size]: a permutation each epoch.
+  """Draws the rows of each Adam step, int32 [steps, size].
 
-  An epoch leaves out the rows that do not fill a minibatch; a batch smaller
-  than one minibatch repeats rows.
+  Every epoch is a permutation of the rows. It leaves out those that do not fill
+  a minibatch. A batch smaller than one minibatch repeats rows.
   """
   per_epoch = max(1, n // size)
   rows = [
@@ -122,18 +122,20 @@ def _minibatches(
 
 
 class ValueNetwork:
-  """Baseline that fits a network to value targets: see `baselines`."""
+  """Baseline that fits a network to value targets, see `Baseline`."""
 
   state_type = ValueState
 
-  def __init__(self, settings: config.EstimatorConfig, policy_network: Any):
-    """Args: the settings; the policy's network, whose inputs it sees."""
+  def __init__(self, settings: EstimatorConfig, policy_network: Network):
+    """Builds the network and compiles its fit.
+
+    Args:
+      settings: hidden layers, learning rate, epochs and minibatches.
+      policy_network: the policy's network, whose inputs the baseline sees.
+    """
     self._settings = settings
-    self._network = dataclasses.replace(
-      policy_network,
-      hidden_sizes=settings.value_hidden_sizes,
-      output_size=1,
-      activation='tanh',
+    self._network = policy_network.with_layers(
+      settings.value_hidden_sizes, output_size=1, activation='tanh'
     )
     self._predict = tf.function(
       self._network.outputs,
@@ -145,7 +147,7 @@ class ValueNetwork:
     self._fit = _compile_fit(self._network, settings.value_learning_rate)
 
   def initial_state(self, rng: np.random.Generator) -> ValueState:
-    """Orthogonal weights (output gain 1), Adam at rest, no statistics."""
+    """Draws orthogonal weights (output gain 1), with Adam at rest."""
     theta = self._network.initial_parameters(rng, 1.0)
     zeros, count = np.zeros_like(theta), np.zeros((), np.int64)
     return ValueState(
@@ -153,9 +155,18 @@ class ValueNetwork:
     )
 
   def predict(
-    self, state: ValueState, x: Any, timesteps: np.ndarray
+    self, state: ValueState, x: Inputs, timesteps: np.ndarray
   ) -> np.ndarray:
-    """Values float64 [N] at x, float32 [N, O] or FrameStacks."""
+    """Predicts the return.
+
+    Args:
+      state: the baseline's state.
+      x: inputs of N states, normalised.
+      timesteps: not used.
+
+    Returns:
+      float64 [N], in units of return.
+    """
     del timesteps
     outputs = self._predict(state.theta, x).numpy()[:, 0].astype(np.float64)
     return state.return_mean + state.return_scale * outputs
@@ -163,7 +174,7 @@ class ValueNetwork:
   def _moved_statistics(
     self, state: ValueState, returns: np.ndarray
   ) -> ValueState:
-    """Blends in the returns' statistics and keeps every prediction."""
+    """Moves the statistics towards the returns', and no prediction."""
     rate = max(1 / (1 + int(state.fits)), _STATISTICS_RATE)
     mean, square = returns.mean(), np.square(returns).mean()
     moved = state._replace(
@@ -182,7 +193,7 @@ class ValueNetwork:
   def fit(
     self,
     state: ValueState,
-    x: Any,
+    x: Inputs,
     timesteps: np.ndarray,
     returns: np.ndarray,
     rng: np.random.Generator,
@@ -190,10 +201,10 @@ class ValueNetwork:
     """Minimises the squared error to the returns by minibatch Adam.
 
     Args:
-      state: where to start.
-      x: inputs of N states.
-      timesteps: [N], ignored.
-      returns: float64 [N] targets.
+      state: the baseline's state.
+      x: inputs of N states, normalised.
+      timesteps: not used.
+      returns: float64 [N], targets in units of return.
       rng: source of the minibatches.
 
     Returns:
@@ -208,8 +219,8 @@ class ValueNetwork:
     data: tuple[Any, ...] = x, targets.astype(np.float32)[:, np.newaxis], rows
     if not isinstance(x, FrameStacks):
       capacity = -(-n // _CAPACITY) * _CAPACITY
-      most = max(1, capacity // size) * settings.value_epochs
-      sizes = capacity, capacity, most
+      max_steps = max(1, capacity // size) * settings.value_epochs
+      sizes = capacity, capacity, max_steps
       data = tuple(map(_padded, data, sizes))
     moments = self._fit(
       state.theta,
@@ -234,8 +245,8 @@ def _padded(array: np.ndarray, rows: int) -> np.ndarray:
   return result
 
 
-def _compile_fit(network: Any, rate: float) -> Callable:
-  """All Adam steps of a fit as one call, of XLA for an MLP.
+def _compile_fit(network: Network, rate: float) -> Callable[..., Any]:
+  """Compiles all Adam steps of a fit into one call, by XLA for an MLP.
 
   XLA fuses the elementwise work of a minibatch: 77 us a step (64-64, 128
   rows) against 190 us as an ordinary graph. Its convolutions are slower.

@@ -1,8 +1,8 @@
 """The vine's surrogate objectives and their Q-values (section 5.2).
 
-At each of N rollout states K actions are tried, and each action is followed
-by M branches. The objectives are terms [N] as in `surrogate`: they work with
-the same trust-region step.
+At each of N rollout states K actions are tried, and each action is followed by
+M branches. The objectives give terms [N], as those of `surrogate` do, and work
+with the same steps.
 """
 
 from typing import NamedTuple
@@ -31,7 +31,7 @@ class VineData(NamedTuple):
 
   Attributes:
     actions: [N, K, A] float64 (Gaussian) or int32 (categorical), unclipped.
-    log_q: [N, K] log probability of the actions under the proposal q.
+    log_q: [N, K], log-probability of the actions under the proposal q.
     q_values: float64 [N, K], estimates of Q_old(s_n, a_nk), in any unit.
   """
 
@@ -41,14 +41,14 @@ class VineData(NamedTuple):
 
 
 def _log_probs(distribution: tfd.Distribution, actions: tf.Tensor) -> tf.Tensor:
-  """Log probability [N, K] of K actions [N, K, A] in each state."""
+  """Returns log-probabilities [N, K] of K actions [N, K, A] in each state."""
   # Shapes broadcast from the right: K goes before the batch [N].
   by_action = tf.transpose(actions, [1, 0, 2])
   return tf.transpose(distribution.log_prob(by_action))
 
 
 def _log_weights(distribution: tfd.Distribution, data: VineData) -> tf.Tensor:
-  """log(pi / q) of every action, float64 [N, K]."""
+  """Returns log(pi / q) of every action, float64 [N, K]."""
   log_q = tf.cast(data.log_q, tf.float64)
   return _log_probs(distribution, data.actions) - log_q
 
@@ -56,7 +56,17 @@ def _log_weights(distribution: tfd.Distribution, data: VineData) -> tf.Tensor:
 def importance_sampled(
   distribution: tfd.Distribution, data: VineData
 ) -> tf.Tensor:
-  """Terms mean_k w_k Q_k, w_k = pi(a_k|s) / q(a_k|s): [N]; unbiased."""
+  """Computes the unbiased terms mean_k w_k Q_k.
+
+  The weights are w_k = pi(a_k|s) / q(a_k|s).
+
+  Args:
+    distribution: the policy's, float64, batch [N].
+    data: actions, their log_q and Q.
+
+  Returns:
+    float64 [N].
+  """
   weights = tf.exp(_log_weights(distribution, data))
   return tf.reduce_mean(weights * data.q_values, axis=1)
 
@@ -64,11 +74,18 @@ def importance_sampled(
 def self_normalized(
   distribution: tfd.Distribution, data: VineData
 ) -> tf.Tensor:
-  """Terms sum_k w_k Q_k / sum_k w_k, equation 16 of the paper: [N].
+  """Computes the terms sum_k w_k Q_k / sum_k w_k of equation 16.
 
-  A constant added to the Q_k of a state changes neither gradient nor
-  improvement: it needs no baseline, and K >= 2. At q = pi = pi_old its
-  expected gradient is 1 - 1/K of the exact one.
+  A constant added to the Q_k of a state changes neither the gradient nor the
+  improvement, so that this objective needs no baseline. It needs K >= 2. At
+  q = pi = pi_old its expected gradient is 1 - 1/K of the exact one.
+
+  Args:
+    distribution: the policy's, float64, batch [N].
+    data: actions, their log_q and Q.
+
+  Returns:
+    float64 [N].
   """
   # The softmax is w_k / sum_k w_k without an overflow of w_k.
   shares = tf.nn.softmax(_log_weights(distribution, data), axis=1)
@@ -76,10 +93,17 @@ def self_normalized(
 
 
 def mean_baseline(distribution: tfd.Distribution, data: VineData) -> tf.Tensor:
-  """Terms mean_k w_k (Q_k - mean_k Q): [N]; of the authors' 2015 code.
+  """Computes the terms mean_k w_k (Q_k - mean_k Q) of the authors' 2015 code.
 
-  Its expectation is 1 - 1/K of the exact improvement over q, for every pi,
-  and its gradient at q = pi is that of `self_normalized`.
+  Their expectation is 1 - 1/K of the exact improvement over q, for every pi.
+  Their gradient at q = pi is that of `self_normalized`.
+
+  Args:
+    distribution: the policy's, float64, batch [N].
+    data: actions, their log_q and Q.
+
+  Returns:
+    float64 [N].
   """
   weights = tf.exp(_log_weights(distribution, data))
   mean = tf.reduce_mean(data.q_values, axis=1, keepdims=True)
@@ -87,9 +111,16 @@ def mean_baseline(distribution: tfd.Distribution, data: VineData) -> tf.Tensor:
 
 
 def all_actions(distribution: tfd.Distribution, data: VineData) -> tf.Tensor:
-  """Terms sum_k pi(a_k|s) Q_k, equation 15 of the paper: [N].
+  """Computes the terms sum_k pi(a_k|s) Q_k of equation 15.
 
   The K actions are every action of a discrete space once; log_q is not used.
+
+  Args:
+    distribution: the policy's, float64, batch [N].
+    data: actions, their log_q and Q.
+
+  Returns:
+    float64 [N].
   """
   probabilities = tf.exp(_log_probs(distribution, data.actions))
   return tf.reduce_sum(probabilities * data.q_values, axis=1)
@@ -110,20 +141,21 @@ def q_values(
   final_values: np.ndarray | None,
   gamma: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Q of each action: mean over its branches of what they earned.
+  """Averages over an action's branches what they earned.
 
-  A branch that did not terminate is continued by gamma^length times its
-  final value, whether it was cut at its horizon or truncated. Where a branch
-  failed, its noise sequence is left out for all K actions of the state:
-  actions are compared on the same noise.
+  A branch that did not terminate is continued by gamma^length times its final
+  value, whether it was cut at its horizon or truncated. Where a branch failed,
+  its noise sequence is left out for all K actions of the state, because actions
+  are compared on the same noise.
 
   Args:
-    returns: [N, K, M] discounted return of each branch.
+    returns: [N, K, M], discounted return of each branch.
     lengths: integer [N, K, M], env steps of each branch.
     ends: integer [N, K, M], bits of End at the last step; 0: cut alive.
-    final_values: [N, K, M] V of the last observation, ignored where the
-      branch terminated or failed; None: nothing follows a branch.
-    gamma: discount per step.
+    final_values: [N, K, M], V of the last observation in units of return,
+      ignored where the branch terminated or failed; None: nothing follows a
+      branch.
+    gamma: discount per env step.
 
   Returns:
     Q float64 [N, K], and bool [N], whether the state has a noise sequence
@@ -140,7 +172,7 @@ def q_values(
 
 
 def scaled(q: np.ndarray) -> np.ndarray:
-  """Q divided by its typical spread over the actions of a state.
+  """Divides Q by its typical spread over the actions of a state.
 
   The spread is the mean over states of the standard deviation over actions,
   as in the authors' 2015 code.

@@ -8,6 +8,7 @@ import rich.console
 import rich.progress
 
 from trpo_tf.experiment import sinks
+from trpo_tf.methods.record import IterationRecord
 
 __all__ = ['ConsoleSink']
 
@@ -59,14 +60,16 @@ class ConsoleSink:
       self._live.update(self._task, completed=self._first)
       self._live.start()
 
-  def write(self, record: sinks.Record, histograms: sinks.Histograms) -> None:
+  def write(
+    self, record: IterationRecord, histograms: sinks.Histograms
+  ) -> None:
     """Shows the state of the run."""
     del histograms
-    self._refused += record['step_fraction'] == 0
-    self._diverged += record['diverged']
+    self._refused += record.step_fraction == 0
+    self._diverged += record.diverged
     text = self._text(record)
     if self._live is not None:
-      done = self._done(record['env_steps'], record['iteration'])
+      done = self._done(record.env_steps, record.iteration)
       self._live.update(self._task, completed=done, description=text)
     elif self._clock() - self._last_line >= self._seconds_between_lines:
       self._plain(text)
@@ -95,8 +98,8 @@ class ConsoleSink:
       return min(by_steps, 1.0)
     return min(max(by_steps, iteration / self._total_iterations), 1.0)
 
-  def _text(self, record: sinks.Record) -> str:
-    steps, iteration = record['env_steps'], record['iteration']
+  def _text(self, record: IterationRecord) -> str:
+    steps, iteration = record.env_steps, record.iteration
     elapsed = self._clock() - self._begin
     done = self._done(steps, iteration)
     since = done - self._first
@@ -108,9 +111,9 @@ class ConsoleSink:
     else:
       reached = f'{_short(steps)}/{_short(self._total)}'
     parts = [
-      f'{reached} steps at {_short(record["env_steps_per_second"])}/s',
-      f'return {record["return_mean"]:.1f}',
-      f'KL {record["mean_kl"]:.4f}',
+      f'{reached} steps at {_short(record.env_steps_per_second)}/s',
+      f'return {record.return_mean:.1f}',
+      f'KL {record.mean_kl:.4f}',
       f'{_duration(seconds_left)} left' if done < 1 else _duration(elapsed),
     ]
     if self._refused:

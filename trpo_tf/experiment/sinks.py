@@ -1,12 +1,11 @@
 """Where the record of an iteration goes: a CSV file and TensorBoard.
 
-A record is a dict with one entry for each of COLUMNS: ints, floats and, as
-`step_status`, a string. A sink has `write(record, histograms)`, where the
-histograms are arrays by name (returns, log_std, actions; any shape), and
-`close()`. The sink that people watch is in console.py.
+The histograms that come with a record are arrays by name (returns, actions and
+those of the method), of any shape. The sink that people watch is in console.py.
 """
 
 import csv
+import dataclasses
 import io
 import math
 import os
@@ -23,77 +22,43 @@ from tensorboard.summary.writer import record_writer
 
 from trpo_tf import errors
 from trpo_tf.experiment import checkpoint
+from trpo_tf.methods import record as record_lib
+from trpo_tf.methods.record import COLUMNS, IterationRecord
 
 __all__ = [
   'COLUMNS',
   'CsvSink',
   'Histograms',
-  'Record',
   'Sink',
   'TensorBoardSink',
   'read_csv',
 ]
 
-Record = Mapping[str, Any]
 Histograms = Mapping[str, np.ndarray]
 
-# By TensorBoard section, in the order of the CSV columns. Times in seconds,
-# KL divergences and entropy in nats, `curvature` is s^T F s without damping.
-_GROUPS = {
-  'progress': ('iteration', 'env_steps', 'episodes'),
-  'episode': (
-    'return_mean',
-    'return_std',
-    'return_min',
-    'return_max',
-    'episode_length_mean',
-  ),
-  'step': (
-    'mean_kl',
-    'max_state_kl',
-    'surrogate_before',
-    'surrogate_after',
-    'step_status',
-    'step_fraction',
-    'step_evaluations',
-    'cg_iterations',
-    'cg_residual',
-    'gradient_norm',
-    'curvature',
-  ),
-  'policy': ('entropy',),
-  'value': ('explained_variance', 'value_loss'),
-  'sampler': (
-    'clipped_action_fraction',
-    'sampler_output_error',
-    'diverged',
-    'dropped_steps',
-    'branch_steps',
-    'masked_states',
-  ),
-  'time': (
-    'sample_seconds',
-    'update_seconds',
-    'env_steps_per_second',
-    'elapsed_seconds',
-  ),
-}
-COLUMNS = tuple(name for names in _GROUPS.values() for name in names)
 _HEADER = ','.join(COLUMNS).encode() + b'\n'
+_TYPES = {
+  field.name: field.type for field in dataclasses.fields(IterationRecord)
+}
 
 
 class Sink(Protocol):
   """A consumer of iteration records."""
 
-  def write(self, record: Record, histograms: Histograms) -> None:
-    """Takes the record of the next iteration."""
+  def write(self, record: IterationRecord, histograms: Histograms) -> None:
+    """Takes the record of the next iteration.
+
+    Args:
+      record: the numbers of the iteration.
+      histograms: arrays by name, of any shape.
+    """
 
   def close(self) -> None:
     """Finishes whatever was begun."""
 
 
 class CsvSink:
-  """Appends one row an iteration under a fixed header.
+  """Appends one row for each iteration under a fixed header.
 
   Floats are written so that they read back bit for bit. A row is on the disk
   when `write` returns, hence before the checkpoint that follows it, so a run
@@ -104,15 +69,15 @@ class CsvSink:
     """Opens the file where the run stands.
 
     Args:
-      path: the file; created when missing.
-      last_iteration: iteration of the checkpoint the run resumes from: later
-        rows (lost work, perhaps a half-written line) are cut off. None starts
-        from nothing: all rows are.
+      path: the file; it is created if it is missing.
+      last_iteration: iteration of the checkpoint that the run resumes from.
+        Later rows (lost work, perhaps a half-written line) are cut off. None
+        starts from nothing, and all rows are cut off.
 
     Raises:
       UserError: the file has other columns, or lacks rows of iterations up to
-        the checkpoint's; it stays as it was. (Columns of an older version,
-        which had fewer, are no obstacle: NaN stands in the new ones.)
+        the checkpoint's. The file stays as it was. (A file of an older version,
+        which had fewer columns, gets NaN in the new ones.)
     """
     self._path = pathlib.Path(path)
     found = self._path.read_bytes() if self._path.exists() else b''
@@ -125,25 +90,25 @@ class CsvSink:
     if not end:
       self._append(_HEADER)
 
-  def write(self, record: Record, histograms: Histograms) -> None:
+  def write(self, record: IterationRecord, histograms: Histograms) -> None:
     """Appends a row.
 
+    Args:
+      record: the numbers of the iteration.
+      histograms: not used.
+
     Raises:
-      ValueError: a missing or unknown entry, or an iteration that does not
-        follow the one before.
+      ValueError: the iteration does not follow the one before.
       OSError: the disk is full; what was written is cut off on resume.
     """
     del histograms
-    if record.keys() != set(COLUMNS):
-      wrong = sorted(record.keys() ^ set(COLUMNS))
-      raise ValueError(f'record lacks or does not know {", ".join(wrong)}')
-    if self._last is not None and record['iteration'] != self._last + 1:
+    if self._last is not None and record.iteration != self._last + 1:
       raise ValueError(
-        f'iteration {record["iteration"]} after {self._last} in {self._path}'
+        f'iteration {record.iteration} after {self._last} in {self._path}'
       )
-    self._last = record['iteration']
+    self._last = record.iteration
     text = io.StringIO()
-    cells = (_cell(record[name]) for name in COLUMNS)
+    cells = (_cell(getattr(record, name)) for name in COLUMNS)
     csv.writer(text, lineterminator='\n').writerow(cells)
     self._append(text.getvalue().encode())
 
@@ -166,9 +131,9 @@ def _cell(value: Any) -> str:
 
 
 def _upgraded(content: bytes) -> bytes:
-  """The file with today's columns, if an older version wrote it.
+  """Adds the columns that an older version did not write, filled with NaN.
 
-  Columns that it lacks are NaN. A file of other columns stays as it is.
+  A file of other columns is returned as it is.
   """
   header = content[: content.find(b'\n') + 1]
   names = header.decode(errors='replace').strip().split(',')
@@ -185,7 +150,7 @@ def _upgraded(content: bytes) -> bytes:
 def _kept(
   content: bytes, last_iteration: int | None, path: pathlib.Path
 ) -> tuple[int, int | None]:
-  """Returns the bytes of a file to keep and the iteration they end with."""
+  """Returns how many bytes of a file to keep, and their last iteration."""
   if not content.startswith(_HEADER) and not _HEADER.startswith(content):
     raise errors.UserError(
       f'{path} has other columns than this version writes: use a new --run_dir'
@@ -214,10 +179,10 @@ def read_csv(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     path: the file.
 
   Returns:
-    One array [rows] a column: float64, or str for `step_status`.
+    One array [rows] for each column: float64, or str for `step_status`.
 
   Raises:
-    UserError: no such file, or other columns.
+    UserError: there is no such file, or it has other columns.
   """
   try:
     content = _upgraded(pathlib.Path(path).read_bytes())
@@ -228,7 +193,7 @@ def read_csv(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   rows = list(csv.reader(io.StringIO(text)))
   columns = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
   return {
-    name: np.array(column, str if name == 'step_status' else np.float64)
+    name: np.array(column, str if _TYPES[name] is str else np.float64)
     for name, column in zip(COLUMNS, columns, strict=True)
   }
 
@@ -236,10 +201,10 @@ def read_csv(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 class TensorBoardSink:
   """Writes scalars and histograms for TensorBoard, by env steps.
 
-  Without tf.summary, because only so can a resumed run mark where it starts:
-  TensorBoard then forgets the points of the work that was lost. And without
-  TensorBoard's EventFileWriter, whose thread would print a traceback where a
-  disk is full.
+  It does not use tf.summary, which cannot mark where a resumed run starts. With
+  that mark TensorBoard forgets the points of the work that was lost. Nor does
+  it use TensorBoard's EventFileWriter, whose thread would print a traceback
+  where a disk is full.
   """
 
   def __init__(
@@ -248,9 +213,9 @@ class TensorBoardSink:
     """Opens a new event file.
 
     Args:
-      directory: where the event files are; created when missing.
-      first_env_step: env steps of the checkpoint the run resumes from; points
-        beyond are forgotten. None starts from nothing.
+      directory: where the event files are; it is created if it is missing.
+      first_env_step: env steps of the checkpoint that the run resumes from;
+        points beyond it are forgotten. None starts from nothing.
     """
     path = pathlib.Path(directory)
     path.mkdir(parents=True, exist_ok=True)
@@ -263,16 +228,20 @@ class TensorBoardSink:
     status = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
     self._add(step + 1, session_log=status)
 
-  def write(self, record: Record, histograms: Histograms) -> None:
+  def write(self, record: IterationRecord, histograms: Histograms) -> None:
     """Adds a point to each curve; numbers that are not finite are left out.
+
+    Args:
+      record: the numbers of the iteration.
+      histograms: arrays by name, of any shape.
 
     Raises:
       OSError: the disk is full; TensorBoard reads what came before.
     """
-    step = record['env_steps']
-    for group, names in _GROUPS.items():
+    step = record.env_steps
+    for group, names in record_lib.groups().items():
       for name in names:
-        value = record[name]
+        value = getattr(record, name)
         if not isinstance(value, str) and math.isfinite(value):
           tag = f'{group}/{name}'
           self._add(step, summary=scalar_summary.scalar_pb(tag, float(value)))

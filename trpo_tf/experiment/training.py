@@ -1,7 +1,7 @@
-"""The training loop as a generator: sample, update, tell.
+"""The training loop as a generator of iterations.
 
-It reads no flags and writes no files: binaries and tests consume the
-iterations it yields and may stop after any of them.
+It reads no flags and writes no files. Binaries and tests consume the iterations
+that it yields and may stop after any of them.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
 from trpo_tf.experiment import backend as backend_lib
 from trpo_tf.methods.learner import Update
+from trpo_tf.methods.record import IterationRecord
 from trpo_tf.methods.registry import make_learner
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Batch
@@ -28,15 +29,15 @@ def _fields(record: Any) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingState:
-  """All that the rest of a run depends on, beside its settings.
+  """All that the rest of a run depends on, besides its settings.
 
   Attributes:
     iteration: iterations done.
     env_steps: env steps simulated.
     episodes: episodes ended.
-    elapsed_seconds: spent training, over all sessions.
+    elapsed_seconds: seconds spent training, over all sessions.
     theta: float32 [P], the policy.
-    normalizer: of observations, for the next batch.
+    normalizer: normaliser of observations, for the next batch.
     learner: state of the method, a tree of arrays.
     sampler: state of the sampler, a tree of arrays.
   """
@@ -51,12 +52,12 @@ class TrainingState:
   sampler: dict[str, Any]
 
   def tree(self) -> dict[str, Any]:
-    """The state as nested dicts of arrays and numbers, for a checkpoint."""
+    """Returns nested dicts of arrays and numbers, for a checkpoint."""
     return _fields(self) | {'normalizer': _fields(self.normalizer)}
 
   @classmethod
   def from_tree(cls, tree: dict[str, Any]) -> 'TrainingState':
-    """The state that `tree` gave.
+    """Builds the state that `tree` returned.
 
     Raises:
       UserError: the tree is of a version that stored other things.
@@ -75,14 +76,14 @@ class Iteration:
   """One iteration of a run.
 
   Attributes:
-    state: after the iteration.
-    record: the numbers of sinks.COLUMNS.
-    histograms: arrays by name.
+    state: the state after the iteration.
+    record: the numbers of the iteration.
+    histograms: arrays by name, of any shape.
     batch: what was sampled.
   """
 
   state: TrainingState
-  record: dict[str, Any]
+  record: IterationRecord
   histograms: dict[str, np.ndarray]
   batch: Batch
 
@@ -93,10 +94,14 @@ class Training:
   def __init__(
     self, config: ExperimentConfig, saved: dict[str, Any] | None = None
   ):
-    """Builds the run, from its beginning or from a saved state's tree.
+    """Builds the run, at its beginning or at a saved state.
+
+    Args:
+      config: the experiment.
+      saved: the tree of a saved state; None: the beginning.
 
     Raises:
-      UserError: a task, sampler or method that cannot be built.
+      UserError: the task, the sampler or the method cannot be built.
     """
     self.config = config
     self.backend = backend_lib.resolve(config)
@@ -108,7 +113,7 @@ class Training:
       self.resume(saved)
 
   def resume(self, saved: dict[str, Any]) -> None:
-    """Goes on from a saved state's tree.
+    """Continues from the tree of a saved state.
 
     Raises:
       UserError: the tree is of a version that stored other things.
@@ -171,12 +176,12 @@ class Training:
       learner=update.state,
       sampler=self.sampler.state(),
     )
-    record = dict(
+    record = dataclasses.replace(
+      update.record,
       iteration=self.state.iteration,
       env_steps=self.state.env_steps,
       episodes=self.state.episodes,
-      **_episode_record(batch),
-      **update.record,
+      **_episode_fields(batch),
       clipped_action_fraction=batch.clipped_fraction,
       diverged=batch.num_diverged,
       dropped_steps=int(batch.lengths.sum() - batch.kept.sum()),
@@ -193,18 +198,11 @@ class Training:
     return count == 0 or iteration < count
 
 
-def _episode_record(batch: Batch) -> dict[str, float]:
-  """Statistics of the episodes that ended; NaN where none did."""
+def _episode_fields(batch: Batch) -> dict[str, Any]:
+  """Returns the record's fields of the episodes that ended, if any did."""
   returns = batch.episode_returns
   if not returns.size:
-    names = (
-      'return_mean',
-      'return_std',
-      'return_min',
-      'return_max',
-      'episode_length_mean',
-    )
-    return dict.fromkeys(names, float('nan'))
+    return {}
   return dict(
     return_mean=float(returns.mean()),
     return_std=float(returns.std()),

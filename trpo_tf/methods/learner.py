@@ -1,8 +1,8 @@
 """What every method is to the training loop: a learner.
 
-A learner says which policies sample a batch and turns the batch into the next
-policy. It has no state of its own: what it carries from iteration to
-iteration is a tree of arrays that the loop passes in and stores.
+A learner says which policies sample a batch, and turns the batch into the next
+policy. It has no state of its own: what it carries from iteration to iteration
+is a tree of arrays that the loop passes in and stores.
 """
 
 import dataclasses
@@ -11,30 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from trpo_tf.errors import UserError
+from trpo_tf.methods.record import IterationRecord
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Batch
+from trpo_tf.sampling.sampler import Sampler
 
-__all__ = ['Learner', 'OnPolicyLearner', 'RECORD', 'Update', 'check_steps']
-
-# The numbers of an update; a learner gives those that its method has.
-RECORD: dict[str, Any] = dict(
-  mean_kl=float('nan'),
-  max_state_kl=float('nan'),
-  surrogate_before=float('nan'),
-  surrogate_after=float('nan'),
-  step_status='none',
-  step_fraction=float('nan'),
-  step_evaluations=0,
-  cg_iterations=0,
-  cg_residual=float('nan'),
-  gradient_norm=float('nan'),
-  curvature=float('nan'),
-  entropy=float('nan'),
-  explained_variance=float('nan'),
-  value_loss=float('nan'),
-  sampler_output_error=float('nan'),
-  masked_states=0,
-)
+__all__ = ['Learner', 'OnPolicyLearner', 'Update', 'check_steps']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +26,13 @@ class Update:
   Attributes:
     theta: float32 [P], the new policy.
     state: the learner's new state, a tree of arrays.
-    record: numbers for the iteration's record, of RECORD.
-    histograms: arrays by name.
+    record: the iteration's record, with the numbers of the update.
+    histograms: arrays by name, of any shape.
   """
 
   theta: np.ndarray
   state: dict[str, Any]
-  record: dict[str, Any]
+  record: IterationRecord
   histograms: dict[str, np.ndarray]
 
 
@@ -60,29 +42,35 @@ class Learner(Protocol):
   def initial_state(
     self, theta: np.ndarray, rng: np.random.Generator
   ) -> dict[str, Any]:
-    """The state before any batch.
+    """Returns the state before any batch.
 
     Args:
       theta: float32 [P], the initial policy.
       rng: source of initial values.
+
+    Returns:
+      The learner's state, a tree of arrays.
     """
 
   def sample(
     self,
-    sampler: Any,
+    sampler: Sampler,
     theta: np.ndarray,
     state: dict[str, Any],
     normalizer: Normalizer,
     iteration: int,
   ) -> Batch:
-    """Collects the next batch, of the policy or of candidates around it.
+    """Collects the next batch, by the policy or by candidates around it.
 
     Args:
-      sampler: the task's.
+      sampler: the task's sampler.
       theta: float32 [P], the policy.
-      state: the learner's.
-      normalizer: frozen for the batch.
+      state: the learner's state.
+      normalizer: normaliser of observations, frozen for the batch.
       iteration: key of the random draws.
+
+    Returns:
+      The batch.
     """
 
   def update(
@@ -96,26 +84,40 @@ class Learner(Protocol):
     """Learns from a batch.
 
     Args:
-      theta: float32 [P], the policy before.
-      state: the learner's.
-      normalizer: as used while sampling.
-      batch: of the candidates.
+      theta: float32 [P], the policy before the update.
+      state: the learner's state.
+      normalizer: normaliser of observations, as used while sampling.
+      batch: what `sample` returned.
       iteration: key of the random draws.
+
+    Returns:
+      The update.
     """
 
 
 class OnPolicyLearner:
-  """What the learners share that sample by the policy itself."""
+  """Base of the learners that sample by the policy itself."""
 
   def sample(
     self,
-    sampler: Any,
+    sampler: Sampler,
     theta: np.ndarray,
     state: dict[str, Any],
     normalizer: Normalizer,
     iteration: int,
   ) -> Batch:
-    """A batch of the policy itself."""
+    """Collects a batch by the policy.
+
+    Args:
+      sampler: the task's sampler.
+      theta: float32 [P], the policy.
+      state: not used.
+      normalizer: normaliser of observations, frozen for the batch.
+      iteration: key of the random draws.
+
+    Returns:
+      The batch.
+    """
     del state
     return sampler.sample(theta, normalizer, iteration)
 

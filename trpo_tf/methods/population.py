@@ -6,35 +6,57 @@ from typing import Any
 import numpy as np
 
 from trpo_tf.errors import UserError
-from trpo_tf.methods.learner import RECORD, Update
+from trpo_tf.methods.learner import Update
+from trpo_tf.methods.record import IterationRecord
 from trpo_tf.policies.normalizer import Normalizer
+from trpo_tf.policies.protocols import Policy
 from trpo_tf.sampling.batch import Batch
+from trpo_tf.sampling.sampler import Sampler
 
-__all__ = ['PopulationLearner', 'UNSCORED', 'scores', 'with_network']
+__all__ = ['PopulationLearner', 'UNSCORED', 'scores']
 
-UNSCORED = -np.inf  # the score of a candidate that was dropped altogether
+UNSCORED = -np.inf  # the score of a candidate whose every step was dropped
 
 
 class PopulationLearner(abc.ABC):
   """Learner of a distribution over the network's D parameters.
 
-  Every slot of a batch acts by the mean of one candidate. The policy, theta,
-  is the mean of the distribution.
+  Every slot of a batch acts by the mean of one candidate, on which log_std has
+  no effect. The policy, theta, has the mean of the distribution as its
+  network's parameters.
   """
+
+  def __init__(self, policy: Policy):
+    """Builds the learner of a policy's network."""
+    self._policy = policy
+
+  @abc.abstractmethod
+  def initial_state(
+    self, theta: np.ndarray, rng: np.random.Generator
+  ) -> dict[str, Any]:
+    """Returns the state before any batch.
+
+    Args:
+      theta: float32 [P], the initial policy.
+      rng: source of initial values.
+
+    Returns:
+      The learner's state, a tree of arrays.
+    """
 
   @abc.abstractmethod
   def candidates(
     self, theta: np.ndarray, state: dict[str, Any], iteration: int
   ) -> np.ndarray:
-    """Draws the policies of an iteration, always the same.
+    """Draws the policies of an iteration, the same ones at every call.
 
     Args:
       theta: float32 [P], the policy.
-      state: the learner's.
-      iteration: key of the draws.
+      state: the learner's state.
+      iteration: key of the random draws.
 
     Returns:
-      float32 [S, P], one a slot.
+      float32 [S, P], the policy of each slot.
     """
 
   @abc.abstractmethod
@@ -49,9 +71,10 @@ class PopulationLearner(abc.ABC):
 
     Args:
       theta: float32 [P], the policy.
-      state: the learner's.
-      scores: float64 [S], of the candidates of the other arguments.
-      iteration: key of their draws.
+      state: the learner's state.
+      scores: float64 [S], in units of return, of the candidates that the other
+        arguments draw.
+      iteration: key of their random draws.
 
     Returns:
       The new mean float64 [D], and the new state.
@@ -59,13 +82,24 @@ class PopulationLearner(abc.ABC):
 
   def sample(
     self,
-    sampler: Any,
+    sampler: Sampler,
     theta: np.ndarray,
     state: dict[str, Any],
     normalizer: Normalizer,
     iteration: int,
   ) -> Batch:
-    """A batch whose slot i acts by the mean of candidate i."""
+    """Collects a batch whose slot i acts by the mean of candidate i.
+
+    Args:
+      sampler: the task's sampler.
+      theta: float32 [P], the policy.
+      state: the learner's state.
+      normalizer: normaliser of observations, frozen for the batch.
+      iteration: key of the random draws.
+
+    Returns:
+      The batch.
+    """
     drawn = self.candidates(theta, state, iteration)
     return sampler.sample(drawn, normalizer, iteration, deterministic=True)
 
@@ -77,29 +111,43 @@ class PopulationLearner(abc.ABC):
     batch: Batch,
     iteration: int,
   ) -> Update:
-    """Learns from the scores of the candidates, see `scores` and `learn`."""
+    """Learns from the scores of the candidates.
+
+    Args:
+      theta: float32 [P], the policy before the update.
+      state: the learner's state.
+      normalizer: not used.
+      batch: whole episodes, slot i by candidate i.
+      iteration: key of the candidates' random draws.
+
+    Returns:
+      The update; its histogram is of the candidates' scores.
+
+    Raises:
+      UserError: fewer than two candidates have a score.
+    """
     del normalizer
     found = scores(batch)
     mean, state = self.learn(theta, state, found, iteration)
     return Update(
-      theta=with_network(theta, mean),
+      theta=self._policy.with_network(theta, mean),
       state=state,
-      record=RECORD | {'step_status': 'accepted'},
+      record=IterationRecord(step_status='accepted'),
       histograms={'scores': found[found > UNSCORED]},
     )
 
 
 def scores(batch: Batch) -> np.ndarray:
-  """What each candidate is worth: the mean return of its slot's paths.
+  """Computes what each candidate is worth: the mean return of its slot's paths.
 
-  A path that diverged counts with what it had earned; one that was dropped
-  does not count.
+  A path that diverged counts with what it had earned before. A path that was
+  dropped does not count.
 
   Args:
-    batch: of whole episodes, slot i by candidate i.
+    batch: whole episodes, slot i by candidate i.
 
   Returns:
-    float64 [S]; UNSCORED where no step is left.
+    float64 [S], in units of return; UNSCORED where no step is left.
 
   Raises:
     UserError: fewer than two candidates have a score.
@@ -113,21 +161,3 @@ def scores(batch: Batch) -> np.ndarray:
       "take --on_divergence=cut, or lower the model's time step"
     )
   return np.where(scored, rewards / np.maximum(paths, 1), UNSCORED)
-
-
-def with_network(theta: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-  """Policies that differ from theta in the network alone.
-
-  Candidates act by their mean, on which what follows the network's parameters
-  (log_std) has no effect.
-
-  Args:
-    theta: float32 [P].
-    parameters: [..., D], of networks.
-
-  Returns:
-    float32 [..., P].
-  """
-  rest = theta[parameters.shape[-1] :]
-  rest = np.broadcast_to(rest, (*parameters.shape[:-1], rest.size))
-  return np.concatenate([parameters, rest], axis=-1).astype(np.float32)

@@ -1,7 +1,7 @@
 """Reward-weighted regression (Peters and Schaal 2007, Kober and Peters 2009).
 
-The new policy is the one under which the good actions were most likely: maximum
-likelihood, with a weight for each path or step.
+The new policy is the one under which the good actions were most likely: it is
+fitted by maximum likelihood, with a weight for each path or step.
 """
 
 from collections.abc import Callable
@@ -13,29 +13,29 @@ from tensorflow_probability import distributions as tfd
 
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
-from trpo_tf.estimation import baselines, returns, surrogate
-from trpo_tf.methods.learner import (
-  RECORD,
-  OnPolicyLearner,
-  Update,
-  check_steps,
-)
-from trpo_tf.optim import fisher, lbfgs
-from trpo_tf.optim.step import StepStatus, expand
+from trpo_tf.estimation import returns, surrogate
+from trpo_tf.estimation.closed_form import means_by_time
+from trpo_tf.methods.learner import OnPolicyLearner, Update, check_steps
+from trpo_tf.methods.record import IterationRecord
+from trpo_tf.optim import blocks, lbfgs
+from trpo_tf.optim.problem import make_problem
+from trpo_tf.optim.step import StepStatus
 from trpo_tf.policies import graphs
 from trpo_tf.policies.normalizer import Normalizer
+from trpo_tf.policies.protocols import Policy
 from trpo_tf.sampling.batch import Batch
 
 __all__ = ['Rwr', 'advantage_weights', 'elite_weights', 'paths']
 
 # Below this a Gaussian's noise is of the size of float32's rounding errors.
-_LEAST_LOG_STD = -10.0
-# Advantages smaller than this part of the returns are noise: without it equal
-# paths would be told apart, and the policy's variance collapse.
-_LEAST_DEVIATION = 0.01
+_MIN_LOG_STD = -10.0
+# The least deviation of advantages, relative to the returns. Smaller advantages
+# are noise: they would tell equal paths apart, and the policy's variance would
+# collapse.
+_MIN_DEVIATION = 0.01
 
 
-class _Data(NamedTuple):
+class _RegressionData(NamedTuple):
   """What the regression needs of each step.
 
   Attributes:
@@ -47,20 +47,22 @@ class _Data(NamedTuple):
   weights: Any
 
 
-def _log_likelihood(distribution: tfd.Distribution, data: _Data) -> tf.Tensor:
-  """Terms weight * log pi(a|s): [N]."""
+def _log_likelihood(
+  distribution: tfd.Distribution, data: _RegressionData
+) -> tf.Tensor:
+  """Returns the terms weight * log pi(a|s), float64 [N]."""
   return data.weights * distribution.log_prob(data.actions)
 
 
 def paths(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-  """The paths of a batch and what they earned.
+  """Finds the paths of a batch and what they earned.
 
   Args:
-    batch: of whole episodes.
+    batch: whole episodes, of N kept steps.
 
   Returns:
-    The path of each kept step, int [N], and the returns, undiscounted,
-    float64 [number of paths].
+    The path of each kept step, int [N], and the undiscounted returns, float64
+    [number of paths].
   """
   ended = batch.ends != 0
   before = np.cumsum(ended, axis=1) - ended
@@ -71,11 +73,11 @@ def paths(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
 
 
 def elite_weights(path_returns: np.ndarray, fraction: float) -> np.ndarray:
-  """One for the best paths, zero for the rest.
+  """Weighs the best paths by one and the rest by zero.
 
   Args:
     path_returns: float64 [paths].
-    fraction: of the paths that are the elite; one path at least.
+    fraction: part of the paths that are the elite; at least one path is.
 
   Returns:
     float64 [paths].
@@ -89,59 +91,66 @@ def elite_weights(path_returns: np.ndarray, fraction: float) -> np.ndarray:
 def advantage_weights(
   batch: Batch, gamma: float, temperature: float
 ) -> np.ndarray:
-  """exp(A / (temperature * deviation of A)), up to a common factor.
+  """Weighs steps by exp(A / (temperature * deviation of A)).
 
-  A is a step's discounted return over the mean of its time step. Peters and
-  Schaal's weights are of immediate rewards; with a path's return in place of A
-  an action is credited with what came before it, too.
+  A is a step's discounted return less the mean of its time step. Peters and
+  Schaal weigh by immediate rewards. A path's return in place of A would credit
+  an action with what came before it, too.
 
   Args:
-    batch: of whole episodes.
-    gamma: discount.
-    temperature: deviations over which a weight changes by e.
+    batch: whole episodes, of N kept steps.
+    gamma: discount per env step.
+    temperature: deviations over which a weight changes by a factor of e.
 
   Returns:
-    float64 [kept steps], 1 at most.
+    float64 [N], divided by the largest weight.
   """
   every = returns.monte_carlo(batch.rewards, batch.ends, batch.lengths, gamma)
   to_go, timesteps = every[batch.kept], batch.flat(batch.timesteps)
-  mean = baselines.TimeBaseline()
-  state = mean.fit(None, None, timesteps, to_go, None)
-  advantages = to_go - mean.predict(state, None, timesteps)
-  scale = max(advantages.std(), _LEAST_DEVIATION * np.abs(to_go).mean())
+  advantages = to_go - means_by_time(timesteps, to_go)[timesteps]
+  scale = max(advantages.std(), _MIN_DEVIATION * np.abs(to_go).mean())
   exponents = (advantages - advantages.max()) / (temperature * (scale or 1.0))
   return np.exp(exponents)
 
 
 class Rwr(OnPolicyLearner):
-  """Regression on the policy's own actions; it has no state."""
+  """Learner that regresses on the policy's own actions; it has no state."""
 
-  def __init__(self, policy: Any, config: ExperimentConfig):
-    """Compiles the likelihood.
+  def __init__(self, policy: Policy, config: ExperimentConfig):
+    """Prepares the likelihood's graphs.
 
     Args:
       policy: the policy to update.
       config: the experiment.
 
     Raises:
-      UserError: a policy without noise.
+      UserError: the policy has no noise.
     """
-    gaussian = policy.num_parameters > policy.network.num_parameters
+    gaussian = policy.log_std(np.zeros(policy.num_parameters)).size > 0
     log_std = config.policy.initial_log_std
-    if gaussian and log_std < _LEAST_LOG_STD:
+    if gaussian and log_std < _MIN_LOG_STD:
       raise UserError(
         "--method=rwr is a regression on the policy's own noise: raise "
-        f'--initial_log_std={log_std:g} to {_LEAST_LOG_STD:g} or more, or take '
+        f'--initial_log_std={log_std:g} to {_MIN_LOG_STD:g} or more, or take '
         '--method=cem or cma'
       )
     self._method, self._gamma = config.method, config.estimator.gamma
-    blocks = fisher.num_blocks(config.sampler.batch_steps)
-    self._evaluate, self._compare = _compile(policy, blocks)
+    num_blocks = blocks.num_blocks(config.sampler.batch_steps)
+    self._likelihood = _compile_likelihood(policy, num_blocks)
+    self._compare = _compile_comparison(policy, num_blocks)
 
   def initial_state(
     self, theta: np.ndarray, rng: np.random.Generator
   ) -> dict[str, Any]:
-    """Nothing."""
+    """Returns an empty state.
+
+    Args:
+      theta: not used.
+      rng: not used.
+
+    Returns:
+      An empty dict.
+    """
     del theta, rng
     return {}
 
@@ -157,16 +166,16 @@ class Rwr(OnPolicyLearner):
 
     Args:
       theta: float32 [P], the policy that sampled the batch.
-      state: none.
-      normalizer: as used while sampling.
-      batch: of whole episodes.
-      iteration: unused.
+      state: an empty dict.
+      normalizer: normaliser of observations, as used while sampling.
+      batch: whole episodes.
+      iteration: not used.
 
     Returns:
-      The update. The surrogate of its record is the weighted mean of the
-      steps' log-likelihood, in nats; the KL and the entropy (of the old
-      policy) are means over all steps. Where the likelihood does not grow the
-      status is 'no_improvement' and theta stays.
+      The update. The surrogate of its record is the weighted mean of the steps'
+      log-likelihood, in nats. The KL and the entropy (of the old policy) are
+      means over all steps. Where the likelihood does not grow, the status is
+      'no_improvement' and theta stays.
 
     Raises:
       UserError: every step of the batch was dropped.
@@ -180,21 +189,21 @@ class Rwr(OnPolicyLearner):
       batch.flat(batch.actions),
     )
     used = weights > 0
-    data = _Data(actions[used], weights[used] / weights[used].mean())
+    data = _RegressionData(actions[used], weights[used] / weights[used].mean())
     fitted, data = tf.nest.map_structure(tf.constant, (x[used], data))
 
     def value_and_gradient(candidate):
-      return self._evaluate(candidate, fitted, data)
+      return self._likelihood(candidate, fitted, data)
 
-    most = self._method.fit_evaluations
+    evaluations = self._method.fit_evaluations
     before, gradient = value_and_gradient(theta)
-    found = lbfgs.maximize(value_and_gradient, theta, most)
+    found = lbfgs.maximize(value_and_gradient, theta, evaluations)
     after, _ = value_and_gradient(found.theta)
     improved = bool(after > before)
     new = found.theta if improved else theta
     mean_kl, max_kl, entropy = self._compare(theta, new, x)
     status = StepStatus.ACCEPTED if improved else StepStatus.NO_IMPROVEMENT
-    record = RECORD | dict(
+    record = IterationRecord(
       mean_kl=float(mean_kl),
       max_state_kl=float(max_kl),
       entropy=float(entropy),
@@ -209,41 +218,54 @@ class Rwr(OnPolicyLearner):
   def _weights(
     self, batch: Batch, index: np.ndarray, path_returns: np.ndarray
   ) -> np.ndarray:
-    """Of the kept steps, by their path's return or by their advantage."""
+    """Weighs the kept steps by their path's return or by their advantage."""
     method = self._method
     if method.rwr_weights == 'elite':
       return elite_weights(path_returns, method.elite_fraction)[index]
     return advantage_weights(batch, self._gamma, method.rwr_temperature)
 
 
-def _compile(policy: Any, blocks: int) -> tuple[Callable, Callable]:
-  """The graphs of a policy, for any N.
+def _compile_likelihood(
+  policy: Policy, num_blocks: int
+) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+  """Compiles (theta, x, data) -> weighted mean log-likelihood, gradient.
 
   Args:
     policy: the policy.
-    blocks: blocks to cut N rows into, see `fisher`.
+    num_blocks: number of blocks of states.
 
   Returns:
-    evaluate: (theta, x, data) -> weighted mean log-likelihood float64 [] and
-      its gradient float64 [P].
-    compare: (old theta, new theta, x) -> mean KL, largest KL, mean entropy of
-      the old policy, float64 [].
+    The graph function of any N; its results are float64 [] and [P].
   """
 
-  def evaluate(theta, x, data):
-    found = expand(policy, _log_likelihood, theta, x, data, blocks)
+  def likelihood(theta, x, data):
+    found = make_problem(policy, _log_likelihood, theta, x, data, num_blocks)
     return found.surrogate, found.gradient
 
+  return graphs.compile_any_batch(likelihood, fixed=1)
+
+
+def _compile_comparison(
+  policy: Policy, num_blocks: int
+) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+  """Compiles (old theta, new theta, x) -> mean KL, largest KL, entropy.
+
+  Args:
+    policy: the policy.
+    num_blocks: number of blocks of states.
+
+  Returns:
+    The graph function of any N; its results are float64 [], in nats. The
+    entropy is the old policy's mean.
+  """
+
   def distribution(theta, x):
-    parts = [policy.outputs(theta, part) for part in fisher.split(x, blocks)]
-    return surrogate.distribution64(policy, theta, tf.concat(parts, axis=0))
+    outputs = blocks.outputs(policy, theta, x, num_blocks)
+    return surrogate.distribution64(policy, theta, outputs)
 
   def compare(old, new, x):
     old, new = distribution(old, x), distribution(new, x)
     kl = tfd.kl_divergence(old, new)
     return tf.reduce_mean(kl), tf.reduce_max(kl), tf.reduce_mean(old.entropy())
 
-  return (
-    graphs.of_any_size(evaluate, fixed=1),
-    graphs.of_any_size(compare, fixed=2),
-  )
+  return graphs.compile_any_batch(compare, fixed=2)

@@ -13,7 +13,7 @@ class ConjugateGradientResult(NamedTuple):
 
   Attributes:
     solution: float64 [P], the last iterate with a sound curvature.
-    iterations: int32 [], products used, a failed one included.
+    iterations: int32 [], products used, including one that failed.
     residual_norm: float64 [], |b - A x| as the recurrence carries it.
     converged: bool [], whether the residual reached the tolerance.
     failed: bool [], whether a product had a non-positive or non-finite
@@ -38,9 +38,9 @@ def conjugate_gradient(
   Args:
     product: maps float64 [P] to A times it, float64 [P].
     b: float64 [P].
-    max_iterations: most products.
+    max_iterations: largest number of products.
     tolerance: residual norm to stop at, relative to that of b. The default
-      only stops a solved system from dividing by nothing.
+      only keeps a solved system from dividing by zero.
 
   Returns:
     The ConjugateGradientResult; b = 0 converges in 0 iterations.

@@ -1,10 +1,8 @@
 """Fisher-vector products in Gauss-Newton form, over blocks of states.
 
-A v = mean over states of J^T M J v (appendix C.1 of the paper): J is the
-Jacobian of the network outputs, M the second derivative of the KL divergence
-in them. The states are cut into blocks of about 4,000: one block's
-activations then stay in the cache between the operations of a product, and
-blocks run in parallel, and their sums are added in a fixed order.
+A v = mean over states of J^T M J v (appendix C.1 of the paper). J is the
+Jacobian of the network outputs and M the second derivative of the KL divergence
+in them. The sums of the blocks are added in a fixed order.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,39 +10,11 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from trpo_tf.policies import linearization
-from trpo_tf.policies.stacks import FrameStacks
+from trpo_tf.optim import blocks as blocks_lib
+from trpo_tf.policies.linearization import Linearization
+from trpo_tf.policies.protocols import Inputs, Policy
 
-__all__ = [
-  'Linearized',
-  'analytic',
-  'linearize',
-  'num_blocks',
-  'product',
-  'split',
-  'vjp',
-]
-
-_BLOCK = 4096
-
-
-def num_blocks(num_states: int) -> int:
-  """Blocks to cut about this many states into."""
-  return -(-num_states // _BLOCK)
-
-
-def split(x: Any, blocks: int) -> list[Any]:
-  """Cuts [N, ...] into a fixed number of blocks, equal to within one row.
-
-  The parts of FrameStacks share frames. N may be unknown while tracing, so
-  whole-episode batches, whose N varies, need neither padding nor a new trace.
-  """
-  if blocks == 1:
-    return [x]
-  if isinstance(x, FrameStacks):
-    return [x._replace(rows=part) for part in split(x.rows, blocks)]
-  n = tf.shape(x)[0]
-  return [x[n * i // blocks : n * (i + 1) // blocks] for i in range(blocks)]
+__all__ = ['Linearized', 'analytic', 'linearize', 'product', 'vjp']
 
 
 class Linearized(NamedTuple):
@@ -57,23 +27,27 @@ class Linearized(NamedTuple):
   """
 
   outputs: tf.Tensor
-  blocks: Sequence[linearization.Linearization]
+  blocks: Sequence[Linearization]
   metrics: Sequence[Callable[[tf.Tensor], tf.Tensor]]
 
 
-def linearize(policy: Any, theta: tf.Tensor, x: Any, blocks: int) -> Linearized:
+def linearize(
+  policy: Policy, theta: tf.Tensor, x: Inputs, blocks: int
+) -> Linearized:
   """Linearises a policy once, for the products of a whole step.
 
   Args:
-    policy: gives linearize and metric.
-    theta: [P] parameters.
-    x: inputs of N states, see `split`.
-    blocks: number of blocks, see `num_blocks`.
+    policy: the policy.
+    theta: float32 [P] parameters.
+    x: inputs of N states.
+    blocks: number of blocks, see `blocks.num_blocks`.
 
   Returns:
     The Linearized policy.
   """
-  parts = [policy.linearize(theta, part) for part in split(x, blocks)]
+  parts = [
+    policy.linearize(theta, part) for part in blocks_lib.split(x, blocks)
+  ]
   return Linearized(
     tf.concat([part.outputs for part in parts], axis=0),
     parts,
@@ -86,17 +60,25 @@ def _sum64(parts: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 def vjp(linearized: Linearized, u: tf.Tensor) -> tf.Tensor:
-  """Sum over states of J^T u for u [N, M]: float64 [P]."""
-  parts = split(u, len(linearized.blocks))
+  """Computes J^T u, summed over the states.
+
+  Args:
+    linearized: the policy linearised on N states.
+    u: [N, M], in the outputs' dtype.
+
+  Returns:
+    float64 [P].
+  """
+  parts = blocks_lib.split(u, len(linearized.blocks))
   pairs = zip(linearized.blocks, parts, strict=True)
   return _sum64([block.vjp(part) for block, part in pairs])
 
 
-def product(policy: Any, linearized: Linearized, v: tf.Tensor) -> tf.Tensor:
-  """The Fisher matrix, averaged over states, times v.
+def product(policy: Policy, linearized: Linearized, v: tf.Tensor) -> tf.Tensor:
+  """Computes the Fisher matrix, averaged over states, times v.
 
   Args:
-    policy: gives direct_metric_product.
+    policy: the policy.
     linearized: the policy linearised on the states.
     v: float64 [P].
 
@@ -108,12 +90,24 @@ def product(policy: Any, linearized: Linearized, v: tf.Tensor) -> tf.Tensor:
   pairs = zip(linearized.blocks, linearized.metrics, strict=True)
   through = _sum64([b.vjp(metric(b.jvp(tangent))) for b, metric in pairs])
   count = tf.cast(tf.shape(outputs)[0], tf.float64)
-  return through / count + policy.direct_metric_product(v)
+  return through / count + policy.bypass_fisher_product(v)
 
 
 def analytic(
-  policy: Any, theta: tf.Tensor, linearized: Linearized, data: Any
+  policy: Policy, theta: tf.Tensor, linearized: Linearized, data: Any
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-  """Products with the Fisher matrix of appendix C.1: no samples enter it."""
+  """Prepares products with the Fisher matrix of appendix C.1.
+
+  The matrix integrates over the actions, so that no sampled action enters it.
+
+  Args:
+    policy: the policy.
+    theta: not used.
+    linearized: the policy linearised on the states.
+    data: not used.
+
+  Returns:
+    A function that maps v float64 [P] to A v, float64 [P].
+  """
   del theta, data
   return lambda v: product(policy, linearized, v)

@@ -14,7 +14,7 @@ class Maximum(NamedTuple):
 
   Attributes:
     theta: float32 [P], the best point.
-    evaluations: of the function and its gradient.
+    evaluations: number of evaluations of the function and its gradient.
   """
 
   theta: np.ndarray
@@ -26,12 +26,13 @@ def maximize(
   theta: np.ndarray,
   evaluations: int,
 ) -> Maximum:
-  """Climbs from theta.
+  """Maximises a function from theta.
 
   Args:
     value_and_gradient: maps float32 [P] to the value and its gradient [P].
     theta: float32 [P], where to begin.
-    evaluations: most evaluations (a line search that has begun may exceed it).
+    evaluations: largest number of evaluations; a line search that has begun
+      may exceed it.
 
   Returns:
     The Maximum; theta itself where nothing better was found.

@@ -18,18 +18,18 @@ class LineSearchResult(NamedTuple):
     theta: [P], the last candidate tried (theta itself when none was).
     fraction: float64 [], ratio^j of that candidate; 0 when none was tried.
     evaluations: int32 [], candidates evaluated.
-    last: surrogate.Evaluation of that candidate.
+    last: the evaluation of that candidate.
   """
 
   accepted: tf.Tensor
   theta: tf.Tensor
   fraction: tf.Tensor
   evaluations: tf.Tensor
-  last: surrogate.Evaluation
+  last: surrogate.CandidateEvaluation
 
 
 def line_search(
-  evaluate: Callable[[tf.Tensor], surrogate.Evaluation],
+  evaluate: Callable[[tf.Tensor], surrogate.CandidateEvaluation],
   theta: tf.Tensor,
   step: tf.Tensor,
   before: tf.Tensor,
@@ -45,15 +45,16 @@ def line_search(
   (mean, or of the worst state) is at most `max_kl`; a NaN passes neither.
 
   Args:
-    evaluate: maps a candidate [P] to its Evaluation on the full batch.
-    theta: [P] where to start.
-    step: float64 [P] the longest step.
-    before: float64 [] surrogate at theta.
+    evaluate: maps a candidate [P] to its evaluation on the full batch.
+    theta: float32 [P] where to start.
+    step: float64 [P], the longest step.
+    before: float64 [], surrogate at theta.
     max_kl: bound on the KL, in nats.
     ratio: factor between tries, in (0, 1).
-    max_tries: most candidates.
-    enabled: bool []; False tries none.
-    bounded: field of Evaluation that is bounded: 'mean_kl' or 'max_kl'.
+    max_tries: largest number of candidates.
+    enabled: bool []; where it is False no candidate is tried.
+    bounded: field of CandidateEvaluation that is bounded: 'mean_kl' or
+      'max_kl'.
 
   Returns:
     The LineSearchResult.
@@ -72,7 +73,7 @@ def line_search(
     return j + 1, passed, candidate, fraction, last
 
   zero = tf.zeros([], tf.float64)
-  nothing = surrogate.Evaluation(before, zero, zero)
+  nothing = surrogate.CandidateEvaluation(before, zero, zero)
   start = (0, tf.constant(False), theta, zero, nothing)
   j, accepted, candidate, fraction, last = tf.while_loop(
     unfinished, attempt, start

@@ -1,54 +1,59 @@
 """TRPO's step with a bound on the KL divergence of every state (equation 11).
 
-The theory bounds the largest KL divergence of a state; TRPO the mean instead.
-Section 8.1 of the paper compares the two. To second order the step d solves
+The theory bounds the largest KL divergence of a state, and TRPO bounds the mean
+instead. Section 8.1 of the paper compares the two. To second order the step d
+solves
 
   maximise g^T d  subject to  d^T F_s d / 2 <= delta in every state s,
 
-F_s = J_s^T M_s J_s. With multipliers in proportion to weights w_s of mean 1,
-d is a multiple of F_w^-1 g, F_w the mean of w_s F_s, and the dual problem is
-to minimise g^T F_w^-1 g over w: a c-optimal design. Its derivative in w_s is
-minus the curvature d^T F_s d, so weights grow where that is above its weighted
-mean and shrink where it is below; at the optimum no state is above.
+where F_s = J_s^T M_s J_s. With multipliers in proportion to weights w_s of mean
+1, d is a multiple of F_w^-1 g, where F_w is the mean of w_s F_s, and the dual
+problem is to minimise g^T F_w^-1 g over w: a c-optimal design. Its derivative
+in w_s is minus the curvature d^T F_s d, so weights grow where that is above its
+weighted mean and shrink where it is below. At the optimum no state is above.
 
-Uniform weights are TRPO's direction, where the iteration begins.
+Uniform weights give TRPO's direction, which is where the iteration begins.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from trpo_tf import config
+from trpo_tf.config import ExperimentConfig, TrustRegionConfig
 from trpo_tf.errors import UserError
-from trpo_tf.estimation import surrogate
+from trpo_tf.estimation.surrogate import Objective
+from trpo_tf.optim import blocks as blocks_lib
 from trpo_tf.optim import conjugate_gradient, fisher, trust_region
-from trpo_tf.optim import step as step_lib
+from trpo_tf.optim.problem import SurrogateProblem, make_problem
+from trpo_tf.optim.step import Step, compile_step
+from trpo_tf.policies.protocols import Policy
 
 __all__ = ['MAX_STATES', 'Solution', 'make_step', 'solve']
 
 # An update of the weights costs up to cg_iterations + 2 products over all
-# states. Cart-pole batches have 256,000, and whole episodes add some.
+# states. Cart-pole's batches have 256,000 states, and whole episodes add some.
 MAX_STATES = 300_000
 
 _MAX_UPDATES = 50  # of the weights
-# Largest over weighted mean curvature to stop at: its root bounds what a
-# better d would gain.
-_GAP = 1.02
-# Each update continues the solution of the last one.
+# The iteration stops where the largest curvature is within this factor of the
+# weighted mean. The factor's root bounds what a better d would gain.
+_MAX_RATIO = 1.02
+# An update continues the solution of the last one and need not be exact.
 _CG_TOLERANCE = 1e-3
-# The exponent of an update while the dual keeps falling along updates, and
-# once it has risen; of powers between 0.5 and 2 none serves all problems.
+# The exponent of an update changes by the first factor while the dual keeps
+# falling along updates, and by the second once it has risen: no fixed power
+# between 0.5 and 2 serves all problems.
 _FASTER, _SLOWER = 1.5, 0.4
-_SMALLEST_RATIO = 1e-3  # A weight must be able to come back.
+_MIN_RATIO = 1e-3  # A weight must be able to come back.
 
 
 class Solution(NamedTuple):
-  """The step's direction and its multipliers.
+  """The step's direction and the multipliers of the states.
 
   Attributes:
-    direction: s, with the largest curvature of a state, not the mean's.
-    weights: float64 [N], mean 1, multipliers of the states up to a factor.
-    updates: int32 [], of the weights.
+    direction: s; its curvature is the largest of a state, not the mean.
+    weights: float64 [N] of mean 1, the states' multipliers up to a factor.
+    updates: int32 [], updates of the weights.
   """
 
   direction: trust_region.Direction
@@ -60,14 +65,15 @@ class _Iterate(NamedTuple):
   """Weights and what they lead to.
 
   Attributes:
-    updates: int32 [], of the weights so far.
-    log_weights: float64 [N], of mean 1; logarithms do not underflow.
-    exponent: float64 [], of the next update.
+    updates: int32 [], updates of the weights so far.
+    log_weights: float64 [N], logarithms of weights of mean 1, which do not
+      underflow.
+    exponent: float64 [], the exponent of the next update.
     ratios: float64 [N], curvature of each state over their weighted mean.
-    cg: the solution of (F_w + damping I) s = g; its iterations are of all
-      updates.
+    cg: the solution of (F_w + damping I) s = g; its iterations are those of
+      all updates.
     best: the cg with the largest gain so far.
-    gain: float64 [], g^T s / sqrt(largest curvature) of it.
+    gain: float64 [], g^T s / sqrt(largest curvature) of `best`.
   """
 
   updates: tf.Tensor
@@ -79,8 +85,8 @@ class _Iterate(NamedTuple):
   gain: tf.Tensor
 
 
-def _curvatures(problem: step_lib.Problem, s: tf.Tensor) -> tf.Tensor:
-  """s^T F_s s of every state, float64 [N]."""
+def _curvatures(problem: SurrogateProblem, s: tf.Tensor) -> tf.Tensor:
+  """Returns s^T F_s s of every state, float64 [N]."""
   linearized = problem.linearized
   tangent = tf.cast(s, linearized.outputs.dtype)
   parts = []
@@ -88,16 +94,16 @@ def _curvatures(problem: step_lib.Problem, s: tf.Tensor) -> tf.Tensor:
     along = block.jvp(tangent)
     terms = tf.cast(along, tf.float64) * tf.cast(metric(along), tf.float64)
     parts.append(tf.reduce_sum(terms, axis=1))
-  direct = tf.tensordot(s, problem.policy.direct_metric_product(s), 1)
+  direct = tf.tensordot(s, problem.policy.bypass_fisher_product(s), 1)
   return tf.concat(parts, axis=0) + direct
 
 
-def _weighted(
+def _reweighted(
   linearized: fisher.Linearized, weights: tf.Tensor
 ) -> fisher.Linearized:
-  """The same states, whose mean Fisher matrix is F_w; weights [N], mean 1."""
+  """Weighs the states, so that their mean Fisher matrix is F_w; weights [N]."""
   factors = tf.cast(weights, linearized.outputs.dtype)[:, tf.newaxis]
-  parts = fisher.split(factors, len(linearized.blocks))
+  parts = blocks_lib.split(factors, len(linearized.blocks))
 
   def scaled(metric, part):
     return lambda tangent: part * metric(tangent)
@@ -107,14 +113,14 @@ def _weighted(
   )
 
 
-def _continue(
-  problem: step_lib.Problem,
-  settings: config.TrustRegionConfig,
+def _solve_reweighted(
+  problem: SurrogateProblem,
+  settings: TrustRegionConfig,
   weights: tf.Tensor,
   last: conjugate_gradient.ConjugateGradientResult,
 ) -> conjugate_gradient.ConjugateGradientResult:
   """Solves (F_w + damping I) s = g for new weights, from the last solution."""
-  linearized = _weighted(problem.linearized, weights)
+  linearized = _reweighted(problem.linearized, weights)
 
   def product(v):
     through = fisher.product(problem.policy, linearized, v)
@@ -132,13 +138,13 @@ def _continue(
   )
 
 
-def _judge(
-  problem: step_lib.Problem,
+def _curvature_ratios_and_gain(
+  problem: SurrogateProblem,
   damping: float,
   weights: tf.Tensor,
   s: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """Ratios and gain of s, see _Iterate; curvatures are damped."""
+  """Returns `_Iterate.ratios` and `gain` of s, with damped curvatures."""
   damped = damping * tf.tensordot(s, s, 1)
   curvatures = _curvatures(problem, s) + damped
   ratios = curvatures / tf.reduce_mean(weights * curvatures)
@@ -147,18 +153,20 @@ def _judge(
 
 
 def _update(
-  problem: step_lib.Problem,
-  settings: config.TrustRegionConfig,
+  problem: SurrogateProblem,
+  settings: TrustRegionConfig,
   last: _Iterate,
 ) -> _Iterate:
   """Multiplies the weights by a power of the ratios, and solves again."""
-  slopes = tf.math.log(tf.maximum(last.ratios, _SMALLEST_RATIO))
+  slopes = tf.math.log(tf.maximum(last.ratios, _MIN_RATIO))
   logits = last.log_weights + last.exponent * slopes
   count = tf.cast(tf.size(logits), tf.float64)
   log_weights = tf.nn.log_softmax(logits) + tf.math.log(count)
   weights = tf.exp(log_weights)
-  cg = _continue(problem, settings, weights, last.cg)
-  ratios, gain = _judge(problem, settings.cg_damping, weights, cg.solution)
+  cg = _solve_reweighted(problem, settings, weights, last.cg)
+  ratios, gain = _curvature_ratios_and_gain(
+    problem, settings.cg_damping, weights, cg.solution
+  )
   # The dual's derivative along the update, at its end, has the other sign.
   falling = tf.reduce_mean(weights * slopes * (ratios - 1)) > 0
   exponent = last.exponent * tf.where(
@@ -179,12 +187,11 @@ def _update(
   )
 
 
-def solve(
-  problem: step_lib.Problem, settings: config.TrustRegionConfig
-) -> Solution:
+def solve(problem: SurrogateProblem, settings: TrustRegionConfig) -> Solution:
   """Solves the quadratic model, with every F_s damped as TRPO's matrix is.
 
-  The direction with the largest gain is kept: none is worse than TRPO's.
+  The direction with the largest gain is kept, so that the solution is never
+  worse than TRPO's direction.
 
   Args:
     problem: the surrogate at theta.
@@ -195,7 +202,9 @@ def solve(
   """
   cg = trust_region.solve(problem, settings).cg
   ones = tf.ones_like(problem.old.entropy())
-  ratios, gain = _judge(problem, settings.cg_damping, ones, cg.solution)
+  ratios, gain = _curvature_ratios_and_gain(
+    problem, settings.cg_damping, ones, cg.solution
+  )
   start = _Iterate(
     tf.constant(0),
     tf.zeros_like(ones),
@@ -208,7 +217,7 @@ def solve(
 
   def unfinished(iterate):
     # False for the NaNs of a zero direction.
-    apart = tf.reduce_max(iterate.ratios) > _GAP
+    apart = tf.reduce_max(iterate.ratios) > _MAX_RATIO
     return apart & (iterate.updates < _MAX_UPDATES)
 
   (last,) = tf.while_loop(
@@ -236,27 +245,30 @@ def _check_states(count: int) -> None:
 
 
 def make_step(
-  policy: Any,
-  objective: surrogate.Objective,
-  settings: config.TrustRegionConfig,
+  policy: Policy,
+  objective: Objective,
+  config: ExperimentConfig,
   num_states: int,
-) -> step_lib.Step:
-  """Compiles the step, see `step.compile_step`.
+) -> Step:
+  """Compiles the step.
 
   Args:
     policy: the policy that samples the batches.
     objective: terms of the surrogate.
-    settings: delta, here the bound on every state's KL; CG and line search.
+    config: gives delta, here the bound in nats on every state's KL, and the
+      settings of CG and line search.
     num_states: about how many states a batch has.
 
   Returns:
-    The step; it takes no fisher_rows.
+    The step. It takes no fisher_rows, and raises UserError for a batch of more
+    than MAX_STATES states.
 
   Raises:
-    UserError: a batch, which the step refuses as well, has more than
-      MAX_STATES states; or the Fisher matrix is to be of a part of them: the
-      bound would not be known of the others.
+    UserError: a batch would have more than MAX_STATES states; or the Fisher
+      matrix is to be of a part of them, and the bound would not be known of
+      the others.
   """
+  settings = config.trust_region
   if settings.fisher_fraction != 1:
     raise UserError(
       '--method=max_kl bounds the KL divergence of every state: take '
@@ -266,7 +278,7 @@ def make_step(
 
   def run(theta, x, data, fisher_rows, blocks):
     del fisher_rows
-    problem = step_lib.expand(policy, objective, theta, x, data, blocks)
+    problem = make_problem(policy, objective, theta, x, data, blocks)
     direction = solve(problem, settings).direction
     curvature = tf.where(direction.sound, direction.curvature, 1.0)
     beta = tf.sqrt(2 * settings.max_kl / curvature)
@@ -274,7 +286,7 @@ def make_step(
       problem, settings, direction, beta, bounded='max_kl'
     )
 
-  compiled = step_lib.compile_step(run, num_states)
+  compiled = compile_step(run, num_states)
 
   def step(theta, x, data, fisher_rows=None):
     if fisher_rows is not None:

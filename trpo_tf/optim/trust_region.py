@@ -5,29 +5,30 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from trpo_tf import config
+from trpo_tf.config import ExperimentConfig, TrustRegionConfig
 from trpo_tf.estimation import surrogate
 from trpo_tf.optim import conjugate_gradient, fisher, line_search
-from trpo_tf.optim.step import (
-  Problem,
-  Step,
-  StepResult,
-  StepStatus,
-  compile_step,
-  expand,
-  result,
-)
+from trpo_tf.optim.problem import SurrogateProblem, make_problem
+from trpo_tf.optim.step import Step, StepResult, StepStatus, compile_step
 from trpo_tf.policies import stacks
+from trpo_tf.policies.protocols import Inputs, Policy
 
-__all__ = ['Direction', 'make_step', 'search', 'solve', 'trust_region_step']
+__all__ = [
+  'Direction',
+  'make_step',
+  'search',
+  'solution_fields',
+  'solve',
+  'trust_region_step',
+]
 
 Product = Callable[[tf.Tensor], tf.Tensor]
 # (policy, theta, linearized, data) -> v [P] -> A v [P], on the rows of data
-Matrix = Callable[[Any, tf.Tensor, fisher.Linearized, Any], Product]
+Matrix = Callable[[Policy, tf.Tensor, fisher.Linearized, Any], Product]
 
 
 class Direction(NamedTuple):
-  """The solution s of (A + damping I) s = g.
+  """The solution s of (A + damping I) s = g; scalars are float64.
 
   Attributes:
     s: float64 [P].
@@ -45,18 +46,18 @@ class Direction(NamedTuple):
 
 
 def solve(
-  problem: Problem,
-  settings: config.TrustRegionConfig,
+  problem: SurrogateProblem,
+  settings: TrustRegionConfig,
   fisher_rows: tf.Tensor | None = None,
   matrix: Matrix = fisher.analytic,
 ) -> Direction:
-  """The natural gradient, by conjugate gradient.
+  """Computes the natural gradient by conjugate gradient.
 
   Args:
     problem: the surrogate at theta.
     settings: iterations and damping.
     fisher_rows: int [n], rows of x for the matrix; None: all.
-    matrix: makes the products with A.
+    matrix: prepares the products with A.
 
   Returns:
     The Direction; a zero one where the gradient is not usable.
@@ -86,8 +87,8 @@ def solve(
 
 
 def search(
-  problem: Problem,
-  settings: config.TrustRegionConfig,
+  problem: SurrogateProblem,
+  settings: TrustRegionConfig,
   direction: Direction,
   step_size: tf.Tensor,
   bounded: str = 'mean_kl',
@@ -96,10 +97,10 @@ def search(
 
   Args:
     problem: the surrogate at theta.
-    settings: delta and the line search.
-    direction: where to.
+    settings: delta in nats, and the line search.
+    direction: the direction s.
     step_size: float64 [], multiple of s that is tried first.
-    bounded: field of Evaluation that delta bounds.
+    bounded: field of CandidateEvaluation that delta bounds.
 
   Returns:
     The StepResult, of tensors.
@@ -125,8 +126,7 @@ def search(
       (within, StepStatus.NO_IMPROVEMENT),
     ]
   )
-  return result(
-    problem,
+  return problem.result(
     status,
     found.theta,
     found.last,
@@ -137,8 +137,18 @@ def search(
   )
 
 
-def solution_fields(problem: Problem, direction: Direction) -> dict[str, Any]:
-  """The fields of a StepResult that tell how a direction was found."""
+def solution_fields(
+  problem: SurrogateProblem, direction: Direction
+) -> dict[str, Any]:
+  """Returns the fields of a StepResult that tell how a direction was found.
+
+  Args:
+    problem: the surrogate at theta.
+    direction: the direction.
+
+  Returns:
+    The fields by name, tensors.
+  """
   residual = direction.cg.residual_norm
   return dict(
     curvature=direction.curvature,
@@ -150,11 +160,11 @@ def solution_fields(problem: Problem, direction: Direction) -> dict[str, Any]:
 
 
 def trust_region_step(
-  policy: Any,
+  policy: Policy,
   objective: surrogate.Objective,
-  settings: config.TrustRegionConfig,
+  settings: TrustRegionConfig,
   theta: tf.Tensor,
-  x: tf.Tensor,
+  x: Inputs,
   data: Any,
   fisher_rows: tf.Tensor | None = None,
   blocks: int = 1,
@@ -164,19 +174,19 @@ def trust_region_step(
 
   Args:
     policy: the policy that sampled the batch.
-    objective: terms of the surrogate, see `surrogate`.
-    settings: delta, CG and line search.
+    objective: terms of the surrogate.
+    settings: delta in nats, CG and line search.
     theta: float32 [P] parameters.
-    x: float32 [N, O] normalised observations.
+    x: inputs of N states.
     data: the objective's data, leading dimension N.
     fisher_rows: int [n], rows of x for the Fisher matrix; None: all.
-    blocks: blocks to cut N rows into, see `fisher`.
-    matrix: makes the products with the Fisher matrix.
+    blocks: number of blocks of states, see `blocks.num_blocks`.
+    matrix: prepares the products with the Fisher matrix.
 
   Returns:
     The StepResult, of tensors.
   """
-  problem = expand(policy, objective, theta, x, data, blocks)
+  problem = make_problem(policy, objective, theta, x, data, blocks)
   direction = solve(problem, settings, fisher_rows, matrix)
   curvature = tf.where(direction.sound, direction.curvature, 1.0)
   beta = tf.sqrt(2 * settings.max_kl / curvature)
@@ -184,25 +194,33 @@ def trust_region_step(
 
 
 def make_step(
-  policy: Any,
+  policy: Policy,
   objective: surrogate.Objective,
-  settings: config.TrustRegionConfig,
+  config: ExperimentConfig,
   num_states: int,
-  matrix: Matrix = fisher.analytic,
 ) -> Step:
-  """Compiles `trust_region_step`, see `compile_step`.
+  """Compiles `trust_region_step`.
 
   Args:
     policy: the policy that samples the batches.
     objective: terms of the surrogate.
-    settings: delta, CG and line search.
+    config: gives delta and the settings of CG and line search.
     num_states: about how many states a batch has.
-    matrix: makes the products with the Fisher matrix.
+
+  Returns:
+    The step.
   """
 
   def run(theta, x, data, fisher_rows, blocks):
     return trust_region_step(
-      policy, objective, settings, theta, x, data, fisher_rows, blocks, matrix
+      policy,
+      objective,
+      config.trust_region,
+      theta,
+      x,
+      data,
+      fisher_rows,
+      blocks,
     )
 
   return compile_step(run, num_states)

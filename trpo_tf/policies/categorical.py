@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Generic
 
 import numpy as np
 import tensorflow as tf
@@ -10,17 +10,19 @@ from tensorflow_probability import distributions as tfd
 
 from trpo_tf import config
 from trpo_tf.policies import conv, linearization, mlp
+from trpo_tf.policies.protocols import Array, Inputs, NetworkT
 
 __all__ = ['CategoricalPolicy', 'atari_policy', 'categorical_policy']
 
 
-# Logit of the choices that pad a narrow factor to the width of the widest.
-# Finite, so that 0 * log 0 stays 0 in entropy and KL; exp of it is exactly 0.
+# The logit of the choices that pad a narrow factor to the width of the widest.
+# It is finite, so that 0 * log 0 stays 0 in entropy and KL, and exp of it is
+# exactly 0.
 _PADDING_LOGIT = -1e9
 
 
 @dataclasses.dataclass(frozen=True)
-class CategoricalPolicy:
+class CategoricalPolicy(Generic[NetworkT]):
   """Independent softmaxes over consecutive slices of the network's outputs.
 
   Attributes:
@@ -29,12 +31,12 @@ class CategoricalPolicy:
     output_scale: gain of the initial output layer.
   """
 
-  network: Any
+  network: NetworkT
   factor_sizes: tuple[int, ...]
   output_scale: float = 0.01
 
   def __post_init__(self):
-    """Raises ValueError when the outputs do not split into the factors."""
+    """Raises ValueError where the outputs do not split into the factors."""
     if self.network.output_size != sum(self.factor_sizes):
       raise ValueError(
         f'{self.network.output_size} outputs do not split into factors of '
@@ -60,22 +62,52 @@ class CategoricalPolicy:
     """Draws theta: float32 [P]."""
     return self.network.initial_parameters(rng, self.output_scale)
 
-  def network_parameters(self, theta: Any) -> Any:
-    """The network's part of theta, which is all of it: [..., P]."""
+  def network_parameters(self, theta: Array) -> Array:
+    """Returns theta [..., P]: all of it is the network's."""
     return theta
 
-  def log_std(self, theta: Any) -> Any:
-    """No log standard deviations: [..., 0]."""
-    return theta[..., :0]
+  def log_std(self, theta: Array) -> Array:
+    """Returns the empty part [..., 0] of theta [..., P]."""
+    return theta[..., self.num_parameters :]
 
-  def outputs(self, theta: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """Logits [N, M] at the normalised observations x [N, O]."""
+  def with_network(self, theta: Array, parameters: Array) -> Array:
+    """Returns the parameters as policies: the network is all of theta.
+
+    Args:
+      theta: float32 [P].
+      parameters: [..., P] parameters of networks, of any float dtype.
+
+    Returns:
+      [..., P], in theta's dtype; a tensor where an argument is one.
+    """
+    if tf.is_tensor(theta) or tf.is_tensor(parameters):
+      return tf.cast(parameters, theta.dtype)
+    return parameters.astype(theta.dtype)
+
+  def outputs(self, theta: tf.Tensor, x: Inputs) -> tf.Tensor:
+    """Computes the logits.
+
+    Args:
+      theta: [P] parameters.
+      x: inputs of N states, normalised.
+
+    Returns:
+      [N, M] logits, in theta's dtype.
+    """
     return self.network.outputs(theta, x)
 
   def distribution(
     self, theta: tf.Tensor, outputs: tf.Tensor
   ) -> tfd.Distribution:
-    """The action distribution: batch [N], event [number of factors], int32."""
+    """Builds the distribution of the actions.
+
+    Args:
+      theta: [P] parameters; the distribution depends on the logits alone.
+      outputs: [N, M] logits.
+
+    Returns:
+      A distribution of batch [N] and event [number of factors], int32.
+    """
     del theta
     width = max(self.factor_sizes)
     nothing = tf.constant(_PADDING_LOGIT, outputs.dtype)
@@ -91,24 +123,32 @@ class CategoricalPolicy:
     return tf.split(outputs, self.factor_sizes, axis=1)
 
   def linearize(
-    self, theta: tf.Tensor, x: tf.Tensor
+    self, theta: tf.Tensor, x: Inputs
   ) -> linearization.Linearization:
-    """Linearises the logits in theta."""
+    """Linearises the logits in theta.
+
+    Args:
+      theta: [P] parameters.
+      x: inputs of N states, normalised.
+
+    Returns:
+      The Linearization at theta.
+    """
     return self.network.linearize(theta, x)
 
   def metric(
     self, theta: tf.Tensor, outputs: tf.Tensor
   ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Product with M, the KL's second derivative in the logits.
+    """Prepares products with M, the KL's second derivative in the logits.
 
     M is diag(p) - p p^T in each factor.
 
     Args:
-      theta: [P] parameters (M depends on the logits alone).
+      theta: [P] parameters; M depends on the logits alone.
       outputs: [N, M] logits.
 
     Returns:
-      Maps a tangent [N, M] to M times it.
+      A function that maps a tangent [N, M] to M times it.
     """
     del theta
     probabilities = [tf.nn.softmax(part) for part in self._split(outputs)]
@@ -122,8 +162,8 @@ class CategoricalPolicy:
 
     return product
 
-  def direct_metric_product(self, v: tf.Tensor) -> tf.Tensor:
-    """Zero: every parameter acts through the logits."""
+  def bypass_fisher_product(self, v: tf.Tensor) -> tf.Tensor:
+    """Returns zeros [P]: every parameter acts through the logits."""
     return tf.zeros_like(v)
 
 
@@ -131,8 +171,17 @@ def categorical_policy(
   settings: config.PolicyConfig,
   observation_size: int,
   factor_sizes: tuple[int, ...],
-) -> CategoricalPolicy:
-  """The (factored) categorical MLP policy that the settings describe."""
+) -> CategoricalPolicy[mlp.MLP]:
+  """Makes the (factored) categorical MLP policy that the settings describe.
+
+  Args:
+    settings: the network's hidden layers and the initial output layer.
+    observation_size: width O.
+    factor_sizes: choices of each factor.
+
+  Returns:
+    The policy.
+  """
   network = mlp.MLP(
     observation_size,
     settings.hidden_sizes,
@@ -146,8 +195,17 @@ def atari_policy(
   settings: config.PolicyConfig,
   frame_shape: tuple[int, int],
   factor_sizes: tuple[int, ...],
-) -> CategoricalPolicy:
-  """The convolutional policy of section 8.2, on stacks of four frames."""
+) -> CategoricalPolicy[conv.ConvNet]:
+  """Makes the convolutional policy of section 8.2, on stacks of four frames.
+
+  Args:
+    settings: the convolutions' filters and the hidden layers.
+    frame_shape: height and width of a frame, in pixels.
+    factor_sizes: choices of each factor.
+
+  Returns:
+    The policy.
+  """
   network = conv.ConvNet(
     (*frame_shape, 4),
     settings.conv_filters,

@@ -5,9 +5,9 @@ the paper). The flat vector holds each convolution's kernel [4, 4, in, out]
 row-major and its bias, then the MLP's parameters: like the layers of an MLP
 that sees patches.
 
-The activations of a state take 36 KB, those of a batch gigabytes. So a batch
-goes through the network in chunks, one after the other, and products with the
-Jacobian run the network again instead of keeping its activations.
+The activations of a state take 36 KB and those of a batch gigabytes. A batch
+therefore goes through the network in chunks, one after the other, and products
+with the Jacobian run the network again instead of keeping its activations.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from trpo_tf.errors import UserError
 from trpo_tf.policies import linearization, mlp, stacks
+from trpo_tf.policies.protocols import Inputs
 from trpo_tf.policies.stacks import FrameStacks
 
 __all__ = ['ConvNet']
@@ -35,10 +36,10 @@ class ConvNet:
 
   Attributes:
     input_shape: height H, width W and frames C of an observation.
-    filters: of each convolution.
-    hidden_sizes: units of the MLP's hidden layers.
+    filters: number of filters of each convolution.
+    hidden_sizes: units of each hidden layer of the MLP.
     output_size: width M of an output.
-    activation: of all layers but the last.
+    activation: activation of all layers but the last, 'tanh' or 'softplus'.
   """
 
   input_shape: tuple[int, int, int]
@@ -48,7 +49,12 @@ class ConvNet:
   activation: str = 'tanh'
 
   def __post_init__(self):
-    """Raises UserError where nothing is left of a frame, or to be done."""
+    """Checks the convolutions.
+
+    Raises:
+      UserError: there is no convolution, or so many that nothing is left of a
+        frame.
+    """
     flag = f'--conv_filters={",".join(map(str, self.filters))}'
     if not self.filters:
       raise UserError(f'{flag}: at least one convolution is needed')
@@ -60,12 +66,12 @@ class ConvNet:
 
   @property
   def input_size(self) -> int:
-    """Numbers of an observation."""
+    """Number of values in an observation: H * W * C."""
     return int(np.prod(self.input_shape))
 
   @property
   def input_spec(self) -> FrameStacks:
-    """Inputs of any number of states."""
+    """Specification of the inputs of any number of states."""
     *shape, channels = self.input_shape
     return FrameStacks(
       tf.TensorSpec([None, *shape], tf.uint8),
@@ -74,7 +80,7 @@ class ConvNet:
 
   @property
   def _sizes(self) -> list[tuple[int, ...]]:
-    """Height and width before, between and after the convolutions."""
+    """Heights and widths before, between and after the convolutions."""
     sizes: list[tuple[int, ...]] = [self.input_shape[:2]]
     for _ in self.filters:
       sizes.append(tuple((n - _KERNEL) // _STRIDE + 1 for n in sizes[-1]))
@@ -82,7 +88,7 @@ class ConvNet:
 
   @functools.cached_property
   def head(self) -> mlp.MLP:
-    """What follows the convolutions."""
+    """The MLP that follows the convolutions."""
     channels = (self.input_shape[2], *self.filters)[-1]
     features = channels * int(np.prod(self._sizes[-1]))
     return mlp.MLP(
@@ -114,7 +120,7 @@ class ConvNet:
 
     Args:
       rng: source of the weights.
-      output_scale: gain of the output layer; the others have sqrt(2).
+      output_scale: gain of the output layer; the other layers' is sqrt(2).
 
     Returns:
       float32 [P].
@@ -128,6 +134,23 @@ class ConvNet:
     head = self.head.initial_parameters(rng, output_scale)
     return np.concatenate([*kernels, head]).astype(np.float32)
 
+  def with_layers(
+    self, hidden_sizes: tuple[int, ...], output_size: int, activation: str
+  ) -> 'ConvNet':
+    """Returns a network of the same convolutions whose last layers are others.
+
+    Args:
+      hidden_sizes: units of each hidden layer of the MLP.
+      output_size: width M of an output.
+      activation: activation of all layers but the last.
+    """
+    return dataclasses.replace(
+      self,
+      hidden_sizes=hidden_sizes,
+      output_size=output_size,
+      activation=activation,
+    )
+
   def pixel_outputs(self, theta: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
     """Runs the network on a few observations.
 
@@ -136,7 +159,7 @@ class ConvNet:
       pixels: uint8 [n, H, W, C].
 
     Returns:
-      [n, M] outputs.
+      [n, M] outputs, in theta's dtype.
     """
     function, _ = mlp.ACTIVATIONS[self.activation]
     sizes = [a * b for a, b in self._kernel_shapes]
@@ -148,32 +171,35 @@ class ConvNet:
       h = function(convolved + layer[-filters:])
     return self.head.outputs(head, tf.reshape(h, [-1, self.head.input_size]))
 
-  def outputs(self, theta: tf.Tensor, x: FrameStacks) -> tf.Tensor:
+  def outputs(self, theta: tf.Tensor, x: Inputs) -> tf.Tensor:
     """Runs the network.
 
     Args:
       theta: [P] parameters.
-      x: N observations.
+      x: FrameStacks of N observations.
 
     Returns:
-      [N, M] outputs.
+      [N, M] outputs, in theta's dtype.
     """
     return self._concatenated(
-      lambda part: self.pixel_outputs(theta, part), x, theta.dtype
+      lambda part: self.pixel_outputs(theta, part),
+      _frame_stacks(x),
+      theta.dtype,
     )
 
   def linearize(
-    self, theta: tf.Tensor, x: FrameStacks
+    self, theta: tf.Tensor, x: Inputs
   ) -> linearization.Linearization:
-    """Linearises the outputs; products with many states run it again.
+    """Linearises the outputs; products with many states run the network again.
 
     Args:
       theta: [P] parameters.
-      x: N observations.
+      x: FrameStacks of N observations.
 
     Returns:
       The Linearization at theta.
     """
+    x = _frame_stacks(x)
     outputs, n = self.pixel_outputs, x.rows.shape[0]
     if n is not None and n <= _CHUNK:
       return linearization.linearize_autodiff(outputs, theta, stacks.pixels(x))
@@ -198,7 +224,7 @@ class ConvNet:
     x: FrameStacks,
     dtype: tf.DType,
   ) -> tf.Tensor:
-    """What a function of pixels [n, H, W, C] to [n, M] gives for all of x."""
+    """Maps all of x by a function of pixels [n, H, W, C] to [n, M]."""
 
     def write(parts, chunk):
       part = stacks.pixels(x._replace(rows=x.rows[chunk]))
@@ -214,16 +240,22 @@ class ConvNet:
     return _fold(write, empty, x).concat()
 
 
+def _frame_stacks(x: Inputs) -> FrameStacks:
+  if not isinstance(x, FrameStacks):
+    raise TypeError(f'a ConvNet takes FrameStacks, not a {type(x).__name__}')
+  return x
+
+
 def _fold(add: Callable[[Any, slice], Any], start: Any, x: FrameStacks) -> Any:
-  """Adds the chunks of x one after the other, so that memory holds just one.
+  """Folds a function over the chunks of x, so that memory holds just one.
 
   Args:
-    add: maps what there is and the rows of a chunk to what there is then.
-    start: what there is at first.
+    add: maps the result so far and the rows of the next chunk to the result.
+    start: the result before any chunk.
     x: N observations.
 
   Returns:
-    The last result.
+    The result after the last chunk.
   """
   n = tf.shape(x.rows)[0]
 

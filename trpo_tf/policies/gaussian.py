@@ -1,8 +1,8 @@
-"""Gaussian policy: the network's mean, state-independent deviations."""
+"""Gaussian policy: means from the network, deviations shared by all states."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Generic
 
 import numpy as np
 import tensorflow as tf
@@ -10,21 +10,22 @@ from tensorflow_probability import distributions as tfd
 
 from trpo_tf import config
 from trpo_tf.policies import linearization, mlp
+from trpo_tf.policies.protocols import Array, Inputs, NetworkT
 
 __all__ = ['GaussianPolicy', 'gaussian_policy']
 
 
 @dataclasses.dataclass(frozen=True)
-class GaussianPolicy:
+class GaussianPolicy(Generic[NetworkT]):
   """Diagonal Gaussian; theta is the network's parameters, then log_std [A].
 
   Attributes:
     network: maps normalised observations to means (an MLP or the like).
-    initial_log_std: initial log standard deviation, of every action.
+    initial_log_std: initial log standard deviation of every action.
     output_scale: gain of the initial output layer.
   """
 
-  network: Any
+  network: NetworkT
   initial_log_std: float = 0.0
   output_scale: float = 0.01
 
@@ -35,7 +36,7 @@ class GaussianPolicy:
 
   @property
   def output_size(self) -> int:
-    """Width M of the outputs: the actions' number A."""
+    """Width M of the outputs: the number A of actions."""
     return self.network.output_size
 
   @property
@@ -49,28 +50,71 @@ class GaussianPolicy:
     network = self.network.initial_parameters(rng, self.output_scale)
     return np.concatenate([network, log_std])
 
-  def network_parameters(self, theta: Any) -> Any:
-    """The network's part of theta: [..., D] of [..., P]."""
+  def network_parameters(self, theta: Array) -> Array:
+    """Returns the network's part [..., D] of theta [..., P]."""
     return theta[..., : self.network.num_parameters]
 
-  def log_std(self, theta: tf.Tensor) -> tf.Tensor:
-    """Log standard deviations in theta: [..., A] of [..., P]."""
+  def log_std(self, theta: Array) -> Array:
+    """Returns the log standard deviations [..., A] in theta [..., P]."""
     return theta[..., self.network.num_parameters :]
 
-  def outputs(self, theta: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """Means [N, A] at the normalised observations x [N, O]."""
+  def with_network(self, theta: Array, parameters: Array) -> Array:
+    """Returns policies that differ from theta in the network alone.
+
+    Args:
+      theta: float32 [P].
+      parameters: [..., D] parameters of networks, of any float dtype.
+
+    Returns:
+      [..., P], in theta's dtype; a tensor where an argument is one.
+    """
+    log_std = self.log_std(theta)
+    if tf.is_tensor(theta) or tf.is_tensor(parameters):
+      network = tf.cast(parameters, log_std.dtype)
+      last = tf.concat([tf.shape(network)[:-1], [self.output_size]], axis=0)
+      return tf.concat([network, tf.broadcast_to(log_std, last)], axis=-1)
+    shape = (*parameters.shape[:-1], self.output_size)
+    both = [parameters, np.broadcast_to(log_std, shape)]
+    return np.concatenate(both, axis=-1).astype(theta.dtype)
+
+  def outputs(self, theta: tf.Tensor, x: Inputs) -> tf.Tensor:
+    """Computes the means.
+
+    Args:
+      theta: [P] parameters.
+      x: inputs of N states, normalised.
+
+    Returns:
+      [N, A] means, in theta's dtype.
+    """
     return self.network.outputs(self.network_parameters(theta), x)
 
   def distribution(
     self, theta: tf.Tensor, outputs: tf.Tensor
   ) -> tfd.Distribution:
-    """The action distribution, batch [N], event [A], in their dtype."""
+    """Builds the distribution of the actions.
+
+    Args:
+      theta: [P] parameters.
+      outputs: [N, A] means, of theta's dtype.
+
+    Returns:
+      A normal distribution of batch [N] and event [A], in the same dtype.
+    """
     return tfd.MultivariateNormalDiag(outputs, tf.exp(self.log_std(theta)))
 
   def linearize(
-    self, theta: tf.Tensor, x: tf.Tensor
+    self, theta: tf.Tensor, x: Inputs
   ) -> linearization.Linearization:
-    """Linearises the means in the whole of theta (log_std has no effect)."""
+    """Linearises the means in the whole of theta; log_std has no effect.
+
+    Args:
+      theta: [P] parameters.
+      x: inputs of N states, normalised.
+
+    Returns:
+      The Linearization at theta.
+    """
     inner = self.network.linearize(self.network_parameters(theta), x)
     padding = [[0, self.output_size]]
     return linearization.Linearization(
@@ -82,23 +126,25 @@ class GaussianPolicy:
   def metric(
     self, theta: tf.Tensor, outputs: tf.Tensor
   ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Product with M, the KL's second derivative in the means: 1 / sigma^2.
+    """Prepares products with M, the KL's second derivative in the means.
+
+    M is diag(1 / sigma^2).
 
     Args:
       theta: [P] parameters.
-      outputs: [N, A] means (M does not depend on them).
+      outputs: [N, A] means; M does not depend on them.
 
     Returns:
-      Maps a tangent [N, A] to M times it.
+      A function that maps a tangent [N, A] to M times it.
     """
     del outputs
     precision = tf.exp(-2 * self.log_std(theta))
     return lambda tangent: precision * tangent
 
-  def direct_metric_product(self, v: tf.Tensor) -> tf.Tensor:
-    """Fisher block of the parameters that bypass the outputs, times v [P].
+  def bypass_fisher_product(self, v: tf.Tensor) -> tf.Tensor:
+    """Multiplies v [P] by the Fisher matrix of log_std.
 
-    The KL's second derivative in log_std is 2 per action, in every state.
+    The KL's second derivative in log_std is 2 for each action, in every state.
     """
     padding = [[self.network.num_parameters, 0]]
     return tf.pad(2 * self.log_std(v), padding)
@@ -106,8 +152,17 @@ class GaussianPolicy:
 
 def gaussian_policy(
   settings: config.PolicyConfig, observation_size: int, action_size: int
-) -> GaussianPolicy:
-  """The Gaussian MLP policy that the settings describe."""
+) -> GaussianPolicy[mlp.MLP]:
+  """Makes the Gaussian MLP policy that the settings describe.
+
+  Args:
+    settings: the network's hidden layers and the initial deviations.
+    observation_size: width O.
+    action_size: number A of actions.
+
+  Returns:
+    The policy.
+  """
   network = mlp.MLP(
     observation_size, settings.hidden_sizes, action_size, settings.activation
   )

@@ -1,28 +1,30 @@
-"""Graph functions of batches, whose number of states varies."""
+"""Graph functions of batches whose number of states varies."""
 
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-__all__ = ['of_any_size']
+__all__ = ['compile_any_batch']
 
 
-def of_any_size(function: Callable[..., Any], fixed: int) -> Callable[..., Any]:
+def compile_any_batch(
+  function: Callable[..., Any], fixed: int
+) -> Callable[..., Any]:
   """Compiles a function into one graph for batches of any size.
 
-  It is traced at the first call, with the number of states unknown. A graph
-  that is traced for the first size, and anew when another one comes, may round
-  otherwise: a resumed run, which begins with another batch, would then not be
-  the same to the bit.
+  The function is traced at the first call, with the number of states unknown.
+  A graph that is traced for the first size, and again when another size comes,
+  may round differently: a resumed run, which begins with another batch, would
+  then not be the same to the bit.
 
   Args:
-    function: of trees of tensors, always of the same structure.
-    fixed: how many of the leading arguments keep their shapes; in the others
-      the first dimension of a tensor is the number of states.
+    function: takes trees of tensors, which always have the same structure.
+    fixed: number of leading arguments whose tensors keep their shapes; in the
+      others the first dimension of a tensor is the number of states.
 
   Returns:
-    The function, which also takes arrays.
+    The compiled function, which also takes trees of arrays.
   """
   graph: list[Callable[..., Any]] = []
 

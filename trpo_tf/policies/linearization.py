@@ -1,4 +1,4 @@
-"""The derivative of a network at one parameter vector, as two products."""
+"""A network's derivative at one parameter vector, as two products."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,12 +9,12 @@ __all__ = ['Linearization', 'jvp', 'linearize_autodiff', 'vjp']
 
 
 class Linearization(NamedTuple):
-  """A network's outputs at theta and products with their Jacobian J.
+  """A network's outputs at theta, and products with their Jacobian J.
 
   Attributes:
     outputs: [N, M] network outputs.
-    jvp: maps v [P] to J v, [N, M].
-    vjp: maps u [N, M] to the sum over states J^T u, [P].
+    jvp: function that maps v [P] to J v, [N, M].
+    vjp: function that maps u [N, M] to J^T u, summed over the states, [P].
   """
 
   outputs: tf.Tensor
@@ -28,13 +28,13 @@ def jvp(
   x: Any,
   v: tf.Tensor,
 ) -> tf.Tensor:
-  """J v by forward-mode automatic differentiation.
+  """Computes J v by forward-mode automatic differentiation.
 
   Args:
-    outputs: maps (theta [P], x of N states) to [N, M].
+    outputs: maps (theta [P], inputs of N states) to [N, M].
     theta: [P] parameters.
-    x: inputs.
-    v: [P].
+    x: inputs of N states.
+    v: [P] tangent, of theta's dtype.
 
   Returns:
     [N, M].
@@ -50,13 +50,13 @@ def vjp(
   x: Any,
   u: tf.Tensor,
 ) -> tf.Tensor:
-  """The sum over states of J^T u by reverse-mode automatic differentiation.
+  """Computes J^T u, summed over states, by reverse-mode differentiation.
 
   Args:
-    outputs: maps (theta [P], x of N states) to [N, M].
+    outputs: maps (theta [P], inputs of N states) to [N, M].
     theta: [P] parameters.
-    x: inputs.
-    u: [N, M].
+    x: inputs of N states.
+    u: [N, M] cotangent, of the outputs' dtype.
 
   Returns:
     [P].
@@ -72,13 +72,13 @@ def linearize_autodiff(
 ) -> Linearization:
   """Linearises any network by automatic differentiation.
 
-  Forward mode runs the network again in each `jvp`; `MLP.linearize` keeps the
-  activations instead and is what the trust-region step uses for an MLP.
+  Forward mode runs the network again in each `jvp`. The steps use
+  `MLP.linearize` for an MLP, which keeps the activations instead.
 
   Args:
-    outputs: maps (theta [P], x of N states) to [N, M].
+    outputs: maps (theta [P], inputs of N states) to [N, M].
     theta: [P] parameters.
-    x: inputs.
+    x: inputs of N states.
 
   Returns:
     The Linearization at theta.

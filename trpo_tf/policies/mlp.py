@@ -17,8 +17,8 @@ from trpo_tf.policies import linearization
 
 __all__ = ['ACTIVATIONS', 'MLP', 'orthogonal']
 
+# Each activation, and its derivative as a function of the activation's value.
 ACTIVATIONS = {
-  # Each: the function, and its derivative written in the function's value.
   'tanh': (tf.tanh, lambda h: 1 - h * h),
   'softplus': (tf.math.softplus, lambda h: -tf.math.expm1(-h)),
 }
@@ -41,7 +41,7 @@ class MLP:
     input_size: width of an input.
     hidden_sizes: units of each hidden layer; () is a linear map.
     output_size: width M of an output.
-    activation: 'tanh' or 'softplus'.
+    activation: activation of the hidden layers, 'tanh' or 'softplus'.
   """
 
   input_size: int
@@ -69,7 +69,7 @@ class MLP:
 
   @property
   def input_spec(self) -> tf.TensorSpec:
-    """Inputs of any number of states, float32 [N, input_size]."""
+    """Specification of the inputs, float32 [N, input_size] for any N."""
     return tf.TensorSpec([None, self.input_size])
 
   def initial_parameters(
@@ -79,7 +79,7 @@ class MLP:
 
     Args:
       rng: source of the weights.
-      output_scale: gain of the output layer; hidden layers have sqrt(2).
+      output_scale: gain of the output layer; the hidden layers' is sqrt(2).
 
     Returns:
       float32 [P].
@@ -91,8 +91,25 @@ class MLP:
       parts += [gain * orthogonal(rng, rows - 1, columns), np.zeros(columns)]
     return np.concatenate([p.ravel() for p in parts]).astype(np.float32)
 
+  def with_layers(
+    self, hidden_sizes: tuple[int, ...], output_size: int, activation: str
+  ) -> 'MLP':
+    """Returns a network of the same inputs and other layers.
+
+    Args:
+      hidden_sizes: units of each hidden layer.
+      output_size: width M of an output.
+      activation: activation of the hidden layers.
+    """
+    return dataclasses.replace(
+      self,
+      hidden_sizes=hidden_sizes,
+      output_size=output_size,
+      activation=activation,
+    )
+
   def layers(self, theta: tf.Tensor) -> list[tf.Tensor]:
-    """Cuts theta [P] into each layer's [W; b], [in + 1, out]."""
+    """Cuts theta [P] into the layers' [W; b], each [in + 1, out]."""
     sizes = [a * b for a, b in self.layer_shapes]
     parts = tf.split(theta, sizes)
     return [
@@ -107,7 +124,7 @@ class MLP:
       x: [N, input_size] inputs, of theta's dtype.
 
     Returns:
-      [N, M] outputs.
+      [N, M] outputs, in theta's dtype.
     """
     function, _ = ACTIVATIONS[self.activation]
     *hidden, last = self.layers(theta)
@@ -151,8 +168,9 @@ class MLP:
   ) -> linearization.Linearization:
     """Runs the network and keeps what products with its Jacobian need.
 
-    The activations and their derivatives are computed once; a product J v
-    then J^T u costs 1.3 times the multiply-adds of a gradient and no tanh.
+    The activations and their derivatives are computed once. A product J v
+    followed by J^T u then costs 1.3 times the multiply-adds of a gradient and
+    no tanh.
 
     Args:
       theta: [P] parameters.
@@ -191,7 +209,16 @@ class MLP:
 
 
 def orthogonal(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
-  """A float64 [rows, columns] matrix with orthonormal rows or columns."""
+  """Draws a matrix with orthonormal rows or columns, uniformly.
+
+  Args:
+    rng: source of the matrix.
+    rows: number of rows.
+    columns: number of columns; the longer side has the orthonormal vectors.
+
+  Returns:
+    float64 [rows, columns].
+  """
   normal = rng.standard_normal((max(rows, columns), min(rows, columns)))
   q, r = np.linalg.qr(normal)
   q *= np.sign(np.diag(r))  # Makes the distribution uniform.

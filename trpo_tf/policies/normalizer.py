@@ -1,4 +1,4 @@
-"""Running mean and deviation of observations."""
+"""The running mean and deviation of observations."""
 
 import dataclasses
 import functools
@@ -14,18 +14,18 @@ _VARIANCE_FLOOR = 1e-8
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Normalizer:
-  """Statistics of the observations seen so far: a value, never modified.
+  """Statistics of the observations seen so far, a value that never changes.
 
-  A normalised observation is, all in float32 (the native sampler repeats
-  these very operations),
-    clip((observation - mean32) * inv_std32, -clip, clip).
+  A normalised observation is
+    clip((observation - mean32) * inv_std32, -clip, clip),
+  computed in float32. The native sampler repeats these very operations.
 
   Attributes:
-    count: float64 [], number of observations.
-    mean: float64 [O].
-    m2: float64 [O], sum of squared deviations from the mean.
+    count: float64 [], number of observations seen.
+    mean: float64 [O], their mean.
+    m2: float64 [O], sum of their squared deviations from the mean.
     clip: bound on a normalised entry; inf for the identity.
-    enabled: False for the identity, which `update` leaves as it is.
+    enabled: False for the identity, which `update` does not change.
   """
 
   count: np.ndarray
@@ -36,19 +36,26 @@ class Normalizer:
 
   @functools.cached_property
   def mean32(self) -> np.ndarray:
-    """float32 [O]."""
+    """The mean, float32 [O]."""
     return self.mean.astype(np.float32)
 
   @functools.cached_property
   def inv_std32(self) -> np.ndarray:
-    """float32 [O]; ones before the first update."""
+    """One over the deviation, float32 [O]; ones before the first update."""
     if self.count == 0:
       return np.ones(self.mean.shape, np.float32)
     variance = self.m2 / self.count + _VARIANCE_FLOOR
     return (1 / np.sqrt(variance)).astype(np.float32)
 
   def update(self, observations: np.ndarray) -> 'Normalizer':
-    """Adds observations [N, O] (Chan et al. 1979) and returns the new value."""
+    """Adds observations to the statistics, as in Chan et al. 1979.
+
+    Args:
+      observations: [N, O], raw.
+
+    Returns:
+      The new statistics.
+    """
     if not self.enabled or not len(observations):
       return self
     observations = np.asarray(observations, np.float64)
@@ -76,12 +83,15 @@ class Normalizer:
 def initial_normalizer(
   observation_size: int, enabled: bool = True, clip: float = 10.0
 ) -> Normalizer:
-  """A normaliser that has seen nothing: the identity, up to its clip.
+  """Makes a normaliser that has seen nothing and only clips.
 
   Args:
     observation_size: width O.
-    enabled: whether updates have any effect; if not, nothing is clipped.
+    enabled: whether updates have an effect; if not, nothing is clipped.
     clip: bound on a normalised entry, in standard deviations.
+
+  Returns:
+    The normaliser.
   """
   zeros = np.zeros(observation_size)
   clip = clip if enabled else math.inf

@@ -6,7 +6,7 @@ standard deviations. Only this package knows that layout.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +15,11 @@ from tensorflow_probability import distributions as tfd
 from trpo_tf.policies.linearization import Linearization
 from trpo_tf.policies.stacks import FrameStacks
 
-__all__ = ['Inputs', 'Network', 'Policy']
+__all__ = ['Array', 'Inputs', 'Network', 'NetworkT', 'Policy']
+
+# A NumPy array or a tensor. A function that takes an Array and returns one
+# returns the kind that it was given.
+Array: TypeAlias = np.ndarray | tf.Tensor
 
 # The inputs of N states: float32 [N, O] normalised observations, as an array or
 # as a tensor, or the FrameStacks of N observations of frames.
@@ -38,6 +42,14 @@ class Network(Protocol):
     """Number D of parameters."""
 
   @property
+  def layer_shapes(self) -> tuple[tuple[int, int], ...]:
+    """Shape (inputs + 1, outputs) of each layer, weights and bias.
+
+    The parameters are those of the first layer, then those of the second, and
+    so on; a layer's are its weights, row-major, and then its bias.
+    """
+
+  @property
   def input_spec(self) -> Any:
     """Specification of the inputs of any number of states, for tf.function."""
 
@@ -54,6 +66,17 @@ class Network(Protocol):
       float32 [D].
     """
 
+  def with_layers(
+    self, hidden_sizes: tuple[int, ...], output_size: int, activation: str
+  ) -> Self:
+    """Returns a network of the same inputs whose last layers are others.
+
+    Args:
+      hidden_sizes: units of each hidden layer.
+      output_size: width of an output.
+      activation: activation of all layers but the last.
+    """
+
   def outputs(self, theta: tf.Tensor, x: Inputs) -> tf.Tensor:
     """Runs the network.
 
@@ -62,7 +85,7 @@ class Network(Protocol):
       x: inputs of N states.
 
     Returns:
-      [N, M] outputs.
+      [N, M] outputs, in theta's dtype.
     """
 
   def linearize(self, theta: tf.Tensor, x: Inputs) -> Linearization:
@@ -77,12 +100,18 @@ class Network(Protocol):
     """
 
 
+# The kind of network that a policy has, for what takes one kind alone.
+NetworkT = TypeVar('NetworkT', bound=Network, covariant=True)
+
+
 class Policy(Protocol):
   """A distribution over actions as a function of (theta, inputs)."""
 
+  def __hash__(self) -> int: ...
+
   @property
   def network(self) -> Network:
-    """Maps inputs to the outputs that the distribution is made of."""
+    """The network, whose outputs are the distribution's parameters."""
 
   @property
   def observation_size(self) -> int:
@@ -99,23 +128,24 @@ class Policy(Protocol):
   def initial_parameters(self, rng: np.random.Generator) -> np.ndarray:
     """Draws theta, float32 [P]."""
 
-  def network_parameters(self, theta: Any) -> Any:
-    """The network's part of theta: [..., D] of [..., P]."""
+  def network_parameters(self, theta: Array) -> Array:
+    """Returns the network's part [..., D] of theta [..., P]."""
 
-  def log_std(self, theta: Any) -> Any:
-    """Log standard deviations in theta: [..., A] of [..., P], A may be 0."""
+  def log_std(self, theta: Array) -> Array:
+    """Returns the log standard deviations [..., A] in theta [..., P].
 
-  def with_network(
-    self, theta: np.ndarray, parameters: np.ndarray
-  ) -> np.ndarray:
-    """Policies that differ from theta in the network alone.
+    Their number A is 0 for a policy that has none.
+    """
+
+  def with_network(self, theta: Array, parameters: Array) -> Array:
+    """Returns policies that differ from theta in the network alone.
 
     Args:
       theta: float32 [P].
-      parameters: [..., D], of networks.
+      parameters: [..., D] parameters of networks, of any float dtype.
 
     Returns:
-      float32 [..., P].
+      [..., P], in theta's dtype.
     """
 
   def outputs(self, theta: tf.Tensor, x: Inputs) -> tf.Tensor:
@@ -126,13 +156,13 @@ class Policy(Protocol):
       x: inputs of N states.
 
     Returns:
-      [N, M] outputs.
+      [N, M] outputs, in theta's dtype.
     """
 
   def distribution(
     self, theta: tf.Tensor, outputs: tf.Tensor
   ) -> tfd.Distribution:
-    """The distribution of the actions.
+    """Builds the distribution of the actions.
 
     Args:
       theta: [P] parameters.
@@ -156,7 +186,7 @@ class Policy(Protocol):
   def metric(
     self, theta: tf.Tensor, outputs: tf.Tensor
   ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Product with M, the KL divergence's second derivative in the outputs.
+    """Prepares products with M, the KL's second derivative in the outputs.
 
     Args:
       theta: [P] parameters.
@@ -167,4 +197,15 @@ class Policy(Protocol):
     """
 
   def bypass_fisher_product(self, v: tf.Tensor) -> tf.Tensor:
-    """Fisher block of the parameters that bypass the outputs, times v [P]."""
+    """Multiplies by the Fisher matrix of what acts past the outputs.
+
+    Some parameters, such as log_std, act on the distribution without passing
+    through the network's outputs. Their part of the Fisher matrix is the same
+    in every state.
+
+    Args:
+      v: [P].
+
+    Returns:
+      [P], which is 0 at the network's parameters.
+    """

@@ -1,7 +1,7 @@
 """Observations as stacks of frames that are stored once.
 
-A batch of 100,000 observations of four frames each shares its frames: as rows
-of a store they take a quarter of the memory.
+Consecutive observations of four frames each share three of them. Observations
+that are rows of a store of frames take a quarter of the memory.
 """
 
 from typing import Any, NamedTuple
@@ -16,11 +16,11 @@ _SHIFTS = (1, 1 << 8, 1 << 16, 1 << 24)  # little-endian
 
 
 class FrameStacks(NamedTuple):
-  """N observations, the input of a `ConvNet`.
+  """N observations of four frames each, the input of a `ConvNet`.
 
   Attributes:
-    frames: uint8 [F, H, W].
-    rows: int32 [N, 4], of frames, the oldest first.
+    frames: uint8 [F, H, W], every frame once.
+    rows: int32 [N, 4], each observation's rows of `frames`, the oldest first.
   """
 
   frames: Any
@@ -28,14 +28,14 @@ class FrameStacks(NamedTuple):
 
 
 def take(x: Any, states: tf.Tensor) -> Any:
-  """The inputs of some states.
+  """Selects the inputs of some states.
 
   Args:
-    x: [N, ...], or FrameStacks of N observations.
-    states: int [n].
+    x: inputs of N states, [N, ...] or FrameStacks.
+    states: int [n], rows of the inputs.
 
   Returns:
-    The same of n states.
+    The inputs of those n states, as x has them.
   """
   if isinstance(x, FrameStacks):
     return x._replace(rows=tf.gather(x.rows, states))
@@ -43,9 +43,9 @@ def take(x: Any, states: tf.Tensor) -> Any:
 
 
 def pixels(x: FrameStacks) -> tf.Tensor:
-  """The observations, uint8 [N, H, W, 4].
+  """Assembles the observations, uint8 [N, H, W, 4].
 
-  A pixel's four values are the bytes of one number: adding shifted frames takes
+  A pixel's four values are the bytes of one number. Adding shifted frames takes
   an eighth of the time of tf.stack.
   """
   parts = [

@@ -1,4 +1,4 @@
-"""What a sampler is to the training loop."""
+"""What a sampler is to the learners and the training loop."""
 
 import abc
 from typing import Generic, Protocol, TypeVar
@@ -21,7 +21,7 @@ class Sampler(Protocol):
 
   @abc.abstractmethod
   def state(self) -> dict[str, np.ndarray]:
-    """What the next batch depends on, besides theta and the normaliser."""
+    """Returns what the next batch depends on besides the arguments."""
 
   @abc.abstractmethod
   def restore(self, state: dict[str, np.ndarray]) -> None:
@@ -58,6 +58,7 @@ class Sampler(Protocol):
 
     Raises:
       UserError: the environment failed or the simulation keeps diverging.
+      ValueError: the sampler does not take these arguments.
     """
 
 

@@ -10,27 +10,29 @@ from typing import Any
 
 import tensorflow as tf
 
-from trpo_tf import config
+from trpo_tf.config import ExperimentConfig
+from trpo_tf.errors import UserError
 from trpo_tf.estimation import surrogate
 from trpo_tf.optim import fisher, trust_region
-from trpo_tf.optim.step import Step
+from trpo_tf.optim.step import Step, compile_step
+from trpo_tf.policies.protocols import Policy
 
 __all__ = ['covariance', 'make_step']
 
 
 def covariance(
-  policy: Any, theta: tf.Tensor, linearized: fisher.Linearized, data: Any
+  policy: Policy, theta: tf.Tensor, linearized: fisher.Linearized, data: Any
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-  """Products with the mean of s s^T over the sampled steps.
+  """Prepares products with the mean of s s^T over the sampled steps.
 
   Args:
     policy: the policy.
-    theta: [P] parameters.
+    theta: float32 [P] parameters.
     linearized: the policy linearised on N states.
-    data: gives the actions taken there, leading dimension N.
+    data: has the actions taken there, [N, A].
 
   Returns:
-    Maps v float64 [P] to A v, float64 [P].
+    A function that maps v float64 [P] to A v, float64 [P].
   """
   outputs = linearized.outputs
   at = theta, outputs
@@ -55,12 +57,42 @@ def covariance(
 
 
 def make_step(
-  policy: Any,
+  policy: Policy,
   objective: surrogate.Objective,
-  settings: config.TrustRegionConfig,
+  config: ExperimentConfig,
   num_states: int,
 ) -> Step:
-  """Compiles TRPO's step with this matrix; arguments as there."""
-  return trust_region.make_step(
-    policy, objective, settings, num_states, covariance
-  )
+  """Compiles TRPO's step with the covariance as its matrix.
+
+  Args:
+    policy: the policy that samples the batches.
+    objective: terms of the surrogate.
+    config: gives delta and the settings of CG and line search.
+    num_states: about how many states a batch has.
+
+  Returns:
+    The step.
+
+  Raises:
+    UserError: the batches are of a vine, whose data are not of paths.
+  """
+  if config.sampler.sampler == 'vine':
+    raise UserError(
+      '--method=empirical_fisher is the covariance of the gradients along '
+      'paths: take --sampler=single_path, or --method=trpo for the vine'
+    )
+
+  def run(theta, x, data, fisher_rows, blocks):
+    return trust_region.trust_region_step(
+      policy,
+      objective,
+      config.trust_region,
+      theta,
+      x,
+      data,
+      fisher_rows,
+      blocks,
+      covariance,
+    )
+
+  return compile_step(run, num_states)

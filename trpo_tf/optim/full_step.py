@@ -1,0 +1,45 @@
+"""A step that is taken in full, without a line search."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from trpo_tf.optim.problem import SurrogateProblem
+from trpo_tf.optim.step import StepResult, StepStatus
+
+__all__ = ['full_step']
+
+# Mean KL in nats. A step beyond it mostly leaves no policy to go on from: its
+# deviations are almost nothing, and float32 networks do not agree on its
+# log-probabilities.
+_MAX_KL = 1e3
+
+
+def full_step(
+  problem: SurrogateProblem, step: tf.Tensor, sound: tf.Tensor, **fields: Any
+) -> StepResult:
+  """Takes a step in full, unless it leads to no usable policy.
+
+  Args:
+    problem: the surrogate at theta.
+    step: float64 [P], added to theta.
+    sound: bool [], whether the step may be taken at all.
+    **fields: further fields of the StepResult.
+
+  Returns:
+    The StepResult, of tensors.
+  """
+  usable = problem.usable & sound
+  moved = tf.cast(problem.theta, tf.float64) + tf.where(usable, step, 0.0)
+  candidate = tf.cast(moved, problem.theta.dtype)
+  last = problem.evaluate(candidate)
+  fit = (last.mean_kl < _MAX_KL) & tf.math.is_finite(last.surrogate)
+  status = problem.status(
+    [
+      (~sound, StepStatus.NON_POSITIVE_CURVATURE),
+      (~fit, StepStatus.KL_EXCEEDED),
+      (fit, StepStatus.ACCEPTED),
+    ]
+  )
+  one = tf.ones([], tf.float64)
+  return problem.result(status, candidate, last, one, **fields)

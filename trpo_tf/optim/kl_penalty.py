@@ -1,0 +1,145 @@
+"""The KL penalty's step: maximise surrogate - coefficient * mean KL.
+
+Section 3 of the paper suggests the penalty and section 4 replaces it by a
+constraint, because a coefficient is hard to choose.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from trpo_tf.config import ExperimentConfig
+from trpo_tf.estimation import surrogate
+from trpo_tf.optim import blocks, lbfgs
+from trpo_tf.optim.step import Step, StepResult, StepStatus
+from trpo_tf.policies import graphs
+from trpo_tf.policies.protocols import Inputs, Policy
+
+__all__ = ['PenalizedStep', 'make_step']
+
+
+class PenalizedStep(Step, Protocol):
+  """A step whose penalty may change from call to call."""
+
+  def __call__(
+    self,
+    theta: np.ndarray,
+    x: Inputs,
+    data: Any,
+    fisher_rows: np.ndarray | None = None,
+    kl_coefficient: float | None = None,
+  ) -> StepResult:
+    """Takes the step, or refuses to.
+
+    Args:
+      theta: float32 [P], the policy that sampled the batch.
+      x: inputs of N states.
+      data: the objective's data, leading dimension N.
+      fisher_rows: not used; no Fisher matrix enters the step.
+      kl_coefficient: factor of the mean KL; None: that of the configuration.
+
+    Returns:
+      The StepResult, of NumPy values.
+    """
+
+
+class _PenalizedValue(NamedTuple):
+  """A candidate's penalised surrogate and its gradient [P]."""
+
+  penalized: tf.Tensor
+  evaluation: surrogate.CandidateEvaluation
+  gradient: tf.Tensor
+
+
+def make_step(
+  policy: Policy,
+  objective: surrogate.Objective,
+  config: ExperimentConfig,
+  num_states: int,
+) -> PenalizedStep:
+  """Makes the step, by L-BFGS from the old policy.
+
+  Args:
+    policy: the policy that samples the batches.
+    objective: terms of the surrogate.
+    config: gives the most evaluations of the penalised surrogate, and the
+      coefficient.
+    num_states: about how many states a batch has.
+
+  Returns:
+    The step. It is refused (NO_IMPROVEMENT) where the penalised surrogate does
+    not grow.
+  """
+  num_blocks = blocks.num_blocks(num_states)
+
+  def evaluate(candidate, theta, coefficient, x, data):
+    old_outputs = blocks.outputs(policy, theta, x, num_blocks)
+    old = surrogate.distribution64(policy, theta, old_outputs)
+    with tf.GradientTape() as tape:
+      tape.watch(candidate)
+      outputs = blocks.outputs(policy, candidate, x, num_blocks)
+      found = surrogate.evaluate(
+        policy, objective, data, old, candidate, outputs
+      )
+      value = found.surrogate - coefficient * found.mean_kl
+    gradient = tape.gradient(value, candidate)
+    entropy = tf.reduce_mean(old.entropy())
+    return _PenalizedValue(value, found, gradient), entropy
+
+  compiled = graphs.compile_any_batch(evaluate, fixed=3)
+
+  def step(theta, x, data, fisher_rows=None, kl_coefficient=None):
+    del fisher_rows
+    if kl_coefficient is None:
+      kl_coefficient = config.method.kl_coefficient
+    x, data = tf.nest.map_structure(tf.convert_to_tensor, (x, data))
+    factor = tf.constant(kl_coefficient, tf.float64)
+
+    def at(candidate):
+      return compiled(candidate, theta, factor, x, data)
+
+    def value_and_gradient(candidate):
+      value, _ = at(candidate)
+      return value.penalized, value.gradient
+
+    before, entropy = at(theta)
+    found = lbfgs.maximize(
+      value_and_gradient, theta, config.method.fit_evaluations
+    )
+    after, _ = at(found.theta)
+    return _result(theta, found, before, after, entropy)
+
+  return step
+
+
+def _result(
+  theta: np.ndarray,
+  found: lbfgs.Maximum,
+  before: _PenalizedValue,
+  after: _PenalizedValue,
+  entropy: tf.Tensor,
+) -> StepResult:
+  norm = float(tf.norm(tf.cast(before.gradient, tf.float64)))
+  accepted = bool(after.penalized > before.penalized)
+  status = StepStatus.ACCEPTED if accepted else StepStatus.NO_IMPROVEMENT
+  if not np.isfinite(norm):
+    status = StepStatus.NON_FINITE_GRADIENT
+  elif norm == 0:
+    status = StepStatus.ZERO_GRADIENT
+  kept = after if status == StepStatus.ACCEPTED else before
+  return StepResult(
+    status=status,
+    theta=found.theta if kept is after else theta,
+    surrogate_before=float(before.evaluation.surrogate),
+    surrogate_after=float(kept.evaluation.surrogate),
+    mean_kl=float(kept.evaluation.mean_kl),
+    max_state_kl=float(kept.evaluation.max_kl),
+    entropy=float(entropy),
+    step_fraction=float(kept is after),
+    step_size=float('nan'),
+    gradient_norm=norm,
+    evaluations=found.evaluations,
+    tried_surrogate=float(after.evaluation.surrogate),
+    tried_kl=float(after.evaluation.mean_kl),
+  )

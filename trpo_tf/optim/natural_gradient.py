@@ -1,0 +1,54 @@
+"""Natural policy gradient (Kakade 2002): TRPO's direction, a fixed multiplier.
+
+Section 8.1 of the paper: the only difference from TRPO is that the multiplier
+of the KL divergence is fixed (equation 17), where TRPO's makes the step as long
+as delta allows. The divergence of the step is not bounded, but the step has to
+lead to a policy that can be updated again.
+"""
+
+import tensorflow as tf
+
+from trpo_tf.config import ExperimentConfig
+from trpo_tf.estimation.surrogate import Objective
+from trpo_tf.optim import trust_region
+from trpo_tf.optim.full_step import full_step
+from trpo_tf.optim.problem import make_problem
+from trpo_tf.optim.step import Step, compile_step
+from trpo_tf.policies.protocols import Policy
+
+__all__ = ['make_step']
+
+
+def make_step(
+  policy: Policy,
+  objective: Objective,
+  config: ExperimentConfig,
+  num_states: int,
+) -> Step:
+  """Compiles theta + A^-1 g / multiplier.
+
+  Args:
+    policy: the policy that samples the batches.
+    objective: terms of the surrogate.
+    config: gives the multiplier (lambda of equation 17) and the settings of
+      conjugate gradient; delta and the line search are not used.
+    num_states: about how many states a batch has.
+
+  Returns:
+    The step.
+  """
+  multiplier = config.method.lagrange_multiplier
+
+  def run(theta, x, data, fisher_rows, blocks):
+    problem = make_problem(policy, objective, theta, x, data, blocks)
+    direction = trust_region.solve(problem, config.trust_region, fisher_rows)
+    size = tf.constant(1 / multiplier, tf.float64)
+    return full_step(
+      problem,
+      size * direction.s,
+      direction.sound,
+      step_size=size,
+      **trust_region.solution_fields(problem, direction),
+    )
+
+  return compile_step(run, num_states)

@@ -1,0 +1,160 @@
+"""The problem that a step solves: a surrogate at the sampling policy."""
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+from tensorflow_probability import distributions as tfd
+
+from trpo_tf.estimation import surrogate
+from trpo_tf.optim import blocks as blocks_lib
+from trpo_tf.optim import fisher
+from trpo_tf.optim.step import StepResult, StepStatus
+from trpo_tf.policies.protocols import Inputs, Policy
+
+__all__ = ['SurrogateProblem', 'make_problem']
+
+
+@dataclasses.dataclass(frozen=True)
+class SurrogateProblem:
+  """A surrogate at the policy that sampled its batch; fields are tensors.
+
+  Attributes:
+    policy: the policy.
+    objective: terms of the surrogate.
+    theta: float32 [P].
+    x: inputs of N states.
+    data: the objective's data, leading dimension N.
+    blocks: number of blocks of states, see `blocks.num_blocks`.
+    linearized: the policy linearised on x.
+    old: float64 distribution at theta, batch [N].
+    surrogate: float64 [], at theta.
+    gradient: float64 [P], of the surrogate.
+    norm: float64 [], the gradient's.
+  """
+
+  policy: Policy
+  objective: surrogate.Objective
+  theta: tf.Tensor
+  x: Inputs
+  data: Any
+  blocks: int
+  linearized: fisher.Linearized
+  old: tfd.Distribution
+  surrogate: tf.Tensor
+  gradient: tf.Tensor
+  norm: tf.Tensor
+
+  @property
+  def usable(self) -> tf.Tensor:
+    """Whether the gradient is finite and not zero, bool []."""
+    return tf.math.is_finite(self.norm) & (self.norm > 0)
+
+  def evaluate(self, candidate: tf.Tensor) -> surrogate.CandidateEvaluation:
+    """Evaluates a candidate [P] on the full batch."""
+    outputs = blocks_lib.outputs(self.policy, candidate, self.x, self.blocks)
+    return surrogate.evaluate(
+      self.policy, self.objective, self.data, self.old, candidate, outputs
+    )
+
+  def status(self, cases: list[tuple[tf.Tensor, StepStatus]]) -> tf.Tensor:
+    """Finds the first status that applies: the gradient's, then `cases`.
+
+    Args:
+      cases: bool [] and what it means; the last one is taken to be true.
+
+    Returns:
+      int32 [].
+    """
+    tested = [
+      (~tf.math.is_finite(self.norm), StepStatus.NON_FINITE_GRADIENT),
+      (self.norm == 0, StepStatus.ZERO_GRADIENT),
+      *cases[:-1],
+    ]
+    status = tf.constant(int(cases[-1][1]))
+    for case, value in reversed(tested):
+      status = tf.where(case, int(value), status)
+    return status
+
+  def result(
+    self,
+    status: tf.Tensor,
+    candidate: tf.Tensor,
+    last: surrogate.CandidateEvaluation,
+    fraction: tf.Tensor,
+    **fields: Any,
+  ) -> StepResult:
+    """Makes the result of a step that ended with one candidate.
+
+    Args:
+      status: int32 [], see `status`.
+      candidate: float32 [P], the last candidate tried.
+      last: its evaluation.
+      fraction: float64 [], the candidate's step over the first one's.
+      **fields: further fields of the StepResult.
+
+    Returns:
+      The StepResult, of tensors; the old theta unless ACCEPTED.
+    """
+    accepted = status == int(StepStatus.ACCEPTED)
+
+    def if_accepted(value, otherwise):
+      return tf.where(accepted, value, otherwise)
+
+    zero = tf.zeros([], tf.float64)
+    return StepResult(
+      status=status,
+      theta=if_accepted(candidate, self.theta),
+      surrogate_before=self.surrogate,
+      surrogate_after=if_accepted(last.surrogate, self.surrogate),
+      mean_kl=if_accepted(last.mean_kl, zero),
+      max_state_kl=if_accepted(last.max_kl, zero),
+      entropy=tf.reduce_mean(self.old.entropy()),
+      step_fraction=if_accepted(fraction, zero),
+      gradient_norm=self.norm,
+      tried_surrogate=last.surrogate,
+      tried_kl=last.mean_kl,
+      **fields,
+    )
+
+
+def make_problem(
+  policy: Policy,
+  objective: surrogate.Objective,
+  theta: tf.Tensor,
+  x: Inputs,
+  data: Any,
+  blocks: int = 1,
+) -> SurrogateProblem:
+  """Linearises the policy and differentiates the surrogate at theta.
+
+  Args:
+    policy: the policy that sampled the batch.
+    objective: terms of the surrogate.
+    theta: float32 [P] parameters.
+    x: inputs of N states.
+    data: the objective's data, leading dimension N.
+    blocks: number of blocks of states, see `blocks.num_blocks`.
+
+  Returns:
+    The SurrogateProblem.
+  """
+  linearized = fisher.linearize(policy, theta, x, blocks)
+  old = surrogate.distribution64(policy, theta, linearized.outputs)
+  before, by_outputs, direct = surrogate.output_gradient(
+    policy, objective, data, theta, linearized.outputs
+  )
+  gradient = fisher.vjp(linearized, by_outputs) + tf.cast(direct, tf.float64)
+  return SurrogateProblem(
+    policy,
+    objective,
+    theta,
+    x,
+    data,
+    blocks,
+    linearized,
+    old,
+    before,
+    gradient,
+    tf.norm(gradient),
+  )
