@@ -38,6 +38,7 @@ int Reset(const View& v, const mjModel* m, mjData* d, int t) {
   if (v.slot.episode++ > 0) v.slot.limit = c.setup.time_limit;
   v.slot.elapsed = 0;
   v.slot.episode_return = 0;
+  std::fill_n(c.term_sums + v.s * c.J, c.J, 0.0);
   SetPositionAndVelocity(m, d, c.reset_rows + row * c.setup.num_reset);
   SaveState(v, m, d, t);
   const int failure = v.loop.Begin(m, d);
@@ -83,12 +84,15 @@ void Record(const View& v, int t) {
   if (c.task_outputs) std::copy_n(v.loop.outputs(), n, c.task_outputs + k * n);
   c.rewards[k] = v.loop.reward();
   v.slot.episode_return += c.rewards[k];
+  double* sums = c.term_sums + v.s * c.J;
+  for (int j = 0; j < c.J; j++) sums[j] += v.loop.outputs()[c.O + 2 + j];
   const uint8_t end = v.loop.EndAfter(++v.slot.elapsed, v.slot.limit);
   c.ends[k] = end;
   c.lengths[v.s] = t + 1;
   if (!end) return;
   const bool shortened = end == kTruncated && v.slot.limit < c.setup.time_limit;
   c.episode_returns[k] = shortened ? NAN : v.slot.episode_return;
+  std::copy_n(sums, c.J, c.episode_terms + k * c.J);
   v.slot.needs_reset = 1;
   if (end == kTruncated) RecordBoundary(v, t);
 }

@@ -63,6 +63,10 @@ struct RolloutCall {
   int32_t* timesteps = in.Take<int32_t>("timesteps", {S, T});  // of the episode
   // where an episode ended; NaN where it was shortened
   double* episode_returns = in.Take<double>("episode_returns", {S, T});
+  // the reward's terms, summed over the running episode and where one ended
+  int J = setup.program.num_outputs - O - 2;
+  double* term_sums = in.Take<double>("term_sums", {S, J});
+  double* episode_terms = in.Take<double>("episode_terms", {S, T, J});
   // where an episode was truncated: the observation after its last step
   float* boundary_observations =
       in.Take<float>("boundary_observations", {S, B, O});
@@ -70,11 +74,9 @@ struct RolloutCall {
   int32_t* num_boundaries =
       in.TakeIndices<int32_t>("num_boundaries", {S}, 0, B);
   float* last_observations = in.Take<float>("last_observations", {S, O});
-  // the next step to record
-  int32_t* lengths = in.TakeIndices<int32_t>("lengths", {S}, 0, T);
+  int32_t* lengths = in.TakeIndices<int32_t>("lengths", {S}, 0, T);  // next
   int32_t* resets_used = in.TakeIndices<int32_t>("resets_used", {S}, 0, R);
-  // warning bits of a divergence, or 0
-  int32_t* failures = in.Take<int32_t>("failures", {S});
+  int32_t* failures = in.Take<int32_t>("failures", {S});  // bits, or 0
   // a row not long before the last step, and the step before which it was
   double* saved_states = in.Take<double>("saved_states", {S, setup.num_state});
   int32_t* saved_steps = in.Take<int32_t>("saved_steps", {S});

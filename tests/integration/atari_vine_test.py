@@ -43,9 +43,10 @@ def make(workers=2, vine=True, **settings):
   policy = Policy(game)
   config = SamplerConfig(sampler_threads=workers, **SETTINGS | settings)
   experiment = worlds.experiment(config, SEED, GAMMA)
+  paths = AtariPathSampler(game, policy, experiment)
   if not vine:
-    return AtariPathSampler(game, policy, experiment), policy
-  return VineSampler(AtariVine(game, policy, experiment), config, SEED), policy
+    return paths, policy
+  return VineSampler(AtariVine(paths, experiment), config, SEED), policy
 
 
 def sample(made, iteration):

@@ -34,7 +34,9 @@ from trpo_tf.policies.gaussian import gaussian_policy
 from trpo_tf.policies.normalizer import initial_normalizer
 from trpo_tf.sampling.batch import End
 from trpo_tf.sampling.draws import Draws, ResetTable
-from trpo_tf.sampling.gym.branching import GymVine
+from trpo_tf.sampling.gym.branching import GymVine, clonable
+from trpo_tf.sampling.gym.paths import GymPathSampler
+from trpo_tf.sampling.native.paths import NativePathSampler
 from trpo_tf.sampling.native.vine import NativeVine
 from trpo_tf.sampling.vine import VineSampler
 from trpo_tf.seeding import Stream
@@ -213,10 +215,10 @@ def test_branches_equal_the_native_ones(name, kind, proposal, time_limit):
     np.random.default_rng(0).standard_normal((50, O))
   )
   settings = worlds.experiment(config, SEED, GAMMA, task=task_id)
-  native = VineSampler(NativeVine(compiled, policy, settings), config, SEED)
-  python = VineSampler(
-    GymVine(describe(task_id), policy, settings), config, SEED
-  )
+  paths = NativePathSampler(compiled, policy, settings)
+  native = VineSampler(NativeVine(paths, settings), config, SEED)
+  paths = GymPathSampler(describe(task_id), policy, settings, clonable)
+  python = VineSampler(GymVine(paths, settings), config, SEED)
   for iteration in range(2):
     expected = native.sample(theta, normalizer, iteration)
     actual = python.sample(theta, normalizer, iteration)

@@ -77,9 +77,9 @@ def _policy(compiled):
 def _sample(compiled, seed=0, iterations=1, **changes):
   policy, theta = _policy(compiled)
   settings = config.SamplerConfig(**_SMALL | changes)
-  backend = NativeVine(
-    compiled, policy, worlds.experiment(settings, seed, gamma=0.9)
-  )
+  experiment = worlds.experiment(settings, seed, gamma=0.9)
+  paths = NativePathSampler(compiled, policy, experiment)
+  backend = NativeVine(paths, experiment)
   sampler = VineSampler(backend, settings, seed)
   normalizer = initial_normalizer(compiled.observation_size)
   return [sampler.sample(theta, normalizer, i) for i in range(iterations)]

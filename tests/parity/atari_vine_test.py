@@ -9,6 +9,7 @@ from plain_atari import Policy, choices
 from trpo_tf import seeding
 from trpo_tf.config import AtariConfig, SamplerConfig
 from trpo_tf.sampling.atari.branching import AtariVine
+from trpo_tf.sampling.atari.paths import AtariPathSampler
 from trpo_tf.sampling.batch import End
 from trpo_tf.sampling.vine import VineSampler
 from trpo_tf.seeding import Stream
@@ -40,7 +41,9 @@ def make(
     branch_time_limit=branch_time_limit,
     sampler_threads=workers,
   )
-  backend = AtariVine(game, policy, worlds.experiment(settings, SEED, GAMMA))
+  experiment = worlds.experiment(settings, SEED, GAMMA)
+  paths = AtariPathSampler(game, policy, experiment)
+  backend = AtariVine(paths, experiment)
   return VineSampler(backend, settings, SEED), policy
 
 

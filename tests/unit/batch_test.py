@@ -50,6 +50,7 @@ def _arrays():
     boundary_observations=boundary,
     num_boundaries=np.array([1, 0, 1], np.int32),
     episode_returns=returns,
+    episode_terms=np.zeros((S, T, 0)),
   )
 
 

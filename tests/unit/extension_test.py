@@ -7,10 +7,10 @@ import pytest
 import worlds
 
 from trpo_tf.benchmarks import bare_physics
+from trpo_tf.cloning.native import to_states
 from trpo_tf.sampling.atari.emulator import extension as atari
 from trpo_tf.sampling.native import engine
 from trpo_tf.sampling.native.branching import Brancher, initial_snapshots
-from trpo_tf.sampling.native.state import to_states
 from trpo_tf.tasks.language import norm, prev
 from trpo_tf.tasks.program import OPS
 from trpo_tf.tasks.task import Definition
@@ -102,8 +102,9 @@ def test_wrong_setups_are_refused(compiled, kind, path, value):
 
 
 def _setup(compiled):
-  network = worlds.actor(compiled, hidden=()).network
-  return copy.deepcopy(engine.engine_setup(compiled, network, 'raw', True))
+  policy = worlds.actor(compiled, hidden=()).policy
+  _, controls = compiled.actions('raw', clip=True)
+  return copy.deepcopy(engine.engine_setup(compiled, policy, controls))
 
 
 @pytest.mark.parametrize(

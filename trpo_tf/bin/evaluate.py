@@ -53,6 +53,18 @@ def _table(task: str, env_steps: int, result: dict) -> Table:
   return table
 
 
+def _terms_table(result: dict) -> Table:
+  """The mean over episodes of the sum of each term of the reward."""
+  table = Table(title="mean sums of the reward's terms")
+  table.add_column('actions')
+  for name in next(iter(result.values()))['terms']:
+    table.add_column(name, justify='right')
+  for kind, summary in result.items():
+    means = summary['terms'].values()
+    table.add_row(kind, *('-' if x is None else f'{x:.1f}' for x in means))
+  return table
+
+
 def main(_) -> None:
   """Evaluates."""
   # these are answered at once, without the seconds that TensorFlow takes
@@ -91,6 +103,8 @@ def main(_) -> None:
       style='yellow',
     )
   console.print(_table(policy.task, policy.env_steps, result))
+  if result['sampled']['terms']:
+    console.print(_terms_table(result))
   for kind, summary in result.items():
     if summary['diverged']:
       console.print(

@@ -137,7 +137,7 @@ def _iterate(run, training, made, show) -> None:
   try:
     for iteration in training.iterations():
       for sink in made:
-        sink.write(iteration.record, iteration.histograms)
+        sink.write(iteration.record, iteration.histograms, iteration.terms)
       divergence_log.write(run.path / 'diverged', iteration.batch.diverged)
       for death in iteration.batch.deaths:
         show(f'{death}: its work was done anew')

@@ -15,7 +15,7 @@ from trpo_tf.policies.gaussian import GaussianPolicy, gaussian_policy
 from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
 from trpo_tf.sampling.atari.branching import AtariVine
 from trpo_tf.sampling.atari.paths import AtariPathSampler
-from trpo_tf.sampling.gym.branching import GymVine
+from trpo_tf.sampling.gym.branching import GymVine, clonable
 from trpo_tf.sampling.gym.paths import GymPathSampler
 from trpo_tf.sampling.native.paths import NativePathSampler
 from trpo_tf.sampling.native.vine import NativeVine
@@ -121,7 +121,7 @@ class Native(_VectorTask):
 
   def vine(self) -> NativeVine:
     """The native vine."""
-    return NativeVine(self.task, self.policy(), self.config)
+    return NativeVine(self.paths(), self.config)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +155,8 @@ class Gym(_VectorTask):
 
   def vine(self) -> GymVine:
     """The Python vine."""
-    return GymVine(self.spaces, self.policy(), self.config)
+    paths = GymPathSampler(self.spaces, self.policy(), self.config, clonable)
+    return GymVine(paths, self.config)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +186,7 @@ class Atari:
 
   def vine(self) -> AtariVine:
     """The vine in worker processes."""
-    return AtariVine(self.game, self.policy(), self.config)
+    return AtariVine(self.paths(), self.config)
 
   def describe(self) -> str:
     """How the game is seen and played."""

@@ -61,10 +61,13 @@ class ConsoleSink:
       self._live.start()
 
   def write(
-    self, record: IterationRecord, histograms: sinks.Histograms
+    self,
+    record: IterationRecord,
+    histograms: sinks.Histograms,
+    terms: sinks.Terms = sinks.NO_TERMS,
   ) -> None:
-    """Shows the state of the run."""
-    del histograms
+    """Shows the state of the run; of the arguments only the record."""
+    del histograms, terms
     self._refused += record.step_fraction == 0
     self._diverged += record.diverged
     text = self._text(record)

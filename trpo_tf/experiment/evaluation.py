@@ -19,18 +19,24 @@ class Evaluation:
   Attributes:
     returns: float64 [E], raw undiscounted.
     lengths: int32 [E], env steps.
+    terms: sums of the reward's terms, float64 [E] by name.
     diverged: episodes that broke, left out of the others.
   """
 
   returns: np.ndarray
   lengths: np.ndarray
+  terms: dict[str, np.ndarray]
   diverged: int
 
   def summary(self) -> dict:
-    """mean, std, iqm, ci95 and values of return and length."""
+    """Statistics of return and length, and the mean of each reward term."""
     return {
       'return': _summary(self.returns),
       'length': _summary(self.lengths.astype(float)),
+      'terms': {
+        name: float(sums.mean()) if sums.size else None
+        for name, sums in self.terms.items()
+      },
       'diverged': self.diverged,
     }
 
@@ -90,5 +96,10 @@ def evaluate(
   config = evaluation_config(config, episodes)
   sampler = backend.resolve(config).paths()
   batch = sampler.sample(theta, normalizer, 0, deterministic=deterministic)
-  broken = len(batch.diverged)
-  return Evaluation(batch.episode_returns, batch.episode_lengths, broken), batch
+  found = Evaluation(
+    batch.episode_returns,
+    batch.episode_lengths,
+    batch.episode_terms,
+    diverged=len(batch.diverged),
+  )
+  return found, batch

@@ -11,6 +11,7 @@ import math
 import os
 import pathlib
 import time
+import types
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -29,12 +30,17 @@ __all__ = [
   'COLUMNS',
   'CsvSink',
   'Histograms',
+  'NO_TERMS',
   'Sink',
   'TensorBoardSink',
+  'Terms',
   'read_csv',
 ]
 
 Histograms = Mapping[str, np.ndarray]
+# means over the episodes that ended of the sums of the reward's terms, by name
+Terms = Mapping[str, float]
+NO_TERMS: Terms = types.MappingProxyType({})
 
 _HEADER = ','.join(COLUMNS).encode() + b'\n'
 _TYPES = {
@@ -45,12 +51,18 @@ _TYPES = {
 class Sink(Protocol):
   """A consumer of iteration records."""
 
-  def write(self, record: IterationRecord, histograms: Histograms) -> None:
+  def write(
+    self,
+    record: IterationRecord,
+    histograms: Histograms,
+    terms: Terms = NO_TERMS,
+  ) -> None:
     """Takes the record of the next iteration.
 
     Args:
       record: the numbers of the iteration.
       histograms: arrays by name, of any shape.
+      terms: means of the reward's terms.
     """
 
   def close(self) -> None:
@@ -90,18 +102,24 @@ class CsvSink:
     if not end:
       self._append(_HEADER)
 
-  def write(self, record: IterationRecord, histograms: Histograms) -> None:
+  def write(
+    self,
+    record: IterationRecord,
+    histograms: Histograms,
+    terms: Terms = NO_TERMS,
+  ) -> None:
     """Appends a row.
 
     Args:
       record: the numbers of the iteration.
       histograms: not used.
+      terms: not used.
 
     Raises:
       ValueError: the iteration does not follow the one before.
       OSError: the disk is full; what was written is cut off on resume.
     """
-    del histograms
+    del histograms, terms
     if self._last is not None and record.iteration != self._last + 1:
       raise ValueError(
         f'iteration {record.iteration} after {self._last} in {self._path}'
@@ -228,12 +246,18 @@ class TensorBoardSink:
     status = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
     self._add(step + 1, session_log=status)
 
-  def write(self, record: IterationRecord, histograms: Histograms) -> None:
+  def write(
+    self,
+    record: IterationRecord,
+    histograms: Histograms,
+    terms: Terms = NO_TERMS,
+  ) -> None:
     """Adds a point to each curve; numbers that are not finite are left out.
 
     Args:
       record: the numbers of the iteration.
       histograms: arrays by name, of any shape.
+      terms: means of the reward's terms.
 
     Raises:
       OSError: the disk is full; TensorBoard reads what came before.
@@ -245,6 +269,8 @@ class TensorBoardSink:
         if not isinstance(value, str) and math.isfinite(value):
           tag = f'{group}/{name}'
           self._add(step, summary=scalar_summary.scalar_pb(tag, float(value)))
+    for name, mean in terms.items():
+      self._add(step, summary=scalar_summary.scalar_pb(f'terms/{name}', mean))
     for name, values in histograms.items():
       finite = values[np.isfinite(values)]
       if finite.size:

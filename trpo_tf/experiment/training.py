@@ -87,6 +87,15 @@ class Iteration:
   histograms: dict[str, np.ndarray]
   batch: Batch
 
+  @property
+  def terms(self) -> dict[str, float]:
+    """Mean over the episodes that ended of each term of the reward."""
+    return {
+      name: float(sums.mean())
+      for name, sums in self.batch.episode_terms.items()
+      if sums.size
+    }
+
 
 class Training:
   """A run: a sampler and a learner, and the state between iterations."""

@@ -77,6 +77,7 @@ class Batch:
     boundary_observations: float32 [B, O], observation reached there.
     episode_returns: float64 [E], undiscounted, of the episodes that ended.
     episode_lengths: int32 [E], env steps.
+    episode_terms: sums of the reward's terms, float64 [E] by name.
     clipped_fraction: share of action components outside the control range.
     diverged: what broke.
     deaths: causes of the deaths of worker processes, whose work was done anew,
@@ -97,6 +98,7 @@ class Batch:
   boundary_observations: np.ndarray
   episode_returns: np.ndarray
   episode_lengths: np.ndarray
+  episode_terms: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
   clipped_fraction: float = 0.0
   diverged: tuple[Divergence, ...] = ()
   deaths: tuple[str, ...] = ()

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from trpo_tf.config import ExperimentConfig
-from trpo_tf.policies.categorical import CategoricalPolicy
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.policies.stacks import FrameStore, extend
 from trpo_tf.sampling.atari.batch import AtariVineBatch
 from trpo_tf.sampling.atari.jobs import BranchJob, StateBranches
 from trpo_tf.sampling.atari.paths import AtariPathSampler, AtariStates
 from trpo_tf.sampling.vine import BranchResults
-from trpo_tf.tasks.atari import STACK, Game
+from trpo_tf.tasks.atari import STACK
 
 __all__ = ['AtariVine']
 
@@ -27,17 +26,14 @@ class AtariVine:
 
   batch_type = AtariVineBatch
 
-  def __init__(
-    self, game: Game, policy: CategoricalPolicy, config: ExperimentConfig
-  ):
-    """Starts the workers.
+  def __init__(self, paths: AtariPathSampler, config: ExperimentConfig):
+    """Branches in the processes that play the trunks.
 
     Args:
-      game: what is played.
-      policy: shape of the policy.
-      config: of the run; its sampler threads are worker processes.
+      paths: sampler of the trunks.
+      config: of the run.
     """
-    self.paths = AtariPathSampler(game, policy, config)
+    self.paths = paths
     self._options = config.estimator.gamma, config.sampler.branch_time_limit
 
   def branch(

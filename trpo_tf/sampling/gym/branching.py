@@ -22,16 +22,14 @@ from trpo_tf.cloning.cloner import Cloner, cloner
 from trpo_tf.cloning.snapshot import Snapshot
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
-from trpo_tf.policies.categorical import CategoricalPolicy
-from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import MAX_RECORDED, End, VineBatch
 from trpo_tf.sampling.gym import environment
 from trpo_tf.sampling.gym.paths import GymPathSampler
 from trpo_tf.sampling.vine import BranchFailure, BranchResults
-from trpo_tf.tasks.environment import Spaces, error_line, make
+from trpo_tf.tasks.environment import error_line, make
 
-__all__ = ['GymVine']
+__all__ = ['GymVine', 'clonable']
 
 _LANES = 16  # environments that run branches side by side
 
@@ -44,30 +42,19 @@ class GymVine:
 
   batch_type = VineBatch
 
-  def __init__(
-    self,
-    spaces: Spaces,
-    policy: GaussianPolicy | CategoricalPolicy,
-    config: ExperimentConfig,
-  ):
-    """Makes the environments of trunks and branches.
+  def __init__(self, paths: GymPathSampler, config: ExperimentConfig):
+    """Makes the environments of the branches.
 
     Args:
-      spaces: what the environment gives and takes.
-      policy: the policy, whose network must be an MLP.
+      paths: sampler of the trunks, whose environments are made by `clonable`.
       config: of the run. --branch_time_limit is about Gymnasium's TimeLimit;
         an environment that truncates by itself ends its branches too.
-
-    Raises:
-      UserError: an environment that GymPathSampler refuses or that cannot be
-        cloned.
-      ValueError: a policy of other sizes.
     """
-    self.paths = GymPathSampler(spaces, policy, config, _clonable)
-    task, gamma = config.task.task, config.estimator.gamma
+    self.paths, task = paths, config.task.task
     limited = config.sampler.branch_time_limit
-    envs = [_clonable(task, limited) for _ in range(_LANES)]
-    self._lanes = _Lanes(task, envs, spaces.observation_size, gamma)
+    envs = [clonable(task, limited) for _ in range(_LANES)]
+    size = paths.spaces.observation_size
+    self._lanes = _Lanes(task, envs, size, config.estimator.gamma)
 
   def branch(
     self,
@@ -88,7 +75,12 @@ class GymVine:
     )
 
 
-def _clonable(task_id: str, time_limit: bool = True) -> Cloner:
+def clonable(task_id: str, time_limit: bool = True) -> Cloner:
+  """Makes an environment that can be cloned, see environment.make.
+
+  Raises:
+    UserError: it cannot be made or cloned.
+  """
   return cloner(make(task_id, time_limit), task_id)
 
 

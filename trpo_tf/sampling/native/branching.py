@@ -117,13 +117,6 @@ class Branches:
     return engine.causes(int(self.failures[branch]))
 
 
-def _check_numbers(horizon: int, gamma: float) -> None:
-  if not isinstance(horizon, int | np.integer) or horizon < 1:
-    raise UserError(f'horizon={horizon}: branches need at least 1 env step')
-  if not 0 <= gamma <= 1:
-    raise UserError(f'gamma={gamma} is outside [0, 1]')
-
-
 class Brancher:
   """Runs branches of one task; keeps one simulation per thread.
 
@@ -209,7 +202,10 @@ class Brancher:
     """
     states = self._states(snapshots)
     actions = np.ascontiguousarray(actions, np.float64)
-    _check_numbers(horizon, gamma)
+    if not isinstance(horizon, int | np.integer) or horizon < 1:
+      raise UserError(f'horizon={horizon}: branches need at least 1 env step')
+    if not 0 <= gamma <= 1:
+      raise UserError(f'gamma={gamma} is outside [0, 1]')
     if noise is None:
       noise = np.zeros((len(states), 1, horizon, self.compiled.action_size))
     noise = np.ascontiguousarray(noise, np.float64)

@@ -1,8 +1,4 @@
-"""The native sampler's Python side: the only importer of the extension.
-
-C++ draws no random numbers: noise rows and reset rows are its inputs, so a
-rollout is a pure function of (snapshots, theta, normaliser, noise, resets).
-"""
+"""The native sampler's Python side: the only importer of the extension."""
 
 import os
 from typing import Any
@@ -84,11 +80,7 @@ def engine_setup(
     )
   return dict(
     program=_program_fields(compiled),
-    layer_sizes=[
-      network.input_size,
-      *network.hidden_sizes,
-      network.output_size,
-    ],
+    layer_sizes=[sizes[0], *network.hidden_sizes, sizes[1]],
     activation=_ACTIVATIONS.index(network.activation),
     frame_skip=compiled.task.frame_skip,
     time_limit=compiled.task.time_limit,

@@ -26,6 +26,10 @@ class NativePathSampler(PathSampler[np.ndarray]):
   """Batches of env steps of the current policy, for any native task.
 
   States are rows float64 [N, D], see `cloning.native`.
+
+  Attributes:
+    compiled: the task.
+    policy: shape of the policies that act.
   """
 
   def __init__(
@@ -45,8 +49,8 @@ class NativePathSampler(PathSampler[np.ndarray]):
       UserError: the native sampler cannot run the task, or its reset fails.
     """
     sampler, seed = config.sampler, config.run.seed
-    self._compiled, self._config, self._seed = compiled, sampler, seed
-    self._policy, self.name = policy, compiled.task.name
+    self.compiled, self._config, self._seed = compiled, sampler, seed
+    self.policy, self.name = policy, compiled.task.name
     self.action_space, controls = compiled.actions(
       config.task.action_range, config.task.clip_actions
     )
@@ -64,7 +68,7 @@ class NativePathSampler(PathSampler[np.ndarray]):
 
   def actor(self, theta: np.ndarray) -> GaussianActor:
     """The policy of parameters theta, float32 [P]."""
-    return GaussianActor(self._policy.log_std(theta))
+    return GaussianActor(self.policy.log_std(theta))
 
   def state(self) -> dict[str, np.ndarray]:
     """What the next batch depends on; see Sampler."""
@@ -84,17 +88,17 @@ class NativePathSampler(PathSampler[np.ndarray]):
   ) -> tuple[Batch, np.ndarray]:
     config, draw = self._config, Draws(self._seed, iteration)
     share = config.batch_steps // config.num_slots
-    limit = self._compiled.task.time_limit
+    limit = self.compiled.task.time_limit
     capacity = share + limit - 1 if config.whole_episodes else share
     if config.whole_episodes:
       self._slots.slots['needs_reset'] = 1
-    shape = capacity, self._compiled.action_size
+    shape = capacity, self.compiled.action_size
     noise = np.zeros((config.num_slots, *shape))
     for slot in range(0 if deterministic else config.num_slots):
       noise[slot] = draw.path_noise(slot, GaussianActor.draw, shape)
     policies = np.atleast_2d(theta)
     index = np.arange(config.num_slots, dtype=np.int32) % len(policies)
-    size = native_state.state_size(self._compiled)
+    size = native_state.state_size(self.compiled)
     states = np.zeros((len(rollout_set), size))
     where = np.full((config.num_slots, capacity), -1, np.int32)
     where[tuple(rollout_set.T)] = np.arange(len(rollout_set))
@@ -112,7 +116,9 @@ class NativePathSampler(PathSampler[np.ndarray]):
       min_steps=share if config.whole_episodes else None,
       retry_noise=None if deterministic else retry_noise,
     )
-    batch = batch_from_arrays(arrays, self.action_space, diverged)
+    batch = batch_from_arrays(
+      arrays, self.action_space, diverged, self.compiled.term_names
+    )
     if config.on_divergence == 'drop':
       batch = drop_diverged(batch)
     return batch, states
@@ -122,6 +128,7 @@ def batch_from_arrays(
   arrays: dict,
   space: ActionSpace,
   diverged: list[Divergence],
+  term_names: tuple[str, ...] = (),
 ) -> Batch:
   """A Batch of a rollout's records.
 
@@ -129,6 +136,7 @@ def batch_from_arrays(
     arrays: the filled records of NativeSlots.
     space: what the policy chooses from.
     diverged: what the rollout returned.
+    term_names: names of the reward's terms.
 
   Returns:
     The batch; it shares the arrays' memory.
@@ -153,6 +161,7 @@ def batch_from_arrays(
       rows[~kept] = 0
   ended = (part['ends'] & (End.TERMINATED | End.TRUNCATED)) != 0
   ended &= ~np.isnan(arrays['episode_returns'][:, :longest])
+  terms = arrays['episode_terms'][:, :longest][ended].T
   slots, rows = np.nonzero(
     np.arange(arrays['boundary_steps'].shape[1])
     < arrays['num_boundaries'][:, None]
@@ -170,6 +179,7 @@ def batch_from_arrays(
     boundary_observations=arrays['boundary_observations'][slots, rows],
     episode_returns=arrays['episode_returns'][:, :longest][ended],
     episode_lengths=part['timesteps'][ended] + 1,
+    episode_terms=dict(zip(term_names, terms, strict=False)),
     clipped_fraction=float(clipped.mean()) if clipped.size else 0.0,
     diverged=tuple(diverged),
   )

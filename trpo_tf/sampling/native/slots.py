@@ -68,6 +68,8 @@ class NativeSlots:
     self.compiled = compiled
     self.num_slots = num_slots
     self._policy = policy
+    terms = len(compiled.term_names)
+    self._term_sums = np.zeros((num_slots, terms))  # of running episodes
 
   @property
   def slots(self) -> np.ndarray:
@@ -83,6 +85,7 @@ class NativeSlots:
       rows=native.rows,
       previous=native.previous,
       slot_observations=native.observations,
+      term_sums=self._term_sums,
     )
 
   def state(self) -> dict[str, np.ndarray]:
@@ -124,6 +127,7 @@ class NativeSlots:
       ends=((S, T), np.uint8),
       timesteps=((S, T), np.int32),
       episode_returns=((S, T), np.float64),
+      episode_terms=((S, T, self._term_sums.shape[1]), np.float64),
       boundary_observations=((S, B, O), np.float32),
       boundary_steps=((S, B), np.int32),
       num_boundaries=((S,), np.int32),
@@ -136,7 +140,8 @@ class NativeSlots:
     )
     if details:
       shapes['task_outputs'] = ((S, T, program.num_outputs), np.float64)
-    return {k: np.zeros(shape, dtype) for k, (shape, dtype) in shapes.items()}
+    arrays = {k: np.zeros(shape, kind) for k, (shape, kind) in shapes.items()}
+    return dict(arrays, term_sums=self._term_sums)
 
   def policy_arrays(
     self,

@@ -4,13 +4,11 @@ import numpy as np
 
 from trpo_tf.cloning import native as native_state
 from trpo_tf.config import ExperimentConfig
-from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import MAX_RECORDED, End, VineBatch
 from trpo_tf.sampling.native.branching import Brancher, Branches, FrozenPolicy
 from trpo_tf.sampling.native.paths import NativePathSampler
 from trpo_tf.sampling.vine import BranchFailure, BranchResults
-from trpo_tf.tasks.task import CompiledTask
 
 __all__ = ['NativeVine']
 
@@ -23,27 +21,20 @@ class NativeVine:
 
   batch_type = VineBatch
 
-  def __init__(
-    self,
-    compiled: CompiledTask,
-    policy: GaussianPolicy,
-    config: ExperimentConfig,
-  ):
-    """Makes the trunks, which are about to reset, and the branches' workers.
+  def __init__(self, paths: NativePathSampler, config: ExperimentConfig):
+    """Makes the simulations of the branches.
 
     Args:
-      compiled: the task.
-      policy: shape of the policies that act.
+      paths: sampler of the trunks.
       config: of the run.
 
     Raises:
-      UserError: the native sampler cannot run or clone the task.
+      UserError: a model whose states cannot be cloned.
     """
-    self.paths = NativePathSampler(compiled, policy, config)
-    self._compiled, self._policy = compiled, policy
+    self.paths, self._policy = paths, paths.policy
     self._brancher = Brancher(
-      compiled,
-      policy,
+      paths.compiled,
+      paths.policy,
       action_range=config.task.action_range,
       clip_actions=config.task.clip_actions,
       threads=config.sampler.sampler_threads,
@@ -91,7 +82,7 @@ class NativeVine:
         branch=(n, k, m),
         causes=found.causes(n, k, m),
         message=found.messages.get((n, k, m), ''),
-        state=states[n, : native_state.row_size(self._compiled)].copy(),
+        state=states[n, : native_state.row_size(self.paths.compiled)].copy(),
         controls=self._brancher.controls(taken),
       )
 
