@@ -82,3 +82,42 @@ def test_flags_live_in_the_binaries_only():
     )
   ]
   assert {_package(p) for p in users} <= {'bin'}
+
+
+def _modules(path: pathlib.Path) -> set[str]:
+  """The modules of trpo_tf that a file imports, or the names from them."""
+  found = set()
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.ImportFrom) and node.module:
+      found |= {f'{node.module}.{alias.name}' for alias in node.names}
+  return found
+
+
+_BACK_ENDS = ('native', 'gym', 'atari')
+
+
+@pytest.mark.parametrize(
+  'path', sorted((_ROOT / 'sampling').rglob('*.py')), ids=str
+)
+def test_back_ends_of_the_samplers_do_not_know_each_other(path):
+  own = path.parent.name
+  others = {name for name in _BACK_ENDS if name != own}
+  for module in _modules(path):
+    parts = module.split('.')
+    assert parts[:2] != ['trpo_tf', 'sampling'] or parts[2] not in others
+
+
+def test_there_is_one_vine_sampler():
+  classes = [
+    node.name
+    for path in _FILES
+    for node in ast.walk(ast.parse(path.read_text()))
+    if isinstance(node, ast.ClassDef)
+  ]
+  assert [name for name in classes if 'VineSampler' in name] == ['VineSampler']
+
+
+def test_no_file_is_too_long():
+  sources = [*_FILES, *(_ROOT.parent / 'csrc').glob('*.[ch]*')]
+  lengths = {p.name: len(p.read_text().splitlines()) for p in sources}
+  assert not {name: n for name, n in lengths.items() if n > 350}
