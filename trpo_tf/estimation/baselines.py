@@ -1,7 +1,7 @@
 """Baselines: predictions of the return, fitted after each batch."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -28,7 +28,10 @@ __all__ = [
 ]
 
 
-class Baseline(Protocol):
+State = TypeVar('State')  # a NamedTuple of NumPy arrays
+
+
+class Baseline(Protocol[State]):
   """A prediction of the return as a function of state and time step.
 
   A baseline has no state of its own. Its state is a NamedTuple of arrays that
@@ -36,13 +39,15 @@ class Baseline(Protocol):
   """
 
   @property
-  def state_type(self) -> type:
+  def state_type(self) -> type[State]:
     """The NamedTuple of the state, whose fields are NumPy arrays."""
 
-  def initial_state(self, rng: np.random.Generator) -> Any:
+  def initial_state(self, rng: np.random.Generator) -> State:
     """Returns the state before any batch; `rng` draws initial values."""
 
-  def predict(self, state: Any, x: Inputs, timesteps: np.ndarray) -> np.ndarray:
+  def predict(
+    self, state: State, x: Inputs, timesteps: np.ndarray
+  ) -> np.ndarray:
     """Predicts the return.
 
     Args:
@@ -56,12 +61,12 @@ class Baseline(Protocol):
 
   def fit(
     self,
-    state: Any,
+    state: State,
     x: Inputs,
     timesteps: np.ndarray,
     returns: np.ndarray,
     rng: np.random.Generator,
-  ) -> Any:
+  ) -> State:
     """Fits the baseline to a batch.
 
     Args:
@@ -106,14 +111,14 @@ def explained_variance(predictions: np.ndarray, returns: np.ndarray) -> float:
 
 
 def fit(
-  baseline: Baseline,
-  state: Any,
+  baseline: Baseline[State],
+  state: State,
   x: Inputs,
   timesteps: np.ndarray,
   returns: np.ndarray,
   rng: np.random.Generator,
   before: np.ndarray | None = None,
-) -> tuple[Any, FitDiagnostics]:
+) -> tuple[State, FitDiagnostics]:
   """Fits a baseline to a batch and measures it before and after.
 
   Args:

@@ -6,7 +6,7 @@ standard deviations. Only this package knows that layout.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, Self, TypeAlias, TypeVar
+from typing import Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -50,7 +50,7 @@ class Network(Protocol):
     """
 
   @property
-  def input_spec(self) -> Any:
+  def input_spec(self) -> tf.TensorSpec | FrameStacks:
     """Specification of the inputs of any number of states, for tf.function."""
 
   def initial_parameters(
