@@ -22,9 +22,9 @@ def compiled():
   return compile_task(find_task(f'{_EXAMPLE}:BALANCE'))
 
 
-def test_example_is_under_thirty_lines_and_stands_in_the_page():
+def test_example_is_short_and_stands_in_the_page():
   source = _EXAMPLE.read_text()
-  assert len(source.splitlines()) < 30
+  assert len(source.splitlines()) < 35
   assert source in (_DOCS / 'tasks.md').read_text()
 
 
