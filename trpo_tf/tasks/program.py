@@ -12,8 +12,8 @@ import numpy as np
 
 from trpo_tf.tasks.language import Expression
 
-# The native operations in the order of csrc/program.h, which is checked when the
-# extension is loaded.
+# The native operations, in the order of csrc/program.h. The order is checked
+# when the extension is loaded.
 OPS = (
   'load',
   'copy',
