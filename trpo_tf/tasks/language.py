@@ -102,7 +102,7 @@ class Expression:
 
   def __eq__(self, other: object):
     fail(
-      'an expression is not compared with == or !=: write '
+      'an expression cannot be compared with == or !=: write '
       '(a <= x) & (x <= a), or abs(x - a) < tolerance'
     )
 
