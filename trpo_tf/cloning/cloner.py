@@ -282,8 +282,8 @@ class Cloner(gymnasium.Wrapper):
     # Wrappers and simulators set some things up at their first reset only.
     if not self._include_rng:
       raise UserError(
-        'without the random generators in a snapshot a restored '
-        'environment needs its own: reset(seed=...) it first'
+        'if a snapshot holds no random generators, the environment needs '
+        'its own: call reset(seed=...) before the restore'
       )
     self.reset()
 

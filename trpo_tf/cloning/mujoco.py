@@ -106,8 +106,8 @@ class DataMemory:
       or self._struct.signature != data.signature
     ):
       raise UserError(
-        f'MuJoCo {mujoco.__version__} lays mjData out in another way than its '
-        'mujoco.introspect says: install the version in constraints.txt'
+        f'the layout of mjData in MuJoCo {mujoco.__version__} is not the one '
+        'in its mujoco.introspect: install the version in constraints.txt'
       )
 
   def save(self) -> bytes:
