@@ -157,7 +157,7 @@ def output_gradient(
 
 
 class Consistency(NamedTuple):
-  """How far the sampler's policy and TensorFlow's differ on a batch.
+  """The differences between the sampler's policy and TensorFlow's on a batch.
 
   Attributes:
     outputs_error: largest absolute difference of an output.
