@@ -88,7 +88,7 @@ class FrameStore:
     return np.arange(start, end, dtype=np.int32) + np.int32(self._first_row)
 
   def stored(self) -> np.ndarray:
-    """Returns the store itself, uint8 [F, H, W]; ends the use of `add`."""
+    """Returns the store itself, uint8 [F, H, W]; call `add` no more after it."""
     _resize(self._frames, self._size)
     return self._frames
 
