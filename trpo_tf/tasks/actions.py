@@ -31,7 +31,7 @@ class ActionSpace(NamedTuple):
 
   @property
   def bounded(self) -> bool:
-    """Whether every bound is finite."""
+    """True if every bound is finite."""
     return bool(np.isfinite([self.low, self.high]).all())
 
   def uniform(
