@@ -88,7 +88,7 @@ class FrameStore:
     return np.arange(start, end, dtype=np.int32) + np.int32(self._first_row)
 
   def stored(self) -> np.ndarray:
-    """Returns the store itself, uint8 [F, H, W]; call `add` no more after it."""
+    """Returns the store itself, uint8 [F, H, W]; do not `add` to it later."""
     _resize(self._frames, self._size)
     return self._frames
 
