@@ -1,8 +1,8 @@
-"""The error whose reader is the person who typed the command."""
+"""The error that is addressed to the person who typed the command."""
 
 
 class UserError(ValueError):
-  """Something the user can mend; the message is one line that says how.
+  """An error that the user can mend; its message says how, in one line.
 
   Binaries print the message without a traceback and exit with code 2.
   """

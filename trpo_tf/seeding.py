@@ -1,7 +1,7 @@
-"""Every random number of a run, drawn by name and by counter.
+"""Generators of a run's random numbers, found by name and by counter.
 
-A generator is a function of (seed, stream, index...) alone, never of what was
-drawn before it. So results do not depend on the number of threads, processes
+A generator depends on (seed, stream, index...) alone, never on what was drawn
+before it. Results therefore do not depend on the number of threads, processes
 or machines, a run resumes exactly, and any draw can be repeated later.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Stream(enum.IntEnum):
-  """Names of the independent streams, with their indices."""
+  """Names of the independent streams; comments list their counters."""
 
   INITIAL_POLICY = 0
   INITIAL_VALUE = 1
@@ -20,7 +20,7 @@ class Stream(enum.IntEnum):
   FISHER_STATES = 4  # iteration
   VALUE_MINIBATCHES = 5  # iteration
   ENVIRONMENT = 6  # slot, episode
-  EVALUATION = 7  # folds into a seed of its own
+  EVALUATION = 7  # gives evaluations a seed of their own
   ROLLOUT_SET = 8  # iteration
   BRANCH_ACTIONS = 9  # iteration
   BRANCH_NOISE = 10  # iteration
@@ -29,12 +29,12 @@ class Stream(enum.IntEnum):
 
 
 def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:
-  """The generator of one draw.
+  """Makes the generator of one draw.
 
   Args:
     seed: the run's seed.
-    stream: what is drawn.
-    index: up to three counters, such as iteration and slot.
+    stream: purpose of the draw.
+    *index: up to three counters, such as iteration and slot.
 
   Returns:
     A Philox generator whose key is (seed, stream) and whose counter starts at
@@ -54,5 +54,14 @@ def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:
 
 
 def derived_seed(seed: int, stream: Stream, *index: int) -> int:
-  """An integer in [0, 2^31) for libraries that take seeds."""
+  """Draws a seed for a library that takes one.
+
+  Args:
+    seed: the run's seed.
+    stream: purpose of the draw.
+    *index: up to three counters, such as iteration and slot.
+
+  Returns:
+    An integer in [0, 2^31).
+  """
   return int(generator(seed, stream, *index).integers(2**31))

@@ -1,18 +1,19 @@
-"""Exact cloning of Atari games: what ALE's cloneState leaves out.
+"""Exact cloning of Atari games, which ALE's cloneState alone does not give.
 
 A recorder between Gymnasium and the emulator makes up for two omissions that
 were found in ale-py 0.12.1:
 
-* The action that a sticky emulator would repeat. A restored game goes on with
-  the one that the other game had last (9 of 20 random restores at a repeat
-  probability of 0.9 went another way), and the emulator neither tells nor
-  takes it. The recorder repeats the emulator's draws (std::mt19937 is NumPy's
-  MT19937 too), so it knows which actions were dropped; before a state is
-  loaded it acts until the action to repeat has been taken.
-* A frame that is under way and the two frame buffers. They matter for a frame
-  or two after a reset (Q*bert, Tetris: the game; Amidar, Koolaid, Trondead:
-  the screen), so a state of those frames is restored by living through the
-  reset again.
+* cloneState leaves out the action that a sticky emulator would repeat. A
+  restored game goes on with the last action of the game before it; at a repeat
+  probability of 0.9, 9 of 20 random restores went another way. The emulator
+  neither tells this action nor accepts one. The recorder repeats the emulator's
+  draws (std::mt19937 is NumPy's MT19937), so it knows which actions were
+  dropped. Before it loads a state, it acts until the emulator has taken the
+  action to repeat.
+* cloneState leaves out a frame that is under way and the two frame buffers.
+  They matter for a frame or two after a reset: for the game in Q*bert and
+  Tetris, and for the screen in Amidar, Koolaid and Trondead. A state of those
+  frames is restored by a new reset and the same actions.
 """
 
 import hashlib
@@ -34,6 +35,7 @@ class Recorder:
   """An ALEInterface whose states can be restored exactly."""
 
   def __init__(self, ale: ale_py.ALEInterface):
+    """Wraps the emulator `ale`."""
     self._ale = ale
     self._probability = ale.getFloat('repeat_action_probability')
     self._draws = np.random.MT19937()
@@ -45,14 +47,22 @@ class Recorder:
     return getattr(self._ale, name)
 
   def reset_game(self) -> None:
-    """As the emulator's; it ends with no action to repeat."""
+    """Resets the emulator, which then has no action to repeat."""
     self._ale.reset_game()
     self._sticky, self._first_actions = _NOOP, []
     self._reset_state = self._ale.cloneState(include_rng=True).serialize()
     self._follow(self._reset_state)
 
   def act(self, action: Any, paddle_strength: float = 1.0) -> int:
-    """As the emulator's: one draw for either player, then one frame."""
+    """Emulates one frame after one draw for each of the two players.
+
+    Args:
+      action: ale_py.Action or its number.
+      paddle_strength: strength of a paddle's action, in [0, 1].
+
+    Returns:
+      The frame's reward.
+    """
     code = getattr(action, 'value', action)  # ale_py.Action or its number
     sent = int(code), float(paddle_strength)
     if self._draws.random_raw(2)[0] >= self._probability * 2.0**32:
@@ -64,7 +74,11 @@ class Recorder:
     return self._ale.act(action, paddle_strength)
 
   def save(self, include_rng: bool) -> tuple[Any, ...]:
-    """The state as plain data, for `restore`."""
+    """Returns the state as plain data, for `restore`.
+
+    Args:
+      include_rng: whether the state holds the emulator's random generator.
+    """
     state = self._ale.cloneState(include_rng=include_rng).serialize()
     first = self._first_actions
     if first is None or (first and not include_rng):
@@ -78,13 +92,14 @@ class Recorder:
     first_actions: list[_Action] | None,
     include_rng: bool,
   ) -> None:
-    """Makes the emulator what it was.
+    """Puts the emulator into a saved state.
 
     Args:
-      state: the emulator's; with first_actions, the one after the reset.
-      sticky: the action that it would repeat.
-      first_actions: since the reset, if that was a frame or two ago.
-      include_rng: the state holds its random generator.
+      state: the emulator's state; with first_actions, that after the reset.
+      sticky: the action that the emulator would repeat.
+      first_actions: actions since a reset a frame or two ago; None if the reset
+        was earlier.
+      include_rng: whether the state holds the emulator's random generator.
     """
     if first_actions is not None:
       self.reset_game()
@@ -107,7 +122,7 @@ class Recorder:
       self._follow(state)
 
   def _follow(self, state: bytes) -> None:
-    # the generator's words as text, before two integers at the end
+    # The generator's words are text, before two integers at the end.
     head = state[:-8].rstrip(b' 0123456789')
     words = np.fromstring(state[len(head) : -8], np.uint32, sep=' ')
     self._draws.state = {
@@ -117,10 +132,10 @@ class Recorder:
 
 
 class AleBase:
-  """State of an ale_py.AtariEnv without its wrappers.
+  """The state of an ale_py.AtariEnv without its wrappers.
 
   After a restore the emulator's screen and RAM are those of the frame before,
-  until a frame is emulated: nothing is to be read from them before a step.
+  until a frame is emulated. They must not be read before a step.
   """
 
   kind = 'ale'
@@ -131,10 +146,11 @@ class AleBase:
 
     Args:
       env: the environment.
-      include_rng: states hold the emulator's random generator.
+      include_rng: whether states hold the emulator's random generator.
 
     Raises:
-      ValueError: what cannot be cloned, as a clause about the class.
+      ValueError: the environment cannot be cloned; the message is a predicate
+        of which its class is the subject.
     """
     if env.sound_obs:
       raise ValueError('observes sound, whose state ALE does not give')
@@ -148,7 +164,7 @@ class AleBase:
     ).hexdigest()
 
   def save(self) -> Any:
-    """The state as plain data."""
+    """Returns the state as plain data."""
     return self._env.ale.save(self._include_rng)
 
   def load(self, state: Any) -> None:

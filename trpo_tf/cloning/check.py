@@ -1,4 +1,4 @@
-"""Finds environments whose restore is not exact."""
+"""Finds environments that are not restored exactly."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,9 +18,10 @@ class _Trunk:
   """A random trajectory of one or more episodes.
 
   Attributes:
-    actions: of every step.
-    results: observation, reward, terminated, truncated of every step.
-    snapshots: by the step that they were taken before.
+    actions: the action of every step.
+    results: packed observation, reward, terminated, truncated of every step.
+    snapshots: snapshot and packed observation, by the step before which they
+      were taken.
   """
 
   actions: list[Any]
@@ -28,7 +29,7 @@ class _Trunk:
   snapshots: dict[int, tuple[Snapshot, Any]]
 
   def end(self, start: int) -> int:
-    """The step after the last one of the episode that step start is in."""
+    """Returns the end (exclusive) of the episode that step `start` is in."""
     for t in range(start, len(self.results)):
       if self.results[t][2] or self.results[t][3]:
         return t + 1
@@ -43,20 +44,21 @@ def check_cloning(
 ) -> list[str]:
   """Replays a random trajectory from snapshots of its states.
 
-  The snapshots are restored in the instance that took them, in reverse order
-  and each after junk steps; in a fresh instance; and in two instances at once
-  whose steps alternate. Observations, rewards and ends must be the trunk's bit
-  for bit, up to the end of the episode.
+  The snapshots are restored in three ways: in the instance that took them, in
+  reverse order and each after junk steps; in a fresh instance; and in two
+  instances at once whose steps alternate. Observations, rewards and ends must
+  equal those of the trajectory bit for bit, up to the end of the episode.
 
   Args:
     make: makes a cloner of a new instance of the environment, `cloner(env,
       task_id)`.
-    steps: of the trajectory; it goes on over ends of episodes.
-    seed: of the resets and actions.
-    snapshots: taken along it, at random steps and before the first.
+    steps: env steps of the trajectory, which may span several episodes.
+    seed: seed of the resets and actions.
+    snapshots: number of snapshots at random steps, besides one before the
+      first step.
 
   Returns:
-    What differs, one line for each snapshot and way of restoring it; empty
+    The differences, one line for each snapshot and way of restoring it; empty
     if the cloning is exact.
   """
   rng = np.random.default_rng(seed)

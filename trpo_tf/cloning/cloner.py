@@ -1,16 +1,16 @@
 """Exact cloning of Gymnasium environments: their state as a Snapshot and back.
 
-What can be cloned, with whatever known wrappers around it:
+These can be cloned, within any known wrappers:
 
-* environments that say how, by two methods of their own (`Snapshots`);
+* environments with two methods of their own for it (`Snapshots`);
 * Gymnasium's MuJoCo environments and subclasses whose attributes are plain
   data;
 * Atari games of ale_py;
 * Gymnasium's classic control and toy text environments.
 
-Everything else is refused. An environment is never copied or pickled: that
-copies what it shares with others, and fails late or not at all on what lives
-outside Python.
+Everything else is refused. An environment is never copied or pickled, because
+that would copy what it shares with others, and would fail late or not at all
+where state lives outside Python.
 """
 
 import hashlib
@@ -33,45 +33,44 @@ __all__ = ['Cloner', 'Snapshots', 'cloner']
 
 
 class Snapshots(Protocol):
-  """What an environment or a wrapper implements to be cloned.
+  """The methods by which an environment or a wrapper is cloned.
 
-  The bytes hold everything of the object and of all that it wraps that a later
-  step's observation, reward, end or reset depends on: the simulator, counters,
-  what the last step left for the next, the random generators (np_random among
-  them). After restore(data) the same actions give the same results bit for
-  bit, in another instance, in another process, whatever was done in between.
-  `trpo_tf.cloning.check` finds where that fails.
+  The bytes hold every part of the object, and of all that it wraps, that later
+  steps or resets depend on: the simulator, counters, what the last step left
+  for the next, and the random generators, np_random among them. After
+  restore(data) the same actions give the same results bit for bit, in another
+  instance or process, whatever was done in between. `trpo_tf.cloning.check`
+  finds where that fails.
 
-  A wrapper around an environment that is clonable already can wrap
+  A wrapper around an environment that can already be cloned can wrap
   `cloner(env, task_id)` and pickle its snapshot together with its own state.
   """
 
   def snapshot(self) -> bytes:
-    """The state."""
+    """Returns the state."""
 
   def restore(self, data: bytes) -> None:
-    """Makes the object what it was when `snapshot` returned `data`."""
+    """Puts the object into the state in which `snapshot` returned `data`."""
 
 
 def cloner(
   env: gymnasium.Env, task_id: str, *, include_rng: bool = True
 ) -> 'Cloner':
-  """The environment with snapshots.
+  """Makes an environment whose snapshots can be taken and restored.
 
   Args:
     env: the environment, wrappers included.
-    task_id: for error messages.
-    include_rng: snapshots hold the state of the random generators, so that
-      branches of one state meet the same random events (common random numbers)
-      and a run resumes exactly. Without, a restored environment goes on with
-      the generators that it has; for independent branches give each its own:
-      reset(seed=...), then restore.
+    task_id: name of the task in error messages.
+    include_rng: whether snapshots hold the state of the random generators. If
+      so, branches of one state meet the same random events (common random
+      numbers) and a run resumes exactly. If not, a restored environment keeps
+      its generators; for independent branches, reset(seed=...) before restore.
 
   Returns:
     The Cloner of env; env itself if it is one already.
 
   Raises:
-    UserError: its state cannot be known, with the reason and the way out.
+    UserError: it cannot be cloned; the message gives the reason and a remedy.
   """
   if isinstance(env, Cloner):
     return env
@@ -110,14 +109,14 @@ def _implements(env: Any) -> bool:
 
 
 class _Base(Protocol):
-  """The state of an environment inside its wrappers, as plain data."""
+  """Saves and loads an environment without its wrappers, as plain data."""
 
   kind: str
   version: str
   model: str
 
   def save(self) -> Any:
-    """The state."""
+    """Returns the state."""
 
   def load(self, state: Any) -> None:
     """Restores what `save` returned."""
@@ -141,7 +140,7 @@ def _base(env: Any, include_rng: bool) -> _Base:
 
 
 class _OwnBase:
-  """An environment, or a wrapper with all that it wraps, that clones itself."""
+  """An environment or wrapper that clones itself and all that it wraps."""
 
   kind, model = 'environment', ''
 
@@ -179,11 +178,11 @@ class _FieldsBase:
 
 
 class Cloner(gymnasium.Wrapper):
-  """An environment whose states can be taken and restored.
+  """An environment whose states can be taken and restored; made by `cloner`.
 
-  It is to be stepped and reset through the cloner, which keeps the latest
-  observation: a snapshot holds the observation as the environment returned it,
-  it is never computed again. Made by `cloner`.
+  The environment must be stepped and reset through the cloner, which keeps the
+  latest observation. A snapshot holds it as the environment returned it, so it
+  is never computed again.
   """
 
   def __init__(
@@ -193,9 +192,17 @@ class Cloner(gymnasium.Wrapper):
     base: _Base,
     include_rng: bool,
   ):
+    """Wraps the environment.
+
+    Args:
+      env: the environment, wrappers included.
+      layers: its wrappers, outermost first, and their attributes to save.
+      base: saves and loads what is inside these wrappers.
+      include_rng: whether snapshots hold the random generators.
+    """
     super().__init__(env)
     self._layers, self._base = layers, base
-    # one that clones itself does so with its generator
+    # An environment that clones itself includes its own generator.
     self._has_rng = include_rng and base.kind != 'environment'
     self._include_rng = include_rng
     self._observation: Any = None
@@ -204,22 +211,22 @@ class Cloner(gymnasium.Wrapper):
     self._model = _digest(env, base.model, include_rng)
 
   def reset(self, **kwargs: Any) -> tuple[Any, dict]:
-    """As gymnasium.Env's."""
+    """Resets the environment, as gymnasium.Env.reset does."""
     self._observation, info = self.env.reset(**kwargs)
     self._restored, self._running = None, True
     return self._observation, info
 
   def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict]:
-    """As gymnasium.Env's."""
+    """Takes one step, as gymnasium.Env.step does."""
     result = self.env.step(action)
     self._observation, self._restored = result[0], None
     return result
 
   def snapshot(self) -> Snapshot:
-    """The state, as it is after the latest reset, step or restore.
+    """Takes the state after the latest reset, step or restore.
 
     Raises:
-      UserError: before all of these.
+      UserError: there was no reset or restore yet.
     """
     if not self._running:
       raise UserError(
@@ -237,13 +244,13 @@ class Cloner(gymnasium.Wrapper):
     return Snapshot(self._base.kind, self._base.version, self._model, data)
 
   def restore(self, snapshot: Snapshot) -> Any:
-    """Makes the environment what it was; any state it is in will do.
+    """Puts the environment, whatever its state, into that of a snapshot.
 
     Args:
-      snapshot: of this environment or of an equal one, in any process.
+      snapshot: snapshot of this or an equal environment, from any process.
 
     Returns:
-      The observation of that state, a copy.
+      A copy of the observation in that state.
 
     Raises:
       UserError: the snapshot is of another simulator, model or size.
@@ -272,11 +279,11 @@ class Cloner(gymnasium.Wrapper):
     return packing.pack(self._observation)
 
   def _begin(self) -> None:
-    # what wrappers and simulators set up at the first reset only
+    # Wrappers and simulators set some things up at their first reset only.
     if not self._include_rng:
       raise UserError(
-        'without the random generators in a snapshot a restored '
-        'environment needs its own: reset(seed=...) it first'
+        'if a snapshot holds no random generators, the environment needs '
+        'its own: call reset(seed=...) before the restore'
       )
     self.reset()
 
@@ -286,7 +293,7 @@ def _path(env: Any) -> str:
 
 
 def _digest(env: gymnasium.Env, model: str, include_rng: bool) -> str:
-  """Hash of everything that equal environments have in common."""
+  """Hashes everything that equal environments have in common."""
   parts = [model, str(include_rng)]
   while isinstance(env, gymnasium.Wrapper):
     parts.append(f'{_path(env)} {getattr(env, "_saved_kwargs", {})!r}')
@@ -296,7 +303,7 @@ def _digest(env: gymnasium.Env, model: str, include_rng: bool) -> str:
   return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:16]
 
 
-# Wrappers by exact class, with the attributes that a later step depends on.
+# Wrappers by exact class, with the attributes on which later steps depend.
 _WRAPPERS: dict[type, tuple[str, ...]] = {
   wrappers.AtariPreprocessing: ('obs_buffer', 'lives', 'game_over'),
   wrappers.Autoreset: ('autoreset',),

@@ -1,12 +1,13 @@
-"""The whole of an mjData as bytes, and Gymnasium's MuJoCo environments.
+"""Clones Gymnasium's MuJoCo environments, an mjData by its bytes.
 
-MuJoCo's Python copies an mjData (mj_copyData) but gives its bytes only inside
-a pickle that holds the model as well: 680 KB and 1.4 ms to read for Hopper. So
-the memory is read and written here, by the struct layout that the same wheel
-publishes in mujoco.introspect, and what is read is what mj_copyData copies:
-the fields of the struct, the buffer, the used part of the arena (contacts and
-constraints) and where in it the arrays begin. Left out are the solver's
-per-iteration statistics and the timers, which nothing computes with.
+MuJoCo's Python package copies an mjData (mj_copyData) but gives its bytes only
+in a pickle that holds the model as well; for Hopper, that is 680 KB and takes
+1.4 ms to read. This module therefore reads and writes the memory itself, by the
+struct layout that the same wheel publishes in mujoco.introspect. It reads what
+mj_copyData copies: the fields of the struct, the buffer, the used part of the
+arena (contacts and constraints) and where in it the arrays begin. It leaves out
+the solver's per-iteration statistics and the timers, which nothing computes
+with.
 """
 
 import ctypes
@@ -34,7 +35,7 @@ _SCALARS = {
   'uint64_t': ctypes.c_uint64,
   'uintptr_t': ctypes.c_size_t,
 }
-# copied runs of fields, first and last
+# The first and last field of each run of fields that is copied.
 _RUNS = (
   ('parena', 'parena'),
   ('maxuse_stack', 'maxuse_efc'),
@@ -63,13 +64,18 @@ def _memory(address: int, size: int) -> memoryview:
 
 
 class DataMemory:
-  """The memory of one mjData.
-
-  Args of the constructor:
-    data: kept alive by the caller for as long as this is used.
-  """
+  """The memory of one mjData."""
 
   def __init__(self, data: mujoco.MjData):
+    """Finds the memory.
+
+    Args:
+      data: the mjData, which the caller keeps alive for as long as this is
+        used.
+
+    Raises:
+      UserError: MuJoCo lays its memory out in an unexpected way.
+    """
     layout = _struct('mjData')
     self._struct = layout.from_address(data._address)
     self._check_layout(data)
@@ -90,7 +96,8 @@ class DataMemory:
     self._arena = _memory(self._struct.arena, data.narena)
 
   def _check_layout(self, data: mujoco.MjData) -> None:
-    # the last scalar before the pointers, the first pointer, the last field
+    # These include the last scalar before the pointers, the first pointer and
+    # the last field.
     if (
       self._struct.narena != data.narena
       or self._struct.nbuffer != data.nbuffer
@@ -99,16 +106,16 @@ class DataMemory:
       or self._struct.signature != data.signature
     ):
       raise UserError(
-        f'MuJoCo {mujoco.__version__} lays mjData out in another way than its '
-        'mujoco.introspect says: install the version in constraints.txt'
+        f'the layout of mjData in MuJoCo {mujoco.__version__} is not the one '
+        'in its mujoco.introspect: install the version in constraints.txt'
       )
 
   def save(self) -> bytes:
-    """The state of the mjData; it restores any mjData of the same model."""
+    """Returns the state, which restores any mjData of the same model."""
     arena = np.uint64(self._struct.arena)
     offsets = self._pointers - arena
     is_null = self._pointers == 0
-    # -2: points into the buffer, which no restore changes
+    # -2 marks a pointer into the buffer, which no restore changes; -1 is null.
     offsets[offsets >= np.uint64(len(self._arena))] = np.uint64(2**64 - 2)
     offsets[is_null] = np.uint64(2**64 - 1)
     return b''.join(
@@ -121,10 +128,10 @@ class DataMemory:
     )
 
   def load(self, state: bytes) -> None:
-    """Makes the mjData what it was when `state` was saved.
+    """Puts the mjData into the saved `state`.
 
     Raises:
-      ValueError: the state is of another size than its own fields say.
+      ValueError: the state's size is not the one that its own fields imply.
     """
     view, at = memoryview(state), 0
     parts = [
@@ -148,7 +155,8 @@ class DataMemory:
     self._pointers[offsets == -1] = 0
 
 
-# what the constructor sets and no step changes, or what draws pictures
+# Attributes that the constructor sets and no step changes, or that only draw
+# pictures.
 _INERT = frozenset(
   (
     '_ezpickle_args',
@@ -174,10 +182,10 @@ _INERT = frozenset(
 
 
 class MujocoBase:
-  """State of a Gymnasium MuJoCo environment without its wrappers.
+  """The state of a Gymnasium MuJoCo environment without its wrappers.
 
-  That is its mjData, and every attribute of the Python object that holds plain
-  data. The model must not change after the constructor.
+  The state is the mjData and every attribute of the Python object that holds
+  plain data. The model must not change after the constructor.
   """
 
   kind = 'mujoco'
@@ -187,7 +195,8 @@ class MujocoBase:
     """Prepares the environment's mjData for cloning.
 
     Raises:
-      ValueError: what cannot be cloned, as a clause about the class.
+      ValueError: the environment cannot be cloned; the message is a predicate
+        of which its class is the subject.
     """
     if env.model.nplugin:  # opaque pointers
       raise ValueError('has a model with plugins, whose memory is their own')
@@ -206,7 +215,7 @@ class MujocoBase:
     return {k: v for k, v in vars(self._env).items() if k not in _INERT}
 
   def save(self) -> Any:
-    """The state as plain data."""
+    """Returns the state as plain data."""
     if self._env.data is not self._data:
       self._attach()
     return self._fields(), self._memory.save()

@@ -1,10 +1,10 @@
 """The state of a native task, as a row of doubles and as a Snapshot.
 
-A row [D] is MuJoCo's integration state (time, position, velocity, warm start,
-...), the observation and the prev() values as the environment had them, and
-the elapsed env steps. Observation and prev() values are kept because they
-cannot be recomputed: an integrator leaves derived quantities at an earlier
-stage than a new mj_forward would.
+A row [D] holds MuJoCo's integration state (time, position, velocity, warm
+start, ...), the observation and the prev() values as the environment had them,
+and the elapsed env steps. The observation and the prev() values are kept
+because they cannot be recomputed: an integrator leaves derived quantities at an
+earlier stage than a new mj_forward would.
 """
 
 from collections.abc import Sequence
@@ -21,21 +21,29 @@ _VERSION = f'mujoco {mujoco.__version__}'
 
 
 def row_size(compiled: CompiledTask) -> int:
-  """Doubles of MuJoCo's integration state, with which a state begins."""
+  """Returns the number of doubles of MuJoCo's state, which begins a row."""
   return mujoco.mj_stateSize(
     compiled.model, mujoco.mjtState.mjSTATE_INTEGRATION
   )
 
 
 def state_size(compiled: CompiledTask) -> int:
-  """Doubles D of a state."""
+  """Returns the number D of doubles in a row."""
   program = compiled.program
   kept = program.observation_size + len(program.current)
   return row_size(compiled) + kept + 1
 
 
 def to_snapshots(compiled: CompiledTask, states: np.ndarray) -> list[Snapshot]:
-  """Snapshots of states float64 [N, D]."""
+  """Makes snapshots of states.
+
+  Args:
+    compiled: the task.
+    states: float64 [N, D], one row for each state.
+
+  Returns:
+    N snapshots.
+  """
   return [
     Snapshot(_KIND, _VERSION, compiled.fingerprint, row.tobytes())
     for row in np.asarray(states, np.float64)
@@ -45,10 +53,18 @@ def to_snapshots(compiled: CompiledTask, states: np.ndarray) -> list[Snapshot]:
 def to_states(
   compiled: CompiledTask, snapshots: Sequence[Snapshot | None]
 ) -> np.ndarray:
-  """States float64 [N, D] of snapshots.
+  """Reads the states in snapshots.
+
+  Args:
+    compiled: the task.
+    snapshots: N snapshots.
+
+  Returns:
+    float64 [N, D], one row for each state.
 
   Raises:
-    UserError: a snapshot of another model, task or MuJoCo version, or None.
+    UserError: a snapshot is None, or belongs to another model, task or version
+      of MuJoCo.
   """
   size = state_size(compiled)
   rows = []

@@ -1,7 +1,8 @@
-"""Plain values as bytes and back, bit for bit and without running any code.
+"""Converts plain values to bytes and back, bit for bit, and runs no code.
 
-None, bool, int, float, str, bytes, NumPy scalars and arrays, and lists, tuples,
-deques and dicts of these. Equal values of equal types give equal bytes.
+Plain values are None, bool, int, float, str, bytes, NumPy scalars and arrays,
+and lists, tuples, deques and dicts of these. Equal values of equal types give
+equal bytes.
 """
 
 import collections
@@ -14,7 +15,8 @@ import numpy as np
 __all__ = ['pack', 'packed_size', 'unpack']
 
 _PLAIN = (type(None), bool, int, float, str)
-# Frames of games shrink a hundredfold in the time of half an emulated step.
+# Bytes from which uint8 arrays are compressed. Frames of games shrink a
+# hundredfold in half the time of an emulated step.
 _COMPRESSED_FROM = 4096
 
 
@@ -22,7 +24,7 @@ def pack(value: Any) -> bytes:
   """Packs a plain value.
 
   Raises:
-    TypeError: it holds something else.
+    TypeError: the value holds something that is not plain data.
   """
   blobs: list[bytes] = []
   text = json.dumps(_encode(value, blobs), separators=(',', ':')).encode()
@@ -31,12 +33,12 @@ def pack(value: Any) -> bytes:
 
 
 def packed_size(data: bytes) -> int:
-  """Bytes that packed data should have; its own size if it is whole."""
+  """Returns the bytes that packed data should have: its size if it is whole."""
   return int.from_bytes(data[:8], 'little') if len(data) >= 16 else 16
 
 
 def unpack(data: bytes) -> Any:
-  """The value that was packed; arrays are fresh and writable."""
+  """Returns the value that was packed; arrays are fresh and writable."""
   end = 16 + int.from_bytes(data[8:16], 'little')
   return _decode(json.loads(data[16:end]), _Reader(data, end))
 

@@ -1,4 +1,4 @@
-"""A simulator's whole state as a value that can be stored and sent."""
+"""A simulator's complete state as a value that can be stored and sent."""
 
 import dataclasses
 
@@ -7,12 +7,14 @@ from trpo_tf.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-  """One environment state, before an action: hashable, picklable bytes.
+  """The state of an environment before an action; hashable and picklable.
 
-  The header says what can restore it. Equal snapshots restore equal states.
+  All fields but `data` say what can restore it. Equal snapshots restore equal
+  states.
 
   Attributes:
-    kind: who made it and can restore it, such as 'native' or 'ale'.
+    kind: kind of simulator that made it and can restore it, such as 'native'
+      or 'ale'.
     version: the simulator and its version, such as 'mujoco 4.0.0'.
     model: hash of what is simulated: model and task, or ROM and settings.
     data: the state.
@@ -31,16 +33,16 @@ class Snapshot:
   def check(
     self, kind: str, version: str, model: str, size: int | None = None
   ) -> None:
-    """Refuses what another simulator made.
+    """Refuses a snapshot that another simulator made.
 
     Args:
-      kind: of the simulator that is about to restore it.
-      version: its own.
-      model: what it simulates.
-      size: bytes that it needs; None: any.
+      kind: kind of the simulator that is about to restore it.
+      version: version of that simulator.
+      model: hash of what it simulates.
+      size: bytes of a state of that simulator; None if any size will do.
 
     Raises:
-      UserError: naming what differs.
+      UserError: something differs; the message names it.
     """
     wanted: dict[str, str | int] = dict(kind=kind, version=version, model=model)
     if size is not None:

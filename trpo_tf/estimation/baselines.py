@@ -82,7 +82,7 @@ class Baseline(Protocol[State]):
 
 
 class FitDiagnostics(NamedTuple):
-  """How well a baseline predicts the returns of a batch.
+  """The quality of a baseline's predictions on a batch.
 
   Attributes:
     explained_before: explained variance of the old state, with which the

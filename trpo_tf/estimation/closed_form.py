@@ -67,8 +67,8 @@ class TimeState(NamedTuple):
   """Mean return of each time step.
 
   Attributes:
-    means: float64 [H], for the H time steps seen; the last one is predicted for
-      all later steps.
+    means: float64 [H] for the H time steps seen, in units of return; the last
+      one is predicted for all later steps.
   """
 
   means: np.ndarray
@@ -160,7 +160,7 @@ class LinearBaseline:
   state_type = LinearState
 
   def __init__(self, observation_size: int, ridge: float = 1e-5):
-    """Sets the size and the penalty.
+    """Makes the baseline.
 
     Args:
       observation_size: width O.
@@ -216,7 +216,7 @@ class LinearBaseline:
     """
     del state, rng
     features = self._features(x, timesteps)
-    # Features of unit mean square, so that the ridge means the same for all.
+    # Scaled to unit mean square, so that the ridge means the same for all.
     scale = np.sqrt(np.square(features).mean(axis=0))
     scale[scale == 0] = 1
     scaled = features / scale

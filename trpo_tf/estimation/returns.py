@@ -1,7 +1,7 @@
 """Monte Carlo returns and generalised advantage estimation over slots.
 
-Arrays are [S, T] for S slots of T steps. Slot s uses the first lengths[s] of
-them. The bits of `ends` are those of `End`.
+Arrays are [S, T] for S slots of T steps. Slot s uses the first lengths[s]
+steps. The bits of `ends` are those of `End`.
 """
 
 import numpy as np
@@ -30,11 +30,11 @@ def monte_carlo(
 ) -> np.ndarray:
   """Sums the discounted rewards to the end of the episode or slot.
 
-  This is the paper's Q along a single path (section 5.1), where a truncated or
-  cut path earns nothing afterwards.
+  This is the paper's Q along a single path (section 5.1). A truncated or cut
+  path earns nothing afterwards.
 
   Args:
-    rewards: [S, T].
+    rewards: [S, T] reward of each step.
     ends: integer [S, T]; any bit ends the episode with that step.
     lengths: integer [S], valid steps of each slot.
     gamma: discount per env step.
@@ -65,8 +65,8 @@ def gae(
   episode goes on. No sum crosses the end of an episode.
 
   Args:
-    rewards: [S, T].
-    ends: integer [S, T].
+    rewards: [S, T] reward of each step.
+    ends: integer [S, T], bits of End of each step.
     lengths: integer [S], valid steps of each slot.
     values: [S, T], V of the observation before each step.
     boundary_values: [S, T], V of the observation that each truncated step

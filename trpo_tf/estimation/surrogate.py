@@ -33,7 +33,7 @@ Objective = Callable[[tfd.Distribution, Any], tf.Tensor]
 
 
 class PathData(NamedTuple):
-  """What the single-path objective needs of each step.
+  """The data of each step that the single-path objective needs.
 
   Attributes:
     actions: [N, A] float64 (Gaussian) or int32 (categorical), unclipped.
@@ -64,7 +64,7 @@ def importance_sampled(
 
 
 class CandidateEvaluation(NamedTuple):
-  """What a candidate policy is worth on the batch; float64 scalars.
+  """The evaluation of a candidate policy on the batch; float64 scalars.
 
   Attributes:
     surrogate: mean of the objective over the states.
@@ -143,7 +143,8 @@ def output_gradient(
     outputs: [N, M] network outputs.
 
   Returns:
-    Surrogate float64 [], d/d outputs [N, M], partial d/d theta [P].
+    The surrogate float64 [], its gradient in the outputs [N, M], and the part
+    of its gradient in theta [P] that bypasses the outputs.
   """
   with tf.GradientTape() as tape:
     tape.watch((theta, outputs))
@@ -156,7 +157,7 @@ def output_gradient(
 
 
 class Consistency(NamedTuple):
-  """How far the sampler's policy and TensorFlow's differ on a batch.
+  """The differences between the sampler's policy and TensorFlow's on a batch.
 
   Attributes:
     outputs_error: largest absolute difference of an output.
@@ -173,7 +174,7 @@ class Consistency(NamedTuple):
 
 @functools.lru_cache(maxsize=8)
 def _recompute(policy: Policy) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-  """Compiles outputs and log-probabilities into one call; eager costs 35 ms."""
+  """Compiles the computation into one call; eager execution takes 35 ms."""
 
   def recompute(theta, x, actions):
     outputs = policy.outputs(theta, x)

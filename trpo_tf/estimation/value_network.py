@@ -36,12 +36,12 @@ class ValueState(NamedTuple):
 
   Attributes:
     theta: float32 [P], the network's parameters.
-    first_moment: float32 [P], Adam's.
-    second_moment: float32 [P], Adam's.
-    adam_steps: int64 [], Adam steps so far.
+    first_moment: float32 [P], Adam's running mean of gradients.
+    second_moment: float32 [P], Adam's running mean of squared gradients.
+    adam_steps: int64 [], number of Adam steps so far.
     return_mean: float64 [], running mean of returns.
     return_square: float64 [], running mean of squared returns.
-    fits: int64 [], batches seen.
+    fits: int64 [], number of batches seen.
   """
 
   theta: np.ndarray
@@ -54,7 +54,7 @@ class ValueState(NamedTuple):
 
   @property
   def return_scale(self) -> float:
-    """Deviation of the returns; 1 before the first fit."""
+    """Standard deviation of the returns; 1 before the first fit."""
     if self.fits == 0:
       return 1.0
     variance = self.return_square - self.return_mean**2
@@ -72,7 +72,7 @@ def rescale(
   Args:
     theta: float32 [P]; its last width + 1 entries are the output layer's
       weights and bias.
-    width: inputs of the output layer.
+    width: number of inputs of the output layer.
     old: mean and scale, in units of return, that theta predicts with.
     new: mean and scale that the result predicts with.
 
@@ -111,8 +111,8 @@ def _minibatches(
 ) -> np.ndarray:
   """Draws the rows of each Adam step, int32 [steps, size].
 
-  Every epoch is a permutation of the rows. It leaves out those that do not fill
-  a minibatch. A batch smaller than one minibatch repeats rows.
+  Every epoch is a permutation of the rows, without those that do not fill a
+  minibatch. A batch smaller than one minibatch repeats rows.
   """
   per_epoch = max(1, n // size)
   rows = [
@@ -174,7 +174,7 @@ class ValueNetwork:
   def _moved_statistics(
     self, state: ValueState, returns: np.ndarray
   ) -> ValueState:
-    """Moves the statistics towards the returns', and no prediction."""
+    """Moves the statistics towards those of the returns, not predictions."""
     rate = max(1 / (1 + int(state.fits)), _STATISTICS_RATE)
     mean, square = returns.mean(), np.square(returns).mean()
     moved = state._replace(

@@ -1,6 +1,6 @@
 """The vine's surrogate objectives and their Q-values (section 5.2).
 
-At each of N rollout states K actions are tried, and each action is followed by
+The vine tries K actions at each of N rollout states and follows each action by
 M branches. The objectives give terms [N], as those of `surrogate` do, and work
 with the same steps.
 """
@@ -27,7 +27,7 @@ __all__ = [
 
 
 class VineData(NamedTuple):
-  """What the vine's objectives need of each rollout state.
+  """The data of each rollout state that the vine's objectives need.
 
   Attributes:
     actions: [N, K, A] float64 (Gaussian) or int32 (categorical), unclipped.
@@ -141,7 +141,7 @@ def q_values(
   final_values: np.ndarray | None,
   gamma: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Averages over an action's branches what they earned.
+  """Averages the returns of each action's branches.
 
   A branch that did not terminate is continued by gamma^length times its final
   value, whether it was cut at its horizon or truncated. Where a branch failed,
@@ -151,15 +151,16 @@ def q_values(
   Args:
     returns: [N, K, M], discounted return of each branch.
     lengths: integer [N, K, M], env steps of each branch.
-    ends: integer [N, K, M], bits of End at the last step; 0: cut alive.
+    ends: integer [N, K, M], bits of End at the last step; 0 where the branch
+      was cut alive.
     final_values: [N, K, M], V of the last observation in units of return,
-      ignored where the branch terminated or failed; None: nothing follows a
-      branch.
+      ignored where the branch terminated or failed; None if branches are not
+      continued.
     gamma: discount per env step.
 
   Returns:
-    Q float64 [N, K], and bool [N], whether the state has a noise sequence
-    left; Q is 0 where it has none.
+    Q float64 [N, K], and bool [N], which says whether the state has a noise
+    sequence left; Q is 0 where it has none.
   """
   totals = np.asarray(returns, np.float64)
   if final_values is not None:

@@ -16,8 +16,8 @@ __all__ = ['CategoricalPolicy', 'atari_policy', 'categorical_policy']
 
 
 # The logit of the choices that pad a narrow factor to the width of the widest.
-# It is finite, so that 0 * log 0 stays 0 in entropy and KL, and exp of it is
-# exactly 0.
+# It is finite, so that 0 * log 0 stays 0 in entropy and KL, and its exponential
+# is exactly 0.
 _PADDING_LOGIT = -1e9
 
 
@@ -27,7 +27,7 @@ class CategoricalPolicy(Generic[NetworkT]):
 
   Attributes:
     network: maps normalised observations to logits [N, sum(factor_sizes)].
-    factor_sizes: choices of each factor; (n,) is Discrete(n).
+    factor_sizes: number of choices of each factor; (n,) is Discrete(n).
     output_scale: gain of the initial output layer.
   """
 
@@ -36,7 +36,7 @@ class CategoricalPolicy(Generic[NetworkT]):
   output_scale: float = 0.01
 
   def __post_init__(self):
-    """Raises ValueError where the outputs do not split into the factors."""
+    """Raises ValueError if the outputs do not split into the factors."""
     if self.network.output_size != sum(self.factor_sizes):
       raise ValueError(
         f'{self.network.output_size} outputs do not split into factors of '
@@ -63,7 +63,7 @@ class CategoricalPolicy(Generic[NetworkT]):
     return self.network.initial_parameters(rng, self.output_scale)
 
   def network_parameters(self, theta: Array) -> Array:
-    """Returns theta [..., P]: all of it is the network's."""
+    """Returns theta [..., P], all of which belongs to the network."""
     return theta
 
   def log_std(self, theta: Array) -> Array:
@@ -71,7 +71,7 @@ class CategoricalPolicy(Generic[NetworkT]):
     return theta[..., self.num_parameters :]
 
   def with_network(self, theta: Array, parameters: Array) -> Array:
-    """Returns the parameters as policies: the network is all of theta.
+    """Returns the parameters in theta's dtype: the network is all of theta.
 
     Args:
       theta: float32 [P].
@@ -148,7 +148,7 @@ class CategoricalPolicy(Generic[NetworkT]):
       outputs: [N, M] logits.
 
     Returns:
-      A function that maps a tangent [N, M] to M times it.
+      A function that multiplies a tangent [N, M] by M.
     """
     del theta
     probabilities = [tf.nn.softmax(part) for part in self._split(outputs)]

@@ -1,9 +1,9 @@
 """A convolutional network on one flat parameter vector.
 
-Convolutions of 4 x 4 with stride 2 and no padding, then an MLP (section 8.2 of
-the paper). The flat vector holds each convolution's kernel [4, 4, in, out]
-row-major and its bias, then the MLP's parameters: like the layers of an MLP
-that sees patches.
+Convolutions of 4 x 4 with stride 2 and no padding come first and an MLP follows
+(section 8.2 of the paper). The flat vector holds each convolution's kernel
+[4, 4, in, out] row-major and its bias, and then the MLP's parameters. A
+convolution thus has the layout of an MLP's layer that sees patches.
 
 The activations of a state take 36 KB and those of a batch gigabytes. A batch
 therefore goes through the network in chunks, one after the other, and products
@@ -27,7 +27,7 @@ from trpo_tf.policies.stacks import FrameStacks
 __all__ = ['ConvNet']
 
 _KERNEL, _STRIDE = 4, 2
-_CHUNK = 256  # states: their activations stay within the cache
+_CHUNK = 256  # states, whose activations fit into the cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +137,7 @@ class ConvNet:
   def with_layers(
     self, hidden_sizes: tuple[int, ...], output_size: int, activation: str
   ) -> 'ConvNet':
-    """Returns a network of the same convolutions whose last layers are others.
+    """Returns a network with the same convolutions and a new MLP.
 
     Args:
       hidden_sizes: units of each hidden layer of the MLP.
@@ -224,7 +224,7 @@ class ConvNet:
     x: FrameStacks,
     dtype: tf.DType,
   ) -> tf.Tensor:
-    """Maps all of x by a function of pixels [n, H, W, C] to [n, M]."""
+    """Applies a function from pixels [n, H, W, C] to [n, M] to all of x."""
 
     def write(parts, chunk):
       part = stacks.pixels(x._replace(rows=x.rows[chunk]))
@@ -247,10 +247,11 @@ def _frame_stacks(x: Inputs) -> FrameStacks:
 
 
 def _fold(add: Callable[[Any, slice], Any], start: Any, x: FrameStacks) -> Any:
-  """Folds a function over the chunks of x, so that memory holds just one.
+  """Folds a function over the chunks of x, so that memory holds only one.
 
   Args:
-    add: maps the result so far and the rows of the next chunk to the result.
+    add: maps the result so far and the slice of the next chunk's rows to the
+      new result.
     start: the result before any chunk.
     x: N observations.
 

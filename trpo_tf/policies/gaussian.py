@@ -17,10 +17,10 @@ __all__ = ['GaussianPolicy', 'gaussian_policy']
 
 @dataclasses.dataclass(frozen=True)
 class GaussianPolicy(Generic[NetworkT]):
-  """Diagonal Gaussian; theta is the network's parameters, then log_std [A].
+  """Diagonal Gaussian; theta holds the network's parameters, then log_std [A].
 
   Attributes:
-    network: maps normalised observations to means (an MLP or the like).
+    network: maps normalised observations to means.
     initial_log_std: initial log standard deviation of every action.
     output_scale: gain of the initial output layer.
   """
@@ -135,7 +135,7 @@ class GaussianPolicy(Generic[NetworkT]):
       outputs: [N, A] means; M does not depend on them.
 
     Returns:
-      A function that maps a tangent [N, A] to M times it.
+      A function that multiplies a tangent [N, A] by M.
     """
     del outputs
     precision = tf.exp(-2 * self.log_std(theta))

@@ -1,4 +1,4 @@
-"""Graph functions of batches whose number of states varies."""
+"""Compiles functions of batches whose number of states varies."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,14 +14,14 @@ def compile_any_batch(
   """Compiles a function into one graph for batches of any size.
 
   The function is traced at the first call, with the number of states unknown.
-  A graph that is traced for the first size, and again when another size comes,
-  may round differently: a resumed run, which begins with another batch, would
-  then not be the same to the bit.
+  If it were traced for the first size and again for the next one, the two
+  graphs might round differently. A resumed run, which begins with another
+  batch, would then not repeat the original bit for bit.
 
   Args:
-    function: takes trees of tensors, which always have the same structure.
-    fixed: number of leading arguments whose tensors keep their shapes; in the
-      others the first dimension of a tensor is the number of states.
+    function: takes trees of tensors, whose structure is always the same.
+    fixed: number of leading arguments whose tensors keep their shapes. In the
+      other arguments, the first dimension of a tensor is the number of states.
 
   Returns:
     The compiled function, which also takes trees of arrays.

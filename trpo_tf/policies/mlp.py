@@ -50,7 +50,7 @@ class MLP:
   activation: str = 'tanh'
 
   def __post_init__(self):
-    """Raises ValueError for an activation that does not exist."""
+    """Raises ValueError if the activation does not exist."""
     if self.activation not in ACTIVATIONS:
       raise ValueError(
         f'activation={self.activation!r}: choose one of {set(ACTIVATIONS)}'
@@ -94,7 +94,7 @@ class MLP:
   def with_layers(
     self, hidden_sizes: tuple[int, ...], output_size: int, activation: str
   ) -> 'MLP':
-    """Returns a network of the same inputs and other layers.
+    """Returns a network with the same inputs and new layers.
 
     Args:
       hidden_sizes: units of each hidden layer.
@@ -135,14 +135,14 @@ class MLP:
   def numpy_function(
     self, theta: np.ndarray
   ) -> Callable[[np.ndarray], np.ndarray]:
-    """Makes the network a NumPy function, which is faster for a few rows.
+    """Makes a NumPy function of the network, which is faster for a few rows.
 
     Args:
       theta: float32 [P] parameters.
 
     Returns:
       A function that maps inputs float32 [S, input_size] to outputs float32
-      [S, M]. The outputs of a row are the same bits whatever the other rows
+      [S, M]. A row's outputs are the same, bit for bit, whatever the other rows
       are.
     """
     activation = _NUMPY_ACTIVATIONS[self.activation]
@@ -154,8 +154,8 @@ class MLP:
     )
 
     def outputs(x: np.ndarray) -> np.ndarray:
-      # rows multiplied one by one: a product of matrices sums in an order
-      # that depends on their number
+      # Rows are multiplied one by one, because a product of matrices sums in an
+      # order that depends on the number of rows.
       x = x[:, np.newaxis]
       for layer in hidden:
         x = activation(x @ layer[:-1] + layer[-1])
@@ -214,7 +214,8 @@ def orthogonal(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
   Args:
     rng: source of the matrix.
     rows: number of rows.
-    columns: number of columns; the longer side has the orthonormal vectors.
+    columns: number of columns. The columns are orthonormal if they are no more
+      than the rows; otherwise the rows are.
 
   Returns:
     float64 [rows, columns].

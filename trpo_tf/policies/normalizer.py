@@ -8,17 +8,17 @@ import numpy as np
 
 __all__ = ['Normalizer', 'initial_normalizer']
 
-# Added to the variance, so that an entry that never moved divides by 1e-4.
+# Added to the variance, so that an entry that never changed is divided by 1e-4.
 _VARIANCE_FLOOR = 1e-8
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Normalizer:
-  """Statistics of the observations seen so far, a value that never changes.
+  """Immutable statistics of the observations seen so far.
 
   A normalised observation is
     clip((observation - mean32) * inv_std32, -clip, clip),
-  computed in float32. The native sampler repeats these very operations.
+  computed in float32. The native sampler does the same operations.
 
   Attributes:
     count: float64 [], number of observations seen.
@@ -48,7 +48,7 @@ class Normalizer:
     return (1 / np.sqrt(variance)).astype(np.float32)
 
   def update(self, observations: np.ndarray) -> 'Normalizer':
-    """Adds observations to the statistics, as in Chan et al. 1979.
+    """Returns statistics with more observations, as in Chan et al. 1979.
 
     Args:
       observations: [N, O], raw.
@@ -72,7 +72,7 @@ class Normalizer:
     )
 
   def __call__(self, observations: np.ndarray) -> np.ndarray:
-    """Normalises raw observations [..., O]: float32 of the same shape."""
+    """Normalises raw observations [..., O] to float32 of the same shape."""
     observations = np.asarray(observations, np.float32)
     if not self.enabled:
       return observations

@@ -1,4 +1,4 @@
-"""What a policy and a network are to everything that uses them.
+"""The interfaces of policies and networks.
 
 A policy is a function of (theta, observation). theta is one flat float32
 vector: the network's parameters first and then, for a Gaussian policy, the log
@@ -27,7 +27,7 @@ Inputs: TypeAlias = np.ndarray | tf.Tensor | FrameStacks
 
 
 class Network(Protocol):
-  """A function of (parameters, inputs of N states) to outputs [N, M]."""
+  """A function from (parameters, inputs of N states) to outputs [N, M]."""
 
   @property
   def input_size(self) -> int:
@@ -46,7 +46,7 @@ class Network(Protocol):
     """Shape (inputs + 1, outputs) of each layer, weights and bias.
 
     The parameters are those of the first layer, then those of the second, and
-    so on; a layer's are its weights, row-major, and then its bias.
+    so on. Each layer has its weights, row-major, and then its bias.
     """
 
   @property
@@ -69,7 +69,7 @@ class Network(Protocol):
   def with_layers(
     self, hidden_sizes: tuple[int, ...], output_size: int, activation: str
   ) -> Self:
-    """Returns a network of the same inputs whose last layers are others.
+    """Returns a network with the same inputs and new last layers.
 
     Args:
       hidden_sizes: units of each hidden layer.
@@ -100,7 +100,7 @@ class Network(Protocol):
     """
 
 
-# The kind of network that a policy has, for what takes one kind alone.
+# The type of a policy's network, for code that takes networks of one type.
 NetworkT = TypeVar('NetworkT', bound=Network, covariant=True)
 
 
@@ -126,7 +126,7 @@ class Policy(Protocol):
     """Length P of theta."""
 
   def initial_parameters(self, rng: np.random.Generator) -> np.ndarray:
-    """Draws theta, float32 [P]."""
+    """Draws theta: float32 [P]."""
 
   def network_parameters(self, theta: Array) -> Array:
     """Returns the network's part [..., D] of theta [..., P]."""
@@ -134,7 +134,7 @@ class Policy(Protocol):
   def log_std(self, theta: Array) -> Array:
     """Returns the log standard deviations [..., A] in theta [..., P].
 
-    Their number A is 0 for a policy that has none.
+    A is 0 for a policy that has none.
     """
 
   def with_network(self, theta: Array, parameters: Array) -> Array:
@@ -193,19 +193,19 @@ class Policy(Protocol):
       outputs: [N, M] network outputs.
 
     Returns:
-      A function that maps a tangent [N, M] to M times it.
+      A function that multiplies a tangent [N, M] by M.
     """
 
   def bypass_fisher_product(self, v: tf.Tensor) -> tf.Tensor:
-    """Multiplies by the Fisher matrix of what acts past the outputs.
+    """Multiplies by the Fisher matrix of parameters that bypass the outputs.
 
     Some parameters, such as log_std, act on the distribution without passing
     through the network's outputs. Their part of the Fisher matrix is the same
     in every state.
 
     Args:
-      v: [P].
+      v: [P] tangent.
 
     Returns:
-      [P], which is 0 at the network's parameters.
+      [P] product, which is 0 for the network's parameters.
     """

@@ -1,7 +1,8 @@
 """Observations as stacks of frames that are stored once.
 
-Consecutive observations of four frames each share three of them. Observations
-that are rows of a store of frames take a quarter of the memory.
+Consecutive observations of four frames each share three of them. A store that
+holds every frame once, and rows of it for each observation, take a quarter of
+the memory.
 """
 
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ class FrameStacks(NamedTuple):
 
   Attributes:
     frames: uint8 [F, H, W], every frame once.
-    rows: int32 [N, 4], each observation's rows of `frames`, the oldest first.
+    rows: int32 [N, 4], rows of `frames` in each observation, oldest first.
   """
 
   frames: Any
@@ -35,7 +36,7 @@ def take(x: Any, states: tf.Tensor) -> Any:
     states: int [n], rows of the inputs.
 
   Returns:
-    The inputs of those n states, as x has them.
+    The inputs of those n states, in x's form.
   """
   if isinstance(x, FrameStacks):
     return x._replace(rows=tf.gather(x.rows, states))
@@ -58,7 +59,7 @@ def pixels(x: FrameStacks) -> tf.Tensor:
 
 
 class FrameStore:
-  """Frames by row; grows without a second copy of them.
+  """A store of frames that grows without a second copy of them.
 
   Attributes:
     shape: height H and width W of a frame.
@@ -68,9 +69,10 @@ class FrameStore:
     """Makes an empty store.
 
     Args:
-      capacity: frames that are expected; memory is used as they come.
+      capacity: number of expected frames; memory is used as they come.
       shape: height H and width W of a frame.
-      first_row: the row of the first frame, if others lie before it elsewhere.
+      first_row: row number of the first frame, if earlier rows are stored
+        elsewhere.
     """
     self.shape = shape
     self._frames = np.empty((capacity, *shape), np.uint8)
@@ -86,18 +88,23 @@ class FrameStore:
     return np.arange(start, end, dtype=np.int32) + np.int32(self._first_row)
 
   def stored(self) -> np.ndarray:
-    """uint8 [F, H, W], the store itself: nothing is added afterwards."""
+    """Returns the store itself, uint8 [F, H, W]; do not `add` to it later."""
     _resize(self._frames, self._size)
     return self._frames
 
 
 def extend(frames: np.ndarray, more: np.ndarray) -> None:
-  """Appends [n, H, W] to what `stored` returned, in place."""
+  """Appends frames in place to an array that `stored` returned.
+
+  Args:
+    frames: uint8 [F, H, W], which grows to [F + n, H, W].
+    more: uint8 [n, H, W].
+  """
   count = len(frames)
   _resize(frames, count + len(more))
   frames[count:] = more
 
 
 def _resize(frames: np.ndarray, size: int) -> None:
-  # realloc: arrays of this size move by their page table
+  # realloc moves arrays of this size by their page table, without a copy.
   frames.resize((size, *frames.shape[1:]), refcheck=False)

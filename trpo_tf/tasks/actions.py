@@ -1,4 +1,4 @@
-"""From a policy's actions to what a simulator receives."""
+"""Maps a policy's actions to what a simulator receives."""
 
 import dataclasses
 from typing import NamedTuple
@@ -14,9 +14,10 @@ class ActionSpace(NamedTuple):
   """The actions that a policy chooses from.
 
   Attributes:
-    factors: choices of each discrete factor; () for continuous actions.
-    low, high: float64 [A], bounds between which an action is not clipped; a
-      factor's are 0 and n - 1.
+    factors: number of choices of each discrete factor; () for continuous
+      actions.
+    low, high: float64 [A], bounds between which an action is not clipped; for
+      a factor of n choices, 0 and n - 1.
   """
 
   factors: tuple[int, ...]
@@ -30,17 +31,20 @@ class ActionSpace(NamedTuple):
 
   @property
   def bounded(self) -> bool:
-    """Whether every bound is finite."""
+    """True if every bound is finite."""
     return bool(np.isfinite([self.low, self.high]).all())
 
   def uniform(
     self, rng: np.random.Generator, shape: tuple[int, ...]
   ) -> np.ndarray:
-    """Draws [*shape] uniformly within the bounds or among the choices.
+    """Draws actions uniformly within the bounds or among the choices.
 
     Args:
       rng: source of the draws.
-      shape: ends in A.
+      shape: shape of the result, which ends in A.
+
+    Returns:
+      [*shape], int32 for discrete factors and float64 for continuous actions.
     """
     if self.factors:
       return rng.integers(self.factors, size=shape, dtype=np.int32)
@@ -58,9 +62,9 @@ class Controls:
   """The map from actions to controls: offset + scale * action, then clipped.
 
   Attributes:
-    scale, offset: [A].
+    scale, offset: [A], coefficients of the map.
     low, high: float64 [A], bounds of a control.
-    clip: whether controls are clipped to them.
+    clip: whether controls are clipped to these bounds.
   """
 
   scale: np.ndarray
@@ -70,7 +74,7 @@ class Controls:
   clip: bool
 
   def __call__(self, actions: np.ndarray) -> np.ndarray:
-    """The controls for actions [..., A]."""
+    """Maps actions [..., A] to controls [..., A]."""
     controls = self.offset + self.scale * actions
     return np.clip(controls, self.low, self.high) if self.clip else controls
 
@@ -83,18 +87,22 @@ def continuous_actions(
   clip: bool,
   needed: str,
 ) -> tuple[ActionSpace, Controls]:
-  """What a policy chooses from, and what the simulator receives for it.
+  """Makes the action space of a policy and its map to controls.
 
   Args:
-    task: the task, as error messages begin with it.
+    task: name of the task, with which error messages begin.
     low: float64 [A], lower bounds of a control.
-    high: float64 [A], upper bounds.
-    action_range: 'raw', or 'control' for actions in [-1, 1].
+    high: float64 [A], upper bounds of a control.
+    action_range: 'raw' for actions in the units of controls, or 'control' for
+      actions in [-1, 1].
     clip: whether controls are clipped to the bounds.
     needed: what 'control' needs, for the error message.
 
+  Returns:
+    The action space and the map.
+
   Raises:
-    UserError: 'control' for a control without bounds.
+    UserError: action_range is 'control' and a control has no bounds.
   """
   one = np.ones_like(low)
   if action_range == 'raw':

@@ -33,13 +33,17 @@ PAPER_GAMES = (
 )
 STACK = 4  # frames of an observation
 PREFIX = 'atari/'
-_LONGEST = 108_000  # emulator frames of an episode: half an hour of play
+_LONGEST = 108_000  # emulator frames of an episode, half an hour of play
 _ACTIONS = 18
-_GYMNASIUM = 'ale_py.env:AtariEnv'  # entry point of its games
+_GYMNASIUM = 'ale_py.env:AtariEnv'  # entry point of Gymnasium's games
 
 
 def _joystick() -> np.ndarray:
-  """ALE's action of every position: left, middle, right; down, middle, up."""
+  """Returns ALE's action for each position of the joystick and its button.
+
+  Returns:
+    int32 [3, 3, 2]: left, middle, right; down, middle, up; button up, down.
+  """
   names = [
     [f'{v}{h}{b}' or 'NOOP' for b in ('', 'FIRE')]
     for h in ('LEFT', '', 'RIGHT')
@@ -54,15 +58,15 @@ JOYSTICK = _joystick()
 
 @dataclasses.dataclass(frozen=True)
 class Game:
-  """What a game gives and takes.
+  """A game and how it is seen and played.
 
   Attributes:
-    name: of the ROM.
+    name: name of the ROM.
     rom: path of the ROM.
-    screen: height and width of the emulator's screen.
-    rows: first and last (exclusive) row of the screen that are seen.
-    frame_shape: height H and width W of a frame.
-    factors: choices of each discrete factor of an action.
+    screen: height and width of the emulator's screen, in pixels.
+    rows: first and last (exclusive) row of the screen that is seen.
+    frame_shape: height H and width W of a frame, in pixels.
+    factors: number of choices of each discrete factor of an action.
     codes: int32 of shape `factors`, ALE's actions.
     time_limit: env steps after which an episode is truncated.
     config: the settings.
@@ -80,7 +84,7 @@ class Game:
 
   @property
   def resolved(self) -> dict[str, object]:
-    """What the settings came to, for the record of a run."""
+    """The values that follow from the settings, for the record of a run."""
     return dict(
       game=self.name,
       frame_shape=self.frame_shape,
@@ -91,7 +95,7 @@ class Game:
 
   @property
   def text(self) -> str:
-    """How it is seen and played, in a line."""
+    """A line that says how the game is seen and played."""
     config, (height, width) = self.config, self.frame_shape
     actions = ' x '.join(map(str, self.factors))
     over = 'life' if config.life_loss_ends_return else 'game'
@@ -111,16 +115,16 @@ def find_game(
 
   Args:
     task: 'atari/' and the name of a ROM of ale_py.
-    config: how it is seen and played.
-    time_limit: env steps; 0: as many as 108,000 emulator frames give.
+    config: settings of how the game is seen and played.
+    time_limit: env steps; 0 for as many as 108,000 emulator frames give.
 
   Returns:
-    The game; None if the task is no Atari game.
+    The game; None if the task is not an Atari game.
 
   Raises:
-    UserError: no such game, no ROM, or one without the actions; or settings of
-      games for another task, or a game of Gymnasium, whose own frame skip is
-      another one.
+    UserError: the game or its ROM does not exist, or the game lacks the
+      actions; or the task is no game but settings of games are given; or it is
+      a game of Gymnasium with a different frame skip of its own.
   """
   if not task.startswith(PREFIX):
     _check_other_task(task, config)
@@ -137,7 +141,8 @@ def find_game(
   height, width = screen
   rows, frame_shape = (0, height), (84, 84)
   if config.atari_observation == 'paper':
-    top = height % 4 // 2  # 210 is no multiple of 4: a row at either end
+    # 210 rows are no multiple of 4, so one row at either end is left out.
+    top = height % 4 // 2
     rows = top, top + height // 4 * 4
     frame_shape = height // 4, width // 4
   return Game(
@@ -154,13 +159,13 @@ def find_game(
 
 
 def suggestion(name: str) -> str | None:
-  """The task of a game that is called about so; None if there is none."""
+  """Returns the task of the game with this name; None if there is none."""
   game = name.rpartition('/')[2].lower()
   return PREFIX + game if game in roms.get_all_rom_ids() else None
 
 
 def _check_other_task(task: str, config: AtariConfig) -> None:
-  """Raises UserError if settings of games are given for it."""
+  """Raises UserError if settings of games do not fit this other task."""
   spec = gymnasium.registry.get(task.rpartition(':')[2])
   if spec is not None and spec.entry_point == _GYMNASIUM:
     _check_frame_skip(task, spec, config.frame_skip)
@@ -174,7 +179,7 @@ def _check_other_task(task: str, config: AtariConfig) -> None:
 
 
 def _check_frame_skip(task: str, spec: EnvSpec, frame_skip: int) -> None:
-  skip = spec.kwargs.get('frameskip', 4)  # which is AtariEnv's default
+  skip = spec.kwargs.get('frameskip', 4)  # 4 is AtariEnv's default
   if skip != frame_skip:
     same = f', or --frame_skip={skip}' if isinstance(skip, int) else ''
     raise UserError(
@@ -211,7 +216,7 @@ def _rom_path(task: str, name: str) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _properties(rom: str) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
-  """Screen's height and width, legal and minimal actions."""
+  """Returns the screen's height and width, legal actions, minimal actions."""
   ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
   ale = ale_py.ALEInterface()
   ale.loadROM(rom)

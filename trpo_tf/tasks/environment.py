@@ -1,4 +1,4 @@
-"""A Gymnasium environment as a task: --task=CartPole-v1."""
+"""Gymnasium environments as tasks, such as --task=CartPole-v1."""
 
 import dataclasses
 import sys
@@ -16,16 +16,18 @@ __all__ = ['Spaces', 'describe', 'error_line', 'make']
 
 @dataclasses.dataclass(frozen=True)
 class Spaces:
-  """What an environment gives and takes.
+  """The observations and actions of an environment.
 
   Attributes:
-    observation_space: the environment's own, before flattening.
-    observation_size: entries of the observation, flattened.
-    factors: choices of each discrete factor; () for continuous actions.
-    low, high: float64 [A], bounds of an action as the policy gives it; a
-      factor's are 0 and n - 1.
-    start: int [A], what the environment calls choice 0; zero if continuous.
-    action_space: the environment's own.
+    observation_space: the environment's own space, before flattening.
+    observation_size: entries of the flattened observation.
+    factors: number of choices of each discrete factor; () for continuous
+      actions.
+    low, high: float64 [A], bounds of an action as the policy gives it; for a
+      factor of n choices, 0 and n - 1.
+    start: int [A], the environment's number for choice 0; zero for continuous
+      actions.
+    action_space: the environment's own space.
     time_limit: env steps after which Gymnasium truncates, or None.
   """
 
@@ -56,15 +58,18 @@ class Spaces:
   def actions(
     self, task: str, action_range: str, clip: bool
   ) -> tuple[ActionSpace, Controls]:
-    """What a policy chooses from, and what the environment receives for it.
+    """Makes the action space of a policy and its map to controls.
 
     Args:
       task: the task's id.
       action_range: 'raw', or 'control' for continuous actions in [-1, 1].
       clip: whether continuous actions are clipped to their bounds.
 
+    Returns:
+      The action space, and the map to what the environment receives.
+
     Raises:
-      UserError: 'control' for an action space without bounds.
+      UserError: action_range is 'control' and the space has no bounds.
     """
     low, high = self.low, self.high
     if self.factors:
@@ -77,7 +82,7 @@ class Spaces:
     )
 
   def as_sent(self, controls: np.ndarray) -> np.ndarray:
-    """Controls [S, A] in the environment's own form: [S, *action_shape]."""
+    """Converts controls [S, A] to the environment's [S, *action_shape]."""
     controls = controls.astype(self.action_space.dtype)
     return controls.reshape(-1, *self.action_shape)
 
@@ -86,10 +91,13 @@ def describe(task_id: str) -> Spaces:
   """Describes a Gymnasium environment.
 
   Args:
-    task_id: as gymnasium.make takes it, 'module:Id-v0' included.
+    task_id: an id that gymnasium.make takes, such as 'module:Id-v0'.
+
+  Returns:
+    The environment's Spaces.
 
   Raises:
-    UserError: it cannot be made, or has spaces that are not supported.
+    UserError: the environment cannot be made, or its spaces are not supported.
   """
   env = _make(task_id)
   try:
@@ -99,15 +107,18 @@ def describe(task_id: str) -> Spaces:
 
 
 def make(task_id: str, time_limit: bool = True) -> gymnasium.Env:
-  """Makes an environment whose observations are vectors where they can be.
+  """Makes an environment and flattens its observations.
 
   Args:
-    task_id: as gymnasium.make takes it.
-    time_limit: whether Gymnasium's TimeLimit truncates episodes; without, it
+    task_id: an id that gymnasium.make takes.
+    time_limit: whether Gymnasium's TimeLimit truncates episodes; if not, it
       only counts their steps.
 
+  Returns:
+    The environment. Its observations are vectors wherever its space allows it.
+
   Raises:
-    UserError: it cannot be made.
+    UserError: the environment cannot be made.
   """
   env = _flattened(_make(task_id))
   if not time_limit:
@@ -125,7 +136,7 @@ def _lift_time_limit(env: gymnasium.Env) -> None:
 def _make(task_id: str) -> gymnasium.Env:
   try:
     return gymnasium.make(task_id, disable_env_checker=True)
-  except Exception as error:  # whatever a constructor may raise
+  except Exception as error:  # a constructor may raise anything
     raise UserError(
       f'--task={task_id}: the environment cannot be made: {error_line(error)}'
     ) from error
@@ -139,7 +150,7 @@ def _flattened(env: gymnasium.Env) -> gymnasium.Env:
 
 
 def error_line(error: Exception) -> str:
-  """An exception in one line."""
+  """Formats an exception in one line."""
   return f'{type(error).__name__}: {" ".join(str(error).split())}'
 
 

@@ -1,8 +1,8 @@
 """Gymnasium's eleven MuJoCo environments, version 5, as tasks.
 
-Each equals `gymnasium.make(id)` with its default arguments step for step; see
-tests/parity/gymnasium_v5_test.py. The comments name what differs from what a
-reader may expect.
+Each equals `gymnasium.make(id)` with its default arguments step for step, as
+tests/parity/gymnasium_v5_test.py checks. Comments point out what a reader may
+not expect.
 """
 
 import os
@@ -49,14 +49,14 @@ def _between(low: float, x: Expression, high: float) -> Expression:
 
 
 def inverted_pendulum(sim: Simulation) -> Definition:
-  """A pole on a cart; ends when it leans by more than 0.2 rad."""
+  """Defines a pole on a cart; ends when it leans by more than 0.2 rad."""
   observation = concatenate(sim.qpos, sim.qvel)
   fallen = ~all_finite(observation) | (abs(sim.qpos[1]) > 0.2)
   return Definition(observation, ~fallen, fallen, {'reward_survive': ~fallen})
 
 
 def inverted_double_pendulum(sim: Simulation) -> Definition:
-  """Two poles on a cart; ends when the tip is at most 1 m high."""
+  """Defines two poles on a cart; ends when the tip is at most 1 m high."""
   x, y = sim.site_xpos[0, 0], sim.site_xpos[0, 2]
   fallen = y <= 1.0
   survive = 10.0 * ~fallen
@@ -81,7 +81,7 @@ def inverted_double_pendulum(sim: Simulation) -> Definition:
 
 
 def reacher(sim: Simulation) -> Definition:
-  """A planar arm whose fingertip approaches a target."""
+  """Defines a planar arm whose fingertip approaches a target."""
   angles = sim.qpos[:2]
   to_target = sim.xpos['fingertip'] - sim.xpos['target']
   distance = -norm(to_target)
@@ -96,7 +96,7 @@ def reacher(sim: Simulation) -> Definition:
 
 
 def pusher(sim: Simulation) -> Definition:
-  """An arm that pushes a cylinder to a goal."""
+  """Defines an arm that pushes a cylinder to a goal."""
   tip, cylinder, goal = (sim.xpos[b] for b in ('tips_arm', 'object', 'goal'))
   near = -norm(cylinder - tip) * 0.5
   distance = -norm(cylinder - goal)
@@ -113,7 +113,7 @@ def pusher(sim: Simulation) -> Definition:
 
 
 def swimmer(sim: Simulation) -> Definition:
-  """Three links that swim forward in a fluid."""
+  """Defines three links that swim forward in a fluid."""
   forward = _velocity(sim.qpos[0], sim)
   control = 1e-4 * total(square(sim.action))
   return Definition(
@@ -124,7 +124,7 @@ def swimmer(sim: Simulation) -> Definition:
 
 
 def half_cheetah(sim: Simulation) -> Definition:
-  """A planar cheetah that runs forward; it never ends."""
+  """Defines a planar cheetah that runs forward; its episodes never end."""
   forward = _velocity(sim.qpos[0], sim)
   control = 0.1 * total(square(sim.action))
   return Definition(
@@ -151,7 +151,7 @@ def _planar_runner(sim: Simulation, healthy: Expression) -> Definition:
 
 
 def hopper(sim: Simulation) -> Definition:
-  """A planar one-legged hopper."""
+  """Defines a planar one-legged hopper."""
   state = concatenate(sim.qpos, sim.qvel)[2:]
   healthy = (
     every(_between(-100.0, state, 100.0))
@@ -162,20 +162,20 @@ def hopper(sim: Simulation) -> Definition:
 
 
 def walker2d(sim: Simulation) -> Definition:
-  """A planar two-legged walker."""
+  """Defines a planar two-legged walker."""
   healthy = _between(0.8, sim.qpos[1], 2.0) & _between(-1.0, sim.qpos[2], 1.0)
   return _planar_runner(sim, healthy)
 
 
 def ant(sim: Simulation) -> Definition:
-  """A four-legged walker; contact forces cost."""
+  """Defines a four-legged walker that pays for contact forces."""
   state = concatenate(sim.qpos, sim.qvel)
   healthy = all_finite(state) & (0.2 <= sim.qpos[2]) & (sim.qpos[2] <= 1.0)
-  forces = clip(sim.cfrc_ext, -1.0, 1.0)  # clipped first, then summed
+  forces = clip(sim.cfrc_ext, -1.0, 1.0)  # clipped, then summed
   forward = _velocity(sim.xpos[1][0], sim)
   survive = 1.0 * healthy
   control = 0.5 * total(square(sim.action))
-  contact = 5e-4 * total(square(forces))  # with the world's row
+  contact = 5e-4 * total(square(forces))  # including the world's row
   return Definition(
     observation=concatenate(sim.qpos[2:], sim.qvel, forces[1:]),
     reward=forward + survive - (control + contact),
@@ -201,14 +201,14 @@ def _humanoid_observation(sim: Simulation) -> Expression:
 
 
 def humanoid(sim: Simulation) -> Definition:
-  """A two-legged walker in three dimensions; contact forces cost."""
+  """Defines a two-legged walker in 3-D that pays for contact forces."""
   healthy = _between(1.0, sim.qpos[2], 2.0)
   mass = sim.model.body_mass
   center = weighted_sum(mass, sim.xipos) / mass.sum()
   forward = 1.25 * _velocity(center[0], sim)
   survive = 5.0 * healthy
   control = 0.1 * total(square(sim.action))
-  # summed first, then clipped
+  # summed, then clipped
   contact = minimum(5e-7 * total(square(sim.cfrc_ext)), 10.0)
   return Definition(
     observation=_humanoid_observation(sim),
@@ -224,7 +224,7 @@ def humanoid(sim: Simulation) -> Definition:
 
 
 def humanoid_standup(sim: Simulation) -> Definition:
-  """The humanoid, paid for the height of its torso."""
+  """Defines the humanoid that is paid for the height of its torso."""
   up = sim.qpos[2] / sim.model.opt.timestep  # the simulator's step, not sim.dt
   control = 0.1 * total(square(sim.action))
   impact = minimum(0.5e-6 * total(square(sim.cfrc_ext)), 10.0)
@@ -240,7 +240,16 @@ def humanoid_standup(sim: Simulation) -> Definition:
 
 
 def reset_reacher(model: mujoco.MjModel, rng: np.random.Generator, n: int):
-  """A goal anywhere in the disc of radius 0.2 m."""
+  """Draws states with a goal anywhere in the disc of radius 0.2 m.
+
+  Args:
+    model: the MuJoCo model.
+    rng: source of the draws.
+    n: number of states.
+
+  Returns:
+    qpos float64 [n, nq] and qvel float64 [n, nv].
+  """
   qpos = model.qpos0 + rng.uniform(-0.1, 0.1, (n, model.nq))
   qpos[:, -2:] = rejection_sample(
     lambda count: rng.uniform(-0.2, 0.2, (count, 2)),
@@ -253,7 +262,16 @@ def reset_reacher(model: mujoco.MjModel, rng: np.random.Generator, n: int):
 
 
 def reset_pusher(model: mujoco.MjModel, rng: np.random.Generator, n: int):
-  """A cylinder at least 0.17 m away from the goal at the origin."""
+  """Draws states with a cylinder over 0.17 m from the goal at the origin.
+
+  Args:
+    model: the MuJoCo model.
+    rng: source of the draws.
+    n: number of states.
+
+  Returns:
+    qpos float64 [n, nq] and qvel float64 [n, nv].
+  """
   qpos = np.tile(model.qpos0, (n, 1))
   qpos[:, -4:-2] = rejection_sample(
     lambda count: rng.uniform([-0.3, -0.2], [0.0, 0.2], (count, 2)),

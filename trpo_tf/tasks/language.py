@@ -1,10 +1,10 @@
 """The task language: expressions over MuJoCo's fields (simulation.py).
 
-Observation, reward and termination of a task are small expressions that
-`tasks/program.py` compiles to a flat program which the native sampler runs at
-every step. An expression is a value with a NumPy shape; operators work element
-by element and a scalar fits every shape. Slices of fields follow NumPy, and a
-string selects a row by the name of its body, geom, site, joint, ...:
+The observation, reward and termination of a task are small expressions.
+`tasks/program.py` compiles them to a flat program, which the native sampler
+runs at every step. An expression is a value with a NumPy shape; operators work
+element by element and a scalar fits every shape. Slices of fields follow NumPy,
+and a string selects a row by the name of its body, geom, site, joint, ...:
 
   upright = (sim.qpos[1] > 0.7) & (abs(sim.qpos[2]) < 0.2)
   speed = (sim.qpos[0] - prev(sim.qpos[0])) / sim.dt
@@ -48,8 +48,8 @@ class Expression:
       operation of the native program.
     shape: NumPy shape of the value.
     inputs: operands.
-    data: constant: its values; load: (field, start, stride); take: (start,
-      stride) into the flat input.
+    data: the values of a 'constant', (field, start, stride) of a 'load', or
+      (start, stride) into the flat input of a 'take'.
   """
 
   op: str
@@ -102,7 +102,7 @@ class Expression:
 
   def __eq__(self, other: object):
     fail(
-      'an expression is not compared with == or !=: write '
+      'an expression cannot be compared with == or !=: write '
       '(a <= x) & (x <= a), or abs(x - a) < tolerance'
     )
 
@@ -152,7 +152,7 @@ def _runs(elements: np.ndarray) -> list[tuple[int, int, int]]:
 
 
 def constant(value: Operand) -> Expression:
-  """A number or array; an expression is returned as it is."""
+  """Makes an expression of a number or array; keeps an expression as it is."""
   if isinstance(value, Expression):
     return value
   try:
@@ -180,72 +180,115 @@ def _binary(op: str, a: Operand, b: Operand) -> Expression:
 
 
 def sin(x: Operand) -> Expression:
-  """Sine, in radians."""
+  """Returns the sine of `x`, which is in radians."""
   return _elementwise('sin', x)
 
 
 def cos(x: Operand) -> Expression:
-  """Cosine, in radians."""
+  """Returns the cosine of `x`, which is in radians."""
   return _elementwise('cos', x)
 
 
 def exp(x: Operand) -> Expression:
-  """Exponential."""
+  """Returns e to the power of `x`."""
   return _elementwise('exp', x)
 
 
 def square(x: Operand) -> Expression:
-  """Square."""
+  """Returns the square of `x`."""
   return _elementwise('square', x)
 
 
 def sqrt(x: Operand) -> Expression:
-  """Square root."""
+  """Returns the square root of `x`."""
   return _elementwise('sqrt', x)
 
 
 def minimum(x: Operand, y: Operand) -> Expression:
-  """The smaller of two values."""
+  """Returns the smaller of two values, element by element.
+
+  Args:
+    x: one value.
+    y: the other, of the same shape or with one element.
+
+  Returns:
+    An expression of their common shape.
+  """
   return _elementwise('minimum', x, y)
 
 
 def maximum(x: Operand, y: Operand) -> Expression:
-  """The larger of two values."""
+  """Returns the larger of two values, element by element.
+
+  Args:
+    x: one value.
+    y: the other, of the same shape or with one element.
+
+  Returns:
+    An expression of their common shape.
+  """
   return _elementwise('maximum', x, y)
 
 
 def clip(x: Operand, low: Operand, high: Operand) -> Expression:
-  """`x` limited to [low, high]."""
+  """Returns `x` limited to [low, high], element by element.
+
+  Args:
+    x: the value.
+    low: lower bound, of x's shape or with one element.
+    high: upper bound, of x's shape or with one element.
+
+  Returns:
+    An expression of their common shape.
+  """
   return _elementwise('clip', x, low, high)
 
 
 def where(condition: Operand, x: Operand, y: Operand) -> Expression:
-  """`x` where the condition holds, else `y`."""
+  """Returns `x` where the condition holds and `y` elsewhere.
+
+  Args:
+    condition: truth value, which holds where it is nonzero.
+    x: value where it holds.
+    y: value where it does not. Operands with more than one element have one
+      shape.
+
+  Returns:
+    An expression of their common shape.
+  """
   return _elementwise('where', condition, x, y)
 
 
 def total(x: Operand) -> Expression:
-  """Sum of all elements, in NumPy's order of summation."""
+  """Returns the sum of all elements, in NumPy's order of summation."""
   return Expression('sum', (), (constant(x),))
 
 
 def norm(x: Operand) -> Expression:
-  """Euclidean norm of all elements."""
+  """Returns the Euclidean norm of all elements."""
   return Expression('norm', (), (constant(x),))
 
 
 def every(x: Operand) -> Expression:
-  """Whether all elements are nonzero."""
+  """Returns whether all elements are nonzero."""
   return Expression('all', (), (constant(x),))
 
 
 def all_finite(x: Operand) -> Expression:
-  """Whether no element is infinite or NaN."""
+  """Returns whether no element is infinite or NaN."""
   return Expression('all_finite', (), (constant(x),))
 
 
 def weighted_sum(weights: Operand, rows: Operand) -> Expression:
-  """sum_i weights[i] * rows[i, :]: [n] and [n, c] to [c]."""
+  """Returns sum_i weights[i] * rows[i, :].
+
+  Args:
+    weights: [n].
+    rows: [n, c].
+
+  Returns:
+    An expression of shape [c].
+  """
   w, x = constant(weights), constant(rows)
   if len(x.shape) != 2 or w.shape != x.shape[:1]:
     fail(f'weighted_sum: weights {w.shape} do not fit rows {x.shape}')
@@ -253,7 +296,7 @@ def weighted_sum(weights: Operand, rows: Operand) -> Expression:
 
 
 def concatenate(*parts: Operand) -> Expression:
-  """All elements of all parts, in order, as one vector."""
+  """Returns all elements of all parts, in order, as one vector."""
   inputs = tuple(constant(x) for x in parts)
   if not inputs:
     fail('concatenate needs at least one part')
@@ -261,6 +304,6 @@ def concatenate(*parts: Operand) -> Expression:
 
 
 def prev(x: Operand) -> Expression:
-  """The value of `x` one env step before; at a reset, `x` itself."""
+  """Returns the value of `x` one env step before; at a reset, `x` itself."""
   x = constant(x)
   return Expression('prev', x.shape, (x,))

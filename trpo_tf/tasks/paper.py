@@ -1,11 +1,12 @@
 """The four continuous tasks of the TRPO paper's section 8.1.
 
 Rewards, terminations, horizons and initial states are those of the authors'
-experiments, on a cart-pole of our own and on Gymnasium's swimmer, hopper and
-walker; docs/paper_tasks.md gives every definition, its source and what differs.
+experiments. The models are our own cart-pole and Gymnasium's swimmer, hopper
+and walker. docs/paper_tasks.md gives every definition, its source and what
+differs.
 
-A step's reward is of the state in which it began, as in the authors' code:
-hence prev() around positions and velocities.
+As in the authors' code, a step's reward depends on the state in which the step
+began. Positions and velocities in rewards are therefore inside prev().
 """
 
 import functools
@@ -29,13 +30,15 @@ from trpo_tf.tasks.language import (
 from trpo_tf.tasks.simulation import Simulation
 from trpo_tf.tasks.task import Definition, Task, uniform_reset
 
-# Half the control ranges of the authors' models, in N m. The control cost is of
-# a torque; that of a model with other motors is the same fraction of its range.
+# Half the control ranges of the authors' models, in N m. The control cost is
+# that of a torque; a model with other motors pays for the same fraction of its
+# range.
 SWIMMER_TORQUES = (50.0, 50.0)
 HOPPER_TORQUES = (15.0, 60.0, 70.0)
 WALKER_TORQUES = (162.3535, 76.651, 71.33, 176.701, 70.44, 69.6925)
 
-# qpos then qvel: the authors' initial states, beside x, which is 0 here
+# The authors' initial states, qpos and then qvel; only x, which is 0 here, is
+# not theirs.
 HOPPER_START = (
   0.0,
   1.3086,
@@ -54,7 +57,7 @@ WALKER_START = (0.0, 1.2, *[0.0] * 16)
 
 
 def cartpole(sim: Simulation) -> Definition:
-  """A pole on a cart (Barto et al. 1983): keep both near the middle."""
+  """Defines a pole on a cart (Barto et al. 1983) to keep near the middle."""
   position, angle = sim.qpos['cart'], sim.qpos['pole']
   fallen = (abs(position) > 2.4) | (abs(angle) > 0.2)
   state = 1.0 - cos(prev(angle))
@@ -78,7 +81,7 @@ def _control_cost(sim: Simulation, torques: Sequence[float]) -> Expression:
 
 
 def swimmer(sim: Simulation) -> Definition:
-  """Three links that swim forward in a fluid; it never ends."""
+  """Defines three links that swim in a fluid; their episodes never end."""
   forward = prev(sim.qvel[0])
   control = _control_cost(sim, SWIMMER_TORQUES)
   return Definition(
@@ -89,12 +92,12 @@ def swimmer(sim: Simulation) -> Definition:
 
 
 def _capsules(model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:
-  """Radii and half lengths of all geoms but the floor, geom 0."""
+  """Returns radii and half lengths of all geoms but the floor, geom 0."""
   return model.geom_size[1:, 0], model.geom_size[1:, 1]
 
 
 def _runner(sim: Simulation, torques: Sequence[float]) -> Definition:
-  """A planar runner: paid for speed, against effort and hard impacts."""
+  """Defines a planar runner: speed pays, effort and hard impacts cost."""
   radii, halves = _capsules(sim.model)
   height = sim.geom_xpos[1:, 2] - abs(sim.geom_xmat[1:, 8]) * halves - radii
   impulse = sim.dt * sim.qfrc_constraint
@@ -123,17 +126,17 @@ def _runner(sim: Simulation, torques: Sequence[float]) -> Definition:
 
 
 def hopper(sim: Simulation) -> Definition:
-  """A planar one-legged hopper."""
+  """Defines a planar one-legged hopper."""
   return _runner(sim, HOPPER_TORQUES)
 
 
 def walker(sim: Simulation) -> Definition:
-  """A planar two-legged walker."""
+  """Defines a planar two-legged walker."""
   return _runner(sim, WALKER_TORQUES)
 
 
 def _depth(model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
-  """How far each pose [n, nq] reaches below the floor at z = 0; at least 0."""
+  """Returns how far each pose [n, nq] reaches below z = 0: at least 0, in m."""
   data = mujoco.MjData(model)
   radii, halves = _capsules(model)
   depths = np.empty(len(qpos))
@@ -152,7 +155,7 @@ def _reset_runner(
   *,
   start: Sequence[float],
 ):
-  """`start` with noise of +-0.2, lifted until no part is below the floor."""
+  """Adds noise of +-0.2 to `start` and lifts the body above the floor."""
   state = np.array(start) + rng.uniform(-0.2, 0.2, (n, model.nq + model.nv))
   qpos, qvel = state[:, : model.nq], state[:, model.nq :]
   qpos[:, 1] += _depth(model, qpos)

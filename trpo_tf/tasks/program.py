@@ -2,8 +2,8 @@
 
 One register file of float64 holds everything: constants, the action, the values
 of `prev` one step before, temporaries and the outputs. An instruction is nine
-int32 numbers (see csrc/program.h); slices cost nothing, as operands have a
-stride; an expression used twice is computed once.
+int32 numbers (csrc/program.h). Slices cost nothing, because operands have a
+stride. An expression that is used twice is computed once.
 """
 
 import dataclasses
@@ -12,8 +12,8 @@ import numpy as np
 
 from trpo_tf.tasks.language import Expression
 
-# the native operations in the order of csrc/program.h, checked when the
-# extension is loaded
+# The native operations, in the order of csrc/program.h. The order is checked
+# when the extension is loaded.
 OPS = (
   'load',
   'copy',
@@ -55,17 +55,17 @@ class Program:
   Attributes:
     code: int32 [n, 9], instructions; operand a of a load indexes `fields`.
     fields: names of the mjData fields that are read.
-    constants: float64 values of the first registers.
+    constants: float64 [number of constants], values of the first registers.
     num_registers: size of the register file.
     action: first register of the action.
     prev: first register of the values one step before.
     current: registers whose values become those of `prev` after a step.
-    reset_passes: evaluations that settle nested `prev`s at a reset.
+    reset_passes: number of evaluations that settle nested `prev`s at a reset.
     outputs: first register of [observation, reward, terminated, terms].
-    num_outputs: their number.
+    num_outputs: number of these outputs.
     observation_size: elements of the observation.
-    derived: bits of the quantities that mj_step leaves out: 1
-      mj_rnePostConstraint, 2 mj_subtreeVel.
+    derived: bits of the functions that mj_step leaves out and the program
+      needs: 1 for mj_rnePostConstraint, 2 for mj_subtreeVel.
   """
 
   code: np.ndarray
@@ -83,7 +83,7 @@ class Program:
 
 
 def _walk(roots: list[Expression]) -> list[Expression]:
-  """All expressions below the roots, operands first."""
+  """Lists the roots and all expressions below them, operands first."""
   found: dict[int, Expression] = {}
 
   def visit(node: Expression) -> None:
@@ -98,7 +98,7 @@ def _walk(roots: list[Expression]) -> list[Expression]:
 
 
 def _prev_depth(nodes: list[Expression]) -> int:
-  """How deep `prev`s are nested; operands come before their users."""
+  """Returns how deep `prev`s are nested in nodes that list operands first."""
   depth: dict[int, int] = {}
   for node in nodes:
     below = max((depth[id(child)] for child in node.inputs), default=0)
@@ -124,8 +124,8 @@ class _Compiler:
     for node in nodes:
       if node.op == 'action':
         self.place[id(node)] = (self.action, 1)
-    # outermost first: after a step they are copied in this order, and a prev
-    # of a prev must read the inner one before that is overwritten
+    # The outermost come first. After a step they are copied in this order, and
+    # a prev of a prev must read the inner one before that is overwritten.
     self.prevs = [node for node in reversed(nodes) if node.op == 'prev']
     for node in self.prevs:
       self.place[id(node)] = (self.allocate(node.size), 1)
@@ -139,7 +139,7 @@ class _Compiler:
     return register, stride if node.size == n > 1 else 0
 
   def emit(self, node: Expression, target: int | None = None):
-    """Computes the node, into `target` if given; returns register, stride."""
+    """Emits the node, into `target` if given; returns register and stride."""
     place = self.place.get(id(node))
     if place is None and node.op == 'take':
       register, stride = self.emit(node.inputs[0])
@@ -192,7 +192,7 @@ class _Compiler:
     )
 
   def instruction(self, op: str, n: int, target: int, *operands) -> None:
-    # an operand that the operation does not read repeats the first one
+    # The first operand takes the place of those that the operation lacks.
     a = operands[0]
     b = operands[1] if len(operands) > 1 else a
     c = operands[2] if len(operands) > 2 else a
@@ -212,7 +212,7 @@ def compile_program(
     observation: shape [O], at least one element.
     reward: one element.
     terminated: one element; nonzero ends the episode.
-    terms: one element each; recorded beside the reward.
+    terms: one element each; recorded along with the reward.
     action_size: elements of the action.
 
   Returns:

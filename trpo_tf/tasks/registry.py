@@ -1,4 +1,4 @@
-"""From --task to a task: a native one by name, or a user's Python file."""
+"""Finds the task of --task: a native one, or one in a user's Python file."""
 
 import difflib
 import importlib
@@ -24,11 +24,11 @@ def find_task(name: str) -> Task | None:
 
   Returns:
     The task; None if `name` is a Gymnasium id that is not native (Id-v0, or
-    module:Id-v0 with the module that registers it), or of an Atari game,
-    which `atari.find_game` finds.
+    module:Id-v0 with the module that registers it), or an Atari game, which
+    `atari.find_game` finds.
 
   Raises:
-    UserError: no such task, file, module or Gymnasium id.
+    UserError: there is no such task, file, module or Gymnasium id.
   """
   if name in NATIVE_TASKS:
     return NATIVE_TASKS[name]
@@ -48,10 +48,10 @@ def _load(path: str, attribute: str) -> Task:
     names = runpy.run_path(path)
   except UserError:
     raise
-  except Exception as error:  # whatever the user's code raises
+  except Exception as error:  # the user's code may raise anything
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f':{f.lineno}' for f in frames if f.filename == path]
-    place = path + ''.join(lines[-1:])  # a syntax error says its line itself
+    place = path + ''.join(lines[-1:])  # a SyntaxError names its line itself
     raise UserError(
       f'--task: {place}: {type(error).__name__}: {error}'
     ) from error
@@ -69,8 +69,8 @@ def _check_gymnasium_id(name: str) -> None:
   module, _, identifier = name.rpartition(':')
   if module:
     try:
-      importlib.import_module(module)  # which registers its environments
-    except Exception as error:  # whatever the user's code raises
+      importlib.import_module(module)  # registers its environments
+    except Exception as error:  # the user's code may raise anything
       raise UserError(
         f'--task={name}: {module} cannot be imported: '
         f'{type(error).__name__}: {error}'

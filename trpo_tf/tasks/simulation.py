@@ -9,7 +9,8 @@ import numpy as np
 
 from trpo_tf.tasks.language import Expression, fail
 
-# fields that mj_step, mj_rnePostConstraint or mj_subtreeVel compute
+# The fields that mj_step, mj_rnePostConstraint or mj_subtreeVel compute, and
+# the kind of object whose names select their rows ('': there are no names).
 FIELDS = {
   'qpos': 'joint',
   'qvel': 'joint',
@@ -59,12 +60,18 @@ class Simulation:
 
   Attributes:
     model: the mujoco.MjModel, for constants such as `sim.model.body_mass`.
-    action: [num actuators], what the environment receives: after the scaling
-      and clipping of actions that the experiment asks for; zero at a reset.
+    action: [num actuators], what the simulator receives after any scaling and
+      clipping of the policy's action; zero at a reset.
     dt: seconds of an env step.
   """
 
   def __init__(self, model: mujoco.MjModel, frame_skip: int):
+    """Makes the symbols.
+
+    Args:
+      model: the MuJoCo model.
+      frame_skip: simulator steps of an env step.
+    """
     self.model = model
     self.dt = model.opt.timestep * frame_skip
     self.action = Expression('action', (model.nu,))

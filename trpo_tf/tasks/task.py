@@ -37,16 +37,13 @@ def _scalar(name: str, value: Operand) -> Expression:
 
 @dataclasses.dataclass(frozen=True)
 class Definition:
-  """What a task observes, earns and ends on, after each env step.
+  """The observation, reward and termination of a task after each env step.
 
   Attributes:
-    observation: any shape; flattened.
+    observation: any shape; flattened when it is evaluated.
     reward: one element.
     terminated: one element; nonzero ends the episode.
-    terms: parts of the reward by name, for reports.
-
-  Plain numbers become expressions. A reward, termination or term that is not
-  one number raises UserError.
+    terms: parts of the reward by name, for reports; one element each.
   """
 
   observation: Expression
@@ -61,6 +58,17 @@ class Definition:
     terminated: Operand = 0.0,
     terms: Mapping[str, Operand] | None = None,
   ):
+    """Makes expressions of the arguments, which may be plain numbers.
+
+    Args:
+      observation: any shape.
+      reward: one element.
+      terminated: one element; nonzero ends the episode.
+      terms: parts of the reward by name, one element each.
+
+    Raises:
+      UserError: a reward, termination or term is not one number.
+    """
     set_field = functools.partial(object.__setattr__, self)
     set_field('observation', constant(observation))
     set_field('reward', _scalar('reward', reward))
@@ -75,8 +83,8 @@ class Task:
   """A task of the native sampler.
 
   Attributes:
-    name: for reports.
-    model_path: MJCF file.
+    name: name of the task in reports.
+    model_path: path of the MJCF file.
     frame_skip: simulator steps of an env step.
     time_limit: env steps after which an episode is truncated.
     define: builds the expressions from the simulation's symbols.
@@ -99,9 +107,9 @@ class CompiledTask:
 
   Attributes:
     task: its definition.
-    model: MuJoCo model, its automatic reset after divergence disabled.
-    program: what the native sampler evaluates.
-    definition: the expressions, every one an Expression.
+    model: MuJoCo model, whose automatic reset after a divergence is disabled.
+    program: the program that the native sampler evaluates.
+    definition: the expressions.
     low, high: float64 [A], control range; infinite where unlimited.
   """
 
@@ -114,17 +122,17 @@ class CompiledTask:
 
   @property
   def observation_size(self) -> int:
-    """Elements O of the observation."""
+    """Width O of an observation."""
     return self.program.observation_size
 
   @property
   def action_size(self) -> int:
-    """Elements A of an action: the model's actuators."""
+    """Width A of an action: the number of the model's actuators."""
     return self.model.nu
 
   @functools.cached_property
   def fingerprint(self) -> str:
-    """Hash of the model and of what is observed and earned on it."""
+    """Hash of the model, the task's program and the frame skip."""
     saved = np.zeros(mujoco.mj_sizeModel(self.model), np.uint8)
     mujoco.mj_saveModel(self.model, None, saved)
     program = self.program
@@ -138,14 +146,17 @@ class CompiledTask:
   def actions(
     self, action_range: str, clip: bool
   ) -> tuple[ActionSpace, Controls]:
-    """What a policy chooses from, and what the simulator receives for it.
+    """Makes the action space of a policy and its map to controls.
 
     Args:
       action_range: 'raw', or 'control' for actions in [-1, 1].
       clip: whether controls are clipped to the control range.
 
+    Returns:
+      The action space, and the map to what the simulator receives.
+
     Raises:
-      UserError: 'control' for an actuator without limits.
+      UserError: action_range is 'control' and an actuator has no limits.
     """
     return continuous_actions(
       self.task.name,
@@ -157,7 +168,7 @@ class CompiledTask:
     )
 
   def draw_resets(self, rng: np.random.Generator, count: int) -> np.ndarray:
-    """Draws initial states by the task's reset, which may be a user's.
+    """Draws initial states by the task's reset, which a user may have written.
 
     Args:
       rng: source of the draws.
@@ -167,12 +178,13 @@ class CompiledTask:
       float64 [count, nq + nv], positions and velocities.
 
     Raises:
-      UserError: the reset fails, or returns other shapes or a NaN.
+      UserError: the reset fails, or returns wrong shapes or a number that is
+        not finite.
     """
     task, model = self.task, self.model
     try:
       qpos, qvel = map(np.asarray, task.reset(model, rng, count))
-    except Exception as error:  # whatever the user's code raises
+    except Exception as error:  # the user's code may raise anything
       raise UserError(
         f'{task.name}: its reset failed: {type(error).__name__}: {error}'
       ) from error
@@ -199,7 +211,7 @@ def _load_model(path: str) -> mujoco.MjModel:
     raise UserError(f'{path}: no such MJCF file')
   warned: list[str] = []
   handler = mujoco.get_mju_user_warning()
-  # MuJoCo's own would leave a MUJOCO_LOG.TXT in the working directory
+  # MuJoCo's own handler would write MUJOCO_LOG.TXT in the working directory.
   mujoco.set_mju_user_warning(warned.append)
   try:
     model = mujoco.MjModel.from_xml_path(path)
@@ -211,7 +223,7 @@ def _load_model(path: str) -> mujoco.MjModel:
     logging.debug('%s: %s', path, text)
   if not model.nu:
     raise UserError(f'{path}: the model has no actuators to act with')
-  # a diverged simulation would silently go on from its initial state
+  # With it, a diverged simulation would silently restart from its first state.
   model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
   return model
 
@@ -221,9 +233,9 @@ def _define(task: Task, model: mujoco.MjModel) -> Definition:
     definition = task.define(Simulation(model, task.frame_skip))
   except UserError:
     raise
-  except Exception as error:  # whatever the user's code raises
+  except Exception as error:  # the user's code may raise anything
     frames = list(traceback.extract_tb(error.__traceback__))
-    frames = frames[1:] or frames  # from the task's own on
+    frames = frames[1:] or frames  # without this function's own
     place = [f for f in frames if f.filename == frames[0].filename][-1]
     raise UserError(
       f'{place.filename}:{place.lineno}: {type(error).__name__}: {error} (a '
@@ -243,11 +255,11 @@ def compile_task(task: Task) -> CompiledTask:
     task: the task.
 
   Returns:
-    What the samplers run.
+    The task as the samplers run it.
 
   Raises:
-    UserError: unreadable MJCF or a malformed expression; one line with the
-      place and what to do.
+    UserError: the MJCF file cannot be read or an expression is malformed; the
+      message is one line with the place and what to do.
   """
   for name in ('frame_skip', 'time_limit'):
     if getattr(task, name) < 1:
@@ -268,12 +280,28 @@ def compile_task(task: Task) -> CompiledTask:
 
 
 def uniform_reset(qpos: float, qvel: float) -> Reset:
-  """Initial pose and velocity plus uniform noise in +-qpos and +-qvel."""
+  """Makes a reset that adds uniform noise to the pose and zero velocity.
+
+  Args:
+    qpos: bound of the noise on every position, in its own unit (m or rad).
+    qvel: bound of the noise on every velocity, in m/s or rad/s.
+
+  Returns:
+    The reset.
+  """
   return functools.partial(_noisy_reset, qpos=qpos, qvel=qvel, normal=False)
 
 
 def normal_velocity_reset(qpos: float, qvel: float) -> Reset:
-  """Uniform noise in +-qpos on the pose, normal(0, qvel) on the velocity."""
+  """Makes a reset with uniform noise on the pose and normal velocities.
+
+  Args:
+    qpos: bound of the noise on every position, in its own unit (m or rad).
+    qvel: standard deviation of every velocity, in m/s or rad/s.
+
+  Returns:
+    The reset.
+  """
   return functools.partial(_noisy_reset, qpos=qpos, qvel=qvel, normal=True)
 
 
@@ -289,12 +317,12 @@ def rejection_sample(
   accept: Callable[[np.ndarray], np.ndarray],
   n: int,
 ) -> np.ndarray:
-  """Draws rows until n are accepted; refused rows are drawn again.
+  """Draws n rows and draws the refused ones again until all are accepted.
 
   Args:
-    draw: count -> float64 [count, d].
-    accept: float64 [count, d] -> bool [count].
-    n: rows wanted.
+    draw: maps a count to float64 [count, d].
+    accept: maps float64 [count, d] to bool [count].
+    n: number of rows.
 
   Returns:
     float64 [n, d].

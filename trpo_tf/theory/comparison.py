@@ -1,4 +1,4 @@
-"""The methods side by side, from the uniform policy on."""
+"""Compares the methods, each of which starts from the uniform policy."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,16 +17,18 @@ from trpo_tf.theory.observations import unfold
 __all__ = ['Trace', 'best_return', 'methods', 'trace']
 
 Step = Callable[[MDP, np.ndarray], np.ndarray]
-_SCAN = 2001  # policies
+_SCAN = 2001  # policies that `best_return` tries
 
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-  """What a method does to one problem.
+  """The course of a method on one problem.
 
   Attributes:
-    returns: eta before the first and after every iteration, [iterations + 1].
-    divergences: max_s KL(old || new) of every step, [iterations].
+    returns: float64 [iterations + 1], eta before the first iteration and
+      after each.
+    divergences: float64 [iterations], max_s KL(old || new) of each step, in
+      nats.
   """
 
   returns: np.ndarray
@@ -34,7 +36,7 @@ class Trace:
 
 
 def methods(delta: float) -> dict[str, Step]:
-  """The steps by their names.
+  """Returns the step function of each method by its name.
 
   Args:
     delta: bound of the trust regions, in nats.
@@ -48,7 +50,16 @@ def methods(delta: float) -> dict[str, Step]:
 
 
 def trace(mdp: MDP, step: Step, iterations: int) -> Trace:
-  """Runs a method on one problem."""
+  """Runs a method on one problem.
+
+  Args:
+    mdp: the problem.
+    step: maps the problem and the old policy [S, A] to the new policy.
+    iterations: number of steps.
+
+  Returns:
+    The Trace of the run.
+  """
   pi = uniform(mdp)
   returns, moved = [float(expected_return(mdp, pi))], []
   for _ in range(iterations):
@@ -60,10 +71,10 @@ def trace(mdp: MDP, step: Step, iterations: int) -> Trace:
 
 
 def best_return(mdp: MDP) -> float:
-  """The largest eta of a policy that sees what it may see.
+  """Computes the largest eta of a policy that sees only the observations.
 
-  Where states look alike this is a scan over one probability: right for two
-  actions and one observation with a choice.
+  Where states look alike, this scans one probability. The result is right for
+  two actions and a single observation in which the action matters.
   """
   if mdp.observations is None:
     return float(expected_return(mdp, optimal(mdp)))

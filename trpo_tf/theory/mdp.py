@@ -1,12 +1,13 @@
 """Markov decision processes as tables, evaluated exactly by linear solves.
 
 A policy is a table pi [..., S, A] of action probabilities. Leading axes are
-independent problems: one call evaluates thousands. All numbers are float64.
+independent problems, so one call can evaluate thousands. All numbers are
+float64.
 
-States may look alike. Then a policy must act alike in them, as a network does
-in states that it cannot tell apart. Without that, every step here would improve
-the policy in every state, eta would grow whatever the step's size, and no bound
-would matter.
+States may look alike. A policy must then act alike in them, as a network does
+in states that it cannot tell apart. Without that constraint, every step here
+would improve the policy in every state, eta would grow whatever the step's
+size, and no bound would matter.
 """
 
 import dataclasses
@@ -35,8 +36,8 @@ class MDP:
     rewards: [..., S, A] expected rewards.
     start: [..., S] probabilities of the first state, rho_0.
     gamma: discount, in (0, 1).
-    observations: [S] integers 0..O-1, what is seen in each state; None: the
-      states themselves.
+    observations: int [S], the observation 0..O-1 of each state; None if the
+      states themselves are seen.
   """
 
   transitions: np.ndarray
@@ -47,27 +48,50 @@ class MDP:
 
 
 def uniform(mdp: MDP) -> np.ndarray:
-  """The policy [..., S, A] that draws every action equally often."""
+  """Returns the policy [..., S, A] that draws every action equally often."""
   return np.full(mdp.rewards.shape, 1 / mdp.rewards.shape[-1])
 
 
 def values(mdp: MDP, pi: np.ndarray) -> np.ndarray:
-  """V_pi [..., S], the solution of V = r_pi + gamma P_pi V."""
+  """Computes V_pi, the solution of V = r_pi + gamma P_pi V.
+
+  Args:
+    mdp: [...] problems.
+    pi: [..., S, A] policy.
+
+  Returns:
+    float64 [..., S], in units of return.
+  """
   rewards = np.einsum('...sa,...sa->...s', pi, mdp.rewards)
   return np.linalg.solve(_bellman(mdp, pi), rewards[..., np.newaxis])[..., 0]
 
 
 def visits(mdp: MDP, pi: np.ndarray) -> np.ndarray:
-  """rho_pi [..., S] = sum_t gamma^t P(s_t = s), unnormalised."""
+  """Computes rho_pi(s) = sum_t gamma^t P(s_t = s), unnormalised.
+
+  Args:
+    mdp: [...] problems.
+    pi: [..., S, A] policy.
+
+  Returns:
+    float64 [..., S]; the sum over states is 1 / (1 - gamma).
+  """
   transposed = np.swapaxes(_bellman(mdp, pi), -1, -2)
   return np.linalg.solve(transposed, mdp.start[..., np.newaxis])[..., 0]
 
 
 def advantages(mdp: MDP, pi: np.ndarray) -> np.ndarray:
-  """A_pi = Q_pi - V_pi, [..., S, A]; 0 where it is nothing but rounding.
+  """Computes A_pi = Q_pi - V_pi, set to 0 where it is only rounding error.
 
-  Steps do not depend on the scale of advantages, so that a policy that cannot
-  be improved would follow the rounding errors.
+  Steps do not depend on the scale of the advantages. Without the zeros, a
+  policy that cannot be improved would follow the rounding errors.
+
+  Args:
+    mdp: [...] problems.
+    pi: [..., S, A] policy.
+
+  Returns:
+    float64 [..., S, A], in units of return.
   """
   v = values(mdp, pi)[..., np.newaxis]
   a = _action_values(mdp, v[..., 0]) - v
@@ -76,17 +100,25 @@ def advantages(mdp: MDP, pi: np.ndarray) -> np.ndarray:
 
 
 def expected_return(mdp: MDP, pi: np.ndarray) -> np.ndarray:
-  """eta(pi) [...], the expected discounted return."""
+  """Computes eta(pi), the expected discounted return.
+
+  Args:
+    mdp: [...] problems.
+    pi: [..., S, A] policy.
+
+  Returns:
+    float64 [...].
+  """
   return np.einsum('...s,...s->...', mdp.start, values(mdp, pi))
 
 
 def optimal(mdp: MDP) -> np.ndarray:
-  """A best policy that sees the states, [..., S, A], by policy iteration."""
+  """Finds an optimal policy [..., S, A] of the states by policy iteration."""
   pi = uniform(mdp)
   while True:
     v = values(mdp, pi)
     better = _action_values(mdp, v)
-    # An action has to win by more than rounding, else ties alternate for ever.
+    # An action must win by more than rounding, or ties would alternate forever.
     if np.all(better.max(axis=-1) - v <= 1e-10 * (1 + np.abs(v))):
       return pi
     pi = np.eye(pi.shape[-1])[better.argmax(axis=-1)]
@@ -98,6 +130,6 @@ def _action_values(mdp: MDP, v: np.ndarray) -> np.ndarray:
 
 
 def _bellman(mdp: MDP, pi: np.ndarray) -> np.ndarray:
-  """I - gamma P_pi, [..., S, S]."""
+  """Computes I - gamma P_pi, [..., S, S]."""
   steps = np.einsum('...sa,...sax->...sx', pi, mdp.transitions)
   return np.eye(steps.shape[-1]) - mdp.gamma * steps

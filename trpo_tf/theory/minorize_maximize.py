@@ -1,4 +1,4 @@
-"""Algorithm 1: maximise what equation 9 guarantees, exactly."""
+"""Algorithm 1: maximises the lower bound of equation 9 exactly."""
 
 import numpy as np
 
@@ -12,7 +12,19 @@ __all__ = ['minorizer', 'predicted_divergence', 'step']
 def minorizer(
   mdp: MDP, old: np.ndarray, new: np.ndarray, coefficient: np.ndarray
 ) -> np.ndarray:
-  """M(new) = L_old(new) - coefficient max_s KL(old || new), equation 10."""
+  """Computes M(new) = L_old(new) - coefficient max_s KL(old || new).
+
+  This is equation 10.
+
+  Args:
+    mdp: [...] problems.
+    old: [..., S, A] old policy.
+    new: [..., S, A] new policy.
+    coefficient: [...] penalty per nat, in units of return.
+
+  Returns:
+    float64 [...], in units of return.
+  """
   penalty = coefficient * divergences.kl(old, new).max(axis=-1)
   return bounds.local_approximation(mdp, old, new) - penalty
 
@@ -20,21 +32,21 @@ def minorizer(
 def step(
   mdp: MDP, old: np.ndarray, coefficient: np.ndarray | None = None
 ) -> np.ndarray:
-  """One iteration of algorithm 1.
+  """Takes one step of algorithm 1.
 
   Given the largest divergence kappa, every observation takes the policy that is
-  best within kappa. The gain is concave in kappa, its derivative is the sum of
-  the multipliers, and the best kappa is where that equals the coefficient. No
-  direction is searched and nothing is linearised.
+  best within kappa. The gain is concave in kappa and its derivative is the sum
+  of the multipliers. The best kappa is where that sum equals the coefficient.
+  No direction is searched and nothing is linearised.
 
   Args:
     mdp: [...] problems.
-    old: [..., S, A].
-    coefficient: [...] instead of the C of equation 9, which is what makes eta
-      grow for certain.
+    old: [..., S, A] old policy.
+    coefficient: [...] penalty per nat, in units of return; None for the C of
+      equation 9, with which eta is certain to grow.
 
   Returns:
-    argmax_pi M(pi), [..., S, A].
+    argmax_pi M(pi), float64 [..., S, A].
   """
   if coefficient is None:
     coefficient = bounds.penalty_coefficient(mdp, old)
@@ -51,7 +63,7 @@ def step(
     slope = solve(log_kappa).multiplier.sum(axis=-1)
     return np.log(slope + still) - np.log(c)
 
-  # The whole gain is at most the sum of the largest ones, which bounds kappa.
+  # The total gain is at most the sum of the largest gains, which bounds kappa.
   most = gains.max(axis=-1).sum(axis=-1) / c
   high = np.log(np.maximum(most, 10 * guess))
   best = solve(find_root(excess, np.log(1e-6 * guess), high)).policy
@@ -61,11 +73,19 @@ def step(
 
 
 def predicted_divergence(mdp: MDP, old: np.ndarray) -> np.ndarray:
-  """max_s KL of `step` where that is small, in closed form, [...].
+  """Predicts max_s KL(old || new) of `step` in closed form, for small steps.
 
-  (sum_o sigma(o))^2 / (2 C^2), with sigma(o) the standard deviation of the
-  gains over old's actions. Where the states are seen and sigma(s) is that of
-  A_old(s, a), it is (1 - gamma)^2 / (32 gamma^2) (mean sigma / max |A|)^2.
+  The prediction is (sum_o sigma(o))^2 / (2 C^2), where sigma(o) is the standard
+  deviation of the gains over old's actions. Where the states themselves are
+  seen, it is (1 - gamma)^2 / (32 gamma^2) (mean sigma / max |A|)^2, where
+  sigma(s) is the standard deviation of A_old(s, a).
+
+  Args:
+    mdp: [...] problems.
+    old: [..., S, A] old policy.
+
+  Returns:
+    float64 [...], in nats.
   """
   return _small_step(
     observations.seen(mdp, old),

@@ -1,4 +1,4 @@
-"""Roots of many functions at once, by Chandrupatla's method (1997)."""
+"""Finds roots of many functions at once by Chandrupatla's method (1997)."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import numpy as np
 
 __all__ = ['find_root']
 
-_ITERATIONS = 200  # about 12 do; bisection alone would need 60
+_ITERATIONS = 200  # about 12 suffice; bisection alone would need 60
 _TOLERANCE = 4 * np.finfo(np.float64).eps
 
 
@@ -17,16 +17,18 @@ def find_root(
 ) -> np.ndarray:
   """Solves function(x) = 0 elementwise between low and high.
 
-  Inverse quadratic interpolation where that is safe, else bisection.
+  The method takes inverse quadratic interpolation where that is safe, and
+  bisection elsewhere.
 
   Args:
-    function: of an array of the shape of low, elementwise.
-    low: one end.
-    high: the other end. Where the signs at both ends are equal, the end of the
-      smaller value is the answer.
+    function: maps an array of low's shape to one of the same shape,
+      elementwise.
+    low: float64 [...], one end of each interval.
+    high: float64 [...], the other end. Where the function has the same sign at
+      both ends, the result is the end with the smaller absolute value.
 
   Returns:
-    The roots, to the last digits.
+    The roots float64 [...], accurate to the last digits.
   """
   a, b = np.array(high, np.float64), np.array(low, np.float64)
   fa, fb = function(a), function(b)
@@ -53,7 +55,7 @@ def find_root(
 
 
 def _next(a, b, c, fa, fb, fc) -> np.ndarray:
-  """Where to look next, as a fraction of the way from a to b."""
+  """Returns where to look next, as a fraction of the way from a to b."""
   with np.errstate(all='ignore'):
     xi, phi = (a - b) / (c - b), (fa - fb) / (fc - fb)
     safe = (phi**2 < xi) & ((1 - phi) ** 2 < 1 - xi)

@@ -1,8 +1,8 @@
-"""Looks for the problem that comes closest to breaking a bound.
+"""Searches for the problem that comes closest to breaking a bound.
 
-Transitions, rewards and policies are moved uphill in |loss| / penalty by L-BFGS
-from many random starts. A ratio above 1 would refute the bound (or its
-implementation); a ratio near 1 shows that no constant in it is too large.
+L-BFGS maximises |loss| / penalty over transitions, rewards and policies from
+many random starts. A ratio above 1 would refute the bound (or its
+implementation). A ratio near 1 shows that no constant in it is too large.
 """
 
 import dataclasses
@@ -18,9 +18,9 @@ from trpo_tf.theory.mdp import MDP
 __all__ = ['BOUNDS', 'Found', 'from_dict', 'ratio', 'tightest', 'to_dict']
 
 BOUNDS = ('mixture', 'tv', 'kl')
-_ALPHA = 0.2  # of mixtures
-_DIFFERENCE = 1e-6
-_LEAST = 1e-4  # of a penalty: below, rounding would count as loss
+_ALPHA = 0.2  # weight of the other policy in a mixture
+_DIFFERENCE = 1e-6  # step of the finite differences
+_LEAST = 1e-4  # smallest penalty; below it, rounding would count as loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +28,12 @@ class Found:
   """A problem and two policies.
 
   Attributes:
-    bound: one of BOUNDS: the tight forms of equations 6 and 8, and equation 9.
+    bound: one of BOUNDS, which are the tight forms of equations 6 and 8, and
+      equation 9.
     mdp: the problem.
-    old: [..., S, A].
-    other: [..., S, A]; the new policy, or what is mixed with the old one.
+    old: [..., S, A] old policy.
+    other: [..., S, A] new policy; for 'mixture', the one that is mixed with
+      the old policy.
   """
 
   bound: str
@@ -41,7 +43,7 @@ class Found:
 
 
 def ratio(found: Found) -> np.ndarray:
-  """|L_old(new) - eta(new)| / penalty, [...]."""
+  """Computes |L_old(new) - eta(new)| / penalty, [...]."""
   mdp, old, other = found.mdp, found.old, found.other
   if found.bound == 'mixture':
     new = mixture(old, other, _ALPHA)
@@ -63,19 +65,19 @@ def tightest(
   starts: int = 20,
   iterations: int = 300,
 ) -> Found:
-  """The largest ratio found from `starts` random problems.
+  """Maximises the ratio from random problems and keeps the best result.
 
   Args:
     bound: one of BOUNDS.
-    rng: draws the starts.
+    rng: source of the random problems.
     gamma: discount.
-    states: S.
-    actions: A.
-    starts: climbs.
-    iterations: of a climb, at most.
+    states: number S of states.
+    actions: number A of actions.
+    starts: number of random problems, from each of which a climb starts.
+    iterations: largest number of iterations of a climb.
 
   Returns:
-    The best end of a climb.
+    The problem and policies with the largest ratio.
   """
   shape = (states, actions)
   size = states * actions * (states + 3) + states
@@ -101,7 +103,7 @@ def tightest(
 
 
 def _decode(x: np.ndarray, bound: str, gamma: float, shape: tuple) -> Found:
-  """A point [..., size] as a problem: softmaxes of logits, squashed rewards."""
+  """Makes a problem of a point [..., size]: logits and unsquashed rewards."""
   states, actions = shape
   pair = states * actions
   parts = np.split(x, np.cumsum([pair * states, pair, pair, pair]), axis=-1)
@@ -114,7 +116,7 @@ def _decode(x: np.ndarray, bound: str, gamma: float, shape: tuple) -> Found:
 
 
 def to_dict(found: Found) -> dict[str, Any]:
-  """For JSON, with the ratio."""
+  """Returns plain values for JSON, the ratio among them."""
   return dict(
     bound=found.bound,
     ratio=float(ratio(found)),
@@ -128,7 +130,7 @@ def to_dict(found: Found) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any]) -> Found:
-  """The inverse of `to_dict`."""
+  """Makes a Found of what `to_dict` returned."""
   table = {
     n: np.asarray(values[n])
     for n in ('transitions', 'rewards', 'start', 'old', 'other')

@@ -1,14 +1,16 @@
-"""The best policy of an observation within a KL divergence of the old one.
+"""Finds an observation's best policy within a KL divergence of the old one.
 
-maximise sum_a pi(a) B(a) subject to KL(old || pi) <= kappa has the solution
+The problem is to maximise sum_a pi(a) B(a) subject to KL(old || pi) <= kappa.
+Its solution is
 
   pi(a) = lambda old(a) / (nu - B(a)),
 
-with nu above the largest gain and lambda, the multiplier of the constraint,
-such that pi sums to 1. A larger nu means a smaller step. Only
-actions that old takes are considered. All rows of any number of problems are
-solved at once, [..., O, A], also for steps so small that pi differs from old in
-the last digits only. A row is an observation (observations.py) or a state.
+where nu lies above the largest gain and lambda, the multiplier of the
+constraint, makes pi sum to 1. A larger nu means a smaller step. Only actions
+that old takes are considered. All rows [..., O, A] of any number of problems
+are solved at once. The results hold even for steps so small that pi differs
+from old in the last digits alone. A row is an observation (observations.py) or
+a state.
 """
 
 import dataclasses
@@ -19,20 +21,20 @@ from trpo_tf.theory.roots import find_root
 
 __all__ = ['Solution', 'of_divergence', 'of_multiplier']
 
-# Probabilities shrink by this factor in a step at most.
+# A probability shrinks by at most this factor in one step.
 _SMALLEST = np.log(1e-13)
-_FLAT = 1e-13  # gains that differ by less than rounding
+_FLAT = 1e-13  # relative spread below which gains differ by rounding alone
 
 
 @dataclasses.dataclass(frozen=True)
 class Solution:
-  """What maximises each row.
+  """The policy that maximises each row.
 
   Attributes:
-    policy: [..., O, A].
-    divergence: KL(old || policy), [..., O].
-    multiplier: lambda = d gain / d divergence, [..., O]; 0 where all actions
-      are equally good.
+    policy: float64 [..., O, A].
+    divergence: float64 [..., O], KL(old || policy) in nats.
+    multiplier: float64 [..., O], lambda = d gain / d divergence; 0 where all
+      actions are equally good.
   """
 
   policy: np.ndarray
@@ -43,12 +45,12 @@ class Solution:
 def of_divergence(
   old: np.ndarray, gains: np.ndarray, kappa: np.ndarray | float
 ) -> Solution:
-  """The solution whose divergence is kappa.
+  """Finds the solution whose divergence is kappa.
 
   Args:
-    old: [..., O, A].
-    gains: [..., O, A].
-    kappa: [..., O]; positive.
+    old: [..., O, A] old policy.
+    gains: [..., O, A] gain B of each action.
+    kappa: [..., O] divergence, in nats; positive.
 
   Returns:
     The solution. Its divergence is smaller where kappa would all but forbid an
@@ -56,7 +58,7 @@ def of_divergence(
   """
   row = _Row(old, gains)
   kappa = np.broadcast_to(kappa, row.best.shape)
-  # From nu = 2 max B on, the divergence is at most 2 (spread / nu)^2.
+  # For nu >= 2 max B, the divergence is at most 2 (spread / nu)^2.
   high = np.log(row.range + row.spread * np.sqrt(2 / kappa))
   log_x = find_root(
     lambda z: np.log(row.divergence(np.exp(z))) - np.log(kappa),
@@ -69,19 +71,19 @@ def of_divergence(
 def of_multiplier(
   old: np.ndarray, gains: np.ndarray, multiplier: np.ndarray | float
 ) -> Solution:
-  """The solution that maximises gain - multiplier * divergence.
+  """Finds the solution that maximises gain - multiplier * divergence.
 
   Args:
-    old: [..., O, A].
-    gains: [..., O, A].
-    multiplier: [..., O]; positive.
+    old: [..., O, A] old policy.
+    gains: [..., O, A] gain B of each action.
+    multiplier: [..., O] cost of a nat, in the gains' unit; positive.
 
   Returns:
     The solution.
   """
   row = _Row(old, gains)
   multiplier = np.broadcast_to(multiplier, row.best.shape)
-  # lambda is a mean of nu - B and so at least x.
+  # lambda is a weighted mean of nu - B, so it is at least x.
   high = np.log(row.range + multiplier)
   log_x = find_root(
     lambda z: np.log(row.multiplier(np.exp(z))) - np.log(multiplier),
@@ -92,7 +94,7 @@ def of_multiplier(
 
 
 class _Row:
-  """Everything as a function of x = nu - max_a B(a), [..., O]."""
+  """The solution as a function of x = nu - max_a B(a), [..., O]."""
 
   def __init__(self, old: np.ndarray, gains: np.ndarray):
     mean = (old * gains).sum(axis=-1, keepdims=True)
@@ -100,7 +102,7 @@ class _Row:
     scale = np.abs(gains).max(axis=(-1, -2))[..., np.newaxis]
     flat = np.ptp(centred, axis=-1) <= _FLAT * scale
     self.flat, self.unchanged = flat, old
-    # Any problem does where the answer is the old policy.
+    # A flat row keeps the old policy, so any solvable row can stand in for it.
     actions = old.shape[-1]
     flat = flat[..., np.newaxis]
     self.old = np.where(flat, 1 / actions, old)
@@ -116,7 +118,7 @@ class _Row:
     first = np.log1p((self.old * t**2 / rest).sum(axis=-1))
     logs = np.where(t < 0.5, np.log1p(-np.minimum(t, 0.5)), np.log(rest))
     kl = first + (self.old * (logs + t)).sum(axis=-1)
-    return np.maximum(kl, np.finfo(np.float64).tiny)  # has a logarithm
+    return np.maximum(kl, np.finfo(np.float64).tiny)  # so it has a logarithm
 
   def multiplier(self, x: np.ndarray) -> np.ndarray:
     _, rest = self._relative(x)
@@ -133,7 +135,7 @@ class _Row:
     )
 
   def _relative(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """B / nu and 1 - B / nu, the latter without cancellation; [..., O, A]."""
+    """Computes B / nu, and 1 - B / nu without cancellation, [..., O, A]."""
     nu = (self.best + x)[..., np.newaxis]
     below = self.best[..., np.newaxis] - self.b + x[..., np.newaxis]
     return self.b / nu, below / nu

@@ -1,7 +1,7 @@
-"""Exact steps in trust regions: equation 11 and the mean-KL one, 12.
+"""Exact steps in trust regions: equations 11 (max KL) and 12 (mean KL).
 
-Both maximise L over all policies, not over a direction: nothing is linearised.
-Where states look alike neither promises that eta grows.
+Both steps maximise L over all policies, not along a direction, so nothing is
+linearised. Where states look alike, neither step promises that eta grows.
 """
 
 import numpy as np
@@ -16,7 +16,16 @@ _TINY = np.finfo(np.float64).tiny
 
 
 def max_kl_step(mdp: MDP, old: np.ndarray, delta: float) -> np.ndarray:
-  """Maximises L_old(new) subject to KL(old || new) <= delta in every state."""
+  """Maximises L_old(new) subject to KL(old || new) <= delta in every state.
+
+  Args:
+    mdp: [...] problems.
+    old: [..., S, A] old policy.
+    delta: bound in nats.
+
+  Returns:
+    The new policy, float64 [..., S, A].
+  """
   best = statewise.of_divergence(
     observations.seen(mdp, old), observations.gains(mdp, old), delta
   )
@@ -27,15 +36,15 @@ def mean_kl_step(mdp: MDP, old: np.ndarray, delta: float) -> np.ndarray:
   """Maximises L_old(new) subject to mean KL(old || new) <= delta.
 
   The mean is over old's normalised discounted visits. One multiplier serves
-  all observations, so those where the actions differ much move most.
+  all observations, so the policy moves most where the actions differ most.
 
   Args:
     mdp: [...] problems.
-    old: [..., S, A].
+    old: [..., S, A] old policy.
     delta: bound in nats.
 
   Returns:
-    The policy, [..., S, A].
+    The new policy, float64 [..., S, A].
   """
   rows = observations.seen(mdp, old)
   shares = observations.visit_shares(mdp, old)

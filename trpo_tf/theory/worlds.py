@@ -1,4 +1,4 @@
-"""Tabular problems: random ones, a chain and a grid."""
+"""Tabular problems: random ones, a chain, a grid and a corridor."""
 
 import numpy as np
 
@@ -25,20 +25,21 @@ def random_mdps(
   concentration: float = 0.3,
   observations: np.ndarray | None = None,
 ) -> MDP:
-  """Draws `count` problems at once.
+  """Draws many problems at once.
 
   Args:
-    rng: draws.
-    count: problems, the leading axis.
-    states: S.
-    actions: A.
+    rng: source of the draws.
+    count: number of problems, which is the leading axis.
+    states: number S of states.
+    actions: number A of actions.
     gamma: discount.
-    concentration: of the Dirichlet draws of transitions; small: nearly
-      deterministic ones.
-    observations: [S], what is seen in each state; None: the states.
+    concentration: parameter of the Dirichlet distribution that transitions are
+      drawn from; small values make them nearly deterministic.
+    observations: int [S], the observation of each state; None if the states
+      themselves are seen.
 
   Returns:
-    The problems; rewards are standard normal.
+    The problems [count]; rewards are standard normal.
   """
   spread = np.full(states, concentration)
   return MDP(
@@ -53,22 +54,32 @@ def random_mdps(
 def random_policies(
   rng: np.random.Generator, mdp: MDP, concentration: float = 1.0
 ) -> np.ndarray:
-  """A random policy [..., S, A], alike where states look alike."""
+  """Draws a policy that acts alike in states that look alike.
+
+  Args:
+    rng: source of the draws.
+    mdp: [...] problems.
+    concentration: parameter of the Dirichlet distribution that each state's
+      probabilities are drawn from.
+
+  Returns:
+    float64 [..., S, A].
+  """
   *leading, actions = mdp.rewards.shape
   pi = rng.dirichlet(np.full(actions, concentration), size=leading)
   return unfold(mdp, seen(mdp, pi))
 
 
 def chain(length: int = 10, gamma: float = 0.95, slip: float = 0.1) -> MDP:
-  """Two ends pay: the near one a little, the far one ten times as much.
+  """Makes a chain whose far end pays ten times as much as the near one.
 
   Args:
-    length: states in a row; the start is the third.
+    length: number of states in the row; the third is the start.
     gamma: discount.
     slip: probability that a move goes the other way.
 
   Returns:
-    The problem; actions are left and right, an end is left by moving inwards.
+    The problem. The actions are left and right; an inward move leaves an end.
   """
   transitions = np.zeros((length, 2, length))
   for s in range(length):
@@ -81,16 +92,16 @@ def chain(length: int = 10, gamma: float = 0.95, slip: float = 0.1) -> MDP:
 
 
 def grid(size: int = 5, gamma: float = 0.95, slip: float = 0.1) -> MDP:
-  """A square with a goal that pays 1 per step and a pit on the diagonal.
+  """Makes a square with a goal that pays 1 per step and a pit that costs 1.
 
   Args:
-    size: states per side; the start is one corner, the goal the other, the
-      pit, which costs 1 per step, in the middle.
+    size: states per side. The start is one corner and the goal the opposite
+      one; the pit is in the middle.
     gamma: discount.
     slip: probability that a move is drawn uniformly from the four.
 
   Returns:
-    The problem. A move into a wall stays; the goal is never left.
+    The problem. A move into a wall changes nothing; the goal is never left.
   """
   states = size * size
   direct = np.zeros((states, 4, states))
@@ -106,11 +117,11 @@ def grid(size: int = 5, gamma: float = 0.95, slip: float = 0.1) -> MDP:
 
 
 def switched_corridor(gamma: float = 0.95) -> MDP:
-  """Three states that look alike; the middle one switches left and right.
+  """Makes a corridor of three states that look alike and an end on the right.
 
-  Sutton and Barto (2018), example 13.1: every step costs 1 until the right
-  end, which is never left. The best policy goes right with a probability
-  between a half and 1.
+  The second state switches left and right. This is example 13.1 of Sutton and
+  Barto (2018): every step costs 1 until the end, which is never left. The best
+  policy goes right with a probability between 1/2 and 1.
   """
   transitions = np.zeros((4, 2, 4))
   for s, (left, right) in enumerate(((0, 1), (2, 0), (1, 3), (3, 3))):

@@ -1,10 +1,10 @@
-"""Two-state problems that lose exactly what the bounds allow.
+"""Two-state problems that lose exactly as much as the bounds allow.
 
 Each attains its tight penalty for every gamma and alpha, so neither constant
-can be improved. State 0 is what the old policy never leaves. The new one
-leaves it with probability alpha per step and for ever; it gains in state 0,
-which L counts at every step, and loses as much in state 1, which L never
-sees. The old policy earns nothing, so that rewards are advantages.
+can be improved. The old policy never leaves state 0. The new policy leaves it
+with probability alpha per step and never comes back. It gains in state 0, which
+L counts at every step, and loses as much in state 1, which L never sees. The
+old policy earns nothing, so rewards equal advantages.
 """
 
 import numpy as np
@@ -17,9 +17,17 @@ _HERE, _LEAVE = [1.0, 0.0], [0.0, 1.0]
 
 
 def for_mixtures(gamma: float) -> tuple[MDP, np.ndarray, np.ndarray]:
-  """A problem, an old and another policy, to be mixed with any alpha.
+  """Makes the problem that attains `bounds.tight_mixture_penalty`.
 
-  The third action is never taken: its large advantage must not matter.
+  No policy takes the third action, so its large negative advantage must not
+  matter.
+
+  Args:
+    gamma: discount.
+
+  Returns:
+    The problem, the old policy [2, 3], and the policy [2, 3] to be mixed with
+    it by any alpha.
   """
   transitions = np.array([[_HERE, _LEAVE, _HERE], [_LEAVE, _LEAVE, _LEAVE]])
   rewards = np.array([[0.0, 1.0, -9.0], [0.0, -1.0, -9.0]])
@@ -30,7 +38,15 @@ def for_mixtures(gamma: float) -> tuple[MDP, np.ndarray, np.ndarray]:
 def for_total_variation(
   gamma: float, alpha: float
 ) -> tuple[MDP, np.ndarray, np.ndarray]:
-  """A problem, an old and a new policy with D_TV = alpha <= 1/2 everywhere."""
+  """Makes the problem that attains `bounds.tight_tv_penalty`.
+
+  Args:
+    gamma: discount.
+    alpha: D_TV(old || new) in every state, at most 1/2.
+
+  Returns:
+    The problem, the old policy [2, 3] and the new policy [2, 3].
+  """
   transitions = np.array([[_HERE, _HERE, _LEAVE], [_LEAVE, _LEAVE, _LEAVE]])
   rewards = np.array([[1.0, -1.0, 1.0], [1.0, -1.0, 1.0]])
   old = np.array([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0]])
