@@ -105,7 +105,7 @@ def settings(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def from_settings(values: Mapping[str, Any]) -> ExperimentConfig:
-  """Builds an ExperimentConfig from {flag name: value}, with defaults else.
+  """Builds an ExperimentConfig from {flag name: value}; others keep defaults.
 
   Raises:
     ValueError: an unknown name, or a value out of range.

@@ -38,7 +38,7 @@ _MAX_UPDATES = 50  # of the weights
 # The iteration stops where the largest curvature is within this factor of the
 # weighted mean. The factor's root bounds what a better d would gain.
 _MAX_RATIO = 1.02
-# Each update starts from the previous solution, which need not be exact.
+# Each update continues the previous solution, so it need not be exact.
 _CG_TOLERANCE = 1e-3
 # The exponent of an update changes by the first factor while the dual keeps
 # falling along updates, and by the second once it has risen: no fixed power
