@@ -28,7 +28,7 @@ __all__ = [
   'read_config',
 ]
 
-# Settings that may differ when a run resumes, as they do not affect its results.
+# Settings that may differ when a run resumes: they do not change its results.
 FREE_SETTINGS = frozenset(
   {
     'total_env_steps',
