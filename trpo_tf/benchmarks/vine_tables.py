@@ -125,7 +125,7 @@ def _costs(result: dict[str, Any]) -> Table:
       'an mjData, without its arena',
       f'{memory["mjdata_without_arena"]:,} bytes',
     ),
-    ('  number of them: one a thread', f'{memory["num_mjdata"]}'),
+    ('  number of them: one per thread', f'{memory["num_mjdata"]}'),
     (
       f'peak memory: first call, {memory["small_branches"]:,} branches',
       '+ ' + _mib(memory['growth_small']),
