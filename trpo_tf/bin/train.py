@@ -141,7 +141,7 @@ def _iterate(run, training, made, show) -> None:
         sink.write(iteration.record, iteration.histograms, iteration.terms)
       divergence_log.write(run.path / 'diverged', iteration.batch.diverged)
       for death in iteration.batch.deaths:
-        show(f'{death}: its work was done anew')
+        show(f'{death}: its work was repeated')
       if time.monotonic() - saved_at >= settings.checkpoint_seconds:
         save()
         saved_at = time.monotonic()
