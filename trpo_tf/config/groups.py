@@ -128,7 +128,7 @@ class PolicyConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class SamplerConfig(Config):
-  """How a batch of experience is collected."""
+  """The collection of a batch of experience."""
 
   sampler: str = setting(
     'single_path',
