@@ -75,8 +75,8 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, ...]:
     return ()
   return (
     f'changed since this run was last started: {", ".join(changed)}. The run '
-    'continues, but results may differ in the last bits from those of a run '
-    'that never stopped',
+    'continues, but its results are not bit for bit those of a run that never '
+    'stopped',
   )
 
 

@@ -78,7 +78,7 @@ class CsvSink:
   """
 
   def __init__(self, path: str | os.PathLike[str], last_iteration: int | None):
-    """Opens the file where the run stands.
+    """Opens the file at the iteration that the run has reached.
 
     Args:
       path: the file; it is created if it is missing.
