@@ -46,14 +46,14 @@ class Cma(population.PopulationLearner):
     slots, size = config.sampler.num_slots, policy.network.num_parameters
     if slots < _MIN_POPULATION:
       raise UserError(
-        f'--method=cma needs {_MIN_POPULATION} candidates or more, one a '
+        f'--method=cma needs {_MIN_POPULATION} candidates or more, one per '
         f'slot: raise --num_slots={slots}'
       )
     if size > MAX_PARAMETERS:
       raise UserError(
-        f'--method=cma adapts a {size} x {size} covariance of the parameters, '
-        f'whose eigenvectors cost the cube; {MAX_PARAMETERS} are the most: '
-        'take smaller --hidden_sizes, or --method=cem or rwr'
+        f'--method=cma adapts a {size} x {size} covariance of the parameters; '
+        f'it supports at most {MAX_PARAMETERS} parameters: take smaller '
+        '--hidden_sizes, or --method=cem or rwr'
       )
     super().__init__(policy)
     self._config = config
