@@ -78,7 +78,7 @@ def make_step(
   """
   if config.sampler.sampler == 'vine':
     raise UserError(
-      '--method=empirical_fisher is the covariance of the gradients along '
+      '--method=empirical_fisher uses the covariance of the gradients along '
       'paths: take --sampler=single_path, or --method=trpo for the vine'
     )
 

@@ -9,8 +9,9 @@ solves
 where F_s = J_s^T M_s J_s. With multipliers in proportion to weights w_s of mean
 1, d is a multiple of F_w^-1 g, where F_w is the mean of w_s F_s, and the dual
 problem is to minimise g^T F_w^-1 g over w: a c-optimal design. Its derivative
-in w_s is minus the curvature d^T F_s d, so weights grow where that is above its
-weighted mean and shrink where it is below. At the optimum no state is above.
+in w_s is minus the curvature d^T F_s d, so a weight grows if the curvature of
+its state is above the weighted mean and shrinks if it is below. At the optimum
+the curvature of no state is above the weighted mean.
 
 Uniform weights give TRPO's direction, which is where the iteration begins.
 """
@@ -35,8 +36,8 @@ __all__ = ['MAX_STATES', 'Solution', 'make_step', 'solve']
 MAX_STATES = 300_000
 
 _MAX_UPDATES = 50  # of the weights
-# The iteration stops where the largest curvature is within this factor of the
-# weighted mean. The factor's root bounds what a better d would gain.
+# The iteration stops when the largest curvature is within this factor of the
+# weighted mean. The factor's square root bounds the gain of a better d.
 _MAX_RATIO = 1.02
 # Each update continues the previous solution, so it need not be exact.
 _CG_TOLERANCE = 1e-3

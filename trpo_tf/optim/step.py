@@ -1,4 +1,4 @@
-"""What every step on a surrogate returns, and how it is compiled."""
+"""The interface and the result of every step on a surrogate."""
 
 import enum
 from collections.abc import Callable
