@@ -4,9 +4,9 @@ The trunks are the paths of GymPathSampler. The branches run in environments of
 their own, which restore the trunks' snapshots. The policy acts for several
 branches at once.
 
-A branch is a function of its snapshot, first action, noise and policy alone,
-provided that the environment is a function of its state. A branch fails where
-its environment raises an exception or returns a NaN or an infinity. It is then
+A branch depends only on its snapshot, first action, noise and policy, provided
+that the environment is a function of its state. A branch fails if its
+environment raises an exception or returns a NaN or an infinity. It is then
 marked as diverged and recorded; the recorded `state` holds the bytes (uint8) of
 its snapshot.
 """
