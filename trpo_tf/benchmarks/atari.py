@@ -1,4 +1,4 @@
-"""The Atari sampler: its speed beside the bare emulator's, and its memory."""
+"""Speed of the Atari sampler relative to the bare emulator, and its memory."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ _IDENTITY = initial_normalizer(0, enabled=False)  # frames stay as they are
 def _make(
   name: str, observation: str, **settings
 ) -> tuple[AtariPathSampler, np.ndarray]:
-  """A sampler of 64 slots and the parameters of an untrained policy."""
+  """Makes a sampler of 64 slots and the parameters of an untrained policy."""
   settings = dict(
     task=f'atari/{name}',
     atari_observation=observation,
@@ -36,16 +36,17 @@ def _make(
 
 
 def batch_memory(name: str, steps: int, processes: int) -> dict:
-  """Measures what a batch of 52 x 40 frames takes.
+  """Measures the memory of a batch of 52 x 40 frames.
 
   Args:
-    name: of the game.
+    name: name of the game.
     steps: env steps of the batch.
-    processes: that emulate.
+    processes: number of worker processes.
 
   Returns:
-    game, steps and growth: bytes by which this process, which holds the batch,
-    rises at its peak; None where unknown. The others hold a slot's frames each.
+    game, steps and growth: bytes by which the peak memory of this process,
+    which holds the batch, grows; None if unknown. Each of the workers holds the
+    frames of one slot.
   """
   sampler, theta = _make(
     name, 'paper', batch_steps=steps, sampler_threads=processes
@@ -58,7 +59,7 @@ def batch_memory(name: str, steps: int, processes: int) -> dict:
 
 
 class _Emulators:
-  """Processes that only step an emulator each."""
+  """Processes that each step an emulator and do nothing else."""
 
   def __init__(self, rom: str, processes: int):
     command = [sys.executable, '-m', _MODULE, rom]
@@ -70,7 +71,7 @@ class _Emulators:
     ]
 
   def step(self, frames: int) -> None:
-    """Emulates so many frames in all."""
+    """Emulates the given number of frames, divided among the processes."""
     share = frames // len(self._processes)
     for process in self._processes:
       print(share, file=process.stdin, flush=True)
@@ -88,17 +89,17 @@ class _Emulators:
 def against_emulator(
   name: str, observation: str, steps: int, processes: int, pairs: int
 ) -> dict:
-  """Times the sampler, its policy in the loop, and bare emulators.
+  """Times the sampler, with its policy in the loop, and bare emulators.
 
   Both emulate the same number of frames with as many processes, on the same
   cores, and begin games by restoring a state.
 
   Args:
-    name: of the game.
+    name: name of the game.
     observation: 'paper' or 'nature', see AtariConfig.
     steps: env steps of a timed call, four frames each.
-    processes: that emulate.
-    pairs: alternating timings.
+    processes: number of processes that emulate.
+    pairs: number of alternating timings.
 
   Returns:
     game, observation, frames_per_second of both, and sampler_over_emulator,

@@ -1,8 +1,8 @@
 """A process that plays at random: python -m trpo_tf.benchmarks.bare_emulator.
 
-The limit of an Atari sampler's speed: emulator frames without an observation,
-a policy or a record. For every number n that comes in as a line, n frames are
-emulated, and a line goes out.
+This is the speed limit of an Atari sampler: emulator frames without an
+observation, a policy or a record. For every line with a number n on standard
+input, the process emulates n frames and then prints a line.
 """
 
 import sys
@@ -15,7 +15,7 @@ _NOOPS = 60
 
 
 def main() -> None:
-  """Plays the ROM that is named by the first argument."""
+  """Plays the ROM whose file is the first argument."""
   ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
   ale = ale_py.ALEInterface()
   ale.setFloat('repeat_action_probability', 0.0)

@@ -1,4 +1,4 @@
-"""The physics alone of what the native samplers recorded: their speed limit.
+"""Replays only the physics of recorded samples: the native speed limit.
 
 A replay starts from the same rows, applies the same actions for the same
 lengths, resets at the same steps, computes the same derived quantities, and
@@ -16,8 +16,9 @@ def replay_slots(slots: NativeSlots, arrays: dict) -> None:
   """Repeats the physics of a rollout.
 
   Args:
-    slots: stand where they stood before the rollout, and stay there.
-    arrays: what the rollout recorded; `reset_rows` holds the rows that it
+    slots: the simulations, in their state before the rollout, which does not
+      change.
+    arrays: the records of the rollout; `reset_rows` holds the rows that it
       used, from its first reset on.
   """
   slots._native.replay_physics(arrays)
@@ -29,9 +30,9 @@ def replay_branches(
   """Repeats the physics of branches.
 
   Args:
-    brancher: ran them.
+    brancher: the Brancher that ran them.
     states: float64 [N, D], where they began.
-    branches: with trajectories.
+    branches: the branches, with trajectories.
   """
   arrays = dict(
     snapshots=states, actions=branches.actions, lengths=branches.lengths

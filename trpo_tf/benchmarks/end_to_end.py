@@ -1,4 +1,4 @@
-"""Training end to end: env steps per second, and memory that stays flat."""
+"""Training end to end: env steps per second, and growth of memory."""
 
 import json
 import resource
@@ -11,7 +11,7 @@ import numpy as np
 from trpo_tf import config as config_lib
 from trpo_tf.experiment import threads
 
-# sb3-contrib's settings of its zoo for Hopper, under our names
+# settings of sb3-contrib's zoo for Hopper, under our names
 RIVAL_SETTINGS = dict(
   task='Hopper-v5',
   batch_steps=2048,
@@ -27,13 +27,13 @@ def measure(settings: dict[str, Any], iterations: int) -> dict[str, float]:
   """Trains and measures, after three iterations of warm-up.
 
   Args:
-    settings: of the experiment.
-    iterations: measured iterations.
+    settings: settings of the experiment by flag name.
+    iterations: number of measured iterations.
 
   Returns:
-    env_steps_per_second over all of them, sample_seconds and update_seconds
-    of the median iteration, and the peak of resident memory so far, in MiB,
-    after the tenth iteration and after the last.
+    env_steps_per_second over all of them, the medians of sample_seconds and
+    update_seconds, and the peak of resident memory in MiB after the tenth
+    iteration (resident_mib_early) and after the last (resident_mib_late).
   """
   from trpo_tf.experiment.training import Training
 
@@ -59,7 +59,15 @@ def measure(settings: dict[str, Any], iterations: int) -> dict[str, float]:
 
 
 def run(settings: dict[str, Any], iterations: int) -> dict[str, float]:
-  """`measure` in a process of its own."""
+  """Calls `measure` in a separate process.
+
+  Args:
+    settings: settings of the experiment by flag name.
+    iterations: number of measured iterations.
+
+  Returns:
+    What `measure` returns.
+  """
   done = subprocess.run(
     [
       sys.executable,

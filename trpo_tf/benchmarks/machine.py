@@ -11,9 +11,9 @@ def describe(
   """Prints machine, versions and command.
 
   Args:
-    console: where to.
-    session: of provenance.session().
-    rivals: versions of other libraries that are measured.
+    console: where to print.
+    session: the result of provenance.session().
+    rivals: versions by name of other libraries that are measured.
   """
   host = session['host']
   versions = {k: v for k, v in (session['versions'] | rivals).items() if v}

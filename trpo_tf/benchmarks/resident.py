@@ -1,4 +1,4 @@
-"""How much memory a call takes."""
+"""The memory that a call takes."""
 
 import pathlib
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def _status(name: str) -> int:
-  """A field of /proc/self/status, in bytes."""
+  """Returns a field of /proc/self/status, in bytes."""
   for line in pathlib.Path('/proc/self/status').read_text().splitlines():
     if line.startswith(name + ':'):
       return 1024 * int(line.split()[1])
@@ -14,7 +14,7 @@ def _status(name: str) -> int:
 
 
 def growth(function: Callable[[], Any]) -> int | None:
-  """Bytes by which resident memory rises at its peak; None where unknown."""
+  """Returns the growth of peak resident memory in bytes; None if unknown."""
   try:
     pathlib.Path('/proc/self/clear_refs').write_text('5')  # resets the peak
     before = _status('VmRSS')

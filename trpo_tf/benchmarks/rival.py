@@ -3,8 +3,8 @@
   python -m trpo_tf.benchmarks.rival step 50000 5
   python -m trpo_tf.benchmarks.rival train 20000
 
-Runs in a process of its own, as PyTorch and TensorFlow share no threads, and
-prints one line of JSON. Needs the packages of the extra `bench`.
+This runs in a separate process, as PyTorch and TensorFlow share no threads, and
+prints one line of JSON. It needs the packages of the extra `bench`.
 """
 
 import json
@@ -18,7 +18,7 @@ import numpy as np
 
 
 def _model(**changes: Any):
-  """sb3-contrib's TRPO on Hopper-v5 with its zoo's settings."""
+  """Makes sb3-contrib's TRPO on Hopper-v5 with its zoo's settings."""
   from sb3_contrib import TRPO
   from stable_baselines3.common.env_util import make_vec_env
   from stable_baselines3.common.vec_env import VecNormalize
@@ -40,7 +40,15 @@ def _model(**changes: Any):
 
 
 def policy_step_seconds(num_states: int, repeats: int) -> list[float]:
-  """Seconds of policy steps on random data, without the critic's."""
+  """Times policy steps on random data, without updates of the critic.
+
+  Args:
+    num_states: states per step.
+    repeats: number of timed steps.
+
+  Returns:
+    Seconds of each step.
+  """
   import torch
 
   model = _model(
@@ -72,7 +80,7 @@ def policy_step_seconds(num_states: int, repeats: int) -> list[float]:
 
 
 def env_steps_per_second(env_steps: int) -> float:
-  """Speed of training end to end, after two iterations of warm-up."""
+  """Measures training end to end, after two iterations of warm-up."""
   model = _model()
   model.learn(4096)
   begin, done = time.perf_counter(), model.num_timesteps
@@ -81,13 +89,14 @@ def env_steps_per_second(env_steps: int) -> float:
 
 
 def run(*arguments: Any) -> Any:
-  """Runs a measurement in a process of its own.
+  """Runs a measurement in a separate process.
 
   Args:
     arguments: as on the command line.
 
   Returns:
-    What it printed, or None where the rival's packages are not installed.
+    The JSON value it printed, or None if the rival's packages are not
+    installed.
   """
   command = [sys.executable, '-m', 'trpo_tf.benchmarks.rival']
   done = subprocess.run(
@@ -101,7 +110,7 @@ def run(*arguments: Any) -> Any:
 
 
 def versions() -> dict[str, str]:
-  """Versions of the rival's packages, empty where not installed."""
+  """Returns the versions of the rival's packages; {} if one is missing."""
   import importlib.metadata as metadata
 
   found = {}

@@ -1,4 +1,4 @@
-"""The native closed loop against the limit of its speed, the bare physics."""
+"""Speed of the native closed loop relative to its limit, the bare physics."""
 
 from collections.abc import Callable
 
@@ -19,17 +19,17 @@ from trpo_tf.tasks.task import compile_task
 def against_physics(
   name: str, steps: int, num_slots: int, threads: int, pairs: int
 ) -> dict:
-  """Times the closed loop and the physics of the very same trajectories.
+  """Times the closed loop and the physics of the same trajectories.
 
-  What both do is said in bare_physics. The closed loop also evaluates a 64-64
-  policy and the task, checks for divergence and records everything.
+  The module bare_physics describes what both do. The closed loop also evaluates
+  a 64-64 policy and the task, checks for divergence and records everything.
 
   Args:
     name: native task.
     steps: env steps of a timed call.
-    num_slots: simulations.
-    threads: 0: all cores.
-    pairs: alternating timings.
+    num_slots: number of simulations.
+    threads: number of threads; 0: all cores.
+    pairs: number of alternating timings.
 
   Returns:
     task, env_steps_per_second of both, and native_over_physics, the ratio of

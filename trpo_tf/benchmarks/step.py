@@ -1,4 +1,4 @@
-"""The trust-region step: a Fisher product against a gradient, and its whole."""
+"""Times of the trust-region step, its Fisher products and its gradient."""
 
 import functools
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ class Problem(NamedTuple):
 
 
 def make_problem(num_states: int) -> Problem:
-  """Random normal states and advantages, actions of a fresh 64-64 policy."""
+  """Draws normal states and advantages, and actions of a new 64-64 policy."""
   rng = np.random.default_rng(0)
   policy = gaussian_policy(PolicyConfig(), OBSERVATION_SIZE, ACTION_SIZE)
   theta = policy.initial_parameters(rng)
@@ -45,15 +45,15 @@ def make_problem(num_states: int) -> Problem:
 
 
 def product_over_gradient(num_states: int, pairs: int) -> dict[str, Any]:
-  """One Fisher-vector product inside CG against one surrogate gradient.
+  """Times one Fisher-vector product inside CG and one surrogate gradient.
 
-  The gradient is the one of the trust-region step, with the same blocks. The
-  time of a product is the difference of CG with 11 and with 1 iterations over
-  ten, so that the linearisation, made once a step, is not counted.
+  The gradient is that of the trust-region step, with the same blocks. The time
+  of a product is the difference between CG with 11 and with 1 iterations,
+  divided by ten. So it excludes the linearisation, which is done once per step.
 
   Args:
     num_states: N.
-    pairs: repetitions.
+    pairs: number of repetitions.
 
   Returns:
     Milliseconds of both, the ratio with its interval, and the ratio of their
@@ -103,21 +103,24 @@ def product_over_gradient(num_states: int, pairs: int) -> dict[str, Any]:
 
 
 def _multiply_adds_ratio(shapes: tuple[tuple[int, int], ...]) -> float:
-  """(J v then J^T u, kept linearisation) over (forward and backward)."""
+  """Divides the cost of J v and J^T u by that of forward and backward passes.
+
+  The linearisation is kept, so J v and J^T u do not evaluate the network.
+  """
   full = sum(rows * columns for rows, columns in shapes)
   inner = full - shapes[0][0] * shapes[0][1]
   return 2 * (full + inner) / (2 * full + inner)
 
 
 def policy_step_seconds(num_states: int, repeats: int) -> np.ndarray:
-  """Seconds of whole policy steps: gradient, CG of 10, line search.
+  """Times whole policy steps: gradient, CG of 10 iterations, line search.
 
   Args:
     num_states: N.
-    repeats: how many.
+    repeats: number of steps.
 
   Returns:
-    float64 [repeats].
+    float64 [repeats], in seconds.
   """
   problem = make_problem(num_states)
   step = make_step(

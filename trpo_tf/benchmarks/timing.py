@@ -10,7 +10,7 @@ from trpo_tf.experiment import statistics
 
 
 def seconds(function: Callable[[], Any]) -> float:
-  """Wall-clock seconds of one call."""
+  """Returns the wall-clock seconds of one call."""
   begin = time.perf_counter()
   function()
   return time.perf_counter() - begin
@@ -19,7 +19,15 @@ def seconds(function: Callable[[], Any]) -> float:
 def alternating(
   functions: Sequence[Callable[[], Any]], rounds: int
 ) -> np.ndarray:
-  """Seconds [rounds, functions], the order reversed each round."""
+  """Times functions in turn and reverses their order after each round.
+
+  Args:
+    functions: the functions.
+    rounds: calls of each function.
+
+  Returns:
+    float64 [rounds, functions], in seconds.
+  """
   times = np.zeros((rounds, len(functions)))
   order = list(range(len(functions)))
   for i in range(rounds):
@@ -29,7 +37,16 @@ def alternating(
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> dict[str, Any]:
-  """Median ratio of pairs with a 95 % bootstrap interval of the median."""
+  """Summarizes the ratios of pairs.
+
+  Args:
+    numerator: float64 [pairs].
+    denominator: float64 [pairs], in the same unit.
+
+  Returns:
+    median; ci95, a 95 % bootstrap interval of the median; and pairs, their
+    number.
+  """
   values = numerator / denominator
   interval = statistics.bootstrap_interval(values, statistic=np.median)
   return dict(

@@ -19,7 +19,7 @@ _GREY = '#9a9a9a'
 
 
 def draw(result: dict[str, Any]) -> matplotlib.figure.Figure:
-  """Draws the JSON of bench_vine, one panel a question."""
+  """Draws the JSON of bench_vine, one panel per question."""
   with matplotlib.rc_context(STYLE):
     figure = matplotlib.figure.Figure(
       figsize=(12.5, 7), dpi=160, layout='constrained'
@@ -61,7 +61,7 @@ def _bars(
   texts: list[str],
   colors: list[str],
 ) -> None:
-  """Horizontal bars from the top, each with its text at its end."""
+  """Draws horizontal bars from the top, each with its text at its end."""
   places = range(len(labels))
   axis.barh(places, values, color=colors, height=0.62)
   axis.set_yticks(places, labels)
@@ -82,7 +82,7 @@ def _bars(
 
 
 def _speeds(axis: Any, result: dict[str, Any]) -> None:
-  """Speeds relative to the vine's, measured in pairs with it."""
+  """Draws speeds relative to the vine's, measured in pairs with it."""
   ratios = {
     'bare mj_step loop\n(the limit)': result['native_over_physics'],
     'native vine': None,
@@ -163,7 +163,7 @@ def _variance(axis: Any, result: dict[str, Any]) -> None:
   for i, (name, horizons) in enumerate(policies.items()):
     kept = {
       L: f for L, f in horizons.items() if f['states'] and f['ci95'][0] > 0
-    }  # a log scale
+    }  # the scale is logarithmic
     shift = 0.14 * (i - (len(policies) - 1) / 2)
     places = [list(horizons).index(L) + shift for L in kept]
     medians = [f['median'] for f in kept.values()]

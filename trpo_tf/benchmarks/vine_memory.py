@@ -1,4 +1,4 @@
-"""Memory of the vine: its batch and one mjData a thread, whatever N, K, L."""
+"""Memory of the vine: its batch and one mjData per thread, for any N, K, L."""
 
 import math
 from typing import Any
@@ -13,19 +13,20 @@ _CALLS = 20
 
 
 def memory(small: Workload, large: Workload, threads: int) -> dict[str, Any]:
-  """Measures how resident memory grows by calls.
+  """Measures how calls of the vine make peak resident memory grow.
 
   Args:
-    small: branches.
-    large: more of them.
-    threads: of the vine.
+    small: a workload of branches.
+    large: a workload with more branches.
+    threads: number of threads of the vine.
 
   Returns:
-    Bytes: growth_small by the first small call and the making of the
-    simulations, growth_large by the first large one, growth_more_calls by
-    `calls` more small ones, None where unknown; records_large of the large
-    call; state_row; mjdata, one with its arena, and mjdata_without_arena.
-    And num_mjdata and the branches of a small and a large call.
+    Growth in bytes, or None if unknown: growth_small, by making the simulations
+    and the first small call; growth_large, by the first large call;
+    growth_more_calls, by `calls` more small calls.
+    Sizes in bytes: records_large, the records of the large call; state_row;
+    mjdata, one mjData with its arena; mjdata_without_arena.
+    Counts: num_mjdata; small_branches and large_branches, branches per call.
   """
   made: list[Brancher] = []
 

@@ -1,4 +1,4 @@
-"""Other ways to run the same branches, or as near as they come to it."""
+"""Other ways to run the same branches, or the closest that they can do."""
 
 import functools
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from trpo_tf.benchmarks.vine_workload import Workload
 from trpo_tf.sampling.actors import GaussianActor
 from trpo_tf.sampling.native.branching import Branches
 
-_GYMNASIUM_STEPS = 1500  # its loop is slow: some of the branches have to do
+_GYMNASIUM_STEPS = 1500  # its loop is slow, so it runs only some branches
 _ENVPOOL_ENVS, _ENVPOOL_STEPS = 64, 100
 
 
@@ -23,9 +23,9 @@ class Rival(NamedTuple):
   """A way to take env steps.
 
   Attributes:
-    run: takes them.
-    env_steps: how many.
-    details: what else is reported.
+    run: takes the env steps.
+    env_steps: number of env steps that it takes.
+    details: further values that are reported.
   """
 
   run: Callable[[], Any]
@@ -40,12 +40,12 @@ def against_rivals(
 
   Args:
     workload: the branches.
-    threads: of all but the gymnasium loop, which has one.
-    rounds: timings of each.
+    threads: threads of all but the gymnasium loop, which has one.
+    rounds: number of timings of each.
 
   Returns:
     By rival: env_steps, env_steps_per_second and native_over, the ratio of
-    speeds; None for one that is not installed or lacks the task.
+    speeds; None for a rival that is not installed or lacks the task.
   """
   brancher = workload.brancher(threads)
   recorded = workload.run(brancher, trajectories=True)
@@ -75,11 +75,16 @@ def against_rivals(
 
 
 def lock_step(workload: Workload, recorded: Branches, threads: int) -> Rival:
-  """mujoco.batch, all live branches one env step at a time, policy in TF.
+  """Makes the rival mujoco.batch, which steps all live branches together.
 
-  It does less than the vine: the policy reads the recorded observations, no
-  reward and no termination is computed, and a branch leaves the batch when it
-  ended in the vine.
+  Its policy runs in TensorFlow. It does less than the vine: the policy reads
+  the recorded observations, no reward and no termination is computed, and a
+  branch leaves the batch at the step at which it ended in the vine.
+
+  Args:
+    workload: the branches.
+    recorded: the results of the vine, with trajectories.
+    threads: threads of mujoco.batch.
   """
   compiled, trained = workload.compiled, workload.trained
   N, K, M = recorded.lengths.shape
@@ -127,7 +132,7 @@ def lock_step(workload: Workload, recorded: Branches, threads: int) -> Rival:
 
 
 def _per_branch(record: np.ndarray | None) -> np.ndarray:
-  """A trajectory's record [N, K, M, L, ...] as [branches, L, ...]."""
+  """Reshapes a trajectory's record [N, K, M, L, ...] to [branches, L, ...]."""
   assert record is not None
   return record.reshape(-1, *record.shape[3:])
 
@@ -135,12 +140,20 @@ def _per_branch(record: np.ndarray | None) -> np.ndarray:
 def gymnasium_loop(
   workload: Workload, recorded: Branches, threads: int
 ) -> Rival | None:
-  """gymnasium.make, set_state and a policy in NumPy: the obvious loop.
+  """Makes the obvious rival: gymnasium.make, set_state and a policy in NumPy.
 
-  Wrappers are left off, which is its fastest. It branches from position and
-  velocity alone, so not exactly; a branch has the vine's number of steps.
+  It is fastest without wrappers. It restores only position and velocity, so its
+  branches are not exact; each has as many steps as in the vine.
+
+  Args:
+    workload: the branches.
+    recorded: the results of the vine.
+    threads: not used, as a Python loop has one thread.
+
+  Returns:
+    The rival, or None if the task has no Gymnasium id.
   """
-  del threads  # a Python loop has one
+  del threads
   trained, compiled = workload.trained, workload.compiled
   if not compiled.task.gymnasium_id:
     return None
@@ -174,7 +187,7 @@ def gymnasium_loop(
 
 
 def _positions(workload: Workload) -> tuple[np.ndarray, np.ndarray]:
-  """Positions [N, nq] and velocities [N, nv] of the states."""
+  """Returns positions [N, nq] and velocities [N, nv] of the states."""
   model = workload.compiled.model
   kind = mujoco.mjtState
   start = mujoco.mj_stateSize(model, kind.mjSTATE_TIME)
@@ -185,7 +198,16 @@ def _positions(workload: Workload) -> tuple[np.ndarray, np.ndarray]:
 def envpool_steps(
   workload: Workload, recorded: Branches, threads: int
 ) -> Rival | None:
-  """EnvPool's own episodes under a policy in NumPy: it cannot branch."""
+  """Makes the rival EnvPool, which plays its own episodes: it cannot branch.
+
+  Args:
+    workload: gives the policy, which runs in NumPy.
+    recorded: not used.
+    threads: threads of EnvPool.
+
+  Returns:
+    The rival, or None if EnvPool is not installed or lacks the task.
+  """
   del recorded
   trained, compiled = workload.trained, workload.compiled
   try:

@@ -1,8 +1,8 @@
-"""The native vine against the limit of its speed, and how it scales.
+"""Speed of the native vine relative to its limit, and its scaling.
 
-MuJoCo's Python package installs a profiling clock that takes a tenth or more
-of a small model's step; the native code stops it while it runs, for the vine
-and for the bare physics alike. The rivals (vine_rivals) run as they ship.
+MuJoCo's Python package installs a profiling clock that takes a tenth or more of
+a small model's step. The native code stops the clock while it runs, for the
+vine and for the bare physics alike. The rivals (vine_rivals) run as they ship.
 """
 
 import dataclasses
@@ -30,9 +30,9 @@ def against_physics(
   quantities, threads and scheduling; the vine also evaluates policy and task.
 
   Args:
-    cells: branches and the threads that run them, timed in turn, as the
-      machine's speed drifts.
-    pairs: alternating timings.
+    cells: pairs of a workload and its number of threads. They are timed in
+      turn, as the machine's speed drifts.
+    pairs: number of alternating timings.
 
   Returns:
     For each cell: sizes, threads, env_steps, mean_length, diverged branches,
@@ -55,7 +55,7 @@ def against_physics(
 def _pair(
   workload: Workload, threads: int
 ) -> tuple[Callable[[], Any], Callable[[], Any], Branches]:
-  """The vine, its bare physics, and what both run."""
+  """Returns functions that run the vine and its physics, and the branches."""
   brancher = workload.brancher(threads)
   recorded = workload.run(brancher, trajectories=True)
   plain = workload.run(brancher)
@@ -69,7 +69,7 @@ def _pair(
 
 
 def _speeds(recorded: Branches, times: np.ndarray) -> dict[str, Any]:
-  """Results of one cell from its seconds [pairs, 2], vine and physics."""
+  """Computes a cell's results from seconds [pairs, 2] of vine and physics."""
   steps = recorded.num_steps
   native_seconds, physics_seconds = np.median(times, axis=0)
   return dict(
@@ -83,7 +83,7 @@ def _speeds(recorded: Branches, times: np.ndarray) -> dict[str, Any]:
 
 
 def thread_counts() -> list[int]:
-  """1 to all cores; on a machine with many, powers of two and all cores."""
+  """Returns 1 to all cores; with more than 8 cores, powers of two and all."""
   cores = engine.default_threads()
   if cores <= 8:
     return list(range(1, cores + 1))
@@ -92,26 +92,34 @@ def thread_counts() -> list[int]:
 
 
 def by_threads(workload: Workload, pairs: int) -> list[dict[str, Any]]:
-  """`against_physics` on 1 to all cores."""
+  """Calls `against_physics` with 1 to all cores.
+
+  Args:
+    workload: the branches.
+    pairs: number of alternating timings of each.
+
+  Returns:
+    The results by number of threads, ascending.
+  """
   return against_physics([(workload, n) for n in thread_counts()], pairs)
 
 
 def by_sizes(
   largest: Workload, base: dict[str, int], threads: int, pairs: int
 ) -> dict[str, list[dict[str, Any]]]:
-  """`against_physics` with N, K and L times each of FACTORS.
+  """Calls `against_physics` with N, K or L multiplied by each of FACTORS.
 
-  The states that branches visit, and so the cost of their physics, depend on
-  the size too; the ratio to the bare physics does not.
+  The size also changes which states the branches visit, and so the cost of
+  their physics, but this does not affect the ratio to the bare physics.
 
   Args:
-    largest: branches of max(FACTORS) times N, K and L.
-    base: N, K and L.
-    threads: of the vine.
-    pairs: alternating timings of each.
+    largest: branches with max(FACTORS) times N, K and L.
+    base: N, K and L by their names: states, actions and horizon.
+    threads: number of threads of the vine.
+    pairs: number of alternating timings of each.
 
   Returns:
-    Results by what was varied: states, actions or horizon.
+    Results by the name of the size that was varied.
   """
   found = {}
   for name in ('states', 'actions', 'horizon'):
@@ -122,16 +130,16 @@ def by_sizes(
 
 
 def clone_microseconds(workload: Workload, rounds: int) -> dict[str, float]:
-  """What one clone costs on one thread.
+  """Measures the cost of one clone on one thread, in microseconds.
 
   Args:
-    workload: its states are cloned.
-    rounds: timings of each, whose medians count.
+    workload: the branches whose states are cloned.
+    rounds: number of timings of each, of which the median is taken.
 
   Returns:
-    native: a state row restored as the vine does it, without a step;
-    set_state: the same by mj_setState called from Python; mj_copyData: the
-    whole mjData, called from Python too (such a call takes some 0.3).
+    native: restoring a state row as the vine does, without a step; set_state:
+    the same by mj_setState, called from Python; mj_copyData: copying the whole
+    mjData, also called from Python (a call itself takes about 0.3).
   """
   N = len(workload.states)
   many = dataclasses.replace(

@@ -31,7 +31,7 @@ def _table(title: str, columns: tuple[str, ...], **options: Any) -> Table:
 
 
 def tables(result: dict[str, Any]) -> list[Table]:
-  """The tables of a result: speed, scaling, clones and memory, variance."""
+  """Makes the tables of speed, scaling, clones and memory, and variance."""
   return [_speed(result), _scaling(result), _costs(result), _variance(result)]
 
 
@@ -70,7 +70,7 @@ def _speed(result: dict[str, Any]) -> Table:
   for name, (label, text, bar) in _RIVALS.items():
     found = result['rivals'][name]
     if name == 'gymnasium' and result['task'] != 'Hopper-v5':
-      bar = None  # it was set for that task
+      bar = None  # the bar was set for that task
     if found:
       table.add_row(
         label,
@@ -125,7 +125,7 @@ def _costs(result: dict[str, Any]) -> Table:
       'an mjData, without its arena',
       f'{memory["mjdata_without_arena"]:,} bytes',
     ),
-    ('  number of them: one a thread', f'{memory["num_mjdata"]}'),
+    ('  number of them: one per thread', f'{memory["num_mjdata"]}'),
     (
       f'peak memory: first call, {memory["small_branches"]:,} branches',
       '+ ' + _mib(memory['growth_small']),

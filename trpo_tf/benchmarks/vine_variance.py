@@ -1,4 +1,4 @@
-"""What common random numbers do to the variance of Q differences."""
+"""The effect of common random numbers on the variance of Q differences."""
 
 import dataclasses
 from typing import Any
@@ -15,16 +15,18 @@ def variance_ratios(
 ) -> dict[int, dict[str, Any]]:
   """Compares Q differences with and without common random numbers.
 
-  In each state two first actions are fixed. With common random numbers both
-  are followed by the same noise sequences; without, each has its own, by way
-  of the state twice with one action each. Both take as many branches.
+  In each state two first actions are fixed. With common random numbers, the
+  same noise sequences follow both of them. Without, each action has its own
+  sequences: the state is branched twice, with one action each time. Both ways
+  take the same number of branches.
 
   Args:
-    workload: K = 2 actions, M even: half of its noise sequences are common,
-      and the other half those of the second action on its own.
-    horizons: L of the returns that are compared, none longer than the
+    workload: branches with K = 2 and M even. Half of the noise sequences are
+      common; without common random numbers, the second action gets the other
+      half.
+    horizons: lengths L of the returns that are compared, none longer than the
       workload's: a shorter branch is the beginning of a longer one.
-    threads: of the vine.
+    threads: number of threads of the vine.
 
   Returns:
     By horizon, the `comparison` of the states.
@@ -50,7 +52,16 @@ def variance_ratios(
 def _both(
   workload: Workload, n: int, brancher: Brancher
 ) -> tuple[Branches, Branches]:
-  """Branches [1, 2, M / 2] of state n, and independent ones [2, 1, M / 2]."""
+  """Runs common branches [1, 2, M / 2] of state n and independent ones.
+
+  Args:
+    workload: the branches.
+    n: index of the state.
+    brancher: runs them.
+
+  Returns:
+    The common branches, and the independent ones [2, 1, M / 2].
+  """
   first, second = np.split(workload.noise[n], 2)
   rows, actions = workload.states[[n, n]], workload.actions[n]
   common = dataclasses.replace(
@@ -71,7 +82,7 @@ def _both(
 def _prefixes(
   branches: Branches, horizons: tuple[int, ...], gamma: float
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Variance of Q1 - Q2 and env steps, had branches ended at each horizon."""
+  """Computes var(Q1 - Q2) and env steps if branches ended at each horizon."""
   assert branches.rewards is not None
   rewards = branches.rewards.reshape(2, *branches.rewards.shape[2:])
   q = np.cumsum(rewards * gamma ** np.arange(rewards.shape[-1]), axis=-1)
@@ -87,19 +98,19 @@ def comparison(
   common_steps: int,
   independent_steps: int,
 ) -> dict[str, Any]:
-  """Statistics over states of the ratio of variances.
+  """Computes statistics over states of the ratio of variances.
 
   Args:
     common: float64 [N], variance of Q1 - Q2 under common random numbers.
-    independent: float64 [N], and under independent ones.
-    common_steps: env steps that they took.
-    independent_steps: and these.
+    independent: float64 [N], the same under independent random numbers.
+    common_steps: env steps of the branches with common random numbers.
+    independent_steps: env steps of the independent branches.
 
   Returns:
-    states with any variance, without_variance (left out); median, ci95
-    (bootstrap over states) and quartiles of common / independent; pooled, the
-    ratio of the mean variances; simulator_steps_saved, how many times the
-    steps independent noise needs for the same variance, with
+    states, the number with any variance; without_variance, the number left out;
+    median, ci95 (bootstrap over states) and quartiles of common / independent;
+    pooled, the ratio of the mean variances; simulator_steps_saved, the factor
+    by which independent noise needs more env steps for the same variance, with
     steps_saved_ci95; env_steps of both; and a verdict.
   """
   kept = independent > 0
@@ -127,7 +138,7 @@ def comparison(
 
 
 def _inverse(ratio: float, cost: float) -> float | None:
-  """None for an infinite factor, which JSON cannot hold."""
+  """Returns cost / ratio; None if it is infinite, which JSON cannot hold."""
   return cost / ratio if ratio > 0 else None
 
 

@@ -26,9 +26,9 @@ class Workload:
 
   Attributes:
     trained: the policy that acts, in its native task.
-    states: float64 [N, D], of steps of the policy's own trunks.
+    states: float64 [N, D], states of the policy's own trunks.
     actions: float64 [N, K, A], first actions drawn from the policy.
-    noise: float64 [N, M, L, A].
+    noise: float64 [N, M, L, A], noise of the actions.
   """
 
   trained: TrainedPolicy
@@ -52,12 +52,12 @@ class Workload:
     return self.policy.log_std(self.trained.theta)
 
   def network(self) -> Callable[[np.ndarray], np.ndarray]:
-    """The policy's network as a NumPy function, see MLP.numpy_function."""
+    """Makes the policy's network in NumPy, see MLP.numpy_function."""
     parameters = self.policy.network_parameters(self.trained.theta)
     return self.policy.network.numpy_function(parameters)
 
   def brancher(self, threads: int) -> Brancher:
-    """Makes simulations of the task under policies of this shape."""
+    """Makes a Brancher of the task for policies of this shape."""
     task = self.trained.config.task
     return Brancher(
       self.compiled,
@@ -79,7 +79,13 @@ class Workload:
     return (*self.actions.shape[:2], self.noise.shape[1])
 
   def part(self, states: int, actions: int, horizon: int) -> 'Workload':
-    """Fewer states (of all trunks), actions and steps of the same branches."""
+    """Selects a part of the branches, with states from all trunks.
+
+    Args:
+      states: N of the part.
+      actions: K of the part.
+      horizon: L of the part.
+    """
     every = len(self.states) // states
     rows = slice(None, every * states, every)
     return dataclasses.replace(
@@ -90,7 +96,12 @@ class Workload:
     )
 
   def run(self, brancher: Brancher, trajectories: bool = False) -> Branches:
-    """Runs the branches."""
+    """Runs the branches.
+
+    Args:
+      brancher: runs them, see `brancher`.
+      trajectories: whether to keep observations, actions and rewards.
+    """
     trained = self.trained
     policy = FrozenPolicy(self.policy, trained.theta, trained.normalizer)
     return brancher.branch(
@@ -105,10 +116,10 @@ class Workload:
 
 
 def native(policy: TrainedPolicy) -> backend_lib.Native:
-  """The native task of a policy, with its settings.
+  """Returns the native task of a policy, with its settings.
 
   Raises:
-    UserError: it is of another kind of task.
+    UserError: the policy's task is not native.
   """
   if not isinstance(policy.backend, backend_lib.Native):
     raise UserError(
@@ -122,7 +133,7 @@ def untrained(task: str) -> TrainedPolicy:
   """Makes a new 64-64 policy in a native task.
 
   Raises:
-    UserError: not a native task.
+    UserError: the task is not native.
   """
   backend = backend_lib.resolve(config.from_settings(dict(task=task)))
   policy, normalizer = backend.policy(), backend.normalizer()
@@ -138,10 +149,11 @@ def trained(run_dir: str | os.PathLike[str], task: str) -> TrainedPolicy:
 
   Args:
     run_dir: directory of the run.
-    task: the native task that the run has to be of.
+    task: the native task that the run must be of.
 
   Raises:
-    UserError: no such run, no checkpoint yet, or a run of another task.
+    UserError: there is no such run, it has no checkpoint yet, or it is of
+      another task.
   """
   policy = load_policy(run_dir)
   if policy.task != task:

@@ -2,6 +2,6 @@
 
 import os
 
-# Read by TensorFlow when it is imported, which every program does after this
-# package: only errors, not what its CPU build could have been compiled with.
+# TensorFlow reads this when it is imported, which every program does after this
+# package. It then logs only errors, not how its CPU build could be compiled.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')

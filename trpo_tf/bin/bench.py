@@ -1,8 +1,9 @@
-"""Measures what the README and RESULTS.md say of speed and memory.
+"""Measures the speed and memory that the README and RESULTS.md report.
 
   python -m trpo_tf.bin.bench --json=FILE [--parts=sampling,atari,step,training]
 
-All numbers are of one run on this machine; ratios are of alternating pairs.
+All numbers come from one run on this machine, and ratios from alternating pairs
+of timings.
 """
 
 import json
@@ -27,7 +28,8 @@ _PAIRS = absl_flags.DEFINE_integer(
 _THREADS = absl_flags.DEFINE_integer(
   'sampler_threads',
   0,
-  'threads of the native sampler, processes of the Atari one; 0: all cores',
+  'threads of the native sampler and processes of the Atari sampler; 0: all '
+  'cores',
   lower_bound=0,
 )
 # env steps of a timed call: about a fifth of a second each
@@ -40,7 +42,7 @@ _SAMPLING = {
 
 
 _GAMES = (('pong', 'paper'), ('breakout', 'paper'), ('pong', 'nature'))
-_ATARI_STEPS = 8192  # more than a second each
+_ATARI_STEPS = 8192  # per timed call, more than a second
 _ATARI_BATCH = 102_400  # the paper's
 
 
@@ -119,7 +121,7 @@ def _step(table: Table) -> dict:
   )
   ours: list[float] = []
   theirs: list[float] = []
-  for _ in range(3):  # in turn, as the machine's speed drifts
+  for _ in range(3):  # alternating, as the machine's speed drifts
     ours.extend(step.policy_step_seconds(50_000, 3))
     theirs.extend(rival.run('step', 50_000, 3) or [math.nan])
   ours, theirs = sorted(ours), sorted(theirs)
@@ -188,7 +190,7 @@ def _memory(table: Table) -> dict:
 
 
 def main(_) -> None:
-  """Measures, prints and writes."""
+  """Measures the chosen parts, prints a table and writes the JSON file."""
   flags.import_tensorflow()
   from trpo_tf.benchmarks import machine, rival
   from trpo_tf.experiment import checkpoint, provenance, threads

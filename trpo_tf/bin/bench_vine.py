@@ -2,10 +2,10 @@
 
   python -m trpo_tf.bin.bench_vine --task=Hopper-v5 --json=FILE
 
-Prints a table and writes FILE and a picture beside it. All numbers are of one
-run on this machine; ratios are of alternating pairs. The limit, the bare
-physics, runs with MuJoCo's profiling clock off, as the vine does; the rivals
-run as they ship.
+Prints tables, and writes FILE and a picture next to it. All numbers come from
+one run on this machine, and ratios from alternating pairs of timings. The speed
+limit is the bare physics, which runs without MuJoCo's profiling clock, as the
+vine does; the rivals run as they ship.
 """
 
 import json
@@ -27,7 +27,7 @@ _JSON = absl_flags.DEFINE_string(
 _RUN_DIR = absl_flags.DEFINE_string(
   'run_dir',
   '',
-  'a training run of the task, whose policy the variance is measured for too',
+  'a training run of the task, for whose policy the variance is measured too',
 )
 
 
@@ -49,7 +49,7 @@ _HORIZONS = (10, 50, 100)  # of the variances
 
 
 def _measure(console: Console) -> Iterator[tuple[str, Any]]:
-  """Yields the parts of the result by their names, as they are measured."""
+  """Yields the name and value of each part of the result once measured."""
   from trpo_tf.benchmarks import (
     vine_memory,
     vine_rivals,
@@ -125,7 +125,7 @@ def _measure(console: Console) -> Iterator[tuple[str, Any]]:
 
 
 def main(_) -> None:
-  """Measures, prints and writes."""
+  """Measures, prints tables and writes the JSON file and the picture."""
   path = pathlib.Path(_JSON.value)
   if path.suffix != '.json':
     raise UserError(f'--json={path}: end it in .json')

@@ -2,9 +2,9 @@
 
   python -m trpo_tf.bin.evaluate --run_dir=DIR --episodes=20 [--video=FILE]
 
-Loads policy, normaliser and settings together, runs whole episodes by the mean
-of the policy and by samples from it, prints a table and writes DIR/
-evaluation.json.
+Loads the policy, its normaliser and the settings, runs whole episodes with the
+mean of the policy and with sampled actions, prints a table and writes
+DIR/evaluation.json.
 """
 
 import json
@@ -54,7 +54,7 @@ def _table(task: str, env_steps: int, result: dict) -> Table:
 
 
 def _terms_table(result: dict) -> Table:
-  """The mean over episodes of the sum of each term of the reward."""
+  """Tabulates the mean over episodes of the sum of each reward term."""
   table = Table(title="mean sums of the reward's terms")
   table.add_column('actions')
   for name in next(iter(result.values()))['terms']:
@@ -66,8 +66,8 @@ def _terms_table(result: dict) -> Table:
 
 
 def main(_) -> None:
-  """Evaluates."""
-  # these are answered at once, without the seconds that TensorFlow takes
+  """Evaluates the run and writes the results."""
+  # these errors are reported before the seconds that TensorFlow's import takes
   if not _RUN_DIR.value:
     raise UserError('--run_dir is missing: name the run to evaluate')
   if _VIDEO.value and not _VIDEO.value.endswith(('.mp4', '.gif')):

@@ -1,4 +1,4 @@
-"""Flags made from the dataclasses of trpo_tf.config; how every program starts.
+"""Flags from the dataclasses of trpo_tf.config, and the start of every program.
 
 A program defines its flags when it is imported and ends with
 
@@ -71,7 +71,7 @@ def define(flag_values: absl_flags.FlagValues = absl_flags.FLAGS) -> None:
   """Defines one flag for each setting of an ExperimentConfig.
 
   Args:
-    flag_values: where to define them.
+    flag_values: the FlagValues that receive the flags.
   """
   for group in dataclasses.fields(config.ExperimentConfig):
     kind: Any = group.default_factory
@@ -108,7 +108,7 @@ def _define_one(
 
 
 def _range_text(meta: Mapping[str, Any]) -> str:
-  """Says the range of a setting; nothing if it has none."""
+  """Describes the range of a setting; '' if it has none."""
   low, high = meta['low'], meta['high']
   more = 'more than' if meta['open_low'] else 'at least'
   parts = []
@@ -144,8 +144,8 @@ def experiment_config(
 def as_user_errors() -> Iterator[None]:
   """Turns the ValueErrors of a block that takes user input into UserErrors.
 
-  Around the building of what the flags name (a task, an environment); not
-  around the training itself, where a ValueError is a bug and keeps its
+  Use it where the things that flags name are built (a task, an environment),
+  but not around the training itself, where a ValueError is a bug and keeps its
   traceback.
   """
   try:
@@ -155,10 +155,10 @@ def as_user_errors() -> Iterator[None]:
 
 
 def import_tensorflow() -> None:
-  """Imports TensorFlow without its lines about GPUs that are not there.
+  """Imports TensorFlow without its messages about missing GPUs.
 
   No setting of TensorFlow 2.21 silences all of them (tensorflow#100442), and
-  they would bury the one line that matters. They are shown if the import
+  they would bury the program's own messages. They are shown if the import
   fails.
   """
   sys.stderr.flush()
@@ -182,7 +182,7 @@ def expand(patterns: Sequence[str]) -> list[str]:
   """Lists the directories that match patterns such as 'runs/*', each once."""
   paths = []
   for pattern in patterns:
-    # A directory may have a name with brackets in it.
+    # The name of a directory may contain brackets and not match itself.
     matches = sorted(glob.glob(pattern)) or [pattern]
     paths += [str(pathlib.Path(match)) for match in matches]
   return list(dict.fromkeys(paths))
@@ -196,13 +196,14 @@ def run(
 ) -> NoReturn:
   """Parses the flags, runs a program and exits.
 
-  Exit codes: what `main` returns (None is 0); 2 after a UserError, an error of
-  the flags or of the operating system (a full disk, no permission), told in one
-  line on stderr, with a traceback only under --verbosity=1; 130 after Ctrl-C.
+  Exit codes: what `main` returns (None is 0); 2 after a UserError or an error
+  of the flags or of the operating system (a full disk, no permission), which is
+  reported in one line on stderr, with a traceback only under --verbosity=1; 130
+  after Ctrl-C.
 
   Args:
-    main: the program, given the arguments that are not flags.
-    argv: the command line; sys.argv by default.
+    main: the program, called with the arguments that are not flags.
+    argv: the command line; None: sys.argv.
     takes_arguments: whether there may be arguments that are not flags.
   """
   program = functools.partial(_guarded, main, takes_arguments)
@@ -250,7 +251,7 @@ def _os_error(error: OSError) -> str:
 
 
 def _report(message: str) -> int:
-  """Prints the line, and the traceback if it was asked for."""
+  """Prints an error, with the traceback under --verbosity=1."""
   flag_values = absl_flags.FLAGS
   if flag_values.is_parsed() and flag_values.verbosity >= 1:
     traceback.print_exc()

@@ -3,8 +3,8 @@
 python -m trpo_tf.bin.plot RUN_DIRS... --out=FILE.png
 
 RUN_DIRS are directories of runs or patterns in quotes ('runs/hopper/*'). Runs
-with the same settings but for the seed make one line, the mean over the seeds,
-with its 95 % bootstrap interval over the range that all of them cover.
+whose settings differ only by the seed make one line: the mean over the seeds,
+with its 95 % bootstrap interval, over the range that all of them cover.
 """
 
 import pathlib
@@ -19,15 +19,15 @@ _OUT = absl_flags.DEFINE_string(
   'out', None, 'image to write: FILE.png, FILE.pdf or FILE.svg (required)'
 )
 _X = absl_flags.DEFINE_enum(
-  'x', 'env_steps', ['env_steps', 'hours'], 'what the curves run over'
+  'x', 'env_steps', ['env_steps', 'hours'], 'quantity on the x axis'
 )
 _Y = absl_flags.DEFINE_string('y', 'return_mean', 'column of progress.csv')
 _GROUP = absl_flags.DEFINE_enum(
   'group',
   'settings',
   ['settings', 'task', 'dir'],
-  'which runs make one line: those with the same settings but for the seed, '
-  'all of a task, or all in one directory',
+  'which runs of a task make one line: settings: those whose settings differ '
+  'only by the seed; task: all; dir: those in one directory',
 )
 _SMOOTH = absl_flags.DEFINE_float(
   'smooth',

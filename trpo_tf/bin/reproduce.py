@@ -1,12 +1,13 @@
-r"""Reproduces a figure or table of the paper: runs it all and tabulates it.
+r"""Reproduces a figure or table of the paper: does all runs and tabulates them.
 
   python -m trpo_tf.bin.reproduce --table=locomotion --budget=smoke
 
-Start it from the root of the repository. The same command continues: finished
-runs are skipped, others go on from their checkpoints. SIGINT and SIGTERM let
-every run finish its iteration and save, and exit with code 3; a second one
-stops at once. Exit code 1: runs have failed. Runs and results are in
-OUT/BUDGET: table.md, figure.png and csv/, one slim file a run.
+Start it from the root of the repository. The same command continues a
+reproduction that was stopped: finished runs are skipped, and others continue
+from their checkpoints. After SIGINT or SIGTERM every run finishes its iteration
+and saves, and the exit code is 3; a second signal stops at once. Exit code 1
+means that runs have failed. Runs and results are in OUT/BUDGET: table.md,
+figure.png and csv/ with one small file per run.
 """
 
 import os
@@ -24,7 +25,7 @@ from trpo_tf.reproduction.campaign import Campaign
 from trpo_tf.reproduction.table import Table
 
 _EXIT_FAILED = 1
-_EXIT_STOPPED = 3  # as train: the same command continues
+_EXIT_STOPPED = 3  # as in train: the same command continues
 _TABLES = {table.name: table for table in (locomotion.TABLE, atari.TABLE)}
 
 _TABLE = absl_flags.DEFINE_enum(
@@ -49,25 +50,25 @@ _SEEDS = absl_flags.DEFINE_integer(
 _JOBS = absl_flags.DEFINE_integer(
   'jobs',
   0,
-  'runs side by side, which share the cores; 0: one a core',
+  'runs side by side, which share the cores; 0: one per core',
   lower_bound=0,
 )
 _OUT = absl_flags.DEFINE_string(
   'out', '', 'directory for runs and results; empty: runs/TABLE'
 )
 _REPORT_ONLY = absl_flags.DEFINE_bool(
-  'report_only', False, 'run nothing: write the table of what is there'
+  'report_only', False, 'run nothing: write the results of existing runs'
 )
 _PUBLISH = absl_flags.DEFINE_string(
   'publish',
   '',
-  'directory that gets a copy of the results, beside what it '
-  'holds already; empty: none',
+  'directory that receives a copy of the results, besides '
+  'what it already holds; empty: none',
 )
 
 
 def _parse(arguments: Sequence[str]) -> config.ExperimentConfig:
-  """The settings that arguments of the train binary make."""
+  """Parses arguments of the train binary into settings."""
   values = absl_flags.FlagValues()
   flags.define(values)
   try:
@@ -80,7 +81,7 @@ def _parse(arguments: Sequence[str]) -> config.ExperimentConfig:
 
 
 def _count_stops() -> Callable[[], int]:
-  """Counts the signals that ask to stop, from now on."""
+  """Starts counting signals that ask to stop; returns the counter."""
   received = []
   for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
@@ -103,7 +104,14 @@ def _command(threads: int) -> Callable[[plan.PlannedRun], list[str]]:
 def _run(
   table: Table, pairs: Sequence[tuple[str, str]], seeds: int, out: pathlib.Path
 ) -> int:
-  """Runs what is left of the pairs; returns the exit code."""
+  """Does the remaining runs of the (task, method) pairs; returns the exit code.
+
+  Args:
+    table: the figure or table.
+    pairs: the (task, method) pairs.
+    seeds: number of seeds, from 0.
+    out: directory of the runs.
+  """
   entries = plan.make_entries(table, _BUDGET.value, pairs, seeds, out, _parse)
   cores = len(os.sched_getaffinity(0))
   jobs = _JOBS.value or cores
@@ -127,7 +135,7 @@ def _run(
 
 
 def _report(table: Table, seeds: int, out: pathlib.Path) -> bool:
-  """Writes the results of all runs in `out`, also of earlier commands."""
+  """Writes the results of all runs in `out`, including earlier commands'."""
   from trpo_tf.reproduction import report
 
   pairs = [
@@ -149,7 +157,7 @@ def _report(table: Table, seeds: int, out: pathlib.Path) -> bool:
 
 
 def main(_) -> int:
-  """Runs and reports; returns the exit code."""
+  """Does the runs and writes the results; returns the exit code."""
   table = _TABLES[_TABLE.value]
   pairs = plan.select(table, _TASKS.value, _METHODS.value)
   seeds = _SEEDS.value or table.budgets[_BUDGET.value].seeds

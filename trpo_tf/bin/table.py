@@ -1,4 +1,4 @@
-"""Tabulates the evaluations of runs, by task over seeds, as Markdown.
+"""Tabulates the evaluations of runs as Markdown, one row per task.
 
 python -m trpo_tf.bin.table RUN_DIRS... [--out=FILE.md]
 

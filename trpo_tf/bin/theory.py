@@ -1,10 +1,10 @@
-"""The theory of the paper's sections 2 and 3 on small problems, exactly.
+"""Computes the theory of sections 2 and 3 exactly, on small problems.
 
   python -m trpo_tf.bin.theory --out_dir=DIR
 
-Prints how conservative policy iteration, algorithm 1 and the trust-region steps
-get on, and how close the bounds come to being attained. DIR gets the figure
-(theory.png) and the problems that come closest (tightest.json).
+Prints the progress of conservative policy iteration, algorithm 1 and the
+trust-region steps, and how tight the bounds are. Writes the figure (theory.png)
+and the problems with the tightest bounds (tightest.json) to DIR.
 """
 
 import json
@@ -24,7 +24,10 @@ from trpo_tf.theory.mdp import MDP
 
 _OUT_DIR = absl_flags.DEFINE_string('out_dir', 'runs/theory', 'where to write')
 _ITERATIONS = absl_flags.DEFINE_integer(
-  'iterations', 1000, 'of each method on each problem', lower_bound=10
+  'iterations',
+  1000,
+  'iterations of each method on each problem',
+  lower_bound=10,
 )
 _DELTA = absl_flags.DEFINE_float(
   'delta', 0.01, 'bound of the trust regions, in nats', 1e-12, 10
@@ -32,7 +35,9 @@ _DELTA = absl_flags.DEFINE_float(
 _STARTS = absl_flags.DEFINE_integer(
   'starts', 20, 'climbs of each search for a tight problem', lower_bound=1
 )
-_SEED = absl_flags.DEFINE_integer('seed', 0, 'of the searches', lower_bound=0)
+_SEED = absl_flags.DEFINE_integer(
+  'seed', 0, 'seed of the searches', lower_bound=0
+)
 _SIZES = ((2, 2), (2, 3))  # states and actions of the searches
 
 
@@ -104,7 +109,7 @@ def _tightness(found: dict[str, search.Found]) -> Table:
 
 
 def main(_: Any) -> None:
-  """Runs, prints, draws and writes."""
+  """Runs the methods and searches, prints tables and writes the results."""
   console = Console()
   problems = _problems()
   best = {n: comparison.best_return(mdp) for n, mdp in problems.items()}

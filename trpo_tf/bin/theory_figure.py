@@ -21,8 +21,8 @@ BOUNDS = {
 _COUNT = 4000  # random MDPs
 _HORIZONS = (2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _GREY = '#808080'
-_FALL = 1e-6  # a smaller decrease of eta is rounding
-_ARRIVED = 1e-8  # from the best eta: steps are then between equal policies
+_FALL = 1e-6  # a smaller decrease of eta is a rounding error
+_ARRIVED = 1e-8  # distance from the best eta within which policies are equal
 
 
 def draw(
@@ -34,10 +34,10 @@ def draw(
   """Draws eta and step sizes of each problem, and how tight the bounds are.
 
   Args:
-    traces: by problem and method.
+    traces: traces by problem and method.
     best: the best eta of each problem.
     found: the tightest problem of each bound.
-    delta: bound of the trust regions.
+    delta: bound of the trust regions, in nats.
 
   Returns:
     The figure.
@@ -62,7 +62,7 @@ def draw(
 
 
 def random_ratios(bound: str) -> np.ndarray:
-  """|L - eta| / penalty on random MDPs of the searches' size."""
+  """Computes |L - eta| / penalty on random MDPs of the searches' size."""
   rng = np.random.default_rng(0)
   mdp = worlds.random_mdps(rng, _COUNT, 2, 3, 0.9)
   old, other = (worlds.random_policies(rng, mdp) for _ in range(2))
@@ -79,7 +79,7 @@ def _styles(by_method: dict[str, Trace]) -> list[dict[str, Any]]:
 
 
 def _returns(axis: Any, by_method: dict[str, Trace], best: float) -> None:
-  """Lines; a band from fall to rise where eta goes up and down."""
+  """Draws eta as a line, or as a band if eta goes up and down."""
   for style, trace in zip(_styles(by_method), by_method.values(), strict=True):
     eta = trace.returns[1:]
     n = np.arange(1, len(eta) + 1)
@@ -111,7 +111,7 @@ def _steps(axis: Any, by_method: dict[str, Trace], best: float) -> None:
 
 
 def _tightness(axis: Any, found: dict[str, search.Found]) -> None:
-  """Where random MDPs lie, and how far a search gets."""
+  """Draws the ratios of random MDPs, and those that a search finds."""
   bins = np.logspace(-5, 0, 60)
   for color, bound in zip(COLORS[4:], found, strict=False):
     axis.hist(
@@ -131,7 +131,7 @@ def _tightness(axis: Any, found: dict[str, search.Found]) -> None:
 
 
 def _horizons(axis: Any, delta: float) -> None:
-  """Algorithm 1's first step on the grid, for longer and longer horizons."""
+  """Draws algorithm 1's first step on the grid over the horizon."""
   steps, predicted = [], []
   for horizon in _HORIZONS:
     mdp = worlds.grid(gamma=1 - 1 / horizon)

@@ -1,10 +1,11 @@
-r"""Trains a policy by TRPO.
+r"""Trains a policy by TRPO or another method.
 
   python -m trpo_tf.bin.train --flagfile=configs/v5/hopper.flags --seed=1 \
     --run_dir=runs/hopper_1
 
-The same command continues a run that was stopped. SIGINT and SIGTERM finish
-the iteration, save and exit with code 3; a second one stops at once.
+The same command continues a run that was stopped. After SIGINT or SIGTERM the
+run finishes its iteration, saves and exits with code 3; a second signal stops
+it at once.
 """
 
 import contextlib
@@ -37,7 +38,7 @@ class _StopRequest:
 
 
 def _resume(training, run) -> list[str]:
-  """Goes on from the newest checkpoint, if there is one; what to say of it."""
+  """Continues from the newest checkpoint, if any; returns messages about it."""
   from trpo_tf.experiment import checkpoint
 
   if not run.resumed:
@@ -58,7 +59,7 @@ def _resume(training, run) -> list[str]:
 def _make_sinks(config, run, training, stack):
   from trpo_tf.experiment import console, sinks
 
-  iteration = training.state.iteration or None  # None: from nothing
+  iteration = training.state.iteration or None  # None: the run starts anew
   made: list[sinks.Sink] = [sinks.CsvSink(run.progress_csv, iteration)]
   if config.run.tensorboard:
     first = training.state.env_steps or None
@@ -78,11 +79,11 @@ def _make_sinks(config, run, training, stack):
 
 
 def main(_) -> int:
-  """Trains; returns the exit code."""
+  """Trains the policy; returns the exit code."""
   config = flags.experiment_config()
   from trpo_tf.tasks import registry
 
-  # these are answered at once, without the seconds that TensorFlow takes
+  # these errors are reported before the seconds that TensorFlow's import takes
   if not config.run.run_dir:
     raise UserError('--run_dir is missing: name the directory to use')
   registry.find_task(config.task.task)
@@ -96,7 +97,7 @@ def _train(config, stack: contextlib.ExitStack) -> int:
   from trpo_tf.experiment.training import Training
 
   threads.configure_tensorflow(config.run.tf_threads)
-  training = Training(config)  # refuses before a directory is made
+  training = Training(config)  # may fail, so this precedes the directory
   run = stack.enter_context(
     run_directory.RunDirectory.open(config, training.backend.resolved())
   )
@@ -120,7 +121,7 @@ def _train(config, stack: contextlib.ExitStack) -> int:
 
 
 def _iterate(run, training, made, show) -> None:
-  """Trains to the end, or until a signal; tells the sinks and saves."""
+  """Trains to the end or until a signal, writes to the sinks and saves."""
   from trpo_tf.experiment import checkpoint, divergence_log
 
   stop, saved_at = _StopRequest(), time.monotonic()
@@ -140,13 +141,13 @@ def _iterate(run, training, made, show) -> None:
         sink.write(iteration.record, iteration.histograms, iteration.terms)
       divergence_log.write(run.path / 'diverged', iteration.batch.diverged)
       for death in iteration.batch.deaths:
-        show(f'{death}: its work was done anew')
+        show(f'{death}: its work was repeated')
       if time.monotonic() - saved_at >= settings.checkpoint_seconds:
         save()
         saved_at = time.monotonic()
       if stop.received:
         break
-  except UserError:  # the task broke: what was learned before is kept
+  except UserError:  # the task failed: saves what was learned before
     save()
     raise
   save()

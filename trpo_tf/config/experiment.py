@@ -37,7 +37,8 @@ class ExperimentConfig:
     """Refuses settings that contradict each other.
 
     Raises:
-      ValueError: naming both settings and the way out.
+      ValueError: two settings contradict each other; the message names both
+        and a way out.
     """
     if self.method.method in (*POPULATION_METHODS, 'rwr'):
       self._check_whole_paths()
@@ -104,7 +105,7 @@ def settings(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def from_settings(values: Mapping[str, Any]) -> ExperimentConfig:
-  """Builds an ExperimentConfig from {flag name: value}; the rest default.
+  """Builds an ExperimentConfig from {flag name: value}; others keep defaults.
 
   Raises:
     ValueError: an unknown name, or a value out of range.

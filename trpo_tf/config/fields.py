@@ -17,7 +17,7 @@ def setting(
   open_low: bool = False,
   choices: Sequence[str] = (),
 ) -> _Value:
-  """A dataclass field with its meaning and its range.
+  """Makes a dataclass field with its meaning and its range.
 
   Args:
     default: default value; its type is the type of the flag.
@@ -28,7 +28,7 @@ def setting(
     choices: the strings allowed.
 
   Returns:
-    The field, which type checkers take for a value of the type of `default`.
+    The field; type checkers see a value of the type of `default`.
   """
   metadata = dict(
     help=help, low=low, high=high, open_low=open_low, choices=tuple(choices)

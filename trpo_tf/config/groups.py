@@ -1,9 +1,9 @@
-"""The groups of settings, except that of the methods.
+"""The groups of settings, except that of the methods (methods.py).
 
-This package is the one home of defaults. The binaries generate their flags from
-these dataclasses (one flag a field, of the same name), library code receives
-the dataclasses, and a run directory stores them as the flagfile that repeats
-the run. Each `setting` states what the field means, with its unit; a value
+All defaults are defined in this package. The binaries generate their flags from
+these dataclasses (one flag per field, with the same name), library code
+receives the dataclasses, and a run directory stores them as a flagfile that
+repeats the run. Each `setting` states its meaning, with its unit; a value
 outside its range raises ValueError naming the field, the value and the range.
 """
 
@@ -14,7 +14,7 @@ from trpo_tf.config.fields import Config, setting
 
 @dataclasses.dataclass(frozen=True)
 class TaskConfig(Config):
-  """What is learned."""
+  """The task to learn and its actions."""
 
   task: str = setting(
     'Hopper-v5',
@@ -42,7 +42,7 @@ class TaskConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class AtariConfig(Config):
-  """How a game of --task=atari/... is seen and played."""
+  """Observations, actions and rewards of an Atari game (--task=atari/...)."""
 
   atari_observation: str = setting(
     'paper',
@@ -128,7 +128,7 @@ class PolicyConfig(Config):
 
 @dataclasses.dataclass(frozen=True)
 class SamplerConfig(Config):
-  """How a batch of experience is collected."""
+  """The collection of a batch of experience."""
 
   sampler: str = setting(
     'single_path',

@@ -4,7 +4,8 @@ import dataclasses
 
 from trpo_tf.config.fields import Config, setting
 
-POPULATION_METHODS = ('cem', 'cma')  # one candidate a slot, acting by its mean
+# Each slot of a batch acts by the mean action of its own candidate.
+POPULATION_METHODS = ('cem', 'cma')
 STEP_METHODS = (
   'trpo',
   'natural_gradient',
@@ -18,7 +19,7 @@ METHODS = (*STEP_METHODS, *POPULATION_METHODS, 'rwr')
 
 @dataclasses.dataclass(frozen=True)
 class MethodConfig(Config):
-  """What turns a batch into the next policy: TRPO or another method."""
+  """The method: TRPO or a method it is compared with."""
 
   method: str = setting(
     'trpo',

@@ -1,1 +1,1 @@
-"""Running experiments: loop, run directories, reports and statistics."""
+"""Experiments: training loop, run directories, reports and statistics."""

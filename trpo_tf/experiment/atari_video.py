@@ -14,9 +14,9 @@ from trpo_tf.tasks.atari import Game
 
 __all__ = ['episode_screens', 'write_video']
 
-_EMULATOR_FRAMES = 60  # a second
+_EMULATOR_FRAMES = 60  # per second
 _LONGEST = 120  # seconds
-_SCALE = 3  # 160 x 210 pixels are tiny
+_SCALE = 3  # the screen has only 160 x 210 pixels
 
 
 def episode_screens(
@@ -25,10 +25,10 @@ def episode_screens(
   """Repeats a recorded episode in a fresh emulator.
 
   Args:
-    game: what was played.
-    config: under which the batch was sampled (`evaluation_config`).
-    batch: whole episodes, one a slot.
-    slot: the episode.
+    game: the game.
+    config: settings under which the batch was sampled (`evaluation_config`).
+    batch: whole episodes, one per slot.
+    slot: slot of the episode.
 
   Yields:
     uint8 [210, 160, 3], the screen after every action.
@@ -41,10 +41,16 @@ def episode_screens(
 
 
 def write_video(path: str, game: Game, screens: Iterator[np.ndarray]) -> None:
-  """Writes .mp4 or .gif at the game's own speed, two minutes at most."""
+  """Writes a video at the game's own speed, of two minutes at most.
+
+  Args:
+    path: .mp4 or .gif to write.
+    game: the game.
+    screens: uint8 [210, 160, 3], one per env step.
+  """
   fps = _EMULATOR_FRAMES / game.config.frame_skip
   pathlib.Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
-  # the codec wants multiples of 16 and would stretch other sizes
+  # by default sizes are stretched to multiples of 16 for the codec
   with imageio.get_writer(path, fps=fps, macro_block_size=2) as writer:
     for screen in itertools.islice(screens, int(_LONGEST * fps)):
       writer.append_data(screen.repeat(_SCALE, 0).repeat(_SCALE, 1))

@@ -1,4 +1,4 @@
-"""Which simulator runs a task: the one place that decides it."""
+"""Decides which simulator runs a task."""
 
 import dataclasses
 import functools
@@ -29,22 +29,22 @@ from trpo_tf.tasks.task import CompiledTask, compile_task
 
 __all__ = ['Atari', 'Backend', 'Gym', 'Native', 'make_sampler', 'resolve']
 
-# methods that see a batch through the products and steps of `optim` alone
+# methods that use a batch only through the products and steps of `optim`
 _ATARI_METHODS = 'trpo', 'natural_gradient', 'policy_gradient', 'max_kl'
 
 
 class Backend(Protocol):
-  """A task with the settings of a run, and what can run it."""
+  """A task with the settings of a run, and the simulators that can run it."""
 
   @property
   def config(self) -> ExperimentConfig:
     """The settings."""
 
   def policy(self) -> GaussianPolicy | CategoricalPolicy:
-    """The policy that fits the task's observations and actions."""
+    """Makes the policy that fits the task's observations and actions."""
 
   def normalizer(self) -> Normalizer:
-    """The observation normaliser before any observation."""
+    """Makes the observation normaliser before any observation."""
 
   def paths(self) -> Sampler:
     """Makes the single-path sampler.
@@ -54,22 +54,22 @@ class Backend(Protocol):
     """
 
   def vine(self) -> VineBackend:
-    """Makes what runs the vine's trunks and branches.
+    """Makes the simulator of the vine's trunks and branches.
 
     Raises:
       UserError: the sampler cannot run or clone the task.
     """
 
   def describe(self) -> str:
-    """How the task is seen and played, in a line; '' if that is plain."""
+    """Describes observations and actions in a line; '' if they are plain."""
 
   def resolved(self) -> dict[str, Any]:
-    """What the settings came to, for run.json."""
+    """Returns what the settings resolve to, for run.json."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _VectorTask:
-  """What tasks whose observations are vectors share.
+  """The base of tasks whose observations are vectors.
 
   Attributes:
     config: the settings.
@@ -86,11 +86,11 @@ class _VectorTask:
     )
 
   def describe(self) -> str:
-    """Nothing that the settings do not say."""
+    """Returns '', as the settings say everything."""
     return ''
 
   def resolved(self) -> dict[str, Any]:
-    """Nothing that the settings do not say."""
+    """Returns {}, as the settings say everything."""
     return {}
 
 
@@ -105,22 +105,22 @@ class Native(_VectorTask):
   task: CompiledTask
 
   def policy(self) -> GaussianPolicy:
-    """A Gaussian MLP."""
+    """Makes a Gaussian MLP."""
     task = self.task
     return gaussian_policy(
       self.config.policy, task.observation_size, task.action_size
     )
 
   def normalizer(self) -> Normalizer:
-    """Of the task's observations."""
+    """Makes the normaliser of the task's observations."""
     return self._normalizer(self.task.observation_size)
 
   def paths(self) -> NativePathSampler:
-    """The native sampler."""
+    """Makes the native sampler."""
     return NativePathSampler(self.task, self.policy(), self.config)
 
   def vine(self) -> NativeVine:
-    """The native vine."""
+    """Makes the native vine."""
     return NativeVine(self.paths(), self.config)
 
 
@@ -129,13 +129,13 @@ class Gym(_VectorTask):
   """An environment of Gymnasium; see Backend.
 
   Attributes:
-    spaces: what it gives and takes.
+    spaces: observations and actions of the environment.
   """
 
   spaces: Spaces
 
   def policy(self) -> GaussianPolicy | CategoricalPolicy:
-    """A Gaussian or a (factored) categorical MLP."""
+    """Makes a Gaussian or a (factored) categorical MLP."""
     settings, spaces = self.config.policy, self.spaces
     if spaces.factors:
       return categorical_policy(
@@ -146,15 +146,15 @@ class Gym(_VectorTask):
     )
 
   def normalizer(self) -> Normalizer:
-    """Of the environment's observations, flattened."""
+    """Makes the normaliser of the environment's flattened observations."""
     return self._normalizer(self.spaces.observation_size)
 
   def paths(self) -> GymPathSampler:
-    """The Python sampler."""
+    """Makes the Python sampler."""
     return GymPathSampler(self.spaces, self.policy(), self.config)
 
   def vine(self) -> GymVine:
-    """The Python vine."""
+    """Makes the Python vine."""
     paths = GymPathSampler(self.spaces, self.policy(), self.config, clonable)
     return GymVine(paths, self.config)
 
@@ -165,35 +165,35 @@ class Atari:
 
   Attributes:
     config: the settings.
-    game: what is played.
+    game: the game.
   """
 
   config: ExperimentConfig
   game: Game
 
   def policy(self) -> CategoricalPolicy:
-    """A convolutional factored policy."""
+    """Makes a convolutional factored policy."""
     game = self.game
     return atari_policy(self.config.policy, game.frame_shape, game.factors)
 
   def normalizer(self) -> Normalizer:
-    """The identity, as frames are not normalised."""
+    """Makes the identity, as frames are not normalised."""
     return initial_normalizer(0, enabled=False)
 
   def paths(self) -> AtariPathSampler:
-    """The sampler in worker processes."""
+    """Makes the sampler in worker processes."""
     return AtariPathSampler(self.game, self.policy(), self.config)
 
   def vine(self) -> AtariVine:
-    """The vine in worker processes."""
+    """Makes the vine in worker processes."""
     return AtariVine(self.paths(), self.config)
 
   def describe(self) -> str:
-    """How the game is seen and played."""
+    """Describes the game's frames and actions."""
     return self.game.text
 
   def resolved(self) -> dict[str, Any]:
-    """The game's frames, actions and time limit."""
+    """Returns the game's frames, actions and time limit."""
     return self.game.resolved
 
 
@@ -201,8 +201,8 @@ def resolve(config: ExperimentConfig) -> Native | Gym | Atari:
   """Decides which simulator runs the task of a run.
 
   Raises:
-    UserError: no such task, one that cannot be compiled or made, or a method
-      or a time limit that is not for it.
+    UserError: there is no such task, it cannot be compiled or made, or the
+      method or the time limit does not apply to it.
   """
   task, limit = config.task.task, config.task.time_limit
   game = atari.find_game(task, config.atari, limit)
@@ -222,7 +222,7 @@ def resolve(config: ExperimentConfig) -> Native | Gym | Atari:
 
 @functools.lru_cache(maxsize=8)
 def _native_task(name: str, time_limit: int) -> CompiledTask | None:
-  """The compiled native task, or None for a Gymnasium id."""
+  """Returns the compiled native task, or None for a Gymnasium id."""
   task = find_task(name)
   if task and time_limit:
     task = dataclasses.replace(task, time_limit=time_limit)

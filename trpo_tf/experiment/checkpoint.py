@@ -5,12 +5,13 @@ NumPy arrays and scalars, ints, floats, strings, bools and None. It comes back
 bit for bit, with the same types.
 
 tf.train.Checkpoint is not used: the state holds no TensorFlow variables (theta
-is one flat array), and a TensorFlow checkpoint is an index and data files that
-no single rename can put in place. One file is either there or not.
+is one flat array), and a TensorFlow checkpoint consists of an index and data
+files, which no single rename can put in place.
 
 A file is an .npz archive (the arrays, and the tree as JSON in the member
-`tree`), followed by the SHA-256 of all bytes before it; `numpy.load` reads it
-as it is. It is written under another name, flushed to the disk and renamed.
+`tree`), followed by the SHA-256 of all bytes before it; `numpy.load` reads such
+a file unchanged. It is written under another name, flushed to the disk and
+renamed.
 """
 
 import dataclasses
@@ -33,13 +34,13 @@ _ARRAY, _SCALAR = '__array__', '__scalar__'
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-  """A state read back.
+  """A state read from a file.
 
   Attributes:
     iteration: number under which it was saved.
     state: the tree of values.
     path: the file.
-    damaged: newer files that failed their checksum and were passed over.
+    damaged: newer files that failed their checksum and were skipped.
   """
 
   iteration: int
@@ -57,14 +58,14 @@ def save(
   """Writes a state atomically and deletes all but the newest `keep`.
 
   A crash or a full disk at any moment leaves the earlier checkpoints as they
-  were. Files of later iterations are deleted too: only damaged ones, passed
-  over by `load_newest`, can be ahead of the run that saves.
+  were. Files of later iterations are deleted too: only damaged ones, which
+  `load_newest` skipped, can be ahead of the run that saves.
 
   Args:
-    directory: where the checkpoints are; created when missing.
+    directory: directory of the checkpoints; created if it is missing.
     iteration: number of the last finished iteration.
     state: the tree of values.
-    keep: how many checkpoints stay, this one included; at least 1.
+    keep: number of checkpoints to keep, including this one; at least 1.
 
   Returns:
     The path of the new checkpoint.
@@ -92,14 +93,14 @@ def load_newest(directory: str | os.PathLike[str]) -> Checkpoint | None:
   """Reads the newest intact checkpoint.
 
   Args:
-    directory: where the checkpoints are.
+    directory: directory of the checkpoints.
 
   Returns:
-    The checkpoint, with the damaged files that were passed over, or None when
-    there is no checkpoint at all.
+    The checkpoint, with the damaged files that were skipped, or None if there
+    is no checkpoint at all.
 
   Raises:
-    UserError: there are checkpoints and all are damaged.
+    UserError: there are checkpoints, but all are damaged.
   """
   paths = _newest_first(pathlib.Path(directory))
   damaged: list[pathlib.Path] = []
@@ -125,7 +126,8 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
     content: all of its new bytes.
 
   Raises:
-    OSError: the old file is as it was and no partial file is left.
+    OSError: the file could not be written; the old file is unchanged and no
+      partial file is left.
   """
   temporary = path.with_name(path.name + '.tmp')
   try:
@@ -137,7 +139,7 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
   except BaseException:
     temporary.unlink(missing_ok=True)
     raise
-  # The rename itself is on the disk only when its directory is.
+  # The rename is on the disk only after its directory is flushed too.
   descriptor = os.open(path.parent, os.O_RDONLY)
   try:
     os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The sink that people watch: how far the run is and how it goes."""
+"""The sink that people watch: the progress of the run and its returns."""
 
 import math
 import time
@@ -30,13 +30,14 @@ class ConsoleSink:
     """Opens the display.
 
     Args:
-      total_env_steps: where the run ends.
-      first_env_step: where it starts or resumes.
-      total_iterations: where it ends if that is sooner; 0: by steps alone.
-      first_iteration: iterations before the start.
-      console: where to write; standard output by default.
-      clock: seconds, for the time left.
-      seconds_between_lines: least time between plain lines.
+      total_env_steps: env steps at which the run ends.
+      first_env_step: env steps at which it starts or resumes.
+      total_iterations: iterations at which the run ends if that is sooner; 0:
+        only env steps end it.
+      first_iteration: iterations done before the start.
+      console: where to write; None: standard output.
+      clock: returns the time in seconds.
+      seconds_between_lines: minimum seconds between plain lines.
     """
     self._console = console or rich.console.Console(highlight=False)
     self._total = total_env_steps
@@ -66,7 +67,13 @@ class ConsoleSink:
     histograms: sinks.Histograms,
     terms: sinks.Terms = sinks.NO_TERMS,
   ) -> None:
-    """Shows the state of the run; of the arguments only the record."""
+    """Shows the state of the run.
+
+    Args:
+      record: the numbers of the iteration.
+      histograms: not used.
+      terms: not used.
+    """
     del histograms, terms
     self._refused += record.step_fraction == 0
     self._diverged += record.diverged
@@ -80,7 +87,7 @@ class ConsoleSink:
       self._pending = text
 
   def print(self, message: str) -> None:
-    """Prints a line of its own, above the live one."""
+    """Prints a separate line, above the live one."""
     self._console.print(message, markup=False, soft_wrap=True)
 
   def close(self) -> None:
@@ -95,7 +102,7 @@ class ConsoleSink:
     self.print(text)
 
   def _done(self, env_steps: int, iteration: int) -> float:
-    """The part of the run that is done, by whichever limit is nearer."""
+    """Returns the fraction of the run that is done, by the nearer limit."""
     by_steps = env_steps / self._total
     if not self._total_iterations:
       return min(by_steps, 1.0)

@@ -1,4 +1,4 @@
-"""Diverged simulations on disk, each with what repeats it."""
+"""Writes diverged simulations to disk, with what is needed to repeat them."""
 
 import pathlib
 from collections.abc import Sequence
@@ -7,20 +7,20 @@ import numpy as np
 
 from trpo_tf.sampling.batch import Divergence
 
-_MOST = 1000  # files; a run that diverges more has shown its point
+_MOST = 1000  # files; further divergences are not written
 
 
 def write(directory: pathlib.Path, diverged: Sequence[Divergence]) -> None:
   """Writes one .npz per divergence; creates the directory with the first.
 
-  To see one break again: restore `state` with mj_setState(model, data, state,
-  mjSTATE_INTEGRATION); for each row of `controls` set it and step frame_skip
-  times. Of a Gymnasium environment's branch, restore
-  Snapshot(*header, state.tobytes()) with its cloner.
+  To repeat a divergence, restore `state` with mj_setState(model, data, state,
+  mjSTATE_INTEGRATION); then set each row of `controls` and step frame_skip
+  times. For a branch of a Gymnasium environment, restore
+  Snapshot(*header, state.tobytes()) with the environment's cloner.
 
   Args:
-    directory: of the run's divergences.
-    diverged: of an iteration.
+    directory: directory of the run's divergences.
+    diverged: the divergences of an iteration.
   """
   if not diverged:
     return

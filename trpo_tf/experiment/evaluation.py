@@ -1,4 +1,4 @@
-"""Evaluation of a trained policy on episodes of its own seed stream."""
+"""Evaluation of a trained policy on episodes with their own seed stream."""
 
 import dataclasses
 
@@ -19,8 +19,8 @@ class Evaluation:
   Attributes:
     returns: float64 [E], raw undiscounted.
     lengths: int32 [E], env steps.
-    terms: sums of the reward's terms, float64 [E] by name.
-    diverged: episodes that broke, left out of the others.
+    terms: float64 [E] by name, sums of the reward's terms.
+    diverged: number of episodes that diverged, which the other fields omit.
   """
 
   returns: np.ndarray
@@ -29,7 +29,7 @@ class Evaluation:
   diverged: int
 
   def summary(self) -> dict:
-    """Statistics of return and length, and the mean of each reward term."""
+    """Summarizes return and length, and averages each term of the reward."""
     return {
       'return': _summary(self.returns),
       'length': _summary(self.lengths.astype(float)),
@@ -42,7 +42,7 @@ class Evaluation:
 
 
 def _summary(values: np.ndarray) -> dict:
-  """Statistics that JSON can hold: null where one value has no spread."""
+  """Returns statistics for JSON, with None where a value is undefined."""
   if not values.size:
     return dict(mean=None, std=None, iqm=None, ci95=None, values=[])
   found = statistics.summarize(values)
@@ -57,7 +57,12 @@ def _summary(values: np.ndarray) -> dict:
 
 
 def evaluation_config(config: ExperimentConfig, episodes: int):
-  """The settings under which a run is evaluated: one episode per slot."""
+  """Returns the settings for the evaluation of a run: one episode per slot.
+
+  Args:
+    config: settings of the run.
+    episodes: number of episodes.
+  """
   sampler = dataclasses.replace(
     config.sampler,
     sampler='single_path',
@@ -84,14 +89,14 @@ def evaluate(
   """Runs whole episodes with the training normaliser frozen.
 
   Args:
-    config: of the run; its seed gives the evaluation's own stream.
-    theta: float32 [P].
-    normalizer: as saved with theta.
-    episodes: how many.
-    deterministic: act by the mean of the policy instead of sampling.
+    config: settings of the run; its seed determines the evaluation's stream.
+    theta: float32 [P], the policy.
+    normalizer: normaliser of observations, as saved with theta.
+    episodes: number of episodes.
+    deterministic: whether to act by the mean of the policy or to sample.
 
   Returns:
-    The evaluation, and the batch of its episodes, one a slot.
+    The evaluation, and the batch of its episodes, one per slot.
   """
   config = evaluation_config(config, episodes)
   sampler = backend.resolve(config).paths()

@@ -1,8 +1,8 @@
 """Learning curves over seeds.
 
-Runs with the same settings but for the seed are one group: one line, the mean
-over its seeds, with the 95 % bootstrap interval of that mean as a band and the
-single runs as thin lines. Each task has its own panel.
+Runs whose settings differ only by the seed form a group. A group is drawn as
+the mean over its seeds, with the 95 % bootstrap interval of that mean as a band
+and the single runs as thin lines. Each task has its own panel.
 """
 
 import dataclasses
@@ -69,7 +69,7 @@ class Run:
   Attributes:
     path: its directory.
     settings: value by flag name.
-    progress: column of progress.csv by name, [iterations].
+    progress: columns [iterations] of progress.csv by name.
   """
 
   path: pathlib.Path
@@ -93,10 +93,11 @@ class Group:
 
 
 def load_run(path: str | os.PathLike[str]) -> Run:
-  """Reads a run directory, of a finished or a running run.
+  """Reads the directory of a finished or running run.
 
   Raises:
-    UserError: no such directory, or not that of a run, or no iteration yet.
+    UserError: there is no such directory, it is not that of a run, or no
+      iteration has finished yet.
   """
   path = pathlib.Path(path)
   settings = config_lib.settings(run_directory.read_config(path))
@@ -111,15 +112,15 @@ def group_runs(runs: Sequence[Run], by: str = 'settings') -> list[Group]:
 
   Args:
     runs: the runs.
-    by: 'settings', all runs whose settings differ only by the seed and by what
-      does not change results; 'task', all of a task; or 'dir', all of a task
-      whose directories have the same parent.
+    by: which runs of a task form a group: 'settings': those whose settings
+      differ only by the seed and by what does not change results; 'task': all;
+      'dir': those whose directories have the same parent.
 
   Returns:
     The groups, in the order of their first runs.
 
   Raises:
-    UserError: a group has the same run twice: n would count it twice.
+    UserError: a group has the same run twice.
   """
   members: dict[tuple, list[Run]] = {}
   for run in runs:
@@ -155,7 +156,7 @@ def _refuse_twins(runs: Sequence[Run]) -> None:
 
 
 def _label(key: tuple, members: dict[tuple, list[Run]], by: str) -> str:
-  """Says what sets a group apart from the others of its task."""
+  """Returns what distinguishes a group from the others of its task."""
   task, what = key
   if by == 'dir':
     return pathlib.Path(what).name
@@ -209,7 +210,7 @@ def learning_curves(
   y: str = 'return_mean',
   smooth: float = 0.02,
 ) -> matplotlib.figure.Figure:
-  """Draws learning curves, one panel a task.
+  """Draws learning curves, one panel per task.
 
   Args:
     groups: the lines.
@@ -222,7 +223,7 @@ def learning_curves(
     The figure.
 
   Raises:
-    UserError: y is no numeric column, or a run has no finite value of it.
+    UserError: y is not a numeric column, or a run has no finite value of it.
   """
   numeric = [name for name in sinks.COLUMNS if name != 'step_status']
   if y not in numeric:

@@ -1,4 +1,4 @@
-"""What made a result: command, versions, git commit and host."""
+"""The provenance of a result: command, versions, git commit and host."""
 
 import datetime
 import importlib.metadata
@@ -29,8 +29,8 @@ def session() -> dict[str, Any]:
 
   Returns:
     JSON values: command and argv; time (ISO 8601, UTC); versions by package,
-    None when not installed; git, {commit, dirty} of the checkout the package
-    is in, or None outside of one; host, {name, cpu, cores, platform}.
+    None if not installed; git, {commit, dirty} of the checkout that contains
+    the package, or None; host, {name, cpu, cores, platform}.
   """
   return {
     'command': shlex.join(sys.orig_argv),
@@ -51,11 +51,11 @@ def session() -> dict[str, Any]:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, ...]:
-  """Warns of what keeps a resumed run from being bit for bit the same.
+  """Warns of differences that may change the results of a resumed run.
 
   Args:
     before: `session()` of the process that ran last.
-    now: that of this one.
+    now: `session()` of this process.
 
   Returns:
     One line, or none if versions, commit and processor are the same.
@@ -74,8 +74,9 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, ...]:
   if not changed:
     return ()
   return (
-    f'since this run was last started: {", ".join(changed)}. It goes on, but '
-    'not bit for bit as if it had never stopped',
+    f'changed since this run was last started: {", ".join(changed)}. The run '
+    'continues, but its results are not bit for bit those of a run that never '
+    'stopped',
   )
 
 

@@ -19,10 +19,15 @@ _HEIGHT, _WIDTH = 384, 512  # multiples of 16, as codecs want them
 
 
 class _Camera:
-  """Looks at all that moves, and follows when it moves away."""
+  """A camera that looks at all moving bodies and follows them."""
 
   def __init__(self, model: mujoco.MjModel, data: mujoco.MjData):
-    """Args: the model; its first pose."""
+    """Places the camera.
+
+    Args:
+      model: the model.
+      data: the model in its first pose.
+    """
     # a body welded to the world has weldid 0
     self._moving = model.body_weldid[model.geom_bodyid] != 0
     if not self._moving.any():
@@ -37,7 +42,7 @@ class _Camera:
     self.view.azimuth, self.view.elevation = 90.0, -30.0
 
   def follow(self, data: mujoco.MjData) -> None:
-    """Keeps the center of what moves within half of its first radius."""
+    """Keeps the centre of the moving bodies within half their first radius."""
     shift = data.geom_xpos[self._moving].mean(0) - self.view.lookat
     distance = np.linalg.norm(shift)
     if distance > self._radius / 2:
@@ -47,8 +52,8 @@ class _Camera:
 def render(poses_path: str, video_path: str) -> None:
   """Writes a video.
 
-  By the model's camera called `track`, as Gymnasium's models have one, or else
-  by one that looks at all that moves.
+  It is taken by the model's camera `track`, which Gymnasium's models have, or
+  else by a camera that looks at all moving bodies.
 
   Args:
     poses_path: .npz with model_path, qpos float64 [F, nq] and fps.

@@ -1,8 +1,8 @@
-"""The directory of a run: who may write into it and what repeats it.
+"""The directory of a run: its lock, and the record that repeats the run.
 
 run.json      settings, command, versions, git commit, host, resumes
 flags.txt     the flagfile that repeats the run
-progress.csv  one row an iteration (sinks.CsvSink)
+progress.csv  one row per iteration (sinks.CsvSink)
 tensorboard/  the same, and histograms (sinks.TensorBoardSink)
 checkpoints/  the newest states (checkpoint.py)
 run.lock      held by the process that trains
@@ -28,7 +28,7 @@ __all__ = [
   'read_config',
 ]
 
-# What may differ when a run resumes: these do not touch what it computes.
+# Settings that may differ when a run resumes: they do not change its results.
 FREE_SETTINGS = frozenset(
   {
     'total_env_steps',
@@ -86,13 +86,13 @@ class RunDirectory:
 
     Args:
       config: settings of the run, with its run_dir.
-      resolved: what they came to, if the task says; run.json keeps it.
+      resolved: what the settings resolve to, which is added to run.json.
 
     Returns:
       The open directory, with run.json and flags.txt written.
 
     Raises:
-      UserError: there is no run_dir; it holds something else, a run with other
+      UserError: run_dir is not given; it holds something else, a run with other
         settings, or any run under resume=never; or another process trains in
         it. Nothing in it has been changed.
     """
@@ -111,7 +111,7 @@ class RunDirectory:
     try:
       record, messages = _record(path, config)
       record |= dict(resolved=resolved) if resolved else {}
-      # run.json makes the directory ours, so it comes first.
+      # run.json marks the directory as that of a run, so it is written first.
       _write(path / 'run.json', json.dumps(record, indent=2) + '\n')
       _write(path / 'flags.txt', flags_text)
     except BaseException:
@@ -142,7 +142,7 @@ def read_config(
     The settings with which the run was last started.
 
   Raises:
-    UserError: no such directory, or not the directory of a run.
+    UserError: there is no such directory, or it is not that of a run.
   """
   path = pathlib.Path(run_dir).expanduser()
   if not path.is_dir():
@@ -182,7 +182,7 @@ def flagfile(config: config_lib.ExperimentConfig) -> str:
 
 
 def flag_text(value: Any) -> str:
-  """Writes the value of a setting as a flag has it: true, 64,64, 0.01."""
+  """Formats the value of a setting for a flag, such as true, 64,64 or 0.01."""
   if isinstance(value, bool):
     return str(value).lower()
   if isinstance(value, tuple):
@@ -195,7 +195,7 @@ def _write(path: pathlib.Path, text: str) -> None:
 
 
 def _read_record(path: pathlib.Path) -> dict[str, Any] | None:
-  """Returns run.json, or None if the directory is not one of ours."""
+  """Returns run.json, or None if the directory is not that of a run."""
   try:
     record = json.loads((path / 'run.json').read_bytes())
   except (FileNotFoundError, ValueError):
@@ -205,7 +205,7 @@ def _read_record(path: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _refuse_foreign(path: pathlib.Path) -> None:
-  """Refuses what is neither ours, nor empty, nor just begun when it died."""
+  """Refuses a directory with other files than those of a run."""
   if not path.exists():
     return
   if not path.is_dir():

@@ -1,7 +1,7 @@
-"""Where the record of an iteration goes: a CSV file and TensorBoard.
+"""Sinks that write the record of an iteration to a CSV file and TensorBoard.
 
 The histograms that come with a record are arrays by name (returns, actions and
-those of the method), of any shape. The sink that people watch is in console.py.
+those of the method), of any shape. console.py has the sink that people watch.
 """
 
 import csv
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 Histograms = Mapping[str, np.ndarray]
-# means over the episodes that ended of the sums of the reward's terms, by name
+# by name of a reward term: mean of its sums over the episodes that ended
 Terms = Mapping[str, float]
 NO_TERMS: Terms = types.MappingProxyType({})
 
@@ -57,7 +57,7 @@ class Sink(Protocol):
     histograms: Histograms,
     terms: Terms = NO_TERMS,
   ) -> None:
-    """Takes the record of the next iteration.
+    """Receives the record of the next iteration.
 
     Args:
       record: the numbers of the iteration.
@@ -70,7 +70,7 @@ class Sink(Protocol):
 
 
 class CsvSink:
-  """Appends one row for each iteration under a fixed header.
+  """A sink that appends one row for each iteration under a fixed header.
 
   Floats are written so that they read back bit for bit. A row is on the disk
   when `write` returns, hence before the checkpoint that follows it, so a run
@@ -78,17 +78,17 @@ class CsvSink:
   """
 
   def __init__(self, path: str | os.PathLike[str], last_iteration: int | None):
-    """Opens the file where the run stands.
+    """Opens the file at the iteration that the run has reached.
 
     Args:
       path: the file; it is created if it is missing.
       last_iteration: iteration of the checkpoint that the run resumes from.
-        Later rows (lost work, perhaps a half-written line) are cut off. None
-        starts from nothing, and all rows are cut off.
+        Later rows (lost work, perhaps a half-written line) are cut off. None:
+        the run starts anew, and all rows are cut off.
 
     Raises:
-      UserError: the file has other columns, or lacks rows of iterations up to
-        the checkpoint's. The file stays as it was. (A file of an older version,
+      UserError: the file has other columns, or lacks rows up to the iteration
+        of the checkpoint. The file is unchanged. (A file of an older version,
         which had fewer columns, gets NaN in the new ones.)
     """
     self._path = pathlib.Path(path)
@@ -117,7 +117,7 @@ class CsvSink:
 
     Raises:
       ValueError: the iteration does not follow the one before.
-      OSError: the disk is full; what was written is cut off on resume.
+      OSError: the disk is full; a partial row is cut off on resume.
     """
     del histograms, terms
     if self._last is not None and record.iteration != self._last + 1:
@@ -151,7 +151,7 @@ def _cell(value: Any) -> str:
 def _upgraded(content: bytes) -> bytes:
   """Adds the columns that an older version did not write, filled with NaN.
 
-  A file of other columns is returned as it is.
+  A file with other columns is returned unchanged.
   """
   header = content[: content.find(b'\n') + 1]
   names = header.decode(errors='replace').strip().split(',')
@@ -173,7 +173,7 @@ def _kept(
     raise errors.UserError(
       f'{path} has other columns than this version writes: use a new --run_dir'
     )
-  content = content[: content.rfind(b'\n') + 1]  # a crash cut the rest short
+  content = content[: content.rfind(b'\n') + 1]  # drops a half-written line
   if last_iteration is None:
     return min(len(content), len(_HEADER)), None
   end, last = len(_HEADER), None
@@ -191,7 +191,7 @@ def _kept(
 
 
 def read_csv(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-  """Reads the finished rows of a CsvSink, also while it is being written.
+  """Reads the finished rows of a CsvSink, even while it is being written.
 
   Args:
     path: the file.
@@ -217,12 +217,12 @@ def read_csv(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 class TensorBoardSink:
-  """Writes scalars and histograms for TensorBoard, by env steps.
+  """A sink that writes scalars and histograms for TensorBoard, by env steps.
 
-  It does not use tf.summary, which cannot mark where a resumed run starts. With
-  that mark TensorBoard forgets the points of the work that was lost. Nor does
-  it use TensorBoard's EventFileWriter, whose thread would print a traceback
-  where a disk is full.
+  It does not use tf.summary, which cannot mark where a resumed run starts. The
+  mark makes TensorBoard discard the points of lost work. Nor does it use
+  TensorBoard's EventFileWriter, whose thread would print a traceback if the
+  disk is full.
   """
 
   def __init__(
@@ -231,9 +231,9 @@ class TensorBoardSink:
     """Opens a new event file.
 
     Args:
-      directory: where the event files are; it is created if it is missing.
+      directory: directory of the event files; created if it is missing.
       first_env_step: env steps of the checkpoint that the run resumes from;
-        points beyond it are forgotten. None starts from nothing.
+        TensorBoard discards later points. None: the run starts anew.
     """
     path = pathlib.Path(directory)
     path.mkdir(parents=True, exist_ok=True)
@@ -252,7 +252,7 @@ class TensorBoardSink:
     histograms: Histograms,
     terms: Terms = NO_TERMS,
   ) -> None:
-    """Adds a point to each curve; numbers that are not finite are left out.
+    """Adds a point to each curve; leaves out numbers that are not finite.
 
     Args:
       record: the numbers of the iteration.
@@ -260,7 +260,7 @@ class TensorBoardSink:
       terms: means of the reward's terms.
 
     Raises:
-      OSError: the disk is full; TensorBoard reads what came before.
+      OSError: the disk is full; TensorBoard can still read earlier points.
     """
     step = record.env_steps
     for group, names in record_lib.groups().items():

@@ -3,8 +3,8 @@
 The interquartile mean and its use with bootstrap intervals follow Agarwal et
 al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical
 Precipice". The bootstrap is SciPy's, not that of the authors' package rliable:
-with its version 1.2, the documented `random_state` does not fix the interval,
-and a reported number has to come out again.
+in its version 1.2, the documented `random_state` does not fix the interval, but
+reported numbers have to be reproducible.
 """
 
 import dataclasses
@@ -65,9 +65,9 @@ def summarize(values: Any, seed: int = 0) -> Summary:
 def interquartile_mean(values: Any, axis: int = -1) -> np.ndarray:
   """Averages the middle half of a sample.
 
-  Each of the n sorted values covers 1/n of the distribution; the two that a
-  quartile cuts count with the fraction inside. (scipy.stats.trim_mean drops
-  whole values, which is the same for n divisible by 4 only.)
+  Each of the n sorted values covers 1/n of the distribution; a value that a
+  quartile cuts counts with the fraction inside. (scipy.stats.trim_mean drops
+  whole values, which is the same only if n is divisible by 4.)
 
   Args:
     values: numbers, at least one along `axis`.
@@ -92,9 +92,9 @@ def bootstrap_interval(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Computes the percentile bootstrap interval of a statistic.
 
-  The percentile method is defined for constant samples too (all episodes
-  reached 1000), for which the BCa interval is not. For few values it is too
-  narrow, as any bootstrap: of five from a normal distribution 0.95 covers 0.84.
+  Unlike the BCa interval, the percentile interval is defined for constant
+  samples (all episodes reached 1000). For few values it is too narrow, as any
+  bootstrap interval: for five normal values, a 0.95 interval covers 0.84.
 
   Args:
     values: [n, ...]; the n rows are resampled as wholes.
@@ -104,7 +104,7 @@ def bootstrap_interval(
     seed: seed of the resampling.
 
   Returns:
-    Both ends, shape [...]; nan for n = 1, which says nothing about spread.
+    Both ends, float64 [...]; NaN for n = 1, where the spread is unknown.
   """
   values = np.asarray(values, np.float64)
   if len(values) < 2:

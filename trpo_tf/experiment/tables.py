@@ -19,11 +19,11 @@ class Row:
   """The runs of one task.
 
   Attributes:
-    task: its name.
+    task: name of the task.
     env_steps: env steps of the evaluated policies, the same for all.
-    seeds: of the runs.
-    deterministic: mean return of each run, acting by the policy's mean.
-    sampled: mean return of each run, acting by samples.
+    seeds: seeds of the runs.
+    deterministic: mean return of each run when acting by the policy's mean.
+    sampled: mean return of each run when actions are sampled.
   """
 
   task: str
@@ -72,7 +72,7 @@ def summarize_tasks(evaluations: Iterable[dict[str, Any]]) -> list[Row]:
 
 
 def markdown(rows: Iterable[Row]) -> str:
-  """A Markdown table: mean over runs with its 95 % bootstrap interval."""
+  """Makes a Markdown table of means over runs and 95 % bootstrap intervals."""
   lines = [
     '| task | env steps | seeds | mean policy: return | IQM | each seed '
     '| sampled actions: return |',

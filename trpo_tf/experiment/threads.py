@@ -1,4 +1,4 @@
-"""TensorFlow's threads, set before its first operation."""
+"""The number of TensorFlow's threads, set before its first operation."""
 
 import os
 
@@ -9,7 +9,7 @@ def configure_tensorflow(threads: int = 0) -> None:
   """Sets the threads that TensorFlow may use.
 
   Args:
-    threads: 0: as many as cores that this process may use.
+    threads: number of threads; 0: all cores that this process may use.
   """
   count = threads or len(os.sched_getaffinity(0))
   tf.config.threading.set_intra_op_parallelism_threads(count)

@@ -1,4 +1,4 @@
-"""Trained policies: the one place that loads them from a run directory."""
+"""Trained policies, loaded from run directories."""
 
 import dataclasses
 import os
@@ -34,8 +34,8 @@ class TrainedPolicy:
     theta: float32 [P], its parameters.
     normalizer: frozen normaliser of observations.
     env_steps: env steps that it was trained for.
-    checkpoint: file that it comes from; None if it is not of a run.
-    damaged: newer checkpoints that were passed over as they are damaged.
+    checkpoint: file of the checkpoint; None if the policy is not from a run.
+    damaged: newer checkpoints that were skipped because they are damaged.
   """
 
   backend: backend_lib.Native | backend_lib.Gym | backend_lib.Atari
@@ -72,15 +72,15 @@ class TrainedPolicy:
     Args:
       observation: as the environment gives it; for an Atari game the stack of
         frames uint8 [H, W, 4], the oldest first.
-      deterministic: take the mean or the likeliest choice; False samples.
-      rng: source of the samples.
+      deterministic: whether to take the mean or likeliest choice, or to sample.
+      rng: source of the samples; not used if deterministic.
 
     Returns:
-      The action, as env.step takes it: for a native task the control float64
+      The action, as env.step takes it: for a native task the control, float64
       [A]; for an Atari game the number of ALE's action.
 
     Raises:
-      ValueError: an observation that does not fit, or no rng to sample with.
+      ValueError: the observation does not fit, or rng is missing.
     """
     outputs = self._outputs(observation)
     actor = self._actor()
@@ -100,7 +100,7 @@ class TrainedPolicy:
     return GaussianActor(self.policy.log_std(self.theta))
 
   def _outputs(self, observation: Any) -> np.ndarray:
-    """The network's outputs, float32 [1, M]."""
+    """Returns the network's outputs, float32 [1, M]."""
     if isinstance(self.backend, backend_lib.Atari):
       frames = np.moveaxis(np.asarray(observation, np.uint8), -1, 0)
       rows = np.arange(len(frames), dtype=np.int32)[np.newaxis]
@@ -119,7 +119,7 @@ class TrainedPolicy:
     return self.policy.outputs(tf.constant(self.theta), x).numpy()
 
   def _sent(self, actions: np.ndarray) -> Any:
-    """Actions [1, A] in the environment's own form."""
+    """Converts actions [1, A] to the environment's own form."""
     if isinstance(self.backend, backend_lib.Atari):
       return int(self.backend.game.codes[tuple(actions[0])])
     task = self.config.task
@@ -146,8 +146,8 @@ def load_policy(run_dir: str | os.PathLike[str]) -> TrainedPolicy:
     The policy.
 
   Raises:
-    UserError: no such run, no checkpoint yet, all of them damaged, or a task
-      that cannot be made.
+    UserError: there is no such run, it has no intact checkpoint, or its task
+      cannot be made.
   """
   path = pathlib.Path(run_dir).expanduser()
   config = run_directory.read_config(path)

@@ -29,7 +29,7 @@ def _fields(record: Any) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingState:
-  """All that the rest of a run depends on, besides its settings.
+  """Everything that the rest of a run depends on, besides its settings.
 
   Attributes:
     iteration: iterations done.
@@ -57,10 +57,10 @@ class TrainingState:
 
   @classmethod
   def from_tree(cls, tree: dict[str, Any]) -> 'TrainingState':
-    """Builds the state that `tree` returned.
+    """Builds the state from what `tree` returned.
 
     Raises:
-      UserError: the tree is of a version that stored other things.
+      UserError: the tree is of another version, with other fields.
     """
     names = {f.name for f in dataclasses.fields(cls)}
     if tree.keys() != names:
@@ -79,7 +79,7 @@ class Iteration:
     state: the state after the iteration.
     record: the numbers of the iteration.
     histograms: arrays by name, of any shape.
-    batch: what was sampled.
+    batch: the batch that was sampled.
   """
 
   state: TrainingState
@@ -89,7 +89,7 @@ class Iteration:
 
   @property
   def terms(self) -> dict[str, float]:
-    """Mean over the episodes that ended of each term of the reward."""
+    """Mean sum of each reward term over the episodes that ended, by name."""
     return {
       name: float(sums.mean())
       for name, sums in self.batch.episode_terms.items()
@@ -98,16 +98,16 @@ class Iteration:
 
 
 class Training:
-  """A run: a sampler and a learner, and the state between iterations."""
+  """A run: a sampler, a learner and the state between iterations."""
 
   def __init__(
     self, config: ExperimentConfig, saved: dict[str, Any] | None = None
   ):
-    """Builds the run, at its beginning or at a saved state.
+    """Builds the run, at its beginning or from a saved state.
 
     Args:
       config: the experiment.
-      saved: the tree of a saved state; None: the beginning.
+      saved: the tree of a saved state; None: begin anew.
 
     Raises:
       UserError: the task, the sampler or the method cannot be built.
@@ -125,7 +125,7 @@ class Training:
     """Continues from the tree of a saved state.
 
     Raises:
-      UserError: the tree is of a version that stored other things.
+      UserError: the tree is of another version, with other fields.
     """
     self.state = TrainingState.from_tree(saved)
     self.sampler.restore(self.state.sampler)
@@ -149,13 +149,13 @@ class Training:
     )
 
   def iterations(self) -> Iterator[Iteration]:
-    """Runs until it is finished."""
+    """Runs iterations until the run is finished, and yields each of them."""
     while not self.finished:
       yield self._iterate()
 
   @property
   def finished(self) -> bool:
-    """Whether the iterations or env steps of the run are done."""
+    """Whether all iterations or env steps of the run are done."""
     run, state = self.config.run, self.state
     return (
       state.env_steps >= run.total_env_steps
@@ -208,7 +208,7 @@ class Training:
 
 
 def _episode_fields(batch: Batch) -> dict[str, Any]:
-  """Returns the record's fields of the episodes that ended, if any did."""
+  """Returns the record's fields about the episodes that ended, if any did."""
   returns = batch.episode_returns
   if not returns.size:
     return {}

@@ -33,12 +33,12 @@ def episode_poses(
 
   Args:
     compiled: the task.
-    config: under which the batch was sampled (`evaluation_config`).
-    batch: whole episodes, one a slot.
-    slot: the episode.
+    config: settings under which the batch was sampled (`evaluation_config`).
+    batch: whole episodes, one per slot.
+    slot: slot of the episode.
 
   Returns:
-    float64 [F, nq], about 30 a second of simulated time, at most 500.
+    float64 [F, nq], about 30 poses per second of simulated time, at most 500.
   """
   model, data = compiled.model, mujoco.MjData(compiled.model)
   _, controls = compiled.actions(config.task.action_range, clip=False)
@@ -57,7 +57,7 @@ def episode_poses(
 
 
 def write_video(path: str, compiled: CompiledTask, poses: np.ndarray) -> None:
-  """Renders poses in a process of its own (see render.py for why).
+  """Renders poses in a separate process (render.py says why).
 
   Args:
     path: .mp4 or .gif to write.
@@ -65,7 +65,7 @@ def write_video(path: str, compiled: CompiledTask, poses: np.ndarray) -> None:
     poses: float64 [F, nq].
 
   Raises:
-    UserError: the machine cannot render; training never needs it.
+    UserError: the machine cannot render; only videos need that.
   """
   seconds = _step_seconds(compiled) * _steps_per_frame(compiled)
   fps = max(1, round(1 / seconds))

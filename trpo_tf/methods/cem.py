@@ -19,15 +19,15 @@ class Cem(population.PopulationLearner):
   """Learner that fits a diagonal Gaussian to the elite of its candidates.
 
   The state is the Gaussian's mean and std, float64 [D] each, over the network's
-  D parameters. Candidates are drawn with more variance than that: extra_std^2
-  at first, which falls linearly to nothing at iteration extra_std_iterations.
+  D parameters. Candidates are drawn with additional variance, which starts at
+  extra_std^2 and falls linearly to zero at iteration extra_std_iterations.
   """
 
   def __init__(self, policy: Policy, config: ExperimentConfig):
     """Builds the learner.
 
     Args:
-      policy: the policy whose network is searched for.
+      policy: the policy whose network parameters are searched.
       config: the experiment.
 
     Raises:
@@ -65,7 +65,7 @@ class Cem(population.PopulationLearner):
   def candidates(
     self, theta: np.ndarray, state: dict[str, Any], iteration: int
   ) -> np.ndarray:
-    """Draws from the Gaussian with its extra variance.
+    """Draws candidates from the Gaussian with its extra variance.
 
     Args:
       theta: float32 [P], the policy.

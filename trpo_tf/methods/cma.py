@@ -19,25 +19,25 @@ __all__ = ['Cma', 'MAX_PARAMETERS']
 # a larger matrix.
 MAX_PARAMETERS = 2000
 
-# Half of the candidates are parents, and one parent alone is no recombination.
+# Half of the candidates are parents, and recombination needs at least two.
 _MIN_POPULATION = 4
 
 
 class Cma(population.PopulationLearner):
   """Learner of a Gaussian with full covariance over the network's D parameters.
 
-  The state is where the search began, origin float64 [D], and what every
-  candidate of every iteration scored, scores float64 [iterations, S]. All else
-  follows from these: when a run is resumed, the library's search is repeated.
-  This keeps checkpoints small and free of the library's own pickles. Between
-  consecutive iterations the library's search is kept and continued.
+  The state holds the point where the search began, origin float64 [D], and the
+  scores of all candidates of all iterations, scores float64 [iterations, S].
+  When a run is resumed, the library's search is repeated from these. This keeps
+  checkpoints small and free of the library's own pickles. Between consecutive
+  iterations the library's search is kept and continued.
   """
 
   def __init__(self, policy: Policy, config: ExperimentConfig):
     """Builds the learner.
 
     Args:
-      policy: the policy whose network is searched for.
+      policy: the policy whose network parameters are searched.
       config: the experiment.
 
     Raises:
@@ -46,14 +46,14 @@ class Cma(population.PopulationLearner):
     slots, size = config.sampler.num_slots, policy.network.num_parameters
     if slots < _MIN_POPULATION:
       raise UserError(
-        f'--method=cma needs {_MIN_POPULATION} candidates or more, one a '
+        f'--method=cma needs {_MIN_POPULATION} candidates or more, one per '
         f'slot: raise --num_slots={slots}'
       )
     if size > MAX_PARAMETERS:
       raise UserError(
-        f'--method=cma adapts a {size} x {size} covariance of the parameters, '
-        f'whose eigenvectors cost the cube; {MAX_PARAMETERS} are the most: '
-        'take smaller --hidden_sizes, or --method=cem or rwr'
+        f'--method=cma adapts a {size} x {size} covariance of the parameters; '
+        f'it supports at most {MAX_PARAMETERS} parameters: take smaller '
+        '--hidden_sizes, or --method=cem or rwr'
       )
     super().__init__(policy)
     self._config = config
@@ -69,7 +69,7 @@ class Cma(population.PopulationLearner):
       rng: not used.
 
     Returns:
-      The origin, and scores of no iteration.
+      The origin and empty scores.
     """
     del rng
     origin = self._policy.network_parameters(theta).astype(np.float64)
@@ -81,7 +81,7 @@ class Cma(population.PopulationLearner):
   def candidates(
     self, theta: np.ndarray, state: dict[str, Any], iteration: int
   ) -> np.ndarray:
-    """Returns what the library draws in a state of the search.
+    """Returns the candidates that the library draws in the given state.
 
     Args:
       theta: float32 [P], the policy.
@@ -127,7 +127,7 @@ class Cma(population.PopulationLearner):
     return search.mean, {'origin': search.origin, 'scores': search.scores}
 
   def _at(self, theta: np.ndarray, state: dict[str, Any]) -> '_Search':
-    """Returns the search in a state: the one at hand, or else repeated."""
+    """Returns the search in a state, and repeats it if it is not at hand."""
     search = self._search
     if search is None or not search.is_at(state):
       search = _Search(self._config, state['origin'])
@@ -145,7 +145,7 @@ class Cma(population.PopulationLearner):
 
 
 class _Search:
-  """The library's search, by our random numbers; it maximises.
+  """The library's search with our random numbers, as a maximisation.
 
   Attributes:
     origin: float64 [D], where the search began.
@@ -157,8 +157,8 @@ class _Search:
     self._seed = config.run.seed
     self.origin = origin
     self.scores = np.zeros((0, config.sampler.num_slots))
-    # The library leaves NumPy's global generator alone where it is given its
-    # random numbers.
+    # The library does not touch NumPy's global generator if it is given a
+    # source of random numbers.
     options = dict(
       popsize=config.sampler.num_slots, randn=self._normal, verbose=-9
     )

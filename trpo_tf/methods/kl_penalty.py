@@ -17,16 +17,16 @@ from trpo_tf.policies.protocols import Policy
 
 __all__ = ['KlPenaltyLearner', 'adapted']
 
-_TOLERANCE = 1.5  # of the target, before the coefficient changes
+_TOLERANCE = 1.5  # factor around the target within which the coefficient stays
 
 
 def adapted(coefficient: float, mean_kl: float, target: float) -> float:
-  """Doubles or halves the coefficient where the KL is off its target.
+  """Doubles or halves the coefficient if the KL is far from its target.
 
   Args:
     coefficient: the coefficient of the step just taken.
     mean_kl: the step's mean KL, in nats.
-    target: the mean KL wanted, in nats.
+    target: the desired mean KL, in nats.
 
   Returns:
     The next step's coefficient.

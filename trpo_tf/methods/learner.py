@@ -1,8 +1,8 @@
-"""What every method is to the training loop: a learner.
+"""The interface between the methods and the training loop: a learner.
 
-A learner says which policies sample a batch, and turns the batch into the next
-policy. It has no state of its own: what it carries from iteration to iteration
-is a tree of arrays that the loop passes in and stores.
+A learner chooses the policies that sample a batch, and turns the batch into the
+next policy. It has no state of its own: everything that it needs in the next
+iteration is in a tree of arrays that the loop passes in and stores.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ __all__ = ['Learner', 'OnPolicyLearner', 'Update', 'check_steps']
 
 @dataclasses.dataclass(frozen=True)
 class Update:
-  """What an update leaves behind.
+  """The result of an update.
 
   Attributes:
     theta: float32 [P], the new policy.
@@ -60,7 +60,7 @@ class Learner(Protocol):
     normalizer: Normalizer,
     iteration: int,
   ) -> Batch:
-    """Collects the next batch, by the policy or by candidates around it.
+    """Collects the next batch with the policy or with candidates around it.
 
     Args:
       sampler: the task's sampler.
@@ -96,7 +96,7 @@ class Learner(Protocol):
 
 
 class OnPolicyLearner:
-  """Base of the learners that sample by the policy itself."""
+  """Base of the learners that sample with the policy itself."""
 
   def sample(
     self,
@@ -106,7 +106,7 @@ class OnPolicyLearner:
     normalizer: Normalizer,
     iteration: int,
   ) -> Batch:
-    """Collects a batch by the policy.
+    """Collects a batch with the policy.
 
     Args:
       sampler: the task's sampler.
@@ -123,7 +123,7 @@ class OnPolicyLearner:
 
 
 def check_steps(batch: Batch) -> None:
-  """Raises UserError where every step of a batch was dropped."""
+  """Raises UserError if every step of a batch was dropped."""
   if not batch.kept.any():
     raise UserError(
       f'--on_divergence=drop left no step of {batch.num_steps}: take '

@@ -1,4 +1,4 @@
-"""What the methods that search with a population of policies share."""
+"""The base of the methods that search with a population of policies."""
 
 import abc
 from typing import Any
@@ -21,9 +21,9 @@ UNSCORED = -np.inf  # the score of a candidate whose every step was dropped
 class PopulationLearner(abc.ABC):
   """Learner of a distribution over the network's D parameters.
 
-  Every slot of a batch acts by the mean of one candidate, on which log_std has
-  no effect. The policy, theta, has the mean of the distribution as its
-  network's parameters.
+  Every slot of a batch acts by the mean action of one candidate, so log_std has
+  no effect. The network parameters of the policy, theta, are the mean of the
+  distribution.
   """
 
   def __init__(self, policy: Policy):
@@ -48,7 +48,7 @@ class PopulationLearner(abc.ABC):
   def candidates(
     self, theta: np.ndarray, state: dict[str, Any], iteration: int
   ) -> np.ndarray:
-    """Draws the policies of an iteration, the same ones at every call.
+    """Draws the policies of an iteration; every call draws the same ones.
 
     Args:
       theta: float32 [P], the policy.
@@ -72,9 +72,9 @@ class PopulationLearner(abc.ABC):
     Args:
       theta: float32 [P], the policy.
       state: the learner's state.
-      scores: float64 [S], in units of return, of the candidates that the other
-        arguments draw.
-      iteration: key of their random draws.
+      scores: float64 [S], in units of return: the scores of the candidates
+        that `candidates` draws from the other arguments.
+      iteration: key of the candidates' random draws.
 
     Returns:
       The new mean float64 [D], and the new state.
@@ -88,7 +88,7 @@ class PopulationLearner(abc.ABC):
     normalizer: Normalizer,
     iteration: int,
   ) -> Batch:
-    """Collects a batch whose slot i acts by the mean of candidate i.
+    """Collects a batch whose slot i acts by the mean action of candidate i.
 
     Args:
       sampler: the task's sampler.
@@ -117,11 +117,11 @@ class PopulationLearner(abc.ABC):
       theta: float32 [P], the policy before the update.
       state: the learner's state.
       normalizer: not used.
-      batch: whole episodes, slot i by candidate i.
+      batch: whole episodes; candidate i acted in slot i.
       iteration: key of the candidates' random draws.
 
     Returns:
-      The update; its histogram is of the candidates' scores.
+      The update, with a histogram of the candidates' scores.
 
     Raises:
       UserError: fewer than two candidates have a score.
@@ -138,16 +138,16 @@ class PopulationLearner(abc.ABC):
 
 
 def scores(batch: Batch) -> np.ndarray:
-  """Computes what each candidate is worth: the mean return of its slot's paths.
+  """Computes each candidate's score: the mean return of its slot's paths.
 
-  A path that diverged counts with what it had earned before. A path that was
+  A path that diverged counts with its return up to then. A path that was
   dropped does not count.
 
   Args:
-    batch: whole episodes, slot i by candidate i.
+    batch: whole episodes; candidate i acted in slot i.
 
   Returns:
-    float64 [S], in units of return; UNSCORED where no step is left.
+    float64 [S], in units of return; UNSCORED for a slot without kept steps.
 
   Raises:
     UserError: fewer than two candidates have a score.

@@ -23,9 +23,9 @@ _NAN = float('nan')
 class IterationRecord:
   """The numbers of one iteration, in the order of the CSV columns.
 
-  A learner gives those of its update, and the training loop adds the others. A
-  number that a method does not have keeps its default, which is NaN for floats
-  and 0 for counts.
+  A learner sets the numbers of its update, and the training loop adds the
+  others. A number that a method does not have keeps its default, which is NaN
+  for floats and 0 for counts.
   """
 
   iteration: int = _column(

@@ -1,4 +1,4 @@
-"""From --method to its learner."""
+"""Maps --method to its learner."""
 
 import functools
 from collections.abc import Callable
@@ -26,7 +26,7 @@ _MakeLearner = Callable[[Policy, ExperimentConfig], Learner]
 
 
 def _takes(make_step: MakeStep) -> _MakeLearner:
-  """Returns what makes a learner that takes a step on the surrogate."""
+  """Returns a function that makes a learner with this step."""
   return functools.partial(SurrogateLearner, make_step=make_step)
 
 

@@ -1,7 +1,7 @@
 """Reward-weighted regression (Peters and Schaal 2007, Kober and Peters 2009).
 
-The new policy is the one under which the good actions were most likely: it is
-fitted by maximum likelihood, with a weight for each path or step.
+The new policy is fitted to the sampled actions by maximum likelihood, with a
+weight for each path or step, so that good actions become more likely.
 """
 
 from collections.abc import Callable
@@ -27,16 +27,16 @@ from trpo_tf.sampling.batch import Batch
 
 __all__ = ['Rwr', 'advantage_weights', 'elite_weights', 'paths']
 
-# Below this a Gaussian's noise is of the size of float32's rounding errors.
+# Below this a Gaussian's noise is about as small as float32's rounding errors.
 _MIN_LOG_STD = -10.0
-# The least deviation of advantages, relative to the returns. Smaller advantages
-# are noise: they would tell equal paths apart, and the policy's variance would
-# collapse.
+# Lower bound on the standard deviation of advantages that scales the weights,
+# relative to the returns. Smaller advantages are noise: they would distinguish
+# equal paths, and the policy's variance would collapse.
 _MIN_DEVIATION = 0.01
 
 
 class _RegressionData(NamedTuple):
-  """What the regression needs of each step.
+  """The data that the regression needs of each step.
 
   Attributes:
     actions: [N, A] float64 (Gaussian) or int32 (categorical), unclipped.
@@ -55,10 +55,10 @@ def _log_likelihood(
 
 
 def paths(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-  """Finds the paths of a batch and what they earned.
+  """Finds the paths of a batch and their returns.
 
   Args:
-    batch: whole episodes, of N kept steps.
+    batch: whole episodes, with N kept steps.
 
   Returns:
     The path of each kept step, int [N], and the undiscounted returns, float64
@@ -73,11 +73,11 @@ def paths(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
 
 
 def elite_weights(path_returns: np.ndarray, fraction: float) -> np.ndarray:
-  """Weighs the best paths by one and the rest by zero.
+  """Gives the best paths weight one and the others weight zero.
 
   Args:
     path_returns: float64 [paths].
-    fraction: part of the paths that are the elite; at least one path is.
+    fraction: fraction of the paths that are the elite; at least one path is.
 
   Returns:
     float64 [paths].
@@ -91,16 +91,17 @@ def elite_weights(path_returns: np.ndarray, fraction: float) -> np.ndarray:
 def advantage_weights(
   batch: Batch, gamma: float, temperature: float
 ) -> np.ndarray:
-  """Weighs steps by exp(A / (temperature * deviation of A)).
+  """Weights steps by exp(A / (temperature * standard deviation of A)).
 
-  A is a step's discounted return less the mean of its time step. Peters and
-  Schaal weigh by immediate rewards. A path's return in place of A would credit
-  an action with what came before it, too.
+  A is a step's discounted return minus the mean return of its time step. Peters
+  and Schaal use immediate rewards instead. The return of the whole path in
+  place of A would also credit an action for the rewards before it.
 
   Args:
-    batch: whole episodes, of N kept steps.
+    batch: whole episodes, with N kept steps.
     gamma: discount per env step.
-    temperature: deviations over which a weight changes by a factor of e.
+    temperature: increase of A, in standard deviations, that multiplies a weight
+      by e.
 
   Returns:
     float64 [N], divided by the largest weight.
@@ -117,7 +118,7 @@ class Rwr(OnPolicyLearner):
   """Learner that regresses on the policy's own actions; it has no state."""
 
   def __init__(self, policy: Policy, config: ExperimentConfig):
-    """Prepares the likelihood's graphs.
+    """Compiles the graphs of the likelihood and of the KL divergence.
 
     Args:
       policy: the policy to update.
@@ -174,8 +175,8 @@ class Rwr(OnPolicyLearner):
     Returns:
       The update. The surrogate of its record is the weighted mean of the steps'
       log-likelihood, in nats. The KL and the entropy (of the old policy) are
-      means over all steps. Where the likelihood does not grow, the status is
-      'no_improvement' and theta stays.
+      means over all steps. If the likelihood does not increase, the status is
+      'no_improvement' and theta is unchanged.
 
     Raises:
       UserError: every step of the batch was dropped.
@@ -218,7 +219,7 @@ class Rwr(OnPolicyLearner):
   def _weights(
     self, batch: Batch, index: np.ndarray, path_returns: np.ndarray
   ) -> np.ndarray:
-    """Weighs the kept steps by their path's return or by their advantage."""
+    """Weights the kept steps by their path's return or by their advantage."""
     method = self._method
     if method.rwr_weights == 'elite':
       return elite_weights(path_returns, method.elite_fraction)[index]
@@ -235,7 +236,7 @@ def _compile_likelihood(
     num_blocks: number of blocks of states.
 
   Returns:
-    The graph function of any N; its results are float64 [] and [P].
+    The graph function, for any N; its results are float64 [] and [P].
   """
 
   def likelihood(theta, x, data):
@@ -255,8 +256,8 @@ def _compile_comparison(
     num_blocks: number of blocks of states.
 
   Returns:
-    The graph function of any N; its results are float64 [], in nats. The
-    entropy is the old policy's mean.
+    The graph function, for any N; its results are float64 [], in nats. The
+    entropy is the mean entropy of the old policy.
   """
 
   def distribution(theta, x):

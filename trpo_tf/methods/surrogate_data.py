@@ -1,4 +1,4 @@
-"""From a batch to the data of a surrogate, of paths or of a vine."""
+"""Turns a batch, of paths or of a vine, into the data of a surrogate."""
 
 from typing import Any, NamedTuple
 
@@ -18,13 +18,13 @@ __all__ = ['SurrogateData', 'advantages_and_targets', 'of_paths', 'of_vine']
 
 
 class SurrogateData(NamedTuple):
-  """The states and the data that a step on the surrogate is given.
+  """The states and the data for a step on the surrogate.
 
   Attributes:
     x: inputs of N states.
     data: the objective's data, PathData or VineData, leading dimension N.
-    advantages: float64, before scaling: of the steps of paths [N], or of the
-      first actions of a vine over the mean of their state [N, K].
+    advantages: float64, before scaling; [N] for the steps of paths, or [N, K]
+      for the first actions of a vine, relative to the mean of their state.
   """
 
   x: Inputs
@@ -66,12 +66,13 @@ def of_vine(
 ) -> SurrogateData:
   """Collects the data of the rollout set's states.
 
-  A state is left out where none of its noise sequences is free of failures, or
-  where its trunk was dropped.
+  A state is left out if none of its noise sequences is free of failures, or if
+  its trunk was dropped.
 
   Args:
     settings: the baseline, whether to scale Q, and the discount.
-    baseline: continues branches at their cut, unless --baseline=none.
+    baseline: estimates the return after the cut of a branch, unless
+      --baseline=none.
     state: the baseline's state.
     normalizer: normaliser of observations, as used while sampling.
     batch: the experience.
@@ -123,10 +124,10 @@ def advantages_and_targets(
   Args:
     settings: the baseline, gamma and lambda.
     baseline: the baseline.
-    state: its state.
+    state: the baseline's state.
     normalizer: normaliser of observations, as used while sampling.
-    batch: the experience, of N kept steps.
-    predictions: float64 [N], the baseline's at these steps.
+    batch: the experience, with N kept steps.
+    predictions: float64 [N], the baseline's predictions at these steps.
 
   Returns:
     Advantages and targets, float64 [N] each, in units of return.

@@ -1,8 +1,8 @@
-"""Updates by a step on the surrogate: estimate, step, fit the baseline.
+"""The learner of steps on a surrogate: estimate, take the step, fit a baseline.
 
-The batch is of paths or of a vine. The step is TRPO's or another one. All
-methods that section 8 of the paper compares TRPO with, except those without
-derivatives, differ from it in the step alone.
+The batch holds paths or a vine, and the step is TRPO's or another one. Of the
+methods that section 8 of the paper compares TRPO with, all but the
+derivative-free ones differ from it only in the step.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ from trpo_tf.seeding import Stream
 __all__ = ['SamplerMismatch', 'SurrogateLearner']
 
 # float32 networks agree to about 1e-6 per unit of output. A log-probability
-# divides that by the deviation.
+# divides that by the standard deviation.
 _OUTPUT_TOLERANCE = 1e-4
 _LOG_PROB_TOLERANCE = 1e-2
 
@@ -111,8 +111,8 @@ class SurrogateLearner(OnPolicyLearner):
   ) -> Update:
     """Updates the policy and the baseline.
 
-    The advantages are computed with the old baseline. A baseline that had been
-    fitted to this batch first would explain the batch's noise away.
+    The advantages are computed with the old baseline. A baseline that was first
+    fitted to this batch would explain the batch's noise away.
 
     Args:
       theta: float32 [P], the policy that sampled the batch.
@@ -122,12 +122,12 @@ class SurrogateLearner(OnPolicyLearner):
       iteration: key of the random draws.
 
     Returns:
-      The update; its histogram is of the advantages, before scaling.
+      The update, with a histogram of the advantages before scaling.
 
     Raises:
       SamplerMismatch: the recorded and the recomputed policy differ.
       UserError: every step of the batch was dropped, or every state of the
-        rollout set left out.
+        rollout set was left out.
     """
     check_steps(batch)
     settings = self._config.estimator

@@ -40,7 +40,7 @@ def conjugate_gradient(
     b: float64 [P].
     max_iterations: largest number of products.
     tolerance: residual norm to stop at, relative to that of b. The default
-      only keeps a solved system from dividing by zero.
+      only prevents a division by zero once the system is solved.
 
   Returns:
     The ConjugateGradientResult; b = 0 converges in 0 iterations.

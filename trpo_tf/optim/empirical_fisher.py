@@ -2,7 +2,7 @@
 
 Section 8.1 of the paper: A = mean over the sampled steps of s s^T, where
 s = d log pi(a|s) / d theta. It has the same expectation as the analytic form,
-which integrates over the actions, and more noise.
+which integrates over the actions, but more noise.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def covariance(
     policy: the policy.
     theta: float32 [P] parameters.
     linearized: the policy linearised on N states.
-    data: has the actions taken there, [N, A].
+    data: the objective's data, with the actions [N, A] in these states.
 
   Returns:
     A function that maps v float64 [P] to A v, float64 [P].
@@ -74,11 +74,11 @@ def make_step(
     The step.
 
   Raises:
-    UserError: the batches are of a vine, whose data are not of paths.
+    UserError: --sampler=vine, whose data are not steps of paths.
   """
   if config.sampler.sampler == 'vine':
     raise UserError(
-      '--method=empirical_fisher is the covariance of the gradients along '
+      '--method=empirical_fisher uses the covariance of the gradients along '
       'paths: take --sampler=single_path, or --method=trpo for the vine'
     )
 

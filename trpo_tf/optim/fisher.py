@@ -2,7 +2,7 @@
 
 A v = mean over states of J^T M J v (appendix C.1 of the paper). J is the
 Jacobian of the network outputs and M the second derivative of the KL divergence
-in them. The sums of the blocks are added in a fixed order.
+with respect to them. The sums of the blocks are added in a fixed order.
 """
 
 from collections.abc import Callable, Sequence
@@ -98,7 +98,7 @@ def analytic(
 ) -> Callable[[tf.Tensor], tf.Tensor]:
   """Prepares products with the Fisher matrix of appendix C.1.
 
-  The matrix integrates over the actions, so that no sampled action enters it.
+  The matrix integrates over the actions, so it needs no sampled action.
 
   Args:
     policy: the policy.

@@ -9,9 +9,9 @@ from trpo_tf.optim.step import StepResult, StepStatus
 
 __all__ = ['full_step']
 
-# Mean KL in nats. A step beyond it mostly leaves no policy to go on from: its
-# deviations are almost nothing, and float32 networks do not agree on its
-# log-probabilities.
+# Mean KL in nats. A larger step usually leads to a policy that cannot be used:
+# its standard deviations are almost zero, and float32 implementations of its
+# network disagree on its log-probabilities.
 _MAX_KL = 1e3
 
 

@@ -37,7 +37,7 @@ class PenalizedStep(Step, Protocol):
       x: inputs of N states.
       data: the objective's data, leading dimension N.
       fisher_rows: not used; no Fisher matrix enters the step.
-      kl_coefficient: factor of the mean KL; None: that of the configuration.
+      kl_coefficient: factor of the mean KL; None: the configured one.
 
     Returns:
       The StepResult, of NumPy values.
@@ -58,18 +58,18 @@ def make_step(
   config: ExperimentConfig,
   num_states: int,
 ) -> PenalizedStep:
-  """Makes the step, by L-BFGS from the old policy.
+  """Makes the step, which runs L-BFGS from the old policy.
 
   Args:
     policy: the policy that samples the batches.
     objective: terms of the surrogate.
-    config: gives the most evaluations of the penalised surrogate, and the
-      coefficient.
+    config: gives the coefficient, and the maximum number of evaluations of the
+      penalised surrogate.
     num_states: about how many states a batch has.
 
   Returns:
-    The step. It is refused (NO_IMPROVEMENT) where the penalised surrogate does
-    not grow.
+    The step. It is refused (NO_IMPROVEMENT) if the penalised surrogate does not
+    increase.
   """
   num_blocks = blocks.num_blocks(num_states)
 

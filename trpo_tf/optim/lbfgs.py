@@ -10,7 +10,7 @@ __all__ = ['Maximum', 'maximize']
 
 
 class Maximum(NamedTuple):
-  """Where the search ended.
+  """The result of the search.
 
   Attributes:
     theta: float32 [P], the best point.
@@ -26,7 +26,7 @@ def maximize(
   theta: np.ndarray,
   evaluations: int,
 ) -> Maximum:
-  """Maximises a function from theta.
+  """Maximises a function, starting from theta.
 
   Args:
     value_and_gradient: maps float32 [P] to the value and its gradient [P].
@@ -35,7 +35,7 @@ def maximize(
       may exceed it.
 
   Returns:
-    The Maximum; theta itself where nothing better was found.
+    The Maximum, which is theta itself if nothing better was found.
   """
 
   def negated(point: np.ndarray) -> tuple[float, np.ndarray]:

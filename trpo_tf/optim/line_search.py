@@ -52,7 +52,7 @@ def line_search(
     max_kl: bound on the KL, in nats.
     ratio: factor between tries, in (0, 1).
     max_tries: largest number of candidates.
-    enabled: bool []; where it is False no candidate is tried.
+    enabled: bool []; if it is False, no candidate is tried.
     bounded: field of CandidateEvaluation that is bounded: 'mean_kl' or
       'max_kl'.
 

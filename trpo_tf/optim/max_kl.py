@@ -9,8 +9,9 @@ solves
 where F_s = J_s^T M_s J_s. With multipliers in proportion to weights w_s of mean
 1, d is a multiple of F_w^-1 g, where F_w is the mean of w_s F_s, and the dual
 problem is to minimise g^T F_w^-1 g over w: a c-optimal design. Its derivative
-in w_s is minus the curvature d^T F_s d, so weights grow where that is above its
-weighted mean and shrink where it is below. At the optimum no state is above.
+in w_s is minus the curvature d^T F_s d, so a weight grows if the curvature of
+its state is above the weighted mean and shrinks if it is below. At the optimum
+the curvature of no state is above the weighted mean.
 
 Uniform weights give TRPO's direction, which is where the iteration begins.
 """
@@ -35,10 +36,10 @@ __all__ = ['MAX_STATES', 'Solution', 'make_step', 'solve']
 MAX_STATES = 300_000
 
 _MAX_UPDATES = 50  # of the weights
-# The iteration stops where the largest curvature is within this factor of the
-# weighted mean. The factor's root bounds what a better d would gain.
+# The iteration stops when the largest curvature is within this factor of the
+# weighted mean. The factor's square root bounds the gain of a better d.
 _MAX_RATIO = 1.02
-# An update continues the solution of the last one and need not be exact.
+# Each update continues the previous solution, so it need not be exact.
 _CG_TOLERANCE = 1e-3
 # The exponent of an update changes by the first factor while the dual keeps
 # falling along updates, and by the second once it has risen: no fixed power
@@ -51,7 +52,8 @@ class Solution(NamedTuple):
   """The step's direction and the multipliers of the states.
 
   Attributes:
-    direction: s; its curvature is the largest of a state, not the mean.
+    direction: the direction s; its curvature is the largest over the states,
+      not the mean.
     weights: float64 [N] of mean 1, the states' multipliers up to a factor.
     updates: int32 [], updates of the weights.
   """
@@ -62,7 +64,7 @@ class Solution(NamedTuple):
 
 
 class _Iterate(NamedTuple):
-  """Weights and what they lead to.
+  """Weights and the solution that they lead to.
 
   Attributes:
     updates: int32 [], updates of the weights so far.
@@ -101,7 +103,7 @@ def _curvatures(problem: SurrogateProblem, s: tf.Tensor) -> tf.Tensor:
 def _reweighted(
   linearized: fisher.Linearized, weights: tf.Tensor
 ) -> fisher.Linearized:
-  """Weighs the states, so that their mean Fisher matrix is F_w; weights [N]."""
+  """Weights the states by [N], so that their mean Fisher matrix is F_w."""
   factors = tf.cast(weights, linearized.outputs.dtype)[:, tf.newaxis]
   parts = blocks_lib.split(factors, len(linearized.blocks))
 
@@ -119,7 +121,7 @@ def _solve_reweighted(
   weights: tf.Tensor,
   last: conjugate_gradient.ConjugateGradientResult,
 ) -> conjugate_gradient.ConjugateGradientResult:
-  """Solves (F_w + damping I) s = g for new weights, from the last solution."""
+  """Solves (F_w + damping I) s = g for new weights, starting from `last`."""
   linearized = _reweighted(problem.linearized, weights)
 
   def product(v):
@@ -198,7 +200,7 @@ def solve(problem: SurrogateProblem, settings: TrustRegionConfig) -> Solution:
     settings: iterations and damping.
 
   Returns:
-    The Solution; a zero direction where the gradient is not usable.
+    The Solution, whose direction is zero if the gradient is not usable.
   """
   cg = trust_region.solve(problem, settings).cg
   ones = tf.ones_like(problem.old.entropy())
@@ -216,7 +218,7 @@ def solve(problem: SurrogateProblem, settings: TrustRegionConfig) -> Solution:
   )
 
   def unfinished(iterate):
-    # False for the NaNs of a zero direction.
+    # The comparison is False for the NaNs of a zero direction.
     apart = tf.reduce_max(iterate.ratios) > _MAX_RATIO
     return apart & (iterate.updates < _MAX_UPDATES)
 
@@ -265,8 +267,8 @@ def make_step(
 
   Raises:
     UserError: a batch would have more than MAX_STATES states; or the Fisher
-      matrix is to be of a part of them, and the bound would not be known of
-      the others.
+      matrix is to use only some of them, so that the bound would not be
+      enforced in the others.
   """
   settings = config.trust_region
   if settings.fisher_fraction != 1:

@@ -1,9 +1,9 @@
 """Natural policy gradient (Kakade 2002): TRPO's direction, a fixed multiplier.
 
 Section 8.1 of the paper: the only difference from TRPO is that the multiplier
-of the KL divergence is fixed (equation 17), where TRPO's makes the step as long
-as delta allows. The divergence of the step is not bounded, but the step has to
-lead to a policy that can be updated again.
+of the KL divergence is fixed (equation 17), whereas TRPO's makes the step as
+long as delta allows. The divergence of the step is not bounded, but a step is
+refused if the resulting policy could not be updated again (see full_step).
 """
 
 import tensorflow as tf
@@ -25,7 +25,7 @@ def make_step(
   config: ExperimentConfig,
   num_states: int,
 ) -> Step:
-  """Compiles theta + A^-1 g / multiplier.
+  """Compiles the step to theta + A^-1 g / multiplier.
 
   Args:
     policy: the policy that samples the batches.

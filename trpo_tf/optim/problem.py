@@ -30,7 +30,7 @@ class SurrogateProblem:
     old: float64 distribution at theta, batch [N].
     surrogate: float64 [], at theta.
     gradient: float64 [P], of the surrogate.
-    norm: float64 [], the gradient's.
+    norm: float64 [], norm of the gradient.
   """
 
   policy: Policy
@@ -58,10 +58,11 @@ class SurrogateProblem:
     )
 
   def status(self, cases: list[tuple[tf.Tensor, StepStatus]]) -> tf.Tensor:
-    """Finds the first status that applies: the gradient's, then `cases`.
+    """Finds the first status that applies, of the gradient or of `cases`.
 
     Args:
-      cases: bool [] and what it means; the last one is taken to be true.
+      cases: pairs of a condition, bool [], and its status. The last condition
+        is assumed to be true.
 
     Returns:
       int32 [].
@@ -90,7 +91,8 @@ class SurrogateProblem:
       status: int32 [], see `status`.
       candidate: float32 [P], the last candidate tried.
       last: its evaluation.
-      fraction: float64 [], the candidate's step over the first one's.
+      fraction: float64 [], length of the candidate's step as a fraction of the
+        first candidate's.
       **fields: further fields of the StepResult.
 
     Returns:

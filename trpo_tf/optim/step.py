@@ -1,4 +1,4 @@
-"""What every step on a surrogate returns, and how it is compiled."""
+"""The interface and the result of every step on a surrogate."""
 
 import enum
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class StepStatus(enum.IntEnum):
   NON_POSITIVE_CURVATURE = 3
   # The KL divergence of the last candidate is too large or not finite.
   KL_EXCEEDED = 4
-  # The last candidate was within the bound and did not raise the surrogate.
+  # The last candidate was within the bound but did not raise the surrogate.
   NO_IMPROVEMENT = 5
 
 
@@ -46,9 +46,11 @@ class StepResult(NamedTuple):
     curvature: s^T A s, undamped; NaN for a method without a matrix A.
     damped_curvature: s^T (A + damping I) s.
     cg_iterations: int32, products used by conjugate gradient.
-    cg_residual: its final residual norm, relative to the gradient's.
-    cg_failed: bool, whether a product's curvature stopped it; the iterate
-      before is used, and refused if its own curvature is unsound.
+    cg_residual: final residual norm of conjugate gradient, relative to the
+      gradient's norm.
+    cg_failed: bool, whether a non-positive or non-finite curvature stopped
+      conjugate gradient. The iterate before it is then used, and the step is
+      refused if the curvature of that iterate is unsound too.
     evaluations: int32, candidates tried.
     tried_surrogate: surrogate of the last candidate, accepted or not.
     tried_kl: mean KL of the last candidate in nats, accepted or not.
@@ -106,7 +108,7 @@ def compile_step(run: Callable[..., StepResult], num_states: int) -> Step:
   """Compiles a step into one graph call per update.
 
   XLA is not used: on a CPU its matrix products made the step slower at 50,000
-  states (66 ms a product against 29 ms).
+  states (66 ms per product instead of 29 ms).
 
   Args:
     run: (theta, x, data, fisher_rows, blocks) -> StepResult, of tensors.

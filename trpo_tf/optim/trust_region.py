@@ -60,7 +60,7 @@ def solve(
     matrix: prepares the products with A.
 
   Returns:
-    The Direction; a zero one where the gradient is not usable.
+    The Direction, which is zero if the gradient is not usable.
   """
   policy, linearized, data = problem.policy, problem.linearized, problem.data
   if fisher_rows is not None:
@@ -140,7 +140,7 @@ def search(
 def solution_fields(
   problem: SurrogateProblem, direction: Direction
 ) -> dict[str, Any]:
-  """Returns the fields of a StepResult that tell how a direction was found.
+  """Returns the fields of a StepResult that say how a direction was found.
 
   Args:
     problem: the surrogate at theta.

@@ -1,7 +1,7 @@
 """Policies in NumPy, for samplers that act for a few rows at a time.
 
-A call of a compiled TensorFlow function takes some 40 times as long (eight
-rows, 64-64). Outside TensorFlow and C++, log densities are computed here only.
+A call of a compiled TensorFlow function takes about 40 times as long (eight
+rows, 64-64). Apart from TensorFlow and C++, only this module has log densities.
 """
 
 from typing import Protocol
@@ -22,14 +22,19 @@ class Actor(Protocol):
   def draw(
     self, rng: np.random.Generator, shape: tuple[int, ...]
   ) -> np.ndarray:
-    """Draws the noise that `act` turns into actions, float64 [*shape]."""
+    """Draws the noise, float64 [*shape], that `act` turns into actions.
+
+    Args:
+      rng: source of the noise.
+      shape: shape of the noise.
+    """
 
   def act(self, outputs: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
     """Chooses actions.
 
     Args:
       outputs: float32 [S, M] of the network.
-      noise: float64 [S, A] of `draw`; None: act by the mean or the likeliest
+      noise: float64 [S, A] from `draw`; None: act by the mean or the likeliest
         choice.
 
     Returns:
@@ -37,7 +42,12 @@ class Actor(Protocol):
     """
 
   def log_prob(self, outputs: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    """Log probabilities [...] at outputs [..., M] of actions [..., A]."""
+    """Computes the log probabilities [...] of actions.
+
+    Args:
+      outputs: float32 [..., M] of the network.
+      actions: [..., A].
+    """
 
   def propose(
     self, outputs: np.ndarray, noise: np.ndarray
@@ -46,7 +56,7 @@ class Actor(Protocol):
 
     Args:
       outputs: float32 [N, M] of the network.
-      noise: float64 [N, K, A] of `draw`.
+      noise: float64 [N, K, A] from `draw`.
 
     Returns:
       Actions [N, K, A] and their log probabilities, float64 [N, K].
@@ -54,7 +64,7 @@ class Actor(Protocol):
 
 
 def gaussian_log_normalizer(log_std: np.ndarray) -> np.ndarray:
-  """Log density float64 [...] at the mean, for log deviations [..., A]."""
+  """Returns the log density [...] at the mean, for log_std float64 [..., A]."""
   size = log_std.shape[-1]
   return -log_std.sum(-1) - size * 0.5 * np.log(2 * np.pi)
 
@@ -68,7 +78,7 @@ class GaussianActor:
     return rng.standard_normal(shape)
 
   def __init__(self, log_std: np.ndarray):
-    """Takes the log standard deviations, [A] or one row a state [S, A]."""
+    """Takes log standard deviations [A], or [S, A] with one row per state."""
     self._log_std = log_std.astype(np.float64)
     self._deviation = np.exp(self._log_std)
     self._constant = self._log_std + 0.5 * np.log(2 * np.pi)
@@ -79,9 +89,9 @@ class GaussianActor:
     return means if noise is None else means + self._deviation * noise
 
   def log_prob(self, means: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    """Log density [...] at actions [..., A]; see Actor.
+    """Computes the log density [...] at actions [..., A]; see Actor.
 
-    Deviations [S, A] are those of the first axis of the actions.
+    If log_std is [S, A], its rows belong to the first axis of the actions.
     """
     shape = self._deviation.shape
     if len(shape) > 1:
@@ -119,13 +129,13 @@ class CategoricalActor:
     for i, part in enumerate(self._slices):
       z = logits[:, part].astype(np.float64)
       cdf = np.exp(z - z.max(1, keepdims=True)).cumsum(1)
-      # all but the last: a product that rounds up to the sum stays in range
+      # without the last, so that a product rounded up to the sum stays in range
       below = cdf[:, :-1] <= noise[:, i, None] * cdf[:, -1:]
       actions[:, i] = below.sum(1)
     return actions
 
   def log_prob(self, logits: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    """Log probability [...] of actions [..., A]; see Actor."""
+    """Computes the log probability [...] of actions [..., A]; see Actor."""
     total = np.zeros(actions.shape[:-1])
     for i, part in enumerate(self._slices):
       z = logits[..., part].astype(np.float64)

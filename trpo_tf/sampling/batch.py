@@ -1,4 +1,4 @@
-"""The experience of one iteration, as every sampler returns it."""
+"""The experience of one iteration, in the form that every sampler returns."""
 
 import dataclasses
 import enum
@@ -17,7 +17,7 @@ MAX_RECORDED = 100  # failed branches of a batch that are kept for replay
 
 
 class End(enum.IntFlag):
-  """How a step ended its episode; 0 when the episode goes on."""
+  """How a step ended its episode; 0 if the episode continues."""
 
   TERMINATED = 1
   TRUNCATED = 2
@@ -26,7 +26,7 @@ class End(enum.IntFlag):
 
 @dataclasses.dataclass(frozen=True)
 class Divergence:
-  """A simulation that broke, with what it takes to see it break again.
+  """A simulation that diverged, with what is needed to reproduce it.
 
   Attributes:
     iteration, slot, episode: keys of the trajectory; the slot's first
@@ -34,14 +34,14 @@ class Divergence:
     step: env steps of the episode before the one that failed.
     causes: names of MuJoCo's warnings, 'non-finite output' or 'error'.
     message: MuJoCo's error text, if any.
-    state: float64 integration row some steps before, never before the reset;
-      of a Gymnasium environment's branch the bytes (uint8) of its snapshot.
-    controls: [n, A], what the simulator received from there on; the last
-      one's step failed (or had not begun, if the reset itself failed).
-    branch: state, action and trial of the branch that broke, whose state is
-      that of the rollout set; () if it was the path itself.
-    header: kind, version and model of the snapshot of which `state` is the
-      data; () if `state` is a row.
+    state: float64 integration row of some steps earlier, after the reset; for
+      a branch of a Gymnasium environment the bytes (uint8) of its snapshot.
+    controls: [n, A], the controls from there on; the step of the last one
+      failed (or did not begin, if the reset itself failed).
+    branch: (state, action, trial) of the branch that diverged, the state as an
+      index of the rollout set; () for a path.
+    header: kind, version and model of the snapshot whose data is `state`; ()
+      if `state` is a row.
   """
 
   iteration: int
@@ -77,10 +77,10 @@ class Batch:
     boundary_observations: float32 [B, O], observation reached there.
     episode_returns: float64 [E], undiscounted, of the episodes that ended.
     episode_lengths: int32 [E], env steps.
-    episode_terms: sums of the reward's terms, float64 [E] by name.
+    episode_terms: float64 [E] by name, sums of the reward's terms.
     clipped_fraction: share of action components outside the control range.
-    diverged: what broke.
-    deaths: causes of the deaths of worker processes, whose work was done anew,
+    diverged: the simulations that diverged.
+    deaths: causes of worker crashes; the work of a crashed worker is repeated,
       with the same result.
   """
 
@@ -105,32 +105,29 @@ class Batch:
 
   @property
   def num_diverged(self) -> int:
-    """Simulations that broke."""
+    """Number of simulations that diverged."""
     return len(self.diverged)
 
   @property
   def num_branch_steps(self) -> int:
-    """Env steps of branches; a batch of paths has none."""
+    """Number of env steps of branches; a batch of paths has none."""
     return 0
 
   @property
   def num_steps(self) -> int:
-    """Env steps simulated, dropped ones and those of branches included."""
+    """Number of env steps simulated, including dropped ones and branches."""
     return int(self.lengths.sum()) + self.num_branch_steps
 
   def flat(self, field: np.ndarray) -> np.ndarray:
-    """The kept rows of a field [S, T, ...], as [N, ...]."""
+    """Returns the kept rows of a field [S, T, ...] as [N, ...]."""
     return field[self.kept]
 
   def inputs(self, observations: np.ndarray, normalizer: Normalizer) -> Any:
-    """What the networks see.
+    """Returns the inputs of the networks, float32 [N, O].
 
     Args:
       observations: [..., O], as in the fields of this batch.
-      normalizer: as used while sampling.
-
-    Returns:
-      float32 [N, O].
+      normalizer: normaliser of observations, as used while sampling.
     """
     return normalizer(observations.reshape(-1, observations.shape[-1]))
 
@@ -146,8 +143,8 @@ class VineBatch(Batch):
     branch_returns: float64 [N, K, M], discounted, first step undiscounted.
     branch_lengths: int32 [N, K, M], env steps.
     branch_ends: uint8 [N, K, M], bits of End; 0: cut alive at its length.
-    final_observations: float32 [N, K, M, O], after a branch's last step; of a
-      branch that diverged it means nothing.
+    final_observations: float32 [N, K, M, O], after a branch's last step;
+      meaningless for a branch that diverged.
   """
 
   rollout_set: np.ndarray
@@ -160,22 +157,22 @@ class VineBatch(Batch):
 
   @property
   def num_diverged(self) -> int:
-    """Simulations that broke; the first MAX_RECORDED branches are recorded."""
+    """Number of simulations that diverged, including unrecorded branches."""
     branches = int(((self.branch_ends & End.DIVERGED) != 0).sum())
     return sum(not d.branch for d in self.diverged) + branches
 
   @property
   def num_branch_steps(self) -> int:
-    """Env steps of all branches."""
+    """Number of env steps of all branches."""
     return int(self.branch_lengths.sum())
 
   def at_rollout_set(self, field: np.ndarray) -> np.ndarray:
-    """The rows of a field [S, T, ...] at the rollout set, [N, ...]."""
+    """Returns the rows [N, ...] of a field [S, T, ...] at the rollout set."""
     return field[tuple(self.rollout_set.T)]
 
 
 class Path(NamedTuple):
-  """What one slot did: T env steps.
+  """The T env steps of one slot.
 
   Attributes:
     observations: [T, ...], before each action.
@@ -186,7 +183,7 @@ class Path(NamedTuple):
     ends: uint8 [T], bits of End.
     timesteps: int32 [T], step within the episode.
     boundaries: the observations that truncated episodes reached, by step.
-    episodes: undiscounted returns and lengths of the episodes that ended.
+    episodes: (undiscounted return, length) of each episode that ended.
   """
 
   observations: np.ndarray
@@ -210,17 +207,14 @@ def batch_of_paths(
   batch_type: type[_AnyBatch],
   **fields: Any,
 ) -> _AnyBatch:
-  """Puts the paths of S slots together; their steps are padded by zeros.
+  """Combines the paths of S slots into a batch, padded with zeros.
 
   Args:
-    paths: one a slot.
+    paths: one path per slot.
     actor: the policy that acted.
-    space: what it chooses from.
+    space: the actions that it chooses from.
     batch_type: class of the batch.
     **fields: further fields of that class.
-
-  Returns:
-    The batch.
   """
   lengths = np.array([len(path.rewards) for path in paths], np.int32)
   kept = np.arange(lengths.max()) < lengths[:, np.newaxis]

@@ -1,8 +1,8 @@
 """Every random draw of paths and branches.
 
-Each kind of draw is a stream of its own, keyed by seed, iteration and slot. So
-the trunks of a vine are the paths of single-path sampling with the same seed,
-and no draw depends on who simulates. Worker processes of Atari games import
+Each kind of draw has its own stream, keyed by seed, iteration and slot. So the
+trunks of a vine are the paths of single-path sampling with the same seed, and
+no draw depends on the number of threads. Worker processes of Atari games import
 this module, which therefore imports neither TensorFlow nor MuJoCo.
 """
 
@@ -32,7 +32,7 @@ class Draws(NamedTuple):
   """The draws of one iteration.
 
   Attributes:
-    seed: the run's.
+    seed: seed of the run.
     iteration: key of every draw.
   """
 
@@ -45,26 +45,23 @@ class Draws(NamedTuple):
   def path_noise(
     self, slot: int, draw: Draw, shape: tuple[int, int]
   ) -> np.ndarray:
-    """Draws the noise of a slot's actions.
+    """Draws the noise of a slot's actions, float64 [T, A].
 
     Args:
       slot: key of the draw.
-      draw: kind of noise that the policy takes.
+      draw: draws the kind of noise that the policy uses.
       shape: (T, A), env steps and width of an action.
-
-    Returns:
-      float64 [T, A].
     """
     return draw(self._generator(Stream.ACTION_NOISE, slot), shape)
 
   def noise_rows(
     self, slots: Sequence[int], draw: Draw, size: int
   ) -> Iterator[np.ndarray]:
-    """Draws the noise of several slots' actions without end, step by step.
+    """Draws the noise of several slots' actions endlessly, step by step.
 
     Args:
       slots: numbers of S slots; each reads the stream that `path_noise` reads.
-      draw: kind of noise that the policy takes.
+      draw: draws the kind of noise that the policy uses.
       size: width A of an action.
 
     Yields:
@@ -76,15 +73,12 @@ class Draws(NamedTuple):
       yield from np.stack(blocks, axis=1)
 
   def retry_noise(self, slot: int, failures: int, size: int) -> np.ndarray:
-    """Draws the noise of the step that follows a divergence.
+    """Draws standard normals [A] for the step that follows a divergence.
 
     Args:
       slot: key of the draw.
       failures: how often the slot has diverged in this batch.
       size: width A of an action.
-
-    Returns:
-      Standard normals, float64 [A].
     """
     rng = self._generator(Stream.RETRY_NOISE, slot, failures)
     return rng.standard_normal(size)
@@ -123,8 +117,8 @@ class Draws(NamedTuple):
       proposal: q, see SamplerConfig.branch_proposal.
       actor: the policy.
       space: the actions that the policy chooses from.
-      outputs: float32 [N, M], the policy's in the rollout states.
-      count: K; `all` takes every action instead.
+      outputs: float32 [N, M], the policy's outputs in the rollout states.
+      count: K; the proposal 'all' takes every action instead.
 
     Returns:
       Actions [N, K, A], float64 or int32, and their log probabilities under
@@ -144,15 +138,11 @@ class Draws(NamedTuple):
   def branch_noise(
     self, draw: Draw, shape: tuple[int, int, int, int]
   ) -> np.ndarray:
-    """Draws the noise that the K branches of a state share.
+    """Draws the noise that the K branches of a state share, float64 [*shape].
 
     Args:
-      draw: kind of noise that the policy takes.
-      shape: (N, M, L, A). The row of a branch's first step is not used, as
-        its action is given.
-
-    Returns:
-      float64 [N, M, L, A].
+      draw: draws the kind of noise that the policy uses.
+      shape: (N, M, L, A); rows of first steps are not used.
     """
     return draw(self._generator(Stream.BRANCH_NOISE), shape)
 
@@ -161,7 +151,7 @@ def episode_seed(seed: int, slot: int, episode: int) -> int:
   """Draws the seed of an environment's reset.
 
   Args:
-    seed: the run's.
+    seed: seed of the run.
     slot: key of the draw.
     episode: number of the slot's episode, from 0.
   """
@@ -169,16 +159,13 @@ def episode_seed(seed: int, slot: int, episode: int) -> int:
 
 
 def noops(seed: int, slot: int, episode: int, maximum: int) -> int:
-  """Draws how many emulator frames of doing nothing begin an episode.
+  """Draws the number of emulator frames without action that begin an episode.
 
   Args:
-    seed: the run's.
+    seed: seed of the run.
     slot: key of the draw.
     episode: number of the slot's episode, from 0.
-    maximum: largest number; 0: none.
-
-  Returns:
-    A number from 1 to the maximum, or 0.
+    maximum: the number is drawn from 1 to this maximum; 0: no such frames.
   """
   if not maximum:
     return 0
@@ -190,11 +177,11 @@ class ResetTable:
   """Initial states of a native task by slot and episode, in any order."""
 
   def __init__(self, compiled: 'CompiledTask', seed: int):
-    """Draws nothing yet.
+    """Builds the table, without drawing anything yet.
 
     Args:
       compiled: the task, whose `reset` draws the states.
-      seed: the run's.
+      seed: seed of the run.
     """
     self._compiled, self._seed = compiled, seed
     self._chunks: dict[tuple[int, int], np.ndarray] = {}
@@ -213,13 +200,13 @@ class ResetTable:
 
     Args:
       episodes: int [S], each slot's next episode.
-      count: how many episodes from there on.
+      count: number of episodes from there on.
 
     Returns:
       float64 [S, count, nq + nv].
 
     Raises:
-      UserError: the task's reset fails or returns something unusable.
+      UserError: the task's reset fails or returns an unusable state.
     """
     size = _RESET_CHUNK
     return np.stack(

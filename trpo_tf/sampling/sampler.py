@@ -1,4 +1,4 @@
-"""What a sampler is to the learners and the training loop."""
+"""The interface of samplers to the learners and the training loop."""
 
 import abc
 from typing import Generic, Protocol, TypeVar
@@ -21,7 +21,7 @@ class Sampler(Protocol):
 
   @abc.abstractmethod
   def state(self) -> dict[str, np.ndarray]:
-    """Returns what the next batch depends on besides the arguments."""
+    """Returns all that the next batch depends on, besides the arguments."""
 
   @abc.abstractmethod
   def restore(self, state: dict[str, np.ndarray]) -> None:
@@ -33,7 +33,7 @@ class Sampler(Protocol):
     """
 
   def close(self) -> None:
-    """Ends what the sampler started, such as worker processes."""
+    """Stops what the sampler started, such as worker processes."""
     return None
 
   @abc.abstractmethod
@@ -48,7 +48,7 @@ class Sampler(Protocol):
 
     Args:
       theta: float32 [P], the policy; a path sampler also takes [S, P], one
-        policy a slot.
+        policy per slot.
       normalizer: normaliser of observations, frozen for the batch.
       iteration: key of all random draws.
       deterministic: act by the mean or the likeliest choice.
@@ -65,12 +65,12 @@ class Sampler(Protocol):
 class PathSampler(Sampler, Generic[States]):
   """A sampler of paths, whose states can be cloned as the roots of branches."""
 
-  name: str  # the task, as error messages begin with it
+  name: str  # of the task, for the beginning of error messages
   action_space: ActionSpace  # what the policy chooses from
 
   @abc.abstractmethod
   def actor(self, theta: np.ndarray) -> Actor:
-    """The policy of parameters theta, float32 [P]."""
+    """Makes the actor of the policy with parameters theta, float32 [P]."""
 
   def sample(
     self,
@@ -81,7 +81,7 @@ class PathSampler(Sampler, Generic[States]):
   ) -> Batch:
     """Collects batch_steps env steps, or more with whole episodes.
 
-    See Sampler; theta may be [S, P], one policy a slot.
+    See Sampler; theta may be [S, P], one policy per slot.
     """
     nowhere = np.zeros((0, 2), np.int32)
     return self._sample(theta, normalizer, iteration, deterministic, nowhere)[0]
@@ -115,4 +115,4 @@ class PathSampler(Sampler, Generic[States]):
     deterministic: bool,
     rollout_set: np.ndarray,
   ) -> tuple[Batch, States]:
-    """Both `sample` and `sample_with_states`."""
+    """Implements `sample` and `sample_with_states`."""

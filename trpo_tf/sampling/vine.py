@@ -1,8 +1,8 @@
 """The vine (section 5.2), for every simulator that can clone its states.
 
-Trunks are the paths of single-path sampling. From N of their states, cloned
-exactly, branches try K first actions each and then follow the policy for M
-noise sequences that the K actions share.
+Trunks are the paths of single-path sampling. N of their states are cloned
+exactly. From each of these, branches try K first actions and then follow the
+policy under M noise sequences, which the K actions share.
 """
 
 import math
@@ -24,11 +24,11 @@ _MAX_ACTIONS = 64  # tried in each state by --branch_proposal=all
 
 
 class BranchFailure(NamedTuple):
-  """A branch whose simulation broke; see Divergence for causes to header.
+  """A branch whose simulation diverged.
 
   Attributes:
     branch: its state n, action k and trial m.
-    causes, message, state, controls, header: the fields of Divergence.
+    causes, message, state, controls, header: see Divergence.
   """
 
   branch: tuple[int, int, int]
@@ -40,15 +40,15 @@ class BranchFailure(NamedTuple):
 
 
 class BranchResults(NamedTuple):
-  """What N x K x M branches earned; see VineBatch.
+  """The results of N x K x M branches; see VineBatch.
 
   Attributes:
     returns: float64 [N, K, M].
     lengths: int32 [N, K, M].
     ends: uint8 [N, K, M].
     final_observations: [N, K, M, ...].
-    failures: the first MAX_RECORDED branches that broke, in order.
-    deaths: causes of the deaths of worker processes.
+    failures: the first MAX_RECORDED branches that diverged, in order.
+    deaths: causes of worker crashes.
   """
 
   returns: np.ndarray
@@ -60,7 +60,7 @@ class BranchResults(NamedTuple):
 
 
 class VineBackend(Protocol[States]):
-  """What the vine needs of a simulator."""
+  """The interface to a simulator that the vine needs."""
 
   @property
   def batch_type(self) -> type[VineBatch]:
@@ -78,23 +78,20 @@ class VineBackend(Protocol[States]):
     theta: np.ndarray,
     normalizer: Normalizer,
   ) -> BranchResults:
-    """Runs every branch to its end or its length.
+    """Runs every branch to its end or to its maximum length L.
 
     Args:
-      states: N, of the paths' sample_with_states.
+      states: the N states that `sample_with_states` of `paths` returned.
       first_actions: [N, K, A].
       noise: float64 [N, M, L, A]; row [n, m] belongs to all K branches of
         state n, and its first entry is not used.
       theta: float32 [P], the policy.
       normalizer: normaliser of observations, frozen for the batch.
-
-    Returns:
-      What the branches earned.
     """
 
 
 class VineSampler(Generic[States]):
-  """Batches of trunks and branches.
+  """A sampler of batches of trunks and branches.
 
   Attributes:
     backend: simulates them.
@@ -103,12 +100,12 @@ class VineSampler(Generic[States]):
   def __init__(
     self, backend: VineBackend[States], config: SamplerConfig, seed: int
   ):
-    """Takes a back end whose trunks are about to reset.
+    """Builds the sampler of a back end whose trunks begin with a reset.
 
     Args:
       backend: simulates trunks and branches.
-      config: trunks, rollout set and branches.
-      seed: the run's.
+      config: settings of trunks, rollout set and branches.
+      seed: seed of the run.
 
     Raises:
       UserError: the proposal cannot draw from the task's actions.
@@ -118,7 +115,7 @@ class VineSampler(Generic[States]):
     self.backend, self._config, self._seed = backend, config, seed
 
   def state(self) -> dict[str, np.ndarray]:
-    """What the next batch depends on; see Sampler."""
+    """Returns what the next batch depends on; see Sampler."""
     return self.backend.paths.state()
 
   def restore(self, state: dict[str, np.ndarray]) -> None:
@@ -126,7 +123,7 @@ class VineSampler(Generic[States]):
     self.backend.paths.restore(state)
 
   def close(self) -> None:
-    """Ends what the sampler started; see Sampler."""
+    """Stops what the sampler started; see Sampler."""
     self.backend.paths.close()
 
   def sample(

@@ -15,8 +15,8 @@ __all__ = ['AtariBatch', 'AtariVineBatch']
 class AtariBatch(Batch):
   """A Batch whose observations are rows of a store of frames.
 
-  An observation is the four newest frames, the oldest first; row 0, black,
-  stands for those before an episode's first.
+  An observation is the four newest frames, the oldest first. Row 0 is black and
+  stands for frames before the first one of an episode.
 
   Attributes:
     frames: uint8 [F, H, W].
@@ -25,8 +25,8 @@ class AtariBatch(Batch):
     boundary_observations: int32 [B, 4].
     actions: int32 [S, T, factors].
     rewards: float64 [S, T], raw or their signs, see AtariConfig.
-    ends: TERMINATED at the loss of a life too, if that is to end a return.
-    timesteps: env steps of the game, which a lost life does not begin anew.
+    ends: also TERMINATED at the loss of a life, if --life_loss_ends_return.
+    timesteps: env steps since the game began; lost lives do not reset them.
     episode_returns: float64 [E], raw scores of whole games.
   """
 
@@ -35,21 +35,14 @@ class AtariBatch(Batch):
   def inputs(
     self, observations: np.ndarray, normalizer: Normalizer
   ) -> FrameStacks:
-    """What the networks see of observations, rows [..., 4]: N of them."""
+    """Returns the inputs for N observations, rows [..., 4]; see Batch."""
     del normalizer
     return FrameStacks(
       self.frames, observations.reshape(-1, observations.shape[-1])
     )
 
   def stacks(self, rows: np.ndarray) -> np.ndarray:
-    """Observations as pixels.
-
-    Args:
-      rows: int32 [..., 4], of `frames`.
-
-    Returns:
-      uint8 [..., H, W, 4].
-    """
+    """Returns the pixels uint8 [..., H, W, 4] of rows int32 [..., 4]."""
     return np.moveaxis(self.frames[rows], -3, -1)
 
 
@@ -59,8 +52,8 @@ class AtariVineBatch(AtariBatch, VineBatch):
 
   Attributes:
     first_actions: int32 [N, K, factors].
-    branch_returns: of raw rewards or their signs, as `rewards`.
-    branch_ends: TERMINATED at the loss of a life too, as `ends`.
+    branch_returns: returns of raw rewards or their signs, as `rewards`.
+    branch_ends: also TERMINATED at the loss of a life, as `ends`.
     final_observations: int32 [N, K, M, 4], rows of `frames`; black where the
       branch terminated.
   """

@@ -1,8 +1,8 @@
 """The vine's back end on Atari games.
 
-The trunks are the paths of AtariPathSampler, and the states are emulators with
-their generators. With sticky actions all branches of a state therefore share
-the emulator's draws too.
+The trunks are the paths of AtariPathSampler. A state includes the emulator's
+random generator, so with sticky actions all branches of a state also share the
+emulator's draws.
 """
 
 from collections.abc import Iterator
@@ -27,11 +27,11 @@ class AtariVine:
   batch_type = AtariVineBatch
 
   def __init__(self, paths: AtariPathSampler, config: ExperimentConfig):
-    """Branches in the processes that play the trunks.
+    """Prepares to branch in the processes that play the trunks.
 
     Args:
       paths: sampler of the trunks.
-      config: of the run.
+      config: the experiment.
     """
     self.paths = paths
     self._options = config.estimator.gamma, config.sampler.branch_time_limit
@@ -44,7 +44,7 @@ class AtariVine:
     theta: np.ndarray,
     normalizer: Normalizer,
   ) -> BranchResults:
-    """Runs the branches, and adds their last frames to those of the trunks."""
+    """Runs the branches and stores their last frames; see VineBackend."""
     del normalizer
     stacks = states.trunks.stacks(states.rows)
     each = zip(states.emulators, stacks, first_actions, noise, strict=True)
@@ -60,13 +60,13 @@ def _gather(
   frames: np.ndarray,
   deaths: list[str],
 ) -> BranchResults:
-  """Puts the branches of N states together.
+  """Combines the branches of N states.
 
   Args:
     found: the branches of each state.
     rows: int32 [N, 4], the observations in these states, rows of frames.
-    frames: uint8 [F, H, W]; those that end the branches are appended.
-    deaths: causes of the deaths of workers, complete once `found` is consumed.
+    frames: uint8 [F, H, W]; the last frames of the branches are appended.
+    deaths: causes of worker crashes, complete once `found` is consumed.
   """
   more = FrameStore(STACK * len(rows), frames.shape[1:], len(frames))
   returns, lengths, ends, finals = [], [], [], []

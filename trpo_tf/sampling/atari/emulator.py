@@ -1,11 +1,10 @@
 """An Atari game as a slot of a batch: one emulator and its running episode.
 
-A frame is the brighter of two consecutive screens in grey, pixel by pixel (the
-console draws some sprites on every other screen only), averaged over areas: of
-exactly 4 x 4 pixels in the paper's mode, 2.5 x 1.9 for 84 x 84. Averages keep
-what every fourth pixel would lose half of the time: the ball of Pong is two
-pixels wide. C++ computes a frame in about a tenth of the time of NumPy, which
-needs a quarter of the emulator's.
+A frame is the pixel-wise maximum of two consecutive grey screens (the console
+draws some sprites only on every other screen), averaged over areas: 4 x 4
+pixels in the paper's mode, 2.5 x 1.9 for 84 x 84. Averages keep what every
+fourth pixel would often lose: the ball of Pong is two pixels wide. C++ computes
+a frame in about a tenth of NumPy's time, which is a quarter of the emulator's.
 """
 
 import functools
@@ -51,11 +50,11 @@ _TERMINATED, _TRUNCATED = int(End.TERMINATED), int(End.TRUNCATED)
 class Screen:
   """Two consecutive screens of an emulator; emulators of a game may share it.
 
-  ALE does not tell the ROM's palette, so it is learned as colours appear.
+  ALE does not expose the ROM's palette, so it is learned as colours appear.
 
   Attributes:
-    screens: the extension's.
-    count: of screens that make the frame of an env step.
+    screens: the extension's screens.
+    count: number of screens that make the frame of an env step.
   """
 
   def __init__(self, game: Game):
@@ -65,25 +64,35 @@ class Screen:
     self._see, self._learn = self.screens.see, self.screens.learn
 
   def capture(self, ale: ale_py.ALEInterface, place: int) -> None:
-    """Takes an emulator's screen as the first (0) or second (1) of two."""
+    """Takes an emulator's screen.
+
+    Args:
+      ale: the emulator.
+      place: 0 for the first of the two screens, 1 for the second.
+    """
     ale.getScreen(self._now[place])
     if not self._see(place):
       self._learn(place, ale.getScreenGrayscale())
 
   def write_frame(self, out: np.ndarray, count: int) -> None:
-    """Writes the frame, uint8 [H, W], of the second screen (1) or of both."""
+    """Writes the frame of the screens.
+
+    Args:
+      out: uint8 [H, W], receives the frame.
+      count: 1 for the second screen alone, 2 for both.
+    """
     self.screens.frame(count, out)
 
 
 class _Emulator(NamedTuple):
-  """An emulator, and the same one as its states are taken."""
+  """An emulator, and the recorder that saves and restores its states."""
 
   ale: ale_py.ALEInterface
   recorder: Recorder
 
 
 def _start(game: Game, seed: int) -> _Emulator:
-  """A fresh emulator after a reset."""
+  """Starts an emulator and resets it."""
   ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
   ale = ale_py.ALEInterface()
   ale.setInt('random_seed', seed)
@@ -97,13 +106,13 @@ def _start(game: Game, seed: int) -> _Emulator:
 class EpisodeStarts:
   """The states from which episodes of a game begin, by number of no-ops.
 
-  A reset takes as long as twenty env steps, and what it leads to depends in
-  some games on what was played before it (Beam Rider). So an episode begins by
-  a restore. What is special in the first frames after a reset is not in a
-  state: with fewer no-ops an episode lives through a reset after a restore.
+  A reset takes as long as twenty env steps, and in some games (Beam Rider) its
+  result depends on what was played before. So an episode begins by restoring a
+  state. A state lacks what is special in the first FIRST_FRAMES frames after a
+  reset, so an episode with fewer no-ops also resets after the restore.
 
   Attributes:
-    screen: of the emulators that begin here, one at a time.
+    screen: shared by the emulators that begin here, one at a time.
   """
 
   def __init__(self, game: Game):
@@ -120,15 +129,15 @@ class EpisodeStarts:
         self.screen.write_frame(self._frames[-1], count=1)
 
   def begin(self, noops: int, emulator: _Emulator, frame: np.ndarray) -> int:
-    """Begins an episode; the emulator's generator goes on as it is.
+    """Begins an episode, without changing the emulator's random generator.
 
     Args:
-      noops: emulator frames of doing nothing after the reset.
-      emulator: any of the game.
-      frame: uint8 [H, W], gets the first frame.
+      noops: number of emulator frames without action after the reset.
+      emulator: any emulator of the game.
+      frame: uint8 [H, W], receives the first frame.
 
     Returns:
-      The lives.
+      The number of lives.
     """
     ale, recorder = emulator
     place = max(0, noops - FIRST_FRAMES)
@@ -145,7 +154,7 @@ class EpisodeStarts:
 
 
 class Step(NamedTuple):
-  """What an env step gave.
+  """The result of an env step.
 
   Attributes:
     reward: raw.
@@ -158,7 +167,7 @@ class Step(NamedTuple):
   life_lost: bool
 
   def learned(self, config: AtariConfig) -> tuple[int, int]:
-    """Reward and bits of End that are to be learned from, by the settings."""
+    """Returns the reward and bits of End to learn from, by the settings."""
     reward, ends = self.reward, self.ends
     if config.clip_rewards:
       reward = (reward > 0) - (reward < 0)
@@ -174,21 +183,21 @@ class AtariSlot:
     """Starts the emulator; an episode begins with `begin`.
 
     Args:
-      game: what is played.
-      starts: of the game; slots may share it.
-      seed: the run's.
+      game: the game.
+      starts: the episode starts of the game; slots may share them.
+      seed: seed of the run.
       index: number of the slot.
     """
     self._game, self._starts = game, starts
     self._seed, self._index = seed, index
-    # apart from the keys of the episodes, (slot, episode)
+    # a key that differs from those of the episodes, (slot, episode)
     self._emulator = _start(
       game, seeding.derived_seed(seed, Stream.ENVIRONMENT, index, 0, 1)
     )
     self._episode = self._elapsed = self._lives = 0
     self._frames = range(game.config.frame_skip - 1, -1, -1)
     self._capture = starts.screen.capture
-    # without sticky actions what the recorder notes matters at the start only
+    # without sticky actions the recorder is needed only at the start
     sticky = game.config.sticky_actions
     self._recorded = math.inf if sticky else FIRST_FRAMES
 
@@ -208,7 +217,7 @@ class AtariSlot:
     self._elapsed += 1
     reward = 0
     for left in self._frames:
-      reward += act(code)  # which does nothing any more when the game is over
+      reward += act(code)  # has no effect once the game is over
       if left < 2:
         self._capture(ale, 1 - left)
     ends = _TERMINATED * ale.game_over()
@@ -218,11 +227,11 @@ class AtariSlot:
     return Step(reward, ends, self._lives < lives)
 
   def screen(self) -> np.ndarray:
-    """The emulator's screen in colour, uint8 [H, W, 3], after `step`."""
+    """Returns the emulator's screen in colour, uint8 [H, W, 3]."""
     return self._emulator.ale.getScreenRGB()
 
   def save(self) -> bytes:
-    """The state before the next action, the emulator's generator included."""
+    """Packs the state before the next action, with the emulator's generator."""
     state = (*self._emulator.recorder.save(True), True)
     return packing.pack(
       [
@@ -236,7 +245,7 @@ class AtariSlot:
     )
 
   def load(self, data: bytes) -> None:
-    """Becomes the slot that was saved; the stack of frames is not in it.
+    """Restores a saved slot, which does not contain the stack of frames.
 
     Raises:
       UserError: the state is of another ROM or version of ale_py.
@@ -248,10 +257,14 @@ class AtariSlot:
 
 
 def unpacked(game: Game, data: bytes) -> list:
-  """What `save` packed.
+  """Unpacks what `save` packed.
+
+  Args:
+    game: the game.
+    data: the packed state.
 
   Raises:
-    UserError: it is of another ROM or version of ale_py.
+    UserError: the state is of another ROM or version of ale_py.
   """
   values = packing.unpack(data)
   if values[0] != _origin(game):
@@ -263,7 +276,7 @@ def unpacked(game: Game, data: bytes) -> list:
 
 
 def _origin(game: Game) -> str:
-  """What can load a state."""
+  """Names the library and ROM that can load a state."""
   return f'ale-py {ale_py.__version__}, {game.name} {_digest(game.rom)}'
 
 

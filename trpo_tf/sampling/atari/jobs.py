@@ -1,7 +1,7 @@
-"""What the processes that play an Atari game are asked for, and give.
+"""The jobs of the processes that play an Atari game, and their results.
 
-A job is a function of what is in it and of theta alone: whichever process does
-it, and however often, the result is the same.
+The result of a job depends only on its fields and on theta, not on which
+process does it or how often.
 """
 
 from typing import NamedTuple
@@ -22,13 +22,13 @@ __all__ = [
 
 
 class WorkerConfig(NamedTuple):
-  """What a process is told at its start.
+  """What a process receives at its start.
 
   Attributes:
-    game: what is played.
-    seed: the run's.
-    filters: of the policy's convolutions.
-    hidden_sizes: its units.
+    game: the game.
+    seed: seed of the run.
+    filters: numbers of filters of the policy's convolutions.
+    hidden_sizes: numbers of units of its hidden layers.
     activation: number of its activation.
   """
 
@@ -40,10 +40,10 @@ class WorkerConfig(NamedTuple):
 
 
 class SlotState(NamedTuple):
-  """Where a slot stands between two batches.
+  """The state of a slot between two batches.
 
   Attributes:
-    emulator: its state; empty before the first episode.
+    emulator: packed state of its emulator; empty before the first episode.
     stack: uint8 [H, W, 4], the observation.
     timestep: env steps of the running episode.
     episode_return: raw, of the running episode.
@@ -59,13 +59,13 @@ class PathJob(NamedTuple):
   """The env steps of a slot in a batch.
 
   Attributes:
-    slot: its number.
-    start: where it stands.
+    slot: number of the slot.
+    start: state of the slot.
     iteration: key of the noise.
-    num_steps: env steps, at least.
-    whole_episodes: go on to the end of a game.
-    deterministic: act by the likeliest choices.
-    saved: steps before which the emulator's state is wanted.
+    num_steps: minimum number of env steps.
+    whole_episodes: whether to continue to the end of a game.
+    deterministic: whether to act by the likeliest choices.
+    saved: steps before which the emulator's state is saved.
   """
 
   slot: int
@@ -81,14 +81,14 @@ class PathJob(NamedTuple):
 
 
 class PathResult(NamedTuple):
-  """What a slot did.
+  """The result of a PathJob.
 
   Attributes:
-    path: its steps. Observations are rows int32 [..., 4] of frames; row 0 is
+    path: the steps. Observations are rows int32 [..., 4] of frames; row 0 is
       black, row i is frames[i - 1].
     frames: uint8 [F, H, W], each once, in order.
     states: the emulator's state before each step of PathJob.saved.
-    end: where the slot stands after the last step.
+    end: state of the slot after the last step.
   """
 
   path: Path
@@ -101,7 +101,7 @@ class BranchJob(NamedTuple):
   """The branches from a state.
 
   Attributes:
-    state: of the emulator, its generator included.
+    state: state of the emulator, including its generator.
     stack: uint8 [H, W, 4], the observation.
     first_actions: int32 [K, factors].
     noise: float64 [M, L, factors]; row m belongs to all K branches, and its
@@ -122,14 +122,14 @@ class BranchJob(NamedTuple):
 
 
 class StateBranches(NamedTuple):
-  """What the branches from a state earned.
+  """The results of the branches from a state.
 
   Attributes:
     returns: float64 [K, M], discounted.
     lengths: int32 [K, M], env steps.
     ends: uint8 [K, M], bits of End.
-    finals: the newest frames, uint8 [n, H, W] with n up to 4, that a branch
-      that did not terminate has seen; by its k and m.
+    finals: the newest frames, uint8 [n, H, W] with n up to 4, of each branch
+      (k, m) that did not terminate.
   """
 
   returns: np.ndarray

@@ -1,9 +1,9 @@
 """Single-path sampling (section 5.1) of an Atari game, in worker processes.
 
-The steps of a slot are the job of one process, which emulates and acts by
-itself. So nobody waits for anybody, and the one emulator stays in the process's
-cache. The slot's state is taken at the end of the job, so any process can go on
-with it, and a batch depends on the run's seed and theta alone.
+One process takes all steps of a slot in a batch: it emulates and acts by
+itself. So no process waits for another, and its emulator stays in the cache.
+The slot's state is saved at the end of the job, so any process can continue it,
+and a batch depends only on the run's seed and theta.
 """
 
 import os
@@ -40,8 +40,8 @@ class AtariStates(NamedTuple):
   """N states of a batch of trunks.
 
   Attributes:
-    emulators: their emulators.
-    rows: int32 [N, 4], the observations there, as rows of the trunks' frames.
+    emulators: packed states of the emulators.
+    rows: int32 [N, 4], the observations, as rows of the trunks' frames.
     trunks: the batch.
   """
 
@@ -51,10 +51,10 @@ class AtariStates(NamedTuple):
 
 
 class AtariPathSampler(PathSampler[AtariStates]):
-  """Batches of env steps of the current policy in one game.
+  """Sampler of paths in one game.
 
   Attributes:
-    game: what is played.
+    game: the game.
     pool: the processes that play it.
   """
 
@@ -64,9 +64,9 @@ class AtariPathSampler(PathSampler[AtariStates]):
     """Starts the workers.
 
     Args:
-      game: what is played.
+      game: the game.
       policy: shape of the policy.
-      config: of the run; its sampler threads are worker processes.
+      config: the experiment; its sampler threads are worker processes.
     """
     self.game, self._config, self.name = game, config.sampler, game.name
     self._actor, network = CategoricalActor(game.factors), policy.network
@@ -86,16 +86,16 @@ class AtariPathSampler(PathSampler[AtariStates]):
     self._slots = [SlotState(b'', nothing, 0, 0.0)] * slots
 
   def close(self) -> None:
-    """Ends the workers; so does the end of the sampler or of its process."""
+    """Ends the workers, which also end with the sampler or its process."""
     self.pool.close()
 
   def actor(self, theta: np.ndarray) -> CategoricalActor:
-    """The policy, whatever its parameters; see PathSampler."""
+    """Returns the actor, which is the same for any theta; see PathSampler."""
     del theta
     return self._actor
 
   def state(self) -> dict[str, np.ndarray]:
-    """What the next batch depends on; see Sampler."""
+    """Returns what the next batch depends on; see Sampler."""
     states, stacks, timesteps, returns = zip(*self._slots, strict=True)
     sizes = np.array([len(data) for data in states])
     emulators = np.zeros((sizes.size, sizes.max()), np.uint8)
@@ -114,7 +114,7 @@ class AtariPathSampler(PathSampler[AtariStates]):
 
     Raises:
       UserError: the state is of another game or version of ale_py.
-      ValueError: it is of another number of slots or another frame.
+      ValueError: the state has another number of slots or size of frames.
     """
     shape = len(self._slots), *self._slots[0].stack.shape
     if state['stacks'].shape != shape:
@@ -185,7 +185,7 @@ class AtariPathSampler(PathSampler[AtariStates]):
 
 
 def _with_rows(result: PathResult, frames: FrameStore) -> Path:
-  """The path with rows of a store, which gets its frames."""
+  """Adds a path's frames to a store; returns the path with the store's rows."""
   path = result.path
   rows = np.append(np.int32(0), frames.add(result.frames))
   return path._replace(

@@ -1,7 +1,7 @@
 """The processes that play an Atari game, and how their crashes are handled.
 
-They are started as commands of their own, not by `multiprocessing`, whose
-children import the program that was started (and with it TensorFlow).
+They are started as separate commands, not by `multiprocessing`, whose children
+import the program that was started (and with it TensorFlow).
 """
 
 import collections
@@ -25,13 +25,13 @@ from trpo_tf.sampling.atari.jobs import WorkerConfig
 __all__ = ['Pool']
 
 _MODULE = 'trpo_tf.sampling.atari.worker'
-_PATIENCE = 10.0  # seconds for a process that has hung up to be gone
-_MAX_DEATHS = 2  # in one batch, beside one of each worker
-_MAX_JOBS = 4  # that a worker has before it: more are held up by the first
+_PATIENCE = 10.0  # seconds in which a process must end once disconnected
+_MAX_DEATHS = 2  # crashes tolerated in a batch, besides one per worker
+_MAX_JOBS = 4  # jobs queued at one worker, which wait for the first of them
 
 
 class _WorkerDied(Exception):
-  """A worker is gone; says which and why."""
+  """A worker process has ended; names the worker and the cause."""
 
   def __init__(self, worker: '_Worker', cause: str):
     super().__init__(f'worker process {worker.process.pid} {cause}')
@@ -39,11 +39,11 @@ class _WorkerDied(Exception):
 
 
 class _Worker:
-  """One process: its connection and its cause of death.
+  """One worker process.
 
   Attributes:
-    connection: to it.
-    process: it.
+    connection: connection to the process.
+    process: the process.
   """
 
   def __init__(self, config: WorkerConfig):
@@ -60,22 +60,22 @@ class _Worker:
           OPENBLAS_NUM_THREADS='1',
         ),
       )
-    # without its worker a sampler is nothing, and the other way round
+    # the process is ended when this object is deleted or the program exits
     self.close = weakref.finalize(self, _end, self.connection, self.process)
     self.send(config)
 
   def send(self, message: Any) -> None:
-    """Raises _WorkerDied."""
+    """Sends a message; raises _WorkerDied."""
     try:
       self.connection.send(message)
     except OSError as error:
       raise self._death() from error
 
   def receive(self) -> Any:
-    """The next answer; raises _WorkerDied."""
+    """Returns the next answer; raises _WorkerDied."""
     try:
       return messages.receive(self.connection)
-    except (EOFError, OSError) as error:  # between messages, within one
+    except (EOFError, OSError) as error:  # ended between or within messages
       raise self._death() from error
 
   def _death(self) -> _WorkerDied:
@@ -98,11 +98,11 @@ def _end(connection: Connection, process: subprocess.Popen) -> None:
 
 
 class _JobQueue:
-  """The jobs of a batch: those that wait, who does which, what came of them.
+  """The jobs of a batch: those that wait, those in progress and their results.
 
   Attributes:
-    doing: numbers and jobs that a worker has before it, in order.
-    results: of jobs, by number.
+    doing: (number, job) of the jobs given to each worker, in order.
+    results: results by number of the job.
   """
 
   def __init__(
@@ -120,7 +120,7 @@ class _JobQueue:
     self.results = dict[int, Any]()
 
   def step(self) -> None:
-    """Gives out jobs and waits for a result; raises _WorkerDied."""
+    """Hands out jobs and waits for a result; raises _WorkerDied."""
     while self._idle and self._waiting:
       self._give(self._idle.pop())
     ready = wait([worker.connection for worker in self.doing])
@@ -144,7 +144,7 @@ class _JobQueue:
     worker.send((self._name, [job for _, job in jobs]))
 
   def replace(self, dead: _Worker, fresh: _Worker) -> Any:
-    """Jobs of a dead worker wait again; returns the one that it died with."""
+    """Queues a dead worker's jobs again; returns the one that it died with."""
     undone = self.doing.pop(dead)
     self._waiting.extendleft(reversed(undone))
     self._idle.append(fresh)
@@ -152,21 +152,21 @@ class _JobQueue:
 
 
 class Pool:
-  """Processes that do jobs; a dead one's job is done anew by a fresh one."""
+  """Processes that do jobs; if one dies, a new process repeats its jobs."""
 
   def __init__(self, config: WorkerConfig, num_workers: int):
     """Starts the workers.
 
     Args:
       config: the game and the policy's shape.
-      num_workers: processes; the results do not depend on it.
+      num_workers: number of processes; results do not depend on it.
     """
     self._config = config
     self._workers = [_Worker(config) for _ in range(num_workers)]
 
   @property
   def process_ids(self) -> list[int]:
-    """Of the workers."""
+    """Process ids of the workers."""
     return [worker.process.pid for worker in self._workers]
 
   def close(self) -> None:
@@ -178,20 +178,20 @@ class Pool:
   def run(
     self, name: str, theta: np.ndarray, jobs: Sequence[Any], deaths: list[str]
   ) -> Iterator[Any]:
-    """Does jobs.
+    """Runs jobs.
 
     Args:
-      name: of the method of Player that does one.
+      name: name of the method of Player that does a job.
       theta: float32 [P], the policy.
-      jobs: what is to be done.
-      deaths: gets the causes of the deaths of workers.
+      jobs: arguments of the method.
+      deaths: list to which the causes of worker crashes are appended.
 
     Yields:
       The results, in the order of the jobs.
 
     Raises:
       UserError: a state is of another game or version of ale_py; or workers
-        died again and again, with the causes.
+        died repeatedly, with the causes.
     """
     batch = _JobQueue(self._workers, name, theta, jobs)
     try:
@@ -205,7 +205,7 @@ class Pool:
             if len(deaths) >= len(self._workers) + _MAX_DEATHS:
               raise UserError(self._given_up(deaths)) from death
         yield batch.results.pop(index)
-    finally:  # nobody waits for what is still being done
+    finally:  # stops work whose results are no longer wanted
       for worker in batch.doing:
         self._replace(worker)
 
@@ -217,7 +217,7 @@ class Pool:
     )
 
   def _replace(self, worker: _Worker) -> _Worker:
-    """Ends a worker and starts another one."""
+    """Ends a worker and starts a new one in its place."""
     worker.close()
     fresh = _Worker(self._config)
     self._workers[self._workers.index(worker)] = fresh

@@ -37,11 +37,7 @@ class Player:
   """Plays paths and branches."""
 
   def __init__(self, config: WorkerConfig):
-    """Starts an emulator.
-
-    Args:
-      config: the game and the policy's shape.
-    """
+    """Starts an emulator of the game, with a policy of the given shape."""
     self._game, self._seed = config.game, config.seed
     self._codes = self._game.codes.ravel().tolist()
     self._starts = EpisodeStarts(self._game)
@@ -55,14 +51,14 @@ class Player:
     )
 
   def set_parameters(self, theta: np.ndarray) -> None:
-    """Sets the policy, float32 [P]."""
+    """Sets the policy's parameters theta, float32 [P]."""
     self._actor.set_parameters(theta)
 
   def path(self, job: PathJob) -> PathResult:
-    """Plays on where a slot stands.
+    """Plays on from the state of a slot.
 
     Raises:
-      UserError: its state is of another game or version of ale_py.
+      UserError: the state is of another game or version of ale_py.
     """
     self._take(job)
     _, _, clock, total = job.start
@@ -100,7 +96,7 @@ class Player:
     return PathResult(path, self._actor.frames(), states, end)
 
   def _take(self, job: PathJob) -> None:
-    """Puts the emulator where the slot stands."""
+    """Puts the emulator into the state of the slot."""
     start = job.start
     if start.emulator:
       self._slot.load(start.emulator)
@@ -121,7 +117,7 @@ class Player:
     self._actor.observe(screen.screens, screen.count)
 
   def _noise(self, job: PathJob) -> Iterator[np.ndarray | None]:
-    """Uniforms [factors], step by step."""
+    """Yields uniforms [factors] for each step; None: act by the mode."""
     if job.deterministic:
       return itertools.repeat(None)
     rows = Draws(self._seed, job.iteration).noise_rows(
@@ -151,7 +147,7 @@ class Player:
   def _branch(
     self, job: BranchJob, code: int, noise: np.ndarray
   ) -> tuple[float, int, int]:
-    """A branch's return, length and end; nothing follows that of a game."""
+    """Plays a branch; returns its return, its length and bits of End."""
     self._slot.load(job.state)
     self._actor.begin(job.stack, 0)
     total = 0.0
@@ -171,8 +167,8 @@ class Player:
 
 
 def main() -> None:
-  """Does the sampler's jobs until it is gone."""
-  for number in (signal.SIGINT, signal.SIGTERM):  # the program's to handle
+  """Does the sampler's jobs until the sampler has ended."""
+  for number in (signal.SIGINT, signal.SIGTERM):  # the program handles these
     signal.signal(number, signal.SIG_IGN)
   connection = Connection(int(sys.argv[1]))
   try:

@@ -4,9 +4,9 @@ The trunks are the paths of GymPathSampler. The branches run in environments of
 their own, which restore the trunks' snapshots. The policy acts for several
 branches at once.
 
-A branch is a function of its snapshot, first action, noise and policy alone,
-provided that the environment is a function of its state. A branch fails where
-its environment raises an exception or returns a NaN or an infinity. It is then
+A branch depends only on its snapshot, first action, noise and policy, provided
+that the environment is a function of its state. A branch fails if its
+environment raises an exception or returns a NaN or an infinity. It is then
 marked as diverged and recorded; the recorded `state` holds the bytes (uint8) of
 its snapshot.
 """
@@ -47,8 +47,8 @@ class GymVine:
 
     Args:
       paths: sampler of the trunks, whose environments are made by `clonable`.
-      config: of the run. --branch_time_limit is about Gymnasium's TimeLimit;
-        an environment that truncates by itself ends its branches too.
+      config: the experiment. --branch_time_limit concerns Gymnasium's TimeLimit
+        only; truncation by the environment itself always ends a branch.
     """
     self.paths, task = paths, config.task.task
     limited = config.sampler.branch_time_limit
@@ -76,10 +76,10 @@ class GymVine:
 
 
 def clonable(task_id: str, time_limit: bool = True) -> Cloner:
-  """Makes an environment that can be cloned, see environment.make.
+  """Makes an environment that can be cloned; see environment.make.
 
   Raises:
-    UserError: it cannot be made or cloned.
+    UserError: the environment cannot be made or cloned.
   """
   return cloner(make(task_id, time_limit), task_id)
 
@@ -90,16 +90,16 @@ class _Lane:
   Attributes:
     index: number of the lane.
     branch: state, action and trial of its branch.
-    sent: what the environment got in the branch.
-    error: of the exception that the environment raised, if it did.
+    sent: the actions that the environment received in the branch.
+    error: text of the exception that the environment raised; '' for none.
   """
 
   def __init__(self, index: int, env: Cloner, observation: np.ndarray):
-    """Observations are written to `observation`, float32 [O]."""
+    """Takes `observation`, float32 [O], to which observations are written."""
     self.index, self._env, self._observation = index, env, observation
 
   def begin(self, branch: tuple[int, int, int], snapshot: Snapshot) -> None:
-    """Restores the state of a branch."""
+    """Restores the state from which a branch begins."""
     self.branch, self._snapshot = branch, snapshot
     self.sent, self.error = list[np.ndarray](), ''
     environment.observe(self._env.restore(snapshot), self._observation)
@@ -114,7 +114,7 @@ class _Lane:
       return math.nan, 0
 
   def failure(self) -> BranchFailure:
-    """The failure of the last step."""
+    """Describes the failure of the last step."""
     snapshot = self._snapshot
     return BranchFailure(
       branch=self.branch,
@@ -135,17 +135,17 @@ def _record_step(
   ends: np.ndarray,
   observations: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Adds one step of B branches to what they earned.
+  """Adds one step of B branches to their results.
 
   Args:
-    results: of all branches.
+    results: results of all branches.
     horizon: L.
     gamma: discount per env step.
     where: states, actions and trials of the branches, int [B] each.
     rewards: float64 [B].
     ends: uint8 [B], bits of End.
-    observations: float32 [B, O] after the step. It failed where they or the
-      reward are not finite.
+    observations: float32 [B, O] after the step. A step failed if its
+      observation or its reward is not finite.
 
   Returns:
     bool [B] each: which steps failed, and which branches are over.
@@ -162,7 +162,7 @@ def _record_step(
 
 
 class _Lanes:
-  """Runs branches in lanes that go in lock-step, each from state to state."""
+  """Runs branches in lanes that step together; a free lane begins another."""
 
   def __init__(
     self,
@@ -171,7 +171,7 @@ class _Lanes:
     observation_size: int,
     gamma: float,
   ):
-    """Takes the environments, whatever state they are in."""
+    """Takes the environments, which may be in any state."""
     self._task_id, self._gamma = task_id, gamma
     self._observations = np.zeros((len(envs), observation_size), np.float32)
     self._lanes = [
@@ -186,17 +186,14 @@ class _Lanes:
     act: Callable[[np.ndarray, np.ndarray], np.ndarray],
     controls: Callable[[np.ndarray], np.ndarray],
   ) -> BranchResults:
-    """Runs every branch to its end or its length.
+    """Runs every branch to its end or to its maximum length L.
 
     Args:
-      snapshots: N.
+      snapshots: the N states.
       first_actions: [N, K, A].
       noise: float64 [N, M, L, A].
-      act: actions [B, A] for observations [B, O] and noise [B, A].
-      controls: what the environments receive for actions [B, A].
-
-    Returns:
-      What the branches earned.
+      act: maps observations [B, O] and noise [B, A] to actions [B, A].
+      controls: maps actions [B, A] to what the environments receive.
 
     Raises:
       UserError: an environment failed to restore.
@@ -246,7 +243,7 @@ class _Lanes:
     waiting: Iterator[Any],
     snapshots: Sequence[Snapshot],
   ) -> list[_Lane]:
-    """Begins waiting branches in idle lanes; returns these."""
+    """Begins waiting branches in idle lanes; returns the lanes it used."""
     begun = []
     for lane, branch in zip(idle, waiting, strict=False):
       try:

@@ -24,10 +24,14 @@ _TERMINATED, _TRUNCATED = int(End.TERMINATED), int(End.TRUNCATED)
 
 
 def observe(observation: Any, row: np.ndarray) -> None:
-  """Writes an observation to a row of the same shape.
+  """Writes an observation to a row.
+
+  Args:
+    observation: flat observation, in any form that NumPy can convert.
+    row: float32 [O], receives it.
 
   Raises:
-    Exception: it does not fit.
+    Exception: the observation does not fit.
   """
   values = np.asarray(observation, np.float32)
   if values.shape != row.shape:
@@ -44,14 +48,14 @@ def send(
 
   Args:
     env: the environment.
-    action: which it may overwrite.
-    row: float32 [O], gets the observation, which may be not finite.
+    action: the action; the environment may overwrite it.
+    row: float32 [O], receives the observation, which may be non-finite.
 
   Returns:
-    The reward, which may be not finite, and bits of End.
+    The reward, which may be non-finite, and bits of End.
 
   Raises:
-    Exception: whatever the environment raises, or it returned something else.
+    Exception: the environment raised it, or its result has another form.
   """
   observation, reward, terminated, truncated, _ = env.step(action)
   observe(observation, row)
@@ -70,13 +74,13 @@ class EnvironmentSlot:
   Attributes:
     task_id, env, index, seed: the task, its environment, number of the slot
       and seed of the run.
-    observation: float32 [O], the latest; a row of the sampler's.
+    observation: float32 [O], the latest; a row of the sampler's array.
     first_limit: env steps after which the first episode is cut short.
-    episode: resets so far.
-    needs_reset: the next step needs a reset before it.
-    sent: the actions that the environment got since its reset.
+    episode: number of resets so far.
+    needs_reset: whether the next step needs a reset before it.
+    sent: the actions that the environment received since its reset.
     episode_return: undiscounted, so far.
-    shortened: a staggered episode was cut short, its return means nothing.
+    shortened: whether the first episode was cut short; its return is void.
   """
 
   task_id: str
@@ -97,7 +101,7 @@ class EnvironmentSlot:
     return draws.episode_seed(self.seed, self.index, self.episode - 1)
 
   def error(self, what: str) -> UserError:
-    """The error of something that went wrong, with the keys to replay it."""
+    """Makes the error for a failure, with the keys to replay it."""
     where = f'step {len(self.sent)}' if self.sent else 'the reset'
     return UserError(
       f'--task={self.task_id}: {what} at {where} of episode '
@@ -118,7 +122,7 @@ class EnvironmentSlot:
     self.check_observation()
 
   def step(self, action: np.ndarray) -> tuple[float, int]:
-    """Sends an action, in the environment's own form; returns reward, ends.
+    """Sends an action in the environment's own form; returns reward and ends.
 
     The caller checks the observations of all slots at once.
     """
@@ -142,7 +146,7 @@ class EnvironmentSlot:
       raise self.error(f'observation[{i}] is {self.observation[i]}')
 
   def snapshot(self) -> Snapshot:
-    """The state before the next action; the environment is a Cloner."""
+    """Clones the state before the next action; requires a Cloner."""
     assert isinstance(self.env, Cloner)
     try:
       return self.env.snapshot()
@@ -156,10 +160,16 @@ class EnvironmentSlot:
     observation: np.ndarray,
     episode_return: float,
   ) -> None:
-    """Repeats an episode up to where it was.
+    """Repeats an unfinished episode.
+
+    Args:
+      episode: number of the episode, from 1.
+      actions: the actions so far, in the environment's own form.
+      observation: float32 [O], the latest one.
+      episode_return: undiscounted return so far.
 
     Raises:
-      UserError: it does not come out at the same observation and return.
+      UserError: the replay leads to another observation or return.
     """
     self.episode = episode - 1
     self.reset()

@@ -3,8 +3,8 @@
 The environments of the slots are stepped in turn in one process, and the policy
 runs for all slots at once.
 
-Every episode begins with env.reset(seed=...) and a derived seed of its own. So
-a batch depends on the run's seed, theta and the normaliser alone, provided that
+Every episode begins with env.reset(seed=...) and its own derived seed. So a
+batch depends only on the run's seed, theta and the normaliser, provided that
 the environment is a function of its seed and actions. A running episode is
 resumed by replaying it, under the same condition.
 """
@@ -34,12 +34,12 @@ from trpo_tf.tasks.environment import Spaces
 
 __all__ = ['GymPathSampler']
 
-# env steps after which a whole episode is refused that no time limit ends
+# env steps after which a whole episode without a time limit is refused
 _MAX_EPISODE_STEPS = 100_000
 
 
 class _Record(NamedTuple):
-  """What a slot does, step by step; see Path."""
+  """The steps of a slot, as they are taken; see Path."""
 
   rewards: list[float]
   ends: list[int]
@@ -49,12 +49,12 @@ class _Record(NamedTuple):
 
 
 class GymPathSampler(PathSampler[list[Snapshot]]):
-  """Batches of env steps of the current policy, for any environment.
+  """Sampler of paths in any environment.
 
-  An error that the environment causes comes with the keys to replay it.
+  Errors of the environment are reported with the keys to replay them.
 
   Attributes:
-    spaces: what the environment gives and takes.
+    spaces: observations and actions of the environment.
   """
 
   def __init__(
@@ -64,19 +64,19 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
     config: ExperimentConfig,
     make: Callable[[str], gymnasium.Env] = environment.make,
   ):
-    """Makes the environments, each about to reset.
+    """Makes the environments, which begin with a reset.
 
     Args:
-      spaces: what the environment gives and takes.
+      spaces: observations and actions of the environment.
       policy: the policy, whose network must be an MLP.
-      config: of the run. The environment receives continuous actions rounded
-        to its action space's dtype.
+      config: the experiment. The environment receives continuous actions
+        rounded to its action space's dtype.
       make: makes an environment from its id.
 
     Raises:
-      UserError: an environment that cannot be made, or an action range that
-        needs bounds the environment lacks.
-      ValueError: a policy of other sizes.
+      UserError: the environment cannot be made, or it lacks the bounds that
+        --action_range needs.
+      ValueError: the policy has other sizes.
     """
     self._config, self._policy = config.sampler, policy
     self._seed, task = config.run.seed, config.task
@@ -104,18 +104,18 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
     ]
 
   def _first_limit(self, slot: int) -> int | None:
-    # staggered ends, as in single_path: equally long episodes would keep all
-    # slots in step and a batch would hold one phase of the episode only
+    # staggers the first ends, as the native sampler does: otherwise equally
+    # long episodes would keep all slots of a batch in the same phase
     limit = self.spaces.time_limit
     if self._config.whole_episodes or limit is None:
       return None
     return -(-limit * (slot + 1) // self._config.num_slots)
 
   def state(self) -> dict[str, np.ndarray]:
-    """What the next batch depends on; see Sampler.
+    """Returns what the next batch depends on; see Sampler.
 
-    The state of an environment cannot be stored in general. Instead the keys
-    of the running episodes are stored, with the actions that they took.
+    The state of an environment cannot be stored in general. Instead, the keys
+    of the running episodes are stored, with the actions taken so far.
     """
     sent = [[] if s.needs_reset else s.sent for s in self._slots]
     actions = np.array(
@@ -135,7 +135,7 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
 
     Raises:
       UserError: a replay did not reproduce the episode.
-      ValueError: the state is of another number of slots.
+      ValueError: the state has another number of slots.
     """
     if state['episode'].shape != (len(self._slots),):
       raise ValueError(
@@ -154,23 +154,19 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
         )
 
   def controls(self, actions: np.ndarray) -> np.ndarray:
-    """What environments receive for actions [S, A]: [S, *action_shape]."""
+    """Maps actions [S, A] to what is sent, [S, *action_shape]."""
     return self.spaces.as_sent(self._controls(actions))
 
   def actor(self, theta: np.ndarray) -> Actor:
-    """Makes what acts by the network's outputs, for theta [P] or [S, P]."""
+    """Makes the actor of the policy, for theta [P] or [S, P]."""
     if self.spaces.factors:
       return CategoricalActor(self.spaces.factors)
     return GaussianActor(self._policy.log_std(np.asarray(theta, np.float32)))
 
   def network(self, theta: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Makes the policy's network a NumPy function of its inputs.
+    """Makes the policy's network, float32 [S, O] -> [S, M], in NumPy.
 
-    Args:
-      theta: float32 [P], or [S, P], one a row of inputs.
-
-    Returns:
-      A function that maps inputs float32 [S, O] to outputs float32 [S, M].
+    theta is float32 [P], or [S, P] with one policy per row of inputs.
     """
     parameters = self._policy.network_parameters(np.asarray(theta, np.float32))
     if parameters.ndim == 1:
@@ -191,7 +187,7 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
     deterministic: bool,
     rollout_set: np.ndarray,
   ) -> tuple[Batch, list[Snapshot]]:
-    """As PathSampler's; for states the environments must be Cloners."""
+    """Samples; the environments must be Cloners if states are wanted."""
     snapshots: dict[tuple[int, int], Any] = {
       (slot, step): None for slot, step in rollout_set.tolist()
     }
@@ -246,7 +242,7 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
     actions: np.ndarray,
     records: list[_Record],
   ) -> None:
-    """Steps the running slots by their actions, of [S, A]."""
+    """Steps the running slots by their rows of the actions [S, A]."""
     sent = self.controls(actions)
     for slot in running:
       record = records[slot.index]

@@ -1,9 +1,9 @@
 """Branches from cloned states of a native task, in parallel (section 5.2).
 
-From each of N snapshots K given first actions are tried, and each is followed
-by a policy under M sequences of noise. The K branches of a state read the same
-noise (common random numbers), so their returns differ by the first action
-alone. Nothing here needs TRPO: a planner uses it too (docs/branching.md).
+K given first actions are tried from each of N snapshots, and a policy continues
+each of them under M noise sequences. The K branches of a state read the same
+noise (common random numbers), so their returns differ only by the first action.
+Nothing here depends on TRPO: a planner can use it too (docs/branching.md).
 """
 
 import dataclasses
@@ -61,24 +61,24 @@ def noise_policy(observation_size: int, action_size: int) -> FrozenPolicy:
 
 @dataclasses.dataclass(frozen=True)
 class Branches:
-  """What N x K x M branches earned.
+  """The results of N x K x M branches.
 
   Attributes:
     returns: float64 [N, K, M], sum of gamma^t r_t over the branch's steps.
     lengths: int32 [N, K, M], env steps, the first action's included.
     ends: uint8 [N, K, M], bits of End of the last step: 0 if the branch was
-      alive at its horizon; DIVERGED if its next step broke the simulation
-      (its return is then that of the steps before).
-    failures: int32 [N, K, M], what broke, see `causes`.
-    messages: MuJoCo's text of the branches (n, k, m) that raised an error.
-    final_observations: float32 [N, K, M, O], after the last step; of a branch
-      that MuJoCo stopped by an error: zeros.
+      alive at its horizon; DIVERGED if the simulation diverged in its next
+      step, which its return does not include.
+    failures: int32 [N, K, M], bits of what failed, see `causes`.
+    messages: MuJoCo's error texts, by branch (n, k, m).
+    final_observations: float32 [N, K, M, O], after the last step; zeros for a
+      branch that MuJoCo stopped with an error.
     compiled: the task.
     final_states: float64 [N, K, M, D] after the last step, or None.
     observations: float32 [N, K, M, L, O] before each action, 0 after the end,
       or None.
-    actions: float64 [N, K, M, L, A] unclipped, 0 after the end, or None; of a
-      diverged branch that of the failed step is the last.
+    actions: float64 [N, K, M, L, A] unclipped, 0 after the end, or None; the
+      last one of a diverged branch is that of the failed step.
     rewards: float64 [N, K, M, L], 0 after the end, or None.
   """
 
@@ -96,14 +96,14 @@ class Branches:
 
   @property
   def num_steps(self) -> int:
-    """Env steps simulated."""
+    """Number of env steps simulated."""
     return int(self.lengths.sum())
 
   def snapshots(self) -> list[Snapshot | None]:
-    """Where the N x K x M branches ended, in order; None where one diverged.
+    """Returns the final states of the branches in order; None if diverged.
 
     Raises:
-      ValueError: they were not kept.
+      ValueError: the final states were not kept.
     """
     if self.final_states is None:
       raise ValueError('branch(..., final_states=True) keeps the final states')
@@ -113,7 +113,7 @@ class Branches:
     return [None if b else s for s, b in zip(found, broken, strict=True)]
 
   def causes(self, *branch: int) -> tuple[str, ...]:
-    """Why branch (n, k, m) diverged; () if it did not."""
+    """Returns why branch (n, k, m) diverged; () if it did not."""
     return engine.causes(int(self.failures[branch]))
 
 
@@ -122,7 +122,7 @@ class Brancher:
 
   Attributes:
     compiled: the task.
-    controls: what the simulator receives for an action.
+    controls: maps an action to what the simulator receives.
   """
 
   def __init__(
@@ -138,14 +138,14 @@ class Brancher:
 
     Args:
       compiled: the task.
-      policy: shape of the policies that act; None: the noise alone acts.
+      policy: shape of the policies that act; None: actions are the noise.
       action_range: 'raw' or 'control', see config.TaskConfig.
       clip_actions: whether controls are clipped to the control range.
-      threads: 0: all available cores. The result does not depend on it.
+      threads: number of threads; 0: all available cores. Results do not change.
 
     Raises:
-      UserError: a model that cannot be cloned from a state row, or an action
-        range that needs control limits the model lacks.
+      UserError: the model cannot be cloned from a state row, or it lacks the
+        control limits that the action range needs.
     """
     if threads < 0:
       raise UserError(f'threads={threads}: take 0 for all cores, or more')
@@ -179,22 +179,22 @@ class Brancher:
     """Runs every branch to its end or horizon.
 
     Args:
-      snapshots: N, of this task; or their states float64 [N, D].
+      snapshots: N snapshots of this task, or their states, float64 [N, D].
       actions: float64 [N, K, A], the first action of each branch.
-      horizon: L, most env steps of a branch, its first action included.
-      policy: acts after the first step; None: the noise does.
+      horizon: L, maximum env steps of a branch, including its first action.
+      policy: acts after the first step; None: actions are the noise.
       noise: float64 [N, M, L, A], standard normal; row [n, m] belongs to all
         K branches of state n, and its first entry is not used. None: one
         branch without noise.
       gamma: discount per env step.
       time_limit: whether the task's time limit, counted from the episode's
         start, ends a branch.
-      trajectories: keep observations, actions and rewards.
-      final_states: keep where every branch ended, to branch from there.
+      trajectories: whether to keep observations, actions and rewards.
+      final_states: whether to keep the state where each branch ended.
 
     Returns:
-      The Branches. A branch is a function of its snapshot, first action,
-      noise and policy alone.
+      The Branches. Each depends only on its snapshot, first action, noise and
+      policy.
 
     Raises:
       UserError: no snapshot, counts below 1, shapes that do not fit, or a
@@ -310,12 +310,12 @@ class Brancher:
 def initial_snapshots(
   compiled: CompiledTask, seed: int, count: int
 ) -> list[Snapshot]:
-  """Snapshots of fresh episodes, drawn by the task's reset.
+  """Makes snapshots of fresh episodes, drawn by the task's reset.
 
   Args:
     compiled: the task.
-    seed: of the draws.
-    count: N.
+    seed: seed of the draws.
+    count: number of snapshots.
 
   Raises:
     UserError: a count below 1.

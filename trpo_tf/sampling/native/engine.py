@@ -1,4 +1,4 @@
-"""The native sampler's Python side: the only importer of the extension."""
+"""The Python side of the native sampler; only it imports the extension."""
 
 import os
 from typing import Any
@@ -36,12 +36,12 @@ _CAUSES = (
 
 
 def default_threads() -> int:
-  """Cores that this process may use."""
+  """Returns the number of cores that this process may use."""
   return len(os.sched_getaffinity(0))
 
 
 def _program_fields(compiled: CompiledTask) -> dict:
-  """The program with its fields resolved to places in mjData."""
+  """Returns the program with its fields resolved to offsets in mjData."""
   program = compiled.program
   code = program.code.copy()
   loads = code[:, 0] == OPS.index('load')
@@ -57,18 +57,15 @@ def _program_fields(compiled: CompiledTask) -> dict:
 def engine_setup(
   compiled: CompiledTask, policy: GaussianPolicy, controls: Controls
 ) -> dict[str, Any]:
-  """What is fixed for simulations of a task under a policy.
+  """Returns the extension's setup for simulating a task under a policy.
 
   Args:
     compiled: the task.
     policy: shape of the policies that act.
-    controls: what the simulator receives for an action.
-
-  Returns:
-    The setup by the names that the extension knows.
+    controls: maps an action to what the simulator receives.
 
   Raises:
-    UserError: a policy of other sizes.
+    UserError: the policy has other sizes.
   """
   network = policy.network
   sizes = compiled.observation_size, compiled.action_size
@@ -95,10 +92,16 @@ def engine_setup(
 def make_engine(
   kind: str, compiled: CompiledTask, setup: dict, *sizes: int
 ) -> Any:
-  """A `Sampler` (slots, threads) or `Brancher` (threads) of the extension.
+  """Makes a `Sampler` or a `Brancher` of the extension.
+
+  Args:
+    kind: 'Sampler' or 'Brancher'.
+    compiled: the task.
+    setup: the result of engine_setup.
+    *sizes: slots and threads of a Sampler, or threads of a Brancher.
 
   Raises:
-    UserError: a model that cannot be cloned from a state row.
+    UserError: the model cannot be cloned from a state row.
   """
   try:
     return getattr(_native, kind)(compiled.model._address, setup, *sizes)
@@ -111,15 +114,12 @@ def make_engine(
 def policy_arrays(
   policy: GaussianPolicy, theta: np.ndarray, normalizer: Normalizer
 ) -> dict[str, Any]:
-  """The policies of a closed loop, as the extension takes them.
+  """Returns the policies of a closed loop in the extension's form.
 
   Args:
     policy: shape of the policies.
     theta: float32 [n, P], their parameters.
     normalizer: frozen observation normaliser.
-
-  Returns:
-    Arrays by the names that the extension knows.
   """
   log_std = policy.log_std(theta).astype(np.float64)
   return dict(
@@ -133,5 +133,5 @@ def policy_arrays(
 
 
 def causes(bits: int) -> tuple[str, ...]:
-  """Names of what a failed step's bits say."""
+  """Returns the names of a failed step's causes."""
   return tuple(c for i, c in enumerate(_CAUSES) if bits >> i & 1)

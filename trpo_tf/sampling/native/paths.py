@@ -1,8 +1,8 @@
 """Single-path sampling (section 5.1) with the native closed loop.
 
 Slots run side by side. By default each runs its share of the batch and carries
-its running episode over to the next iteration, so every step is used; with
-`whole_episodes` a slot starts afresh and stops at an episode's end instead.
+its running episode over to the next iteration, so every step is used. With
+`whole_episodes`, a slot starts with a reset and stops at an episode's end.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from trpo_tf.tasks.task import CompiledTask
 
 
 class NativePathSampler(PathSampler[np.ndarray]):
-  """Batches of env steps of the current policy, for any native task.
+  """Sampler of paths in any native task.
 
   States are rows float64 [N, D], see `cloning.native`.
 
@@ -38,12 +38,12 @@ class NativePathSampler(PathSampler[np.ndarray]):
     policy: GaussianPolicy,
     config: ExperimentConfig,
   ):
-    """Makes a sampler whose slots are about to reset.
+    """Makes a sampler whose slots begin with a reset.
 
     Args:
       compiled: the task.
       policy: shape of the policies that act.
-      config: of the run.
+      config: the experiment.
 
     Raises:
       UserError: the native sampler cannot run the task, or its reset fails.
@@ -59,19 +59,19 @@ class NativePathSampler(PathSampler[np.ndarray]):
     )
     self._resets = ResetTable(compiled, seed)
     slots = np.arange(sampler.num_slots)
-    self._resets(0 * slots, 1)  # a bad one fails now
+    self._resets(0 * slots, 1)  # a bad reset fails now
     if not sampler.whole_episodes:
-      # staggered ends, or equally long episodes would keep all slots in step
-      # and a batch would hold one phase of the episode only
+      # staggers the first ends: otherwise equally long episodes would keep all
+      # slots of a batch in the same phase
       limit = compiled.task.time_limit
       self._slots.slots['limit'] = -(-limit * (slots + 1) // sampler.num_slots)
 
   def actor(self, theta: np.ndarray) -> GaussianActor:
-    """The policy of parameters theta, float32 [P]."""
+    """Makes the actor of the policy with parameters theta, float32 [P]."""
     return GaussianActor(self.policy.log_std(theta))
 
   def state(self) -> dict[str, np.ndarray]:
-    """What the next batch depends on; see Sampler."""
+    """Returns what the next batch depends on; see Sampler."""
     return self._slots.state()
 
   def restore(self, state: dict[str, np.ndarray]) -> None:
@@ -130,16 +130,13 @@ def batch_from_arrays(
   diverged: list[Divergence],
   term_names: tuple[str, ...] = (),
 ) -> Batch:
-  """A Batch of a rollout's records.
+  """Makes a Batch that shares the memory of a rollout's records.
 
   Args:
     arrays: the filled records of NativeSlots.
-    space: what the policy chooses from.
-    diverged: what the rollout returned.
+    space: the actions that the policy chooses from.
+    diverged: the divergences that the rollout returned.
     term_names: names of the reward's terms.
-
-  Returns:
-    The batch; it shares the arrays' memory.
   """
   S, T = arrays['rewards'].shape
   longest = int(arrays['lengths'].max())
@@ -156,7 +153,7 @@ def batch_from_arrays(
     )
   }
   kept = np.arange(longest) < arrays['lengths'][:, None]
-  if diverged:  # a failed step leaves its inputs behind the last valid one
+  if diverged:  # a failed step leaves its inputs after the last valid step
     for rows in part.values():
       rows[~kept] = 0
   ended = (part['ends'] & (End.TERMINATED | End.TRUNCATED)) != 0
@@ -186,7 +183,7 @@ def batch_from_arrays(
 
 
 def drop_diverged(batch: Batch) -> Batch:
-  """The batch without the trajectories that a divergence cut."""
+  """Returns the batch without the trajectories that a divergence cut."""
   kept = batch.kept.copy()
   for slot, last in np.argwhere((batch.ends & End.DIVERGED) != 0):
     before = np.flatnonzero(batch.ends[slot, :last])

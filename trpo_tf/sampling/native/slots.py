@@ -1,6 +1,6 @@
 """Simulations of a native task that run a policy in a closed loop.
 
-C++ draws no random numbers: noise rows and reset rows are its inputs, so a
+C++ draws no random numbers. Noise rows and reset rows are its inputs, so a
 rollout is a pure function of (states, theta, normaliser, noise, resets).
 """
 
@@ -31,13 +31,13 @@ def _cut(ends: np.ndarray, last: int) -> None:
 class NativeSlots:
   """Simulations of one task that run a policy in a closed loop.
 
-  The whole state of a slot is its MuJoCo row, the observation and the `prev`
-  values as they were, the elapsed steps and the running return (`state`,
-  `restore`).
+  The state of a slot (see `state` and `restore`) consists of its MuJoCo row,
+  the latest observation and `prev` values, the elapsed steps and the running
+  return.
 
   Attributes:
     compiled: the task.
-    num_slots: simulations S.
+    num_slots: number of simulations S.
   """
 
   def __init__(
@@ -48,17 +48,17 @@ class NativeSlots:
     controls: Controls,
     threads: int = 0,
   ):
-    """Makes the slots, each about to reset.
+    """Makes the slots, which begin with a reset.
 
     Args:
       compiled: the task.
-      num_slots: simulations.
+      num_slots: number of simulations S.
       policy: shape of the policies that act.
-      controls: what the simulator receives for an action.
-      threads: 0: all available cores. The result does not depend on it.
+      controls: maps an action to what the simulator receives.
+      threads: number of threads; 0: all available cores. Results do not change.
 
     Raises:
-      UserError: a model that cannot be cloned from a state row.
+      UserError: the model cannot be cloned from a state row.
     """
     self._controls = controls
     setup = engine.engine_setup(compiled, policy, controls)
@@ -73,11 +73,11 @@ class NativeSlots:
 
   @property
   def slots(self) -> np.ndarray:
-    """Records [S] (csrc/rollout.h: Slot), live: a write takes effect."""
+    """Live records [S] (csrc/rollout.h: Slot); a write takes effect."""
     return self._native.slots
 
   def _views(self) -> dict[str, np.ndarray]:
-    """The live memory of all that the next rollout depends on."""
+    """Returns the live memory of all that the next rollout depends on."""
     native = self._native
     slots = {f'slot_{k}': native.slots[k] for k in native.slots.dtype.names}
     return dict(
@@ -89,14 +89,14 @@ class NativeSlots:
     )
 
   def state(self) -> dict[str, np.ndarray]:
-    """Everything that the next rollout depends on, as copies."""
+    """Returns copies of all that the next rollout depends on."""
     return {name: view.copy() for name, view in self._views().items()}
 
   def restore(self, state: dict[str, np.ndarray]) -> None:
     """Continues from a `state` of a sampler of the same task and size.
 
     Raises:
-      ValueError: shapes of another model or number of slots.
+      ValueError: the state is of another model or number of slots.
     """
     for name, view in self._views().items():
       if view.shape != state[name].shape:
@@ -107,12 +107,12 @@ class NativeSlots:
       view[...] = state[name]
 
   def new_arrays(self, capacity: int, details: bool = False) -> dict:
-    """Zeroed records for `capacity` steps per slot.
+    """Makes zeroed records for `capacity` steps per slot.
 
     Args:
       capacity: T.
-      details: also record every output of the task program in float64 (full
-        observation, reward, terminated, terms) as task_outputs [S, T, K].
+      details: whether to record every output of the task program (observation,
+        reward, terminated, terms) too, as task_outputs float64 [S, T, K].
     """
     S, T = self.num_slots, capacity
     program = self.compiled.program
@@ -150,7 +150,7 @@ class NativeSlots:
     normalizer: Normalizer,
     noise: np.ndarray,
   ) -> dict:
-    """The inputs of a closed loop.
+    """Returns the inputs of a closed loop.
 
     Args:
       theta: float32 [n, P], network parameters then log deviations [A].
@@ -171,7 +171,7 @@ class NativeSlots:
     max_divergences: int = 1000,
     retry_noise: Callable[[int, int], np.ndarray] | None = None,
   ) -> list[Divergence]:
-    """Fills the records; runs every slot to its capacity or stop.
+    """Runs every slot to its capacity or stop, and fills the records.
 
     Args:
       arrays: `new_arrays`, and `policy_arrays` unless recorded actions are
@@ -180,10 +180,10 @@ class NativeSlots:
       min_steps: a slot stops at the first end of an episode from this step
         on; None: all run to the capacity.
       iteration: recorded with divergences.
-      max_divergences: refuse to go on beyond.
+      max_divergences: more divergences than this are an error.
       retry_noise: (slot, its failures so far) -> [A], the noise of the step
-        that is recorded in place of a failed one: the same action may fail
-        again for ever. None: the same noise.
+        that replaces a failed one, as the same action might fail forever.
+        None: the same noise.
 
     Returns:
       The divergences, in order of slot within each pass.

@@ -16,7 +16,7 @@ __all__ = ['NativeVine']
 class NativeVine:
   """Trunks and branches on MuJoCo's batch engine; see VineBackend.
 
-  States are rows float64 [N, D], see `native.state`.
+  States are rows float64 [N, D], see `cloning.native`.
   """
 
   batch_type = VineBatch
@@ -26,10 +26,10 @@ class NativeVine:
 
     Args:
       paths: sampler of the trunks.
-      config: of the run.
+      config: the experiment.
 
     Raises:
-      UserError: a model whose states cannot be cloned.
+      UserError: the model's states cannot be cloned.
     """
     self.paths, self._policy = paths, paths.policy
     self._brancher = Brancher(
@@ -72,7 +72,7 @@ class NativeVine:
     found = run(every, every, every)
 
     def failure(n: int, k: int, m: int) -> BranchFailure:
-      """The record of a branch, which is run again to learn its actions."""
+      """Describes a failed branch, which is run again to get its actions."""
       again = run(
         slice(n, n + 1), slice(k, k + 1), slice(m, m + 1), trajectories=True
       )
