@@ -101,7 +101,7 @@ def test_trunks_are_those_of_single_path_sampling(hopper):
     expected = path.sample(theta, normalizer, i)
     for field in dataclasses.fields(expected):
       if field.name != 'diverged':
-        np.testing.assert_array_equal(
+        np.testing.assert_equal(
           getattr(batch, field.name), getattr(expected, field.name), field.name
         )
 

@@ -73,7 +73,7 @@ def main(_) -> None:
   if _VIDEO.value and not _VIDEO.value.endswith(('.mp4', '.gif')):
     raise UserError(f'--video={_VIDEO.value}: end it in .mp4 or .gif')
   path = pathlib.Path(_RUN_DIR.value).expanduser()
-  run_directory.read_config(path)
+  run_directory.read_run(path)
   flags.import_tensorflow()
   from trpo_tf.experiment import atari_video, backend, trained, video
   from trpo_tf.experiment.evaluation import evaluate, evaluation_config

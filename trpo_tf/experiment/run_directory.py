@@ -24,6 +24,7 @@ __all__ = [
   'FREE_SETTINGS',
   'RunDirectory',
   'flag_text',
+  'read_run',
   'flagfile',
   'read_config',
 ]
@@ -153,6 +154,30 @@ def read_config(
     hint = f', but has runs in it: {path}/{runs[0]}, ...' if runs else ''
     raise errors.UserError(f'{path} is not the directory of a run{hint}')
   return _config(record, path)
+
+
+def read_run(
+  run_dir: str | os.PathLike[str],
+) -> tuple[config_lib.ExperimentConfig, checkpoint.Checkpoint]:
+  """Reads the settings and the newest checkpoint of a run.
+
+  Args:
+    run_dir: the directory of the run; it is not locked or changed.
+
+  Returns:
+    The settings with which the run was last started, and the checkpoint.
+
+  Raises:
+    UserError: there is no such run, or it has no intact checkpoint.
+  """
+  path = pathlib.Path(run_dir).expanduser()
+  config = read_config(path)
+  saved = checkpoint.load_newest(path / 'checkpoints')
+  if saved is None:
+    raise errors.UserError(
+      f'{path} has no checkpoint yet: let it train for longer'
+    )
+  return config, saved
 
 
 def flagfile(config: config_lib.ExperimentConfig) -> str:

@@ -10,9 +10,8 @@ import tensorflow as tf
 from gymnasium.spaces import utils as space_utils
 
 from trpo_tf.config import ExperimentConfig
-from trpo_tf.errors import UserError
 from trpo_tf.experiment import backend as backend_lib
-from trpo_tf.experiment import checkpoint, run_directory
+from trpo_tf.experiment import run_directory
 from trpo_tf.policies.categorical import CategoricalPolicy
 from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.normalizer import Normalizer
@@ -149,11 +148,7 @@ def load_policy(run_dir: str | os.PathLike[str]) -> TrainedPolicy:
     UserError: there is no such run, it has no intact checkpoint, or its task
       cannot be made.
   """
-  path = pathlib.Path(run_dir).expanduser()
-  config = run_directory.read_config(path)
-  saved = checkpoint.load_newest(path / 'checkpoints')
-  if saved is None:
-    raise UserError(f'{path} has no checkpoint yet: let it train for longer')
+  config, saved = run_directory.read_run(run_dir)
   backend = backend_lib.resolve(config)
   return TrainedPolicy(
     backend,
