@@ -98,6 +98,7 @@ class NativeSlots:
     Raises:
       ValueError: the state is of another model or number of slots.
     """
+    state = {'term_sums': 0 * self._term_sums} | state  # as in older runs
     for name, view in self._views().items():
       if view.shape != state[name].shape:
         raise ValueError(
