@@ -296,7 +296,7 @@ def test_generators_left_out():
   other = cloner(
     gymnasium.make('Taxi-v4', is_rainy=True), 'X', include_rng=False
   )
-  with pytest.raises(UserError, match=r'reset\(seed=...\) it first'):
+  with pytest.raises(UserError, match=r'reset\(seed=...\) before the restore'):
     other.restore(snapshot)
   assert branch(first, 5) == branch(other, 5) != branch(other, 6)
 
