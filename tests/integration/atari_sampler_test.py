@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from multiprocessing.connection import Connection
 
@@ -16,7 +17,7 @@ from plain_atari import Policy, choices
 from trpo_tf import seeding
 from trpo_tf.config import AtariConfig, SamplerConfig
 from trpo_tf.errors import UserError
-from trpo_tf.sampling.atari import pool
+from trpo_tf.sampling.atari import pool, watchdog
 from trpo_tf.sampling.atari.emulator import AtariSlot, EpisodeStarts
 from trpo_tf.sampling.atari.paths import AtariPathSampler
 from trpo_tf.sampling.batch import End
@@ -255,6 +256,40 @@ def test_dead_worker_is_reported_and_its_work_done_again(
   following = sample(made, 2)
   assert following.deaths == ()
   assert to_bytes(following) == to_bytes(batches[2])
+
+
+def test_stopped_worker_is_killed_and_its_work_done_again(
+  reference, monkeypatch
+):
+  _, state, batches = reference
+  monkeypatch.setattr(watchdog, '_TICK', 0.02)
+  made = make(**QBERT)
+  sampler = made[0]
+  sampler.restore(state)
+  stopped = sampler.pool.process_ids[1]
+  os.kill(stopped, signal.SIGSTOP)
+  batch = sample(made, 1)
+  sampler.pool.close()
+  (death,) = batch.deaths
+  assert f'{stopped} was stopped by a signal, did not go on' in death
+  assert to_bytes(batch) == to_bytes(batches[1])
+
+
+def test_worker_that_goes_on_is_not_given_up(reference, monkeypatch):
+  _, state, batches = reference
+  monkeypatch.setattr(watchdog, '_TICK', 0.02)
+  monkeypatch.setattr(watchdog, '_PATIENCE', 10**6)
+  made = make(**QBERT)
+  sampler = made[0]
+  sampler.restore(state)
+  stopped = sampler.pool.process_ids[1]
+  os.kill(stopped, signal.SIGSTOP)
+  goes_on = threading.Timer(0.5, os.kill, (stopped, signal.SIGCONT))
+  goes_on.start()
+  batch = sample(made, 1)
+  goes_on.join()
+  assert batch.deaths == ()
+  assert to_bytes(batch) == to_bytes(batches[1])
 
 
 def test_worker_that_dies_in_the_middle_of_a_result(reference, monkeypatch):

@@ -105,6 +105,46 @@ def test_native_run_killed_stopped_and_extended(tmp_path):
   _assert_equal(run_dir, _never_stopped(_NATIVE, tmp_path))
 
 
+def test_run_whose_terminal_or_reader_goes_away(tmp_path):
+  """SIGHUP, and a pipe that is closed: both save and end with code 3."""
+  run_dir = tmp_path / 'run'
+
+  def start(*flags):
+    flags = *_GYMNASIUM, _END, f'--run_dir={run_dir}', *flags
+    return programs.start('train', *flags, '--checkpoint_seconds=1000')
+
+  stopped = _signal_after(start(), run_dir, 4, signal.SIGHUP)
+  assert (stopped.code, stopped.stderr) == (3, '')
+  last = programs.final_state(run_dir)['/iteration']
+  assert _iterations(run_dir) == list(range(1, last + 1))
+
+  process = start('--progress')
+  assert 'continuing after' in process.stdout.readline()
+  process.stdout.close()
+  assert process.wait(120) == 3
+  error = process.stderr.read()
+  (line,) = error.splitlines()
+  assert 'nobody reads the output: stopped at' in line
+  reached = programs.final_state(run_dir)['/iteration']
+  assert last < reached < _ITERATIONS
+
+  result = programs.finish(start())
+  assert (result.code, result.stderr) == (0, '')
+  _assert_equal(run_dir, _never_stopped(_GYMNASIUM, tmp_path))
+
+
+@pytest.mark.parametrize('seconds', [0.3, 1.0])
+def test_interrupted_while_it_starts(tmp_path, seconds):
+  process = programs.start('train', *_NATIVE, f'--run_dir={tmp_path / "run"}')
+  time.sleep(seconds)
+  process.send_signal(signal.SIGINT)
+  result = programs.finish(process)
+  assert result.code in (130, -signal.SIGINT)
+  assert result.stderr in ('', 'train: interrupted\n')
+  assert result.stdout == ''
+  assert not (tmp_path / 'run').exists()
+
+
 def test_gymnasium_run_killed_stopped_and_damaged(tmp_path):
   run_dir = tmp_path / 'run'
 

@@ -7,12 +7,12 @@ import pathlib
 
 import numpy as np
 import pytest
-import rich.console
 from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.util import tensor_util
 
 from trpo_tf import errors
 from trpo_tf.experiment import console, sinks
+from trpo_tf.experiment.terminal import Terminal
 from trpo_tf.methods.record import IterationRecord
 
 
@@ -194,18 +194,16 @@ def test_tensorboard_forgets_lost_work(tmp_path):
 def _console(terminal, total=1000, first=0, **kwargs):
   clock = iter(range(0, 1000, 4)).__next__
   stream = io.StringIO()
-  out = rich.console.Console(
-    file=stream, force_terminal=terminal, width=100, _environ={}
-  )
-  sink = console.ConsoleSink(total, first, console=out, clock=clock, **kwargs)
-  return sink, stream
+  out = Terminal(stream, force_terminal=terminal, width=100, _environ={})
+  sink = console.ConsoleSink(out, total, first, clock=clock, **kwargs)
+  return sink, out, stream
 
 
 def test_plain_lines_are_spaced_and_the_last_is_shown():
-  sink, stream = _console(False)
+  sink, out, stream = _console(False)
   for i in range(1, 8):
     sink.write(_record(i), {})
-  sink.print('[a message]')
+  out.say('[a message]')
   sink.close()
   lines = stream.getvalue().splitlines()
   shown = [line.split()[0] for line in lines]
@@ -219,7 +217,7 @@ def test_plain_lines_are_spaced_and_the_last_is_shown():
 
 
 def test_the_last_state_is_shown_at_the_end():
-  sink, stream = _console(False)
+  sink, out, stream = _console(False)
   sink.write(_record(1), {})
   sink.write(_record(2), {})
   assert '200/1k' not in stream.getvalue()
@@ -228,7 +226,7 @@ def test_the_last_state_is_shown_at_the_end():
 
 
 def test_time_left_counts_from_where_the_run_resumed():
-  sink, stream = _console(False, total=1000, first=800)
+  sink, out, stream = _console(False, total=1000, first=800)
   # 100 of 200 steps took 4 s by the test's clock: 4 s are left.
   sink.write(_record(9, step_fraction=0.0, diverged=2), {})
   assert '00:04 left' in stream.getvalue()
@@ -236,7 +234,7 @@ def test_time_left_counts_from_where_the_run_resumed():
 
 
 def test_iterations_count_where_they_end_the_run_sooner():
-  sink, stream = _console(
+  sink, out, stream = _console(
     False, total=10**12, total_iterations=50, first_iteration=10
   )
   # 2 of 40 iterations took 4 s by the test's clock: 38 are 76 s
@@ -248,9 +246,9 @@ def test_iterations_count_where_they_end_the_run_sooner():
 
 
 def test_live_line_fits_a_terminal_and_ends():
-  sink, stream = _console(True, total=1_000_000)
+  sink, out, stream = _console(True, total=1_000_000)
   sink.write(_record(6125, return_mean=3456.78), {})
-  sink.print('saved')
+  out.say('saved')
   sink.close()
   text = stream.getvalue()
   assert '612.5k/1M steps' in text

@@ -14,8 +14,10 @@ import glob
 import math
 import os
 import pathlib
+import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
@@ -38,6 +40,7 @@ __all__ = [
 
 EXIT_USER_ERROR = 2
 _EXIT_INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
+_interrupted = threading.Event()  # whether Ctrl-C was pressed
 
 # --help shows the flags of the program that called define().
 absl_flags.disclaim_key_flags()
@@ -169,7 +172,7 @@ def import_tensorflow() -> None:
       import tensorflow as tf
 
       tf.config.list_physical_devices()  # looks for GPUs
-    except BaseException:
+    except Exception:
       messages.seek(0)
       os.write(terminal, messages.read())
       raise
@@ -206,6 +209,8 @@ def run(
     argv: the command line; None: sys.argv.
     takes_arguments: whether there may be arguments that are not flags.
   """
+  if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+    signal.signal(signal.SIGINT, _interrupt)
   program = functools.partial(_guarded, main, takes_arguments)
   app.run(program, argv=argv, flags_parser=_parse)
   raise AssertionError('app.run returned')
@@ -227,13 +232,22 @@ def _guarded(
     if argv[1:] and not takes_arguments:
       raise errors.UserError(f'{argv[1]!r} is not a flag: write --NAME=VALUE')
     return main(argv[1:])
-  except errors.UserError as error:
-    return _report(_one_line(error))
-  except OSError as error:
-    return _report(_os_error(error))
-  except KeyboardInterrupt:
-    _report('interrupted')
-    return _EXIT_INTERRUPTED
+  except (KeyboardInterrupt, Exception) as error:
+    # an import that is interrupted may fail with an error of its own
+    if _interrupted.is_set() or isinstance(error, KeyboardInterrupt):
+      _report('interrupted')
+      return _EXIT_INTERRUPTED
+    if isinstance(error, errors.UserError):
+      return _report(_one_line(error))
+    if isinstance(error, OSError):
+      return _report(_os_error(error))
+    raise
+
+
+def _interrupt(number, frame) -> NoReturn:
+  del number, frame
+  _interrupted.set()
+  raise KeyboardInterrupt
 
 
 def _one_line(error: Exception) -> str:

@@ -3,13 +3,14 @@ r"""Trains a policy by TRPO or another method.
   python -m trpo_tf.bin.train --flagfile=configs/v5/hopper.flags --seed=1 \
     --run_dir=runs/hopper_1
 
-The same command continues a run that was stopped. After SIGINT or SIGTERM the
-run finishes its iteration, saves and exits with code 3; a second signal stops
-it at once.
+The same command continues a run that was stopped. After SIGINT, SIGTERM or
+SIGHUP, or when the reader of its output has gone, the run finishes its
+iteration, saves and exits with code 3; a second signal stops it at once.
 """
 
 import contextlib
 import signal
+import sys
 import time
 
 from absl import flags as absl_flags
@@ -24,16 +25,18 @@ _PROGRESS = absl_flags.DEFINE_bool('progress', True, 'show progress')
 
 
 class _StopRequest:
-  """Notes SIGINT and SIGTERM; the second one has its usual effect."""
+  """Notes signals that end a program; the second one has its usual effect."""
 
   def __init__(self):
-    self.received = 0
-    for number in (signal.SIGINT, signal.SIGTERM):
-      signal.signal(number, self._note)
+    self.received = False
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+      # nohup has a program ignore SIGHUP
+      if signal.getsignal(number) != signal.SIG_IGN:
+        signal.signal(number, self._note)
 
   def _note(self, number, frame) -> None:
     del frame
-    self.received = number
+    self.received = True
     signal.signal(number, signal.SIG_DFL)
 
 
@@ -56,7 +59,7 @@ def _resume(training, run) -> list[str]:
   ]
 
 
-def _make_sinks(config, run, training, stack):
+def _make_sinks(config, run, training, terminal, stack):
   from trpo_tf.experiment import console, sinks
 
   iteration = training.state.iteration or None  # None: the run starts anew
@@ -64,18 +67,19 @@ def _make_sinks(config, run, training, stack):
   if config.run.tensorboard:
     first = training.state.env_steps or None
     made.append(sinks.TensorBoardSink(run.tensorboard, first))
-  shown = None
   if _PROGRESS.value:
-    shown = console.ConsoleSink(
-      config.run.total_env_steps,
-      training.state.env_steps,
-      total_iterations=config.run.total_iterations,
-      first_iteration=training.state.iteration,
+    made.append(
+      console.ConsoleSink(
+        terminal,
+        config.run.total_env_steps,
+        training.state.env_steps,
+        total_iterations=config.run.total_iterations,
+        first_iteration=training.state.iteration,
+      )
     )
-    made.append(shown)
   for sink in made:
     stack.callback(sink.close)
-  return made, shown.print if shown else print
+  return made
 
 
 def main(_) -> int:
@@ -93,7 +97,7 @@ def main(_) -> int:
 
 def _train(config, stack: contextlib.ExitStack) -> int:
   flags.import_tensorflow()
-  from trpo_tf.experiment import run_directory, threads
+  from trpo_tf.experiment import run_directory, terminal, threads
   from trpo_tf.experiment.training import Training
 
   threads.configure_tensorflow(config.run.tf_threads)
@@ -102,26 +106,30 @@ def _train(config, stack: contextlib.ExitStack) -> int:
     run_directory.RunDirectory.open(config, training.backend.resolved())
   )
   messages = _resume(training, run)
-  made, show = _make_sinks(config, run, training, stack)
+  output = terminal.Terminal()
+  made = _make_sinks(config, run, training, output, stack)
   for message in (*run.messages, *messages, training.backend.describe()):
     if message:
-      show(message)
-  _iterate(run, training, made, show)
+      output.say(message)
+  _iterate(run, training, made, output)
   if not training.finished:
-    show(
+    stopped = (
       f'stopped at {training.state.env_steps:,} env steps; the same command '
       'continues'
     )
+    output.say(stopped)
+    if output.closed:
+      print(f'train: nobody reads the output: {stopped}', file=sys.stderr)
     return EXIT_STOPPED
-  show(
+  output.say(
     'evaluate with: python -m trpo_tf.bin.evaluate '
     f'--run_dir={config.run.run_dir}'
   )
   return 0
 
 
-def _iterate(run, training, made, show) -> None:
-  """Trains to the end or until a signal, writes to the sinks and saves."""
+def _iterate(run, training, made, output) -> None:
+  """Trains to the end or until a stop, writes to the sinks and saves."""
   from trpo_tf.experiment import checkpoint, divergence_log
 
   stop, saved_at = _StopRequest(), time.monotonic()
@@ -141,14 +149,15 @@ def _iterate(run, training, made, show) -> None:
         sink.write(iteration.record, iteration.histograms, iteration.terms)
       divergence_log.write(run.path / 'diverged', iteration.batch.diverged)
       for death in iteration.batch.deaths:
-        show(f'{death}: its work was repeated')
+        output.say(f'{death}: its work was repeated')
       if time.monotonic() - saved_at >= settings.checkpoint_seconds:
         save()
         saved_at = time.monotonic()
-      if stop.received:
+      if stop.received or output.closed:
         break
   except UserError:  # the task failed: saves what was learned before
-    save()
+    if training.state.iteration:
+      save()
     raise
   save()
 

@@ -4,10 +4,10 @@ import math
 import time
 from collections.abc import Callable
 
-import rich.console
 import rich.progress
 
 from trpo_tf.experiment import sinks
+from trpo_tf.experiment.terminal import Terminal
 from trpo_tf.methods.record import IterationRecord
 
 __all__ = ['ConsoleSink']
@@ -18,28 +18,28 @@ class ConsoleSink:
 
   def __init__(
     self,
+    terminal: Terminal,
     total_env_steps: int,
     first_env_step: int = 0,
     *,
     total_iterations: int = 0,
     first_iteration: int = 0,
-    console: rich.console.Console | None = None,
     clock: Callable[[], float] = time.monotonic,
     seconds_between_lines: float = 10.0,
   ):
     """Opens the display.
 
     Args:
+      terminal: where to write.
       total_env_steps: env steps at which the run ends.
       first_env_step: env steps at which it starts or resumes.
       total_iterations: iterations at which the run ends if that is sooner; 0:
         only env steps end it.
       first_iteration: iterations done before the start.
-      console: where to write; None: standard output.
       clock: returns the time in seconds.
       seconds_between_lines: minimum seconds between plain lines.
     """
-    self._console = console or rich.console.Console(highlight=False)
+    self._terminal = terminal
     self._total = total_env_steps
     self._total_iterations = total_iterations
     self._first = self._done(first_env_step, first_iteration)
@@ -49,12 +49,12 @@ class ConsoleSink:
     self._pending = ''
     self._refused = self._diverged = 0
     self._live = None
-    if self._console.is_interactive:
+    if terminal.is_interactive:
       self._live = rich.progress.Progress(
         rich.progress.SpinnerColumn(style='cyan'),
         rich.progress.BarColumn(bar_width=10),
         rich.progress.TextColumn('{task.description}'),
-        console=self._console,
+        console=terminal,
         refresh_per_second=4,
       )
       self._task = self._live.add_task('first iteration', total=1.0)
@@ -86,10 +86,6 @@ class ConsoleSink:
     else:
       self._pending = text
 
-  def print(self, message: str) -> None:
-    """Prints a separate line, above the live one."""
-    self._console.print(message, markup=False, soft_wrap=True)
-
   def close(self) -> None:
     """Ends the live line, or prints the last state if it was not shown."""
     if self._live is not None:
@@ -99,7 +95,7 @@ class ConsoleSink:
 
   def _plain(self, text: str) -> None:
     self._last_line, self._pending = self._clock(), ''
-    self.print(text)
+    self._terminal.say(text)
 
   def _done(self, env_steps: int, iteration: int) -> float:
     """Returns the fraction of the run that is done, by the nearer limit."""

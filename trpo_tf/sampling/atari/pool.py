@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from trpo_tf.errors import UserError
-from trpo_tf.sampling.atari import messages
+from trpo_tf.sampling.atari import messages, watchdog
 from trpo_tf.sampling.atari.jobs import WorkerConfig
 
 __all__ = ['Pool']
@@ -60,9 +60,20 @@ class _Worker:
           OPENBLAS_NUM_THREADS='1',
         ),
       )
+    self._given_up = False
     # the process is ended when this object is deleted or the program exits
     self.close = weakref.finalize(self, _end, self.connection, self.process)
     self.send(config)
+
+  @property
+  def process_id(self) -> int:
+    """The process's id."""
+    return self.process.pid
+
+  def give_up(self) -> None:
+    """Kills the process, which somebody stopped."""
+    self._given_up = True
+    self.process.kill()
 
   def send(self, message: Any) -> None:
     """Sends a message; raises _WorkerDied."""
@@ -80,11 +91,12 @@ class _Worker:
 
   def _death(self) -> _WorkerDied:
     code = self.process.wait(_PATIENCE)
-    cause = (
-      f'was killed by {signal.Signals(-code).name}'
-      if code < 0
-      else f'exited with code {code}'
-    )
+    if self._given_up:
+      cause = 'was stopped by a signal, did not go on and was killed'
+    elif code < 0:
+      cause = f'was killed by {signal.Signals(-code).name}'
+    else:
+      cause = f'exited with code {code}'
     return _WorkerDied(self, cause)
 
 
@@ -163,14 +175,22 @@ class Pool:
     """
     self._config = config
     self._workers = [_Worker(config) for _ in range(num_workers)]
+    this = weakref.ref(self)  # so that the watch does not keep the pool
+
+    def workers() -> list[_Worker]:
+      pool = this()
+      return [*pool._workers] if pool else []
+
+    self._end_watch = weakref.finalize(self, watchdog.watch(workers))
 
   @property
   def process_ids(self) -> list[int]:
     """Process ids of the workers."""
-    return [worker.process.pid for worker in self._workers]
+    return [worker.process_id for worker in self._workers]
 
   def close(self) -> None:
     """Ends the workers."""
+    self._end_watch()
     for worker in self._workers:
       worker.close()
     self._workers = []
