@@ -26,23 +26,20 @@ def test_files_hold_the_generated_tables(generated):
     assert (_ROOT / name).read_text() == text, name
 
 
-def test_no_learning_table_is_typed():
-  """A table whose rows have intervals stands between the comments."""
-  for name in ('README.md', 'RESULTS.md'):
-    typed = document.fill((_ROOT / name).read_text(), _Empty())
-    for task in ('Hopper-v5', 'Walker2d-v5', 'single path', 'natural gradient'):
-      assert f'\n| {task} | 1,000,000' not in typed
-      assert not re.search(rf'\n\| {task} \| (5 \| )?\**\d+\** \(', typed)
-
-
-class _Empty(dict):
-  """Every table by name, all of them empty."""
-
-  def __contains__(self, name):
-    return True
-
-  def __missing__(self, name):
-    return ''
+def test_every_learning_table_is_generated():
+  texts = ''.join((_ROOT / name).read_text() for name in document.FILES)
+  assert re.findall('<!-- table: (.*) -->', texts) == [
+    'v5 against published',
+    'v5 evaluations',
+    'v5 bars',
+    'v5 fresh seeds',
+    'Figure 4 cartpole',
+    'Figure 4 swimmer',
+    'Figure 4 hopper',
+    'Figure 4 walker',
+    'vine learning',
+    'KL bound',
+  ]
 
 
 def _cells(text, row):
@@ -72,6 +69,7 @@ def test_no_accepted_step_exceeds_its_bound(generated):
 def test_atari_table_is_that_of_the_csv_files():
   """The intervals need episodes that the files lack; table.md has them."""
   results = (_ROOT / 'RESULTS.md').read_text()
+  results = results.partition('\n| game | env steps |')[2].partition('\n\n')[0]
   report = (_ROOT / 'docs/results/atari/table.md').read_text()
   scores, random = (
     re.search(rf'\| ours: {name} \|(.*)\|\n', report)[1].split('|')

@@ -99,7 +99,9 @@ def _run(
     seeds: number of seeds, from 0.
     out: directory of the runs.
   """
-  entries = plan.make_entries(table, _BUDGET.value, pairs, seeds, out, flags.parse)
+  entries = plan.make_entries(
+    table, _BUDGET.value, pairs, seeds, out, flags.parse
+  )
   cores = len(os.sched_getaffinity(0))
   jobs = _JOBS.value or cores
   campaign = Campaign(
@@ -132,7 +134,9 @@ def _report(table: Table, seeds: int, out: pathlib.Path) -> bool:
   ]
   there = [path.parent.name for path in out.rglob('run.json')]
   seeds = max([seeds, *(int(name) + 1 for name in there if name.isdigit())])
-  entries = plan.make_entries(table, _BUDGET.value, pairs, seeds, out, flags.parse)
+  entries = plan.make_entries(
+    table, _BUDGET.value, pairs, seeds, out, flags.parse
+  )
   directories = [out]
   if _PUBLISH.value:
     directories.append(pathlib.Path(_PUBLISH.value))

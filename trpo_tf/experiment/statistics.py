@@ -8,6 +8,7 @@ reported numbers have to be reproducible.
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -116,8 +117,7 @@ def bootstrap_interval(
   if len(values) < 2:
     return (np.full(values.shape[1:], np.nan),) * 2
   if len(values) ** len(values) <= resamples:
-    every = itertools.product(range(len(values)), repeat=len(values))
-    found = statistic(values[list(map(list, every))], axis=1)
+    found = statistic(values[_all_resamples(len(values))], axis=1)
     tail = (1 - confidence) / 2
     ends = [tail, 1 - tail]
     low, high = np.quantile(found, ends, axis=0, method='inverted_cdf')
@@ -134,3 +134,9 @@ def bootstrap_interval(
     rng=np.random.default_rng(seed),
   ).confidence_interval
   return interval.low, interval.high
+
+
+@functools.cache
+def _all_resamples(n: int) -> np.ndarray:
+  """Lists the indices of all resamples of n values, int [n^n, n]."""
+  return np.array(list(itertools.product(range(n), repeat=n)))

@@ -129,11 +129,11 @@ def markdown(counts: Sequence[KlCount]) -> str:
     total = KlCount(
       'all of these',
       slack,
-      *(
-        sum(getattr(one, name) for one in group)
-        for name in ('runs', 'accepted', 'above_delta', 'violations')
-      ),
-      max(one.largest for one in group),
+      runs=sum(one.runs for one in group),
+      accepted=sum(one.accepted for one in group),
+      above_delta=sum(one.above_delta for one in group),
+      violations=sum(one.violations for one in group),
+      largest=max(one.largest for one in group),
     )
     lines.append(_line(total))
   return '\n'.join(lines)
