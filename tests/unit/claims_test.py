@@ -3,10 +3,12 @@
 import pathlib
 import re
 
+import numpy as np
 import pytest
 
 from trpo_tf.bin import flags
 from trpo_tf.errors import UserError
+from trpo_tf.experiment import sinks
 from trpo_tf.reproduction import document
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -111,3 +113,28 @@ def _numbers(text):
 def test_an_unknown_table():
   with pytest.raises(UserError, match="there is no table 'x': choose from a"):
     document.fill('<!-- table: x -->\n<!-- end of table -->', {'a': ''})
+
+
+def _falls(name):
+  """Of batches with a mean above 9.9: how many, and which falls follow them."""
+  batches, falls = 0, []
+  for seed in (0, 3, 4):
+    path = _ROOT / f'docs/results/locomotion/extra/{name}_{seed}.csv'
+    progress = sinks.read_csv(path)
+    solved = progress['return_mean'] > 9900
+    batches += int(solved[:-1].sum())
+    falls += [
+      progress['episode_length_mean'][i] == 1000
+      for i in np.flatnonzero(solved[:-1] & ~solved[1:])
+    ]
+  return batches, falls
+
+
+def test_falls_of_a_solved_cart_pole():
+  """Seven, six of them after batches without an early end; none with slack 1.
+
+  The numbers are those of RESULTS.md.
+  """
+  _, falls = _falls('cartpole_single_path')
+  assert (len(falls), sum(falls)) == (7, 6)
+  assert _falls('cartpole_single_path_kl_slack_1') == (106, [])
