@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from trpo_tf.errors import UserError
+from trpo_tf.experiment import sinks
 from trpo_tf.reproduction import (
   atari,
   learning,
@@ -33,6 +34,24 @@ _REPORTS = {
   'docs/results/locomotion': (locomotion.TABLE, 'short', 5),
   'docs/results/locomotion/paper': (locomotion.TABLE, 'paper', 5),
   'docs/results/atari': (atari.TABLE, 'short', 1),
+}
+# Single runs beside the reports: the flags that made the files of a pattern.
+_EXTRA = {
+  'cartpole_single_path_[0-9].csv': (
+    '--flagfile=configs/paper/cartpole_single_path.flags',
+  ),
+  'cartpole_single_path_kl_slack_1_?.csv': (
+    '--flagfile=configs/paper/cartpole_single_path.flags',
+    '--kl_slack=1',
+  ),
+  'cartpole_max_kl_0.03_?.csv': (
+    '--flagfile=configs/paper/cartpole_max_kl.flags',
+    '--max_kl=0.03',
+  ),
+  'hopper_single_path_max_kl_0.05_?.csv': (
+    '--flagfile=configs/paper/hopper_single_path.flags',
+    '--max_kl=0.05',
+  ),
 }
 _BLOCK = re.compile(
   r'(<!-- table: (.*?) -->\n).*?(<!-- end of table -->)', re.DOTALL
@@ -83,7 +102,7 @@ def files(root: pathlib.Path, parse: plan.Parse) -> dict[str, str]:
     _Report(root / name, name, table, budget, seeds, parse)
     for name, (table, budget, seeds) in _REPORTS.items()
   ]
-  found = _tables(root / 'docs/results', reports)
+  found = _tables(root / 'docs/results', reports, parse)
   texts = {name: fill((root / name).read_text(), found) for name in FILES}
   for report in reports:
     if report.table.error is None:  # else the CSV files lack the errors
@@ -116,7 +135,9 @@ def fill(text: str, found: Mapping[str, str]) -> str:
   return _BLOCK.sub(replace, text)
 
 
-def _tables(data: pathlib.Path, reports: Sequence[_Report]) -> dict[str, str]:
+def _tables(
+  data: pathlib.Path, reports: Sequence[_Report], parse: plan.Parse
+) -> dict[str, str]:
   """Makes all tables by name from docs/results and its reports."""
   rows = learning.read(data / 'v5')
   found = {
@@ -142,5 +163,11 @@ def _tables(data: pathlib.Path, reports: Sequence[_Report]) -> dict[str, str]:
   for group in ('v5', 'v5_fresh', 'vine', 'locomotion/paper/runs'):
     runs = reliability.run_directories(data / group)
     counts += reliability.count(group, runs)
+  extra = [
+    (sinks.read_csv(path), parse(flags))
+    for pattern, flags in _EXTRA.items()
+    for path in sorted((data / 'locomotion/extra').glob(pattern))
+  ]
+  counts += reliability.count('locomotion/extra', extra)
   found['KL bound'] = reliability.markdown(counts)
   return found
