@@ -41,7 +41,7 @@ def test_markdown_has_mean_iqm_interval_and_every_seed():
   *_, line = tables.markdown(rows).splitlines()
   cells = [cell.strip() for cell in line.strip('|').split('|')]
   assert cells[:3] == ['Hopper-v5', '1,000', '0 to 3']
-  assert cells[3].startswith('**15** (')
+  assert cells[3].startswith('15 (')
   assert cells[4:6] == ['15', '0, 10, 20, 30']
   assert cells[6] == '100 (100 to 100)'
 

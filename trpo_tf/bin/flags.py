@@ -35,6 +35,7 @@ __all__ = [
   'expand',
   'experiment_config',
   'import_tensorflow',
+  'parse',
   'run',
 ]
 
@@ -141,6 +142,24 @@ def experiment_config(
     return config.from_settings(
       {name: flag_values[name].value for name in names}
     )
+
+
+def parse(arguments: Sequence[str]) -> config.ExperimentConfig:
+  """Parses arguments of the train binary into settings.
+
+  Raises:
+    UserError: an unknown flag, a value out of range, values that contradict
+      each other, or an argument that is not a flag.
+  """
+  values = absl_flags.FlagValues()
+  define(values)
+  try:
+    rest = values(['train', *arguments])[1:]
+  except absl_flags.Error as error:
+    raise errors.UserError(f'{" ".join(arguments)}: {error}') from error
+  if rest:
+    raise errors.UserError(f'{arguments[0]}: {rest[0]!r} is not a flag')
+  return experiment_config(values)
 
 
 @contextlib.contextmanager

@@ -82,7 +82,7 @@ def markdown(rows: Iterable[Row]) -> str:
     each = ', '.join(f'{x:.0f}' for x in row.deterministic)
     lines.append(
       f'| {row.task} | {row.env_steps:,} | {_seeds(row.seeds)} '
-      f'| **{np.mean(row.deterministic):.0f}** {_interval(row.deterministic)} '
+      f'| {np.mean(row.deterministic):.0f} {_interval(row.deterministic)} '
       f'| {statistics.interquartile_mean(row.deterministic):.0f} | {each} '
       f'| {np.mean(row.sampled):.0f} {_interval(row.sampled)} |'
     )

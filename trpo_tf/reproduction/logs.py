@@ -1,7 +1,7 @@
 """Reads what planned runs have done so far from their run directories."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from trpo_tf.experiment import run_directory, sinks
 from trpo_tf.reproduction.plan import Entry, PlannedRun
 from trpo_tf.reproduction.table import Table
 
-__all__ = ['Log', 'Logs', 'choose', 'read', 'tail_mean']
+__all__ = ['Log', 'Logs', 'Read', 'choose', 'read', 'tail_mean']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +30,10 @@ class Log:
   values: np.ndarray
   errors: np.ndarray
   finished: bool
+
+
+# Reads what a planned run has done so far; None if nothing.
+Read = Callable[[PlannedRun], Log | None]
 
 
 class Logs:
@@ -99,7 +103,7 @@ def tail_mean(values: np.ndarray) -> float:
   return float(values[-max(1, values.size // 10) :].mean())
 
 
-def choose(entry: Entry, logs: Logs) -> str | None:
+def choose(entry: Entry, logs: Read) -> str | None:
   """Chooses the best value of the swept setting.
 
   Args:
@@ -123,6 +127,6 @@ def choose(entry: Entry, logs: Logs) -> str | None:
 
 
 def _read_all(
-  runs: Sequence[PlannedRun], logs: Logs
+  runs: Sequence[PlannedRun], logs: Read
 ) -> list[tuple[PlannedRun, Log]]:
   return [(run, log) for run in runs if (log := logs(run)) is not None]

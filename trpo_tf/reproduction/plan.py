@@ -156,12 +156,10 @@ def make_entries(
       'repository'
     )
 
-  def run(
-    task: str, method: str, variant: str, seed: int, *more: str
-  ) -> PlannedRun:
-    parts = [part for part in (task, method, variant, str(seed)) if part]
-    directory = out.joinpath(*parts)
-    flags = (
+  def runs(
+    task: str, method: str, variant: str, *more: str
+  ) -> tuple[PlannedRun, ...]:
+    base = (
       *(
         template.format(flagfiles=table.flagfiles, task=task, method=method)
         for template in table.base_flags
@@ -169,22 +167,29 @@ def make_entries(
       *table.budgets[budget].flags(task, method),
       *more,
       '--notensorboard',
-      f'--seed={seed}',
-      f'--run_dir={directory}',
     )
-    return PlannedRun(
-      task, method, variant, seed, directory, flags, parse(flags)
-    )
+    parsed = parse(base)  # once for all seeds, because flags parse slowly
+    found = []
+    for seed in range(seeds):
+      parts = [part for part in (task, method, variant, str(seed)) if part]
+      directory = out.joinpath(*parts)
+      flags = (*base, f'--seed={seed}', f'--run_dir={directory}')
+      settings = dataclasses.replace(
+        parsed.run, seed=seed, run_dir=str(directory)
+      )
+      config = dataclasses.replace(parsed, run=settings)
+      found.append(
+        PlannedRun(task, method, variant, seed, directory, flags, config)
+      )
+    return tuple(found)
 
   def entry(task: str, method: str) -> Entry:
     sweep = table.budgets[budget].sweeps.get(method)
     if sweep is None:
-      runs = tuple(run(task, method, '', seed) for seed in range(seeds))
-      return Entry(task, method, '', {'': runs})
+      return Entry(task, method, '', {'': runs(task, method, '')})
     variants = {
-      f'{value:g}': tuple(
-        run(task, method, f'{value:g}', seed, f'--{sweep.flag}={value:g}')
-        for seed in range(seeds)
+      f'{value:g}': runs(
+        task, method, f'{value:g}', f'--{sweep.flag}={value:g}'
       )
       for value in sweep.values
     }

@@ -89,7 +89,8 @@ class Task:
     time_limit: env steps after which an episode is truncated.
     define: builds the expressions from the simulation's symbols.
     reset: draws n initial states at once.
-    gymnasium_id: the Gymnasium environment it equals, if any.
+    gymnasium_id: the Gymnasium environment it equals (gymnasium_v5.py says how
+      exactly), if any.
   """
 
   name: str
