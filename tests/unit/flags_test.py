@@ -93,7 +93,7 @@ def _consistent(values):
   if values['method'] in (*config.POPULATION_METHODS, 'rwr'):
     return values | dict(sampler='single_path', whole_episodes=True)
   if values['sampler'] == 'single_path':
-    whole = values['whole_episodes'] or values['baseline'] == 'time'
+    whole = values['whole_episodes'] or values['baseline'] != 'value_network'
     return values | dict(whole_episodes=whole)
   every = values['branch_proposal'] == 'all'
   centred = values['vine_objective'] != 'importance_sampled'

@@ -8,7 +8,6 @@ of timings.
 
 import json
 import math
-import os
 import pathlib
 import time
 from typing import Any
@@ -80,9 +79,10 @@ def _sampling(table: Table) -> list[dict]:
 
 def _atari(table: Table) -> dict:
   from trpo_tf.benchmarks import atari
+  from trpo_tf.sampling.threads import thread_count
 
   found = []
-  processes = _THREADS.value or len(os.sched_getaffinity(0))
+  processes = thread_count('--sampler_threads', _THREADS.value)
   for game, observation in _GAMES:
     result = atari.against_emulator(
       game, observation, _ATARI_STEPS, processes, max(3, _PAIRS.value // 3)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import mujoco
 import numpy as np
 
-from trpo_tf.errors import UserError
+from trpo_tf.errors import UserError, cause, quoted
 from trpo_tf.tasks.actions import ActionSpace, Controls, continuous_actions
 from trpo_tf.tasks.language import (
   Expression,
@@ -184,10 +184,17 @@ class CompiledTask:
     task, model = self.task, self.model
     try:
       qpos, qvel = map(np.asarray, task.reset(model, rng, count))
-    except Exception as error:  # the user's code may raise anything
+    except KeyboardInterrupt:
+      raise
+    except BaseException as error:  # the user's code may raise anything
       raise UserError(
-        f'{task.name}: its reset failed: {type(error).__name__}: {error}'
+        f'{task.name}: its reset failed: {cause(error)}'
       ) from error
+    if qpos.dtype.kind not in 'biuf' or qvel.dtype.kind not in 'biuf':
+      raise UserError(
+        f'{task.name}: its reset returned numbers of types {qpos.dtype} and '
+        f'{qvel.dtype}; qpos and qvel need float64'
+      )
     expected = (count, model.nq), (count, model.nv)
     if (qpos.shape, qvel.shape) != expected:
       raise UserError(
@@ -195,7 +202,7 @@ class CompiledTask:
         f'{qpos.shape} and {qvel.shape}; qpos and qvel need {expected[0]} and '
         f'{expected[1]}'
       )
-    rows = np.concatenate([qpos, qvel], axis=1)
+    rows = np.concatenate([qpos, qvel], axis=1, dtype=np.float64)
     if not np.isfinite(rows).all():
       raise UserError(f'{task.name}: its reset returned a NaN or an infinity')
     return rows
@@ -228,22 +235,49 @@ def _load_model(path: str) -> mujoco.MjModel:
   return model
 
 
+_LIMITS = {'frame_skip': 100_000, 'time_limit': 2**31 - 1}
+
+
+def _check_attributes(task: Task) -> None:
+  """Raises UserError if an attribute is of a wrong type or out of range."""
+  where = f'Task {task.name!r:.80}'
+  for name, kind in (
+    ('name', str),
+    ('model_path', str | os.PathLike),
+    ('frame_skip', int | np.integer),
+    ('time_limit', int | np.integer),
+    ('define', Callable),
+    ('reset', Callable),
+  ):
+    value = getattr(task, name)
+    if not isinstance(value, kind) or isinstance(value, bool):
+      raise UserError(
+        f'{where}: its {name} is a {type(value).__name__}, not a '
+        f'{getattr(kind, "__name__", kind)}'
+      )
+  for name, high in _LIMITS.items():
+    value = getattr(task, name)
+    if not 1 <= value <= high:
+      raise UserError(f'{where}: {name}={value} is outside [1, {high}]')
+
+
 def _define(task: Task, model: mujoco.MjModel) -> Definition:
   try:
     definition = task.define(Simulation(model, task.frame_skip))
-  except UserError:
+  except (UserError, KeyboardInterrupt):
     raise
-  except Exception as error:  # the user's code may raise anything
+  except BaseException as error:  # the user's code may raise anything
     frames = list(traceback.extract_tb(error.__traceback__))
     frames = frames[1:] or frames  # without this function's own
     place = [f for f in frames if f.filename == frames[0].filename][-1]
     raise UserError(
-      f'{place.filename}:{place.lineno}: {type(error).__name__}: {error} (a '
-      'task is made of the operations in docs/tasks.md)'
+      f'{place.filename}:{place.lineno}: {quoted(error)} (a task is made of '
+      'the operations in docs/tasks.md)'
     ) from error
   if not isinstance(definition, Definition):
     raise UserError(
-      f'{task.name}: its define returned {definition!r}; return a Definition'
+      f'{task.name}: its define returned a {type(definition).__name__}; return '
+      'a Definition'
     )
   return definition
 
@@ -261,18 +295,22 @@ def compile_task(task: Task) -> CompiledTask:
     UserError: the MJCF file cannot be read or an expression is malformed; the
       message is one line with the place and what to do.
   """
-  for name in ('frame_skip', 'time_limit'):
-    if getattr(task, name) < 1:
-      raise UserError(f'{task.name}: {name}={getattr(task, name)} is below 1')
+  _check_attributes(task)
   model = _load_model(task.model_path)
   definition = _define(task, model)
-  program = compile_program(
-    definition.observation,
-    definition.reward,
-    definition.terminated,
-    tuple(definition.terms.values()),
-    model.nu,
-  )
+  try:
+    program = compile_program(
+      definition.observation,
+      definition.reward,
+      definition.terminated,
+      tuple(definition.terms.values()),
+      model.nu,
+    )
+  except RecursionError as error:
+    raise UserError(
+      f'{task.name}: its expressions are nested too deeply: a sum of many terms '
+      'is total(concatenate(...))'
+    ) from error
   limited = model.actuator_ctrllimited.astype(bool)
   low = np.where(limited, model.actuator_ctrlrange[:, 0], -np.inf)
   high = np.where(limited, model.actuator_ctrlrange[:, 1], np.inf)
