@@ -16,8 +16,8 @@ from typing import Any
 from trpo_tf.experiment import checkpoint, sinks
 
 ROOT = pathlib.Path(__file__).parents[1]
-# A native task whose iterations take milliseconds. A linear value function takes
-# the least time to compile.
+# A native task whose iterations take milliseconds. A linear value function
+# takes the least time to compile.
 TINY = (
   '--task=InvertedPendulum-v5',
   '--batch_steps=200',

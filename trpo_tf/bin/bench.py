@@ -22,7 +22,11 @@ _PARTS = ('sampling', 'atari', 'step', 'training', 'memory')
 _CHOSEN = absl_flags.DEFINE_list('parts', list(_PARTS), 'what to measure')
 _JSON = absl_flags.DEFINE_string('json', 'runs/bench.json', 'where to write')
 _PAIRS = absl_flags.DEFINE_integer(
-  'pairs', 61, 'alternating timings of each ratio', lower_bound=3
+  'pairs',
+  61,
+  'alternating timings of each ratio',
+  lower_bound=3,
+  upper_bound=10_000,
 )
 _THREADS = absl_flags.DEFINE_integer(
   'sampler_threads',

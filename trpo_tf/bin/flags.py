@@ -9,6 +9,7 @@ A program defines its flags when it is imported and ends with
 import contextlib
 import dataclasses
 import errno
+import faulthandler
 import functools
 import glob
 import math
@@ -206,6 +207,8 @@ def run(
     argv: the command line; None: sys.argv.
     takes_arguments: whether there may be arguments that are not flags.
   """
+  # An environment's native code may end the process; this shows where.
+  faulthandler.enable(2)
   program = functools.partial(_guarded, main, takes_arguments)
   app.run(program, argv=argv, flags_parser=_parse)
   raise AssertionError('app.run returned')

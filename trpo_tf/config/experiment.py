@@ -9,11 +9,11 @@ from trpo_tf.config.groups import (
   EstimatorConfig,
   PolicyConfig,
   RunConfig,
-  SamplerConfig,
   TaskConfig,
   TrustRegionConfig,
 )
 from trpo_tf.config.methods import POPULATION_METHODS, MethodConfig
+from trpo_tf.config.sampler import SamplerConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -194,9 +194,9 @@ def _rounded(
 ) -> np.ndarray:
   """Returns how far the rounding of the outputs may move log-probabilities.
 
-  An output error e moves the log-probability by g e - e M e / 2 to second order,
-  where g is its gradient in the outputs and M the policy's metric. For a
-  Gaussian, this is exact: g is (action - mean) / std^2 and M is 1 / std^2.
+  An output error e moves the log-probability by g e - e M e / 2 to second
+  order, where g is its gradient in the outputs and M the policy's metric. For
+  a Gaussian this is exact: g is (action - mean) / std^2 and M is 1 / std^2.
 
   Args:
     policy: the policy.

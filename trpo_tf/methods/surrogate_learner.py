@@ -5,6 +5,7 @@ methods that section 8 of the paper compares TRPO with, all but the
 derivative-free ones differ from it only in the step.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -166,16 +167,19 @@ class SurrogateLearner(OnPolicyLearner):
     return Update(step.theta, state, record, {'advantages': given.advantages})
 
   def _check(self, theta: np.ndarray, x: Inputs, batch: Batch) -> Consistency:
-    recorded = [
-      batch.flat(field)
-      for field in (batch.actions, batch.outputs, batch.log_probs)
-    ]
-    found = surrogate.check_consistency(self._policy, theta, x, *recorded)
+    check = functools.partial(
+      surrogate.check_consistency,
+      self._policy,
+      theta,
+      x,
+      batch.flat(batch.actions),
+      batch.flat(batch.outputs),
+      batch.flat(batch.log_probs),
+    )
+    found = check()
     if found.log_probs_error > _LOG_PROB_TOLERANCE:
-      # small deviations magnify the rounding of the outputs
-      found = surrogate.check_consistency(
-        self._policy, theta, x, *recorded, rounding=True
-      )
+      # a small deviation magnifies the rounding of the outputs
+      found = check(rounding=True)
     scale = 1 + np.abs(batch.flat(batch.outputs)[found.outputs_row]).max()
     if (
       found.outputs_error <= _OUTPUT_TOLERANCE * scale

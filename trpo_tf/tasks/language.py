@@ -34,6 +34,7 @@ def fail(message: str) -> NoReturn:
     str(here.with_name(name))
     for name in (here.name, 'simulation.py', 'task.py')
   ]
+  inside.append('<string>')  # where the __init__ of a dataclass is
   while frame.f_back and frame.f_code.co_filename in inside:
     frame = frame.f_back
   where = f'{frame.f_code.co_filename}:{frame.f_lineno}'

@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import hashlib
-import logging
 import os
+import reprlib
 import traceback
 from collections.abc import Callable, Mapping
 
@@ -19,6 +19,7 @@ from trpo_tf.tasks.language import (
   constant,
   fail,
 )
+from trpo_tf.tasks.model import load_model
 from trpo_tf.tasks.program import Program, compile_program
 from trpo_tf.tasks.simulation import Simulation
 
@@ -78,6 +79,10 @@ class Definition:
     )
 
 
+_INTEGER, _PATH = int | np.integer, str | os.PathLike
+_HIGHEST = {'frame_skip': 100_000, 'time_limit': 2**31 - 1}
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
   """A task of the native sampler.
@@ -99,6 +104,24 @@ class Task:
   define: Callable[[Simulation], Definition]
   reset: Reset
   gymnasium_id: str = ''
+
+  def __post_init__(self):
+    """Raises UserError if an attribute is of a wrong type or out of range."""
+    for name, good, wanted in (
+      ('name', isinstance(self.name, str), 'a string'),
+      ('model_path', isinstance(self.model_path, _PATH), 'a path'),
+      ('frame_skip', isinstance(self.frame_skip, _INTEGER), 'an integer'),
+      ('time_limit', isinstance(self.time_limit, _INTEGER), 'an integer'),
+      ('define', callable(self.define), 'a function'),
+      ('reset', callable(self.reset), 'a function'),
+    ):
+      if not good:
+        kind = type(getattr(self, name)).__name__
+        fail(f'the {name} of Task {self.name!r:.80} is a {kind}, not {wanted}')
+    for name, high in _HIGHEST.items():
+      value = getattr(self, name)
+      if not 1 <= value <= high:
+        fail(f'{self.name}: {name}={value} is outside [1, {high}]')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,54 +236,6 @@ class CompiledTask:
     return tuple(self.definition.terms)
 
 
-def _load_model(path: str) -> mujoco.MjModel:
-  if not os.path.isfile(path):
-    raise UserError(f'{path}: no such MJCF file')
-  warned: list[str] = []
-  handler = mujoco.get_mju_user_warning()
-  # MuJoCo's own handler would write MUJOCO_LOG.TXT in the working directory.
-  mujoco.set_mju_user_warning(warned.append)
-  try:
-    model = mujoco.MjModel.from_xml_path(path)
-  except ValueError as error:
-    raise UserError(f'{path}: {" ".join(str(error).split())}') from error
-  finally:
-    mujoco.set_mju_user_warning(handler)
-  for text in warned:
-    logging.debug('%s: %s', path, text)
-  if not model.nu:
-    raise UserError(f'{path}: the model has no actuators to act with')
-  # With it, a diverged simulation would silently restart from its first state.
-  model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
-  return model
-
-
-_LIMITS = {'frame_skip': 100_000, 'time_limit': 2**31 - 1}
-
-
-def _check_attributes(task: Task) -> None:
-  """Raises UserError if an attribute is of a wrong type or out of range."""
-  where = f'Task {task.name!r:.80}'
-  for name, kind in (
-    ('name', str),
-    ('model_path', str | os.PathLike),
-    ('frame_skip', int | np.integer),
-    ('time_limit', int | np.integer),
-    ('define', Callable),
-    ('reset', Callable),
-  ):
-    value = getattr(task, name)
-    if not isinstance(value, kind) or isinstance(value, bool):
-      raise UserError(
-        f'{where}: its {name} is a {type(value).__name__}, not a '
-        f'{getattr(kind, "__name__", kind)}'
-      )
-  for name, high in _LIMITS.items():
-    value = getattr(task, name)
-    if not 1 <= value <= high:
-      raise UserError(f'{where}: {name}={value} is outside [1, {high}]')
-
-
 def _define(task: Task, model: mujoco.MjModel) -> Definition:
   try:
     definition = task.define(Simulation(model, task.frame_skip))
@@ -276,8 +251,8 @@ def _define(task: Task, model: mujoco.MjModel) -> Definition:
     ) from error
   if not isinstance(definition, Definition):
     raise UserError(
-      f'{task.name}: its define returned a {type(definition).__name__}; return '
-      'a Definition'
+      f'{task.name}: its define returned {reprlib.repr(definition)}; return a '
+      'Definition'
     )
   return definition
 
@@ -295,8 +270,7 @@ def compile_task(task: Task) -> CompiledTask:
     UserError: the MJCF file cannot be read or an expression is malformed; the
       message is one line with the place and what to do.
   """
-  _check_attributes(task)
-  model = _load_model(task.model_path)
+  model = load_model(task.model_path)
   definition = _define(task, model)
   try:
     program = compile_program(
@@ -308,8 +282,8 @@ def compile_task(task: Task) -> CompiledTask:
     )
   except RecursionError as error:
     raise UserError(
-      f'{task.name}: its expressions are nested too deeply: a sum of many terms '
-      'is total(concatenate(...))'
+      f'{task.name}: its expressions are nested too deeply: a sum of many '
+      'terms is total(concatenate(...))'
     ) from error
   limited = model.actuator_ctrllimited.astype(bool)
   low = np.where(limited, model.actuator_ctrlrange[:, 0], -np.inf)

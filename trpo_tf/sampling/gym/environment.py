@@ -32,7 +32,9 @@ def observe(observation: Any, row: np.ndarray) -> None:
   Raises:
     Exception: the observation does not fit.
   """
-  values = np.asarray(observation, np.float32)
+  values = np.asarray(observation)
+  if values.dtype.kind not in 'biuf':
+    raise TypeError(f'observation of {values.dtype} numbers')
   if values.shape != row.shape:
     raise ValueError(
       f'observation of shape {values.shape} instead of {row.shape}'

@@ -242,7 +242,8 @@ class NativeSlots:
       if len(found) > max_divergences:
         raise UserError(
           f'{self.compiled.task.name} diverged {len(found)} times in one batch '
-          f'({", ".join(found[-1].causes)}): {_advice(self.compiled, found[-1])}'
+          f'({", ".join(found[-1].causes)}): '
+          f'{_advice(self.compiled, found[-1])}'
         )
 
   def _divergence(self, arrays: dict, slot: int, iteration: int) -> Divergence:
