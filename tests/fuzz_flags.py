@@ -196,7 +196,7 @@ def draw(
     if program in _ALWAYS_WRONG or endless:
       if not wrong:
         continue
-    elif not wrong and program in TRAINS and rng.random() < 0.7:
+    elif not wrong and program in TRAINS and rng.random() < 0.9:
       continue  # they take seconds each
     rng.shuffle(arguments)
     return Call([*_BASE.get(program, []), *arguments], wrong)
@@ -348,6 +348,7 @@ def main(program: str, seed: int, count: int, folder: pathlib.Path) -> None:
     before = after
     if problem:
       findings.append([problem, call.arguments, ending.stderr[-800:]])
+      print(findings[-1], file=sys.stderr, flush=True)
   print(json.dumps(dict(codes=codes, findings=findings)))
 
 

@@ -176,6 +176,11 @@ def _check_other_task(task: str, config: AtariConfig) -> None:
   """Raises UserError if settings of games do not fit this other task."""
   spec = gymnasium.registry.get(task.rpartition(':')[2])
   if spec is not None and spec.entry_point == _GYMNASIUM:
+    if spec.kwargs.get('obs_type') != 'ram':
+      raise UserError(
+        f'--task={task} observes images, which need the convolutions of the '
+        f'tasks {PREFIX}GAME: take --task={PREFIX}{spec.kwargs["game"]}'
+      )
     _check_frame_skip(task, spec, config.frame_skip)
     config = dataclasses.replace(config, frame_skip=AtariConfig().frame_skip)
   for field in dataclasses.fields(AtariConfig):
