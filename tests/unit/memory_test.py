@@ -86,7 +86,7 @@ def test_parameters():
 _PONG = dict(task='atari/pong')
 # settings that no machine has room for, and the flags that must be named
 _TOO_LARGE = [
-  (dict(num_slots=100_000, batch_steps=10**9), '--batch_steps'),
+  (dict(num_slots=10_000, batch_steps=10**9), '--batch_steps'),
   (dict(batch_steps=2**31 - 8), '--batch_steps'),
   (dict(hidden_sizes=(10**6, 10**6)), '--hidden_sizes'),
   (dict(value_hidden_sizes=(10**6, 10**6)), '--value_hidden_sizes'),
@@ -97,8 +97,8 @@ _TOO_LARGE = [
   (_VINE | dict(branch_actions=2**31 - 1), '--branch_actions'),
   (dict(whole_episodes=True, time_limit=2**31 - 1), '--time_limit'),
   (
-    dict(method='cem', whole_episodes=True, num_slots=100_000)
-    | dict(batch_steps=100_000, hidden_sizes=(1000, 1000)),
+    dict(method='cem', whole_episodes=True, num_slots=10_000)
+    | dict(batch_steps=10_000, hidden_sizes=(2000, 2000)),
     '--num_slots',
   ),
 ]

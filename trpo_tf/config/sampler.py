@@ -27,7 +27,7 @@ class SamplerConfig(Config):
     'number of simulations that produce a batch together; unlike the number '
     'of threads, it changes the results',
     low=1,
-    high=100_000,
+    high=10_000,
   )
   whole_episodes: bool = setting(
     False,
