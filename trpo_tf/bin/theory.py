@@ -8,6 +8,7 @@ and the problems with the tightest bounds (tightest.json) to DIR.
 """
 
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -33,6 +34,7 @@ _ITERATIONS = absl_flags.DEFINE_integer(
 _DELTA = absl_flags.DEFINE_float(
   'delta', 0.01, 'bound of the trust regions, in nats', 1e-12, 10
 )
+absl_flags.register_validator('delta', math.isfinite, 'write a finite number')
 _STARTS = absl_flags.DEFINE_integer(
   'starts',
   20,
