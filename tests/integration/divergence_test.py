@@ -300,7 +300,8 @@ def test_task_that_always_diverges_is_refused(tmp_path):
   with pytest.raises(
     UserError,
     match='test diverged .* times in one batch '
-    r'\(non-finite output\)',
+    r'\(non-finite output\): its reward or observation is NaN or infinite '
+    r'while the physics is sound; .*began at qpos=\[.*, qvel=\[',
   ):
     _rollout(compiled, max_divergences=50)
 

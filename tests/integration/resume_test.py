@@ -14,12 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-_NATIVE = (
-  *programs.TINY,
-  '--baseline=value_network',
-  '--value_hidden_sizes=8',
-  '--value_epochs=1',
-)
+_NATIVE = (*programs.TINY, '--value_hidden_sizes=8')
 _GYMNASIUM = (*programs.TINY, '--task=CartPole-v1')
 _ITERATIONS = 60
 _STEPS = 200  # of an iteration

@@ -16,13 +16,13 @@ from trpo_tf.experiment import checkpoint, sinks
 pytestmark = [pytest.mark.xdist_group('train'), pytest.mark.slow]
 _STEPS = '--total_env_steps=600'
 _VALUE_NETWORK = (
-  '--baseline=value_network',
   '--value_hidden_sizes=8',
   '--value_epochs=1',
 )
 _VARIANTS = {
   'plain': (),
   'none': ('--baseline=none', '--whole_episodes'),
+  'linear': ('--baseline=linear', '--whole_episodes'),
   'time': ('--baseline=time', '--whole_episodes'),
   'whole_value': ('--whole_episodes', *_VALUE_NETWORK),
   'fisher_fraction': ('--fisher_fraction=0.1',),

@@ -9,6 +9,7 @@ A program defines its flags when it is imported and ends with
 import contextlib
 import dataclasses
 import errno
+import faulthandler
 import functools
 import glob
 import math
@@ -230,6 +231,8 @@ def run(
   """
   if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
     signal.signal(signal.SIGINT, _interrupt)
+  # An environment's native code may end the process; this shows where.
+  faulthandler.enable(2)
   program = functools.partial(_guarded, main, takes_arguments)
   app.run(program, argv=argv, flags_parser=_parse)
   raise AssertionError('app.run returned')

@@ -45,7 +45,11 @@ _BUDGET = absl_flags.DEFINE_enum(
 _TASKS = absl_flags.DEFINE_list('tasks', [], 'tasks; empty: all')
 _METHODS = absl_flags.DEFINE_list('methods', [], 'methods; empty: all')
 _SEEDS = absl_flags.DEFINE_integer(
-  'seeds', 0, "number of seeds, from 0 on; 0: the budget's own", lower_bound=0
+  'seeds',
+  0,
+  "number of seeds, from 0 on; 0: the budget's own",
+  lower_bound=0,
+  upper_bound=plan.MAX_SEEDS,
 )
 _JOBS = absl_flags.DEFINE_integer(
   'jobs',

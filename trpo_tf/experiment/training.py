@@ -15,6 +15,7 @@ from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
 from trpo_tf.experiment import backend as backend_lib
+from trpo_tf.experiment import memory
 from trpo_tf.methods.learner import Update
 from trpo_tf.methods.record import IterationRecord
 from trpo_tf.methods.registry import make_learner
@@ -110,10 +111,12 @@ class Training:
       saved: the tree of a saved state; None: begin anew.
 
     Raises:
-      UserError: the task, the sampler or the method cannot be built.
+      UserError: the task, the sampler or the method cannot be built, or the run
+        needs more memory than there is.
     """
     self.config = config
     self.backend = backend_lib.resolve(config)
+    memory.check(self.backend)
     self.policy = self.backend.policy()
     self.sampler = backend_lib.make_sampler(self.backend)
     self.learner = make_learner(self.policy, config)

@@ -8,7 +8,9 @@ from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
 from trpo_tf.reproduction.table import Table
 
-__all__ = ['Entry', 'PlannedRun', 'make_entries', 'select']
+__all__ = ['MAX_SEEDS', 'Entry', 'PlannedRun', 'make_entries', 'select']
+
+MAX_SEEDS = 1000  # of an entry
 
 Parse = Callable[[Sequence[str]], ExperimentConfig]  # flags to settings
 
@@ -159,7 +161,8 @@ def make_entries(
   def runs(
     task: str, method: str, variant: str, *more: str
   ) -> tuple[PlannedRun, ...]:
-    base = (
+    parts = [part for part in (task, method, variant) if part]
+    shared = (
       *(
         template.format(flagfiles=table.flagfiles, task=task, method=method)
         for template in table.base_flags
@@ -168,19 +171,17 @@ def make_entries(
       *more,
       '--notensorboard',
     )
-    parsed = parse(base)  # once for all seeds, because flags parse slowly
+    config = parse(shared)  # once, as it reads files
     found = []
     for seed in range(seeds):
-      parts = [part for part in (task, method, variant, str(seed)) if part]
-      directory = out.joinpath(*parts)
-      flags = (*base, f'--seed={seed}', f'--run_dir={directory}')
+      directory = out.joinpath(*parts, str(seed))
+      own = f'--seed={seed}', f'--run_dir={directory}'
       settings = dataclasses.replace(
-        parsed.run, seed=seed, run_dir=str(directory)
+        config,
+        run=dataclasses.replace(config.run, seed=seed, run_dir=str(directory)),
       )
-      config = dataclasses.replace(parsed, run=settings)
-      found.append(
-        PlannedRun(task, method, variant, seed, directory, flags, config)
-      )
+      run = task, method, variant, seed, directory, (*shared, *own), settings
+      found.append(PlannedRun(*run))
     return tuple(found)
 
   def entry(task: str, method: str) -> Entry:

@@ -6,7 +6,6 @@ The slot's state is saved at the end of the job, so any process can continue it,
 and a batch depends only on the run's seed and theta.
 """
 
-import os
 from collections import defaultdict
 from typing import NamedTuple
 
@@ -28,6 +27,7 @@ from trpo_tf.sampling.atari.jobs import (
 from trpo_tf.sampling.atari.pool import Pool
 from trpo_tf.sampling.batch import Path, batch_of_paths
 from trpo_tf.sampling.sampler import PathSampler
+from trpo_tf.sampling.threads import thread_count
 from trpo_tf.tasks.actions import ActionSpace
 from trpo_tf.tasks.atari import STACK, Game
 
@@ -80,7 +80,7 @@ class AtariPathSampler(PathSampler[AtariStates]):
       _ACTIVATIONS.index(network.activation),
     )
     slots, threads = config.sampler.num_slots, config.sampler.sampler_threads
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = thread_count('--sampler_threads', threads)
     self.pool = Pool(worker, min(threads, slots))
     nothing = np.zeros((*game.frame_shape, STACK), np.uint8)
     self._slots = [SlotState(b'', nothing, 0, 0.0)] * slots

@@ -1,6 +1,5 @@
 """The Python side of the native sampler; only it imports the extension."""
 
-import os
 from typing import Any
 
 import mujoco
@@ -28,16 +27,13 @@ if tuple(_native.OPS) != OPS:
   )
 
 _ACTIVATIONS = ('tanh', 'softplus')
+# the causes where an expression of the task failed and the physics did not
+OUTPUT_ONLY = ('non-finite output',)
 _CAUSES = (
   *(mujoco.mjtWarning(i).name for i in range(mujoco.mjtWarning.mjNWARNING)),
-  'non-finite output',
+  *OUTPUT_ONLY,
   'error',
 )
-
-
-def default_threads() -> int:
-  """Returns the number of cores that this process may use."""
-  return len(os.sched_getaffinity(0))
 
 
 def _program_fields(compiled: CompiledTask) -> dict:

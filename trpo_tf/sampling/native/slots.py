@@ -4,8 +4,10 @@ C++ draws no random numbers. Noise rows and reset rows are its inputs, so a
 rollout is a pure function of (states, theta, normaliser, noise, resets).
 """
 
+import reprlib
 from collections.abc import Callable
 
+import mujoco
 import numpy as np
 
 from trpo_tf.errors import UserError
@@ -13,6 +15,7 @@ from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Divergence, End
 from trpo_tf.sampling.native import engine
+from trpo_tf.sampling.threads import thread_count
 from trpo_tf.tasks.actions import Controls
 from trpo_tf.tasks.task import CompiledTask
 
@@ -26,6 +29,26 @@ def _cut(ends: np.ndarray, last: int) -> None:
   """Marks a slot's last recorded step, unless an episode ended there."""
   if last >= 0 and not ends[last]:
     ends[last] = End.DIVERGED
+
+
+def _advice(compiled: CompiledTask, last: Divergence) -> str:
+  """Says what to change in a task that keeps diverging."""
+  if last.causes != engine.OUTPUT_ONLY:
+    return 'lower the time step or the actuator forces of the model'
+  model = compiled.model
+  data = mujoco.MjData(model)
+  mujoco.mj_setState(
+    model, data, last.state, mujoco.mjtState.mjSTATE_INTEGRATION
+  )
+  for controls in last.controls[:-1]:
+    data.ctrl[:] = controls
+    mujoco.mj_step(model, data, compiled.task.frame_skip)
+  qpos, qvel = (reprlib.repr(x.tolist()) for x in (data.qpos, data.qvel))
+  return (
+    'its reward or observation is NaN or infinite while the physics is sound; '
+    'look for a division by zero, a root or an exp in its expressions (the '
+    f'last step began at qpos={qpos}, qvel={qvel})'
+  )
 
 
 class NativeSlots:
@@ -62,8 +85,9 @@ class NativeSlots:
     """
     self._controls = controls
     setup = engine.engine_setup(compiled, policy, controls)
+    threads = thread_count('--sampler_threads', threads)
     self._native = engine.make_engine(
-      'Sampler', compiled, setup, num_slots, threads or engine.default_threads()
+      'Sampler', compiled, setup, num_slots, threads
     )
     self.compiled = compiled
     self.num_slots = num_slots
@@ -218,8 +242,8 @@ class NativeSlots:
       if len(found) > max_divergences:
         raise UserError(
           f'{self.compiled.task.name} diverged {len(found)} times in one batch '
-          f'({", ".join(found[-1].causes)}): lower the time step or the '
-          'actuator forces of the model'
+          f'({", ".join(found[-1].causes)}): '
+          f'{_advice(self.compiled, found[-1])}'
         )
 
   def _divergence(self, arrays: dict, slot: int, iteration: int) -> Divergence:
