@@ -144,10 +144,11 @@ def test_nothing_to_draw():
 def _write_run(path, rows, **settings):
   settings = config.from_settings({'run_dir': str(path)} | settings)
   with run_directory.RunDirectory.open(settings) as run:
+    run.begin()
     sink = sinks.CsvSink(run.progress_csv, None)
     for i in range(1, rows + 1):
       record = {name: float(i) for name in sinks.COLUMNS}
-      record |= dict(iteration=i, step_status='accepted')
+      record |= dict(iteration=i, env_steps=i, step_status='accepted')
       sink.write(IterationRecord(**record), {})
     sink.close()
 
