@@ -7,6 +7,8 @@ import numpy as np
 
 __all__ = ['check_like', 'check_policy']
 
+_NUMPY = (np.ndarray, np.generic)  # operations make scalars of arrays []
+
 
 def check_like(
   found: Any, like: Any, where: str, growing: Set[str] = frozenset()
@@ -31,12 +33,13 @@ def check_like(
     for name, value in like.items():
       check_like(found[name], value, f'{where}.{name}', growing)
     return
-  if isinstance(like, np.ndarray):
-    grows = where in growing
-    if not isinstance(found, np.ndarray) or not _same_form(found, like, grows):
-      raise ValueError(f'{where} is {_kind(found)}, not {_kind(like)}')
-    return
-  if _number(found) != _number(like):
+  if isinstance(like, _NUMPY):
+    same = isinstance(found, _NUMPY) and _same_form(
+      found, like, where in growing
+    )
+  else:
+    same = _number(found) == _number(like)
+  if not same:
     raise ValueError(f'{where} is {_kind(found)}, not {_kind(like)}')
 
 
@@ -68,7 +71,7 @@ def check_policy(state: dict[str, Any], like: dict[str, Any]) -> None:
       raise ValueError(f'{where} is {found}, not {value} as the settings say')
 
 
-def _same_form(found: np.ndarray, like: np.ndarray, grows: bool) -> bool:
+def _same_form(found: Any, like: Any, grows: bool) -> bool:
   same = found.dtype == like.dtype and found.ndim == like.ndim
   begin = 1 if grows else 0
   return same and found.shape[begin:] == like.shape[begin:]
@@ -76,10 +79,11 @@ def _same_form(found: np.ndarray, like: np.ndarray, grows: bool) -> bool:
 
 def _number(value: Any) -> type:
   """Returns the Python type of a number, which NumPy may have made."""
-  return type(value.item() if isinstance(value, np.generic) else value)
+  is_scalar = isinstance(value, _NUMPY) and value.ndim == 0
+  return type(value.item() if is_scalar else value)
 
 
 def _kind(value: Any) -> str:
-  if isinstance(value, np.ndarray):
+  if isinstance(value, _NUMPY):
     return f'{value.dtype} {list(value.shape)}'
   return f'a {type(value).__name__}'

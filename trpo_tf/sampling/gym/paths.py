@@ -37,6 +37,7 @@ __all__ = ['GymPathSampler']
 
 # env steps after which a whole episode without a time limit is refused
 _MAX_EPISODE_STEPS = 100_000
+_MOST_EPISODES = 2**53  # of a slot
 
 
 class _Record(NamedTuple):
@@ -164,8 +165,8 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
       raise ValueError('steps do not count the actions')
     runs = ~state['needs_reset'] & (not self._config.whole_episodes)
     least = np.where(runs, 1, 0)  # a running episode has begun
-    if (state['episode'] < least).any():
-      raise ValueError('episode is too small')
+    if ((state['episode'] < least) | (state['episode'] > _MOST_EPISODES)).any():
+      raise ValueError('episode is out of range')
 
   def controls(self, actions: np.ndarray) -> np.ndarray:
     """Maps actions [S, A] to what is sent, [S, *action_shape]."""

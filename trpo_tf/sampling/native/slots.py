@@ -19,7 +19,7 @@ from trpo_tf.tasks.task import CompiledTask
 
 __all__ = ['NativeSlots']
 
-_MAX_EPISODES = 2**53  # of a slot
+_MOST_EPISODES = 2**53  # of a slot
 
 # (first episode of each slot, count) -> float64 [S, count, nq + nv]
 ResetRows = Callable[[np.ndarray, int], np.ndarray]
@@ -109,7 +109,7 @@ class NativeSlots:
     for name, least, most in (
       ('limit', 1, self.compiled.task.time_limit),
       ('elapsed', 0, limit),
-      ('episode', 0, _MAX_EPISODES),
+      ('episode', 0, _MOST_EPISODES),
       ('needs_reset', 0, 1),
     ):
       values = state[f'slot_{name}']
