@@ -36,7 +36,7 @@ test: $(VENV)/built
 	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: $(VENV)/built
-	$(PY) -m pytest -n 2 --dist loadgroup -m "not slow" $(ARGS)
+	$(PY) -m pytest -n 2 --dist loadgroup -m "not slow and not fuzz and not crash" $(ARGS)
 
 lint: $(VENV)/built
 	$(PY) -m ruff check .

@@ -161,7 +161,8 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
     """Raises ValueError unless the slots can be put into a state."""
     check_arrays(state, self.state(), actions=0)
     steps = state['steps']
-    if (steps < 0).any() or steps.sum() != len(state['actions']):
+    taken = len(state['actions'])
+    if ((steps < 0) | (steps > taken)).any() or steps.sum() != taken:
       raise ValueError('steps do not count the actions')
     runs = ~state['needs_reset'] & (not self._config.whole_episodes)
     least = np.where(runs, 1, 0)  # a running episode has begun
