@@ -313,14 +313,16 @@ def _fuzz(good, folder, program, seeds, timeout):
 def _check_trained(run, kind, unbroken, case):
   """A run that went on is as if nothing had happened to it.
 
-  Except for a checkpoint of another state that could be one of the run.
+  Except for a checkpoint of another state that could be one of the run, and
+  for a number of progress.csv that is another number.
   """
   rows, state = programs.progress(run), programs.final_state(run)
   assert [int(row[0]) for row in rows] == [*range(1, _DONE + 2)], case
   assert state['/iteration'] == _DONE + 1, case
   if kind != '_wrong_tree':
-    assert rows == programs.progress(unbroken), case
     assert state == programs.final_state(unbroken), case
+  if kind not in ('_wrong_tree', '_cells', '_flip'):
+    assert rows == programs.progress(unbroken), case
 
 
 @pytest.mark.slow
@@ -333,7 +335,7 @@ def test_a_hundred_damaged_runs(good, tmp_path, program):
 @pytest.mark.fuzz
 @pytest.mark.parametrize('program', _ARGUMENTS)
 @pytest.mark.parametrize('part', range(5))
-def test_thousands_of_damaged_runs(good, tmp_path, program, part):
+def test_a_thousand_damaged_runs(good, tmp_path, program, part):
   first = 1000 + 200 * part
   _fuzz(good, tmp_path, program, range(first, first + 200), 3000)
   shutil.rmtree(tmp_path)
