@@ -198,7 +198,7 @@ def _array(draw, array):
       np.full_like(array, np.inf if array.dtype.kind == 'f' else -1),
       -array if array.dtype.kind in 'fi' else array,
       array[..., np.newaxis],
-      array * 0,
+      np.zeros_like(array),
     )
   )
 
@@ -299,14 +299,18 @@ def _fuzz(good, folder, program, seeds, timeout):
   before = [_contents(run) for run, _ in runs]
   option = '' if program in ('plot', 'table') else '--run_dir='
   commands = [[*_ARGUMENTS[program], f'{option}{run}'] for run, _ in runs]
-  results = programs.run(program, commands, folder, timeout)
-  refused = 0
+  results = programs.run(program, commands, folder, timeout, patience=60)
+  refused, faults = 0, []
   for (run, kind), result, files in zip(runs, results, before, strict=True):
     case = f'{program} {run.name} {kind}: {result}'
-    _check(result, case, files, run)
     refused += result.code == 2
-    if program == 'train' and result.code == 0:
-      _check_trained(run, kind, good.parent / 'longer', case)
+    try:
+      _check(result, case, files, run)
+      if program == 'train' and result.code == 0:
+        _check_trained(run, kind, good.parent / 'longer', case)
+    except AssertionError as error:
+      faults.append(str(error))
+  assert not faults, '\n'.join(faults)
   return refused
 
 

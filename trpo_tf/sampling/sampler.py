@@ -90,7 +90,7 @@ def check_arrays(
       shape[axis] = found.shape[axis]
     if found.shape != tuple(shape):
       raise ValueError(
-        f'{name} has shape {found.shape}; this sampler needs {array.shape}: '
+        f'{name} has shape {found.shape}; this sampler needs {tuple(shape)}: '
         'the state is of another task or number of slots'
       )
 
