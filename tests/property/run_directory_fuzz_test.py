@@ -299,7 +299,7 @@ def _fuzz(good, folder, program, seeds, timeout):
   before = [_contents(run) for run, _ in runs]
   option = '' if program in ('plot', 'table') else '--run_dir='
   commands = [[*_ARGUMENTS[program], f'{option}{run}'] for run, _ in runs]
-  results = programs.run(program, commands, folder, timeout, patience=60)
+  results = programs.run(program, commands, folder, timeout, patience=240)
   refused, faults = 0, []
   for (run, kind), result, files in zip(runs, results, before, strict=True):
     case = f'{program} {run.name} {kind}: {result}'
