@@ -170,8 +170,8 @@ def test_gymnasium_run_killed_stopped_and_damaged(tmp_path):
   result = programs.finish(start())
   assert (result.code, result.stderr) == (0, '')
   assert (
-    f'{newest.name} is damaged; going back to iteration_{last - 1:08d}.npz'
-    in result.stdout
+    f'{newest.name} cannot be used (its checksum is wrong); going back to '
+    f'iteration_{last - 1:08d}.npz' in result.stdout
   )
   assert f'continuing after {(last - 1) * _STEPS:,} env steps' in result.stdout
   _assert_equal(run_dir, _never_stopped(_GYMNASIUM, tmp_path))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from trpo_tf import config, errors
 from trpo_tf.bin import flags
-from trpo_tf.experiment import run_directory
+from trpo_tf.experiment import flagfiles
 
 _FIELDS = {
   field.name: field
@@ -122,7 +122,7 @@ _SETTINGS = st.fixed_dictionaries(
 def test_flags_txt_parses_to_the_same_settings(tmp_path_factory, values):
   settings = config.from_settings(values)
   path = tmp_path_factory.mktemp('run') / 'flags.txt'
-  path.write_text(run_directory.flagfile(settings), encoding='utf-8')
+  path.write_text(flagfiles.flagfile(settings), encoding='utf-8')
   values = absl_flags.FlagValues()
   absl_flags.DEFINE_string('flagfile', '', '', flag_values=values)
   flags.define(values)
@@ -134,7 +134,7 @@ def test_flags_txt_parses_to_the_same_settings(tmp_path_factory, values):
 def test_what_a_flagfile_cannot_hold_is_refused(task):
   settings = config.from_settings({'task': task})
   with pytest.raises(errors.UserError, match='--task='):
-    run_directory.flagfile(settings)
+    flagfiles.flagfile(settings)
 
 
 _PROGRAM = """

@@ -201,7 +201,7 @@ def main(_) -> None:
 
   threads.configure_tensorflow()
   session = provenance.session()
-  console = Console()
+  console = Console(markup=False)
   machine.describe(console, session, rival.versions())
   if not rival.versions():
     console.print(

@@ -134,7 +134,7 @@ def main(_) -> None:
   from trpo_tf.experiment import checkpoint, provenance, threads
 
   threads.configure_tensorflow()
-  console = Console()
+  console = Console(markup=False)
   begin = time.time()
   result: dict[str, Any] = dict(session=provenance.session())
   machine.describe(console, result['session'], {})

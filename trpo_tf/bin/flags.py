@@ -27,7 +27,7 @@ from absl import app
 from absl import flags as absl_flags
 
 from trpo_tf import config, errors
-from trpo_tf.experiment import run_directory
+from trpo_tf.experiment import flagfiles
 
 __all__ = [
   'EXIT_USER_ERROR',
@@ -69,7 +69,7 @@ class _TupleSerializer(absl_flags.ArgumentSerializer):
   """Writes (64, 64) as '64,64'."""
 
   def serialize(self, value: tuple[int, ...]) -> str:
-    return run_directory.flag_text(value)
+    return flagfiles.flag_text(value)
 
 
 def define(flag_values: absl_flags.FlagValues = absl_flags.FLAGS) -> None:

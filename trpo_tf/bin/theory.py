@@ -117,7 +117,7 @@ def _tightness(found: dict[str, search.Found]) -> Table:
 
 def main(_: Any) -> None:
   """Runs the methods and searches, prints tables and writes the results."""
-  console = Console()
+  console = Console(markup=False)
   problems = _problems()
   best = {n: comparison.best_return(mdp) for n, mdp in problems.items()}
   traces = {

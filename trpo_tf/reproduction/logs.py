@@ -7,7 +7,8 @@ import numpy as np
 
 from trpo_tf import config as config_lib
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import run_directory, sinks
+from trpo_tf.experiment import progress as progress_lib
+from trpo_tf.experiment import run_directory
 from trpo_tf.reproduction.plan import Entry, PlannedRun
 from trpo_tf.reproduction.table import Table
 
@@ -19,7 +20,7 @@ class Log:
   """The finished iterations of a run.
 
   Attributes:
-    progress: columns of progress.csv, [iterations] each; see sinks.read_csv.
+    progress: columns of progress.csv, [iterations] each; see progress.read_csv.
     values: the table's metric, float64 [iterations].
     errors: standard errors of the values, float64 [iterations]; NaN if the
       metric has none.
@@ -69,7 +70,7 @@ def read(table: Table, run: PlannedRun) -> Log | None:
   """
   try:
     found = run_directory.read_config(run.directory)
-    progress = sinks.read_csv(run.directory / 'progress.csv')
+    progress = progress_lib.read_csv(run.directory / 'progress.csv')
   except UserError:  # not begun, or damaged: the train binary will say so
     return None
   wanted = run.config.run

@@ -34,11 +34,30 @@ def find_task(name: str) -> Task | None:
     return NATIVE_TASKS[name]
   if name.startswith(atari.PREFIX):
     return None
-  path, _, attribute = name.rpartition(':')
-  if path.endswith('.py'):
-    return _load(path, attribute)
+  path = code_file(name)
+  if path is not None:
+    return _load(path, name.rpartition(':')[2])
   _check_gymnasium_id(name)
   return None
+
+
+def is_code(name: str) -> bool:
+  """Returns whether finding a task runs Python code that its name chooses.
+
+  Every other name is looked up in a table: of this package, of ale_py's ROMs,
+  or of the environments that installed packages have registered.
+  """
+  return (
+    name not in NATIVE_TASKS
+    and not name.startswith(atari.PREFIX)
+    and ':' in name
+  )
+
+
+def code_file(name: str) -> str | None:
+  """Returns the Python file of a task; None if it has none."""
+  path, _, _ = name.rpartition(':')
+  return path if is_code(name) and path.endswith('.py') else None
 
 
 def _load(path: str, attribute: str) -> Task:

@@ -15,11 +15,14 @@ from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Divergence, End
 from trpo_tf.sampling.native import engine
+from trpo_tf.sampling.sampler import check_arrays
 from trpo_tf.sampling.threads import thread_count
 from trpo_tf.tasks.actions import Controls
 from trpo_tf.tasks.task import CompiledTask
 
 __all__ = ['NativeSlots']
+
+_MOST_EPISODES = 2**53  # of a slot
 
 # (first episode of each slot, count) -> float64 [S, count, nq + nv]
 ResetRows = Callable[[np.ndarray, int], np.ndarray]
@@ -120,15 +123,23 @@ class NativeSlots:
     """Continues from a `state` of a sampler of the same task and size.
 
     Raises:
-      ValueError: the state is of another model or number of slots.
+      ValueError: the state is of another model or number of slots, or holds
+        impossible counters. The slots are unchanged.
     """
+    views = self._views()
     state = {'term_sums': 0 * self._term_sums} | state  # as in older runs
-    for name, view in self._views().items():
-      if view.shape != state[name].shape:
-        raise ValueError(
-          f'{name} has shape {state[name].shape}; this sampler needs '
-          f'{view.shape}: the state is of another model or number of slots'
-        )
+    check_arrays(state, views)
+    limit = state['slot_limit']
+    for name, least, most in (
+      ('limit', 1, self.compiled.task.time_limit),
+      ('elapsed', 0, limit),
+      ('episode', 0, _MOST_EPISODES),
+      ('needs_reset', 0, 1),
+    ):
+      values = state[f'slot_{name}']
+      if ((values < least) | (values > most)).any():
+        raise ValueError(f'slot_{name} is out of range')
+    for name, view in views.items():
       view[...] = state[name]
 
   def new_arrays(self, capacity: int, details: bool = False) -> dict:
