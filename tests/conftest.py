@@ -1,6 +1,25 @@
-"""Puts the helpers beside this file (oracle, worlds) on the import path."""
+"""Puts the helpers beside this file (oracle, worlds) on the import path.
 
+TRPO_TF_EXTENSIONS names a folder from which the extensions are loaded instead
+of the installed ones; `make sanitize` sets it.
+"""
+
+import importlib.util
 import os
+import pathlib
 import sys
 
 sys.path.insert(0, os.path.dirname(__file__))
+
+
+def _load_extensions(folder: str) -> None:
+  for path in pathlib.Path(folder).glob('_*.so'):
+    name = 'trpo_tf.sampling.' + path.name.partition('.')[0]
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    assert spec and spec.loader
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
+
+
+if folder := os.environ.get('TRPO_TF_EXTENSIONS'):
+  _load_extensions(folder)

@@ -12,6 +12,9 @@ import numpy as np
 __all__ = ['check_form', 'restore_generator']
 
 
+_CONTAINERS = list | tuple | dict | collections.deque
+
+
 def check_form(value: Any, like: Any) -> None:
   """Refuses a value that does not have the form of another one.
 
@@ -28,7 +31,10 @@ def check_form(value: Any, like: Any) -> None:
     found = getattr(value, 'dtype', None), np.shape(value)
     if type(value) is not np.ndarray or found != (like.dtype, like.shape):
       raise ValueError(f'an array {found}, not {(like.dtype, like.shape)}')
-  elif isinstance(like, list | tuple | dict | collections.deque):
+  elif like is not None and not isinstance(like, _CONTAINERS):
+    if isinstance(value, np.ndarray | _CONTAINERS):
+      raise ValueError(f'a {type(value).__name__}, not a number')
+  elif like is not None:
     if type(value) is not type(like):
       raise ValueError(f'a {type(value).__name__}, not {type(like).__name__}')
     if isinstance(like, dict):

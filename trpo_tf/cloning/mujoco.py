@@ -102,6 +102,7 @@ _INERT = frozenset(
     'camera_id',
     'camera_name',
     'data',
+    'frame_skip',  # a forged one would step forever
     'fullpath',
     'height',
     'metadata',
