@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import worlds
 
+from trpo_tf.cloning.native import to_states
 from trpo_tf.sampling.atari.emulator import extension as atari
 from trpo_tf.sampling.native import engine
 from trpo_tf.sampling.native.branching import Brancher, initial_snapshots
-from trpo_tf.cloning.native import to_states
 from trpo_tf.tasks.language import norm, prev
 from trpo_tf.tasks.task import Definition
 
@@ -139,9 +139,7 @@ class _Calls:
     records = self.brancher._records((2, 3, 2), 4, True, True)
     self.branches = (
       records
-      | engine.policy_arrays(
-        actor.policy, actor.theta[None], actor.normalizer
-      )
+      | engine.policy_arrays(actor.policy, actor.theta[None], actor.normalizer)
       | dict(
         snapshots=states,
         first_actions=np.zeros((2, 3, 2)),
@@ -185,6 +183,8 @@ class _Calls:
     made = getattr(engine._native, kind)(
       self.compiled.model._address, setup, *sizes
     )
+    if setup['frame_skip'] > 1000:
+      return  # it may be, and takes long
     if kind == 'Sampler':
       made.run([0, 1], copy.deepcopy(self.arrays | self.policy))
     else:
@@ -219,9 +219,7 @@ class _Calls:
     self.brancher._native.run(_dict(arrays, rng))
 
   def replay_branches(self, rng):
-    self.brancher._native.replay_physics(
-      _dict(copy.deepcopy(self.replay), rng)
-    )
+    self.brancher._native.replay_physics(_dict(copy.deepcopy(self.replay), rng))
 
   def screens(self, rng):
     sizes = dict(screen=(210, 160), rows=(34, 194), frame=(84, 84))

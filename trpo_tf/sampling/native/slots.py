@@ -216,10 +216,10 @@ class NativeSlots:
           arrays['noise'][slot, lengths[slot]] = noise
         _cut(arrays['ends'][slot], lengths[slot] - 1)
       if len(found) > max_divergences:
+        causes = found[-1].causes
         raise UserError(
           f'{self.compiled.task.name} diverged {len(found)} times in one batch '
-          f'({", ".join(found[-1].causes)}): lower the time step or the '
-          'actuator forces of the model'
+          f'({", ".join(causes)}): {engine.remedy(causes, arrays)}'
         )
 
   def _divergence(self, arrays: dict, slot: int, iteration: int) -> Divergence:
