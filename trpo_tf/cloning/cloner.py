@@ -270,7 +270,7 @@ class Cloner(gymnasium.Wrapper):
       raise UserError(
         f'the snapshot is damaged or forged ({error}): take a new one'
       ) from error
-    return packing.unpack(self._restored)
+    return packing.unpack(self._packed())
 
   def _load(self, data: bytes) -> None:
     """Restores what `snapshot` packed; checks all that it can first."""

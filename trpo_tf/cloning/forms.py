@@ -37,7 +37,7 @@ def check_form(value: Any, like: Any) -> None:
   elif like is not None:
     if type(value) is not type(like):
       raise ValueError(f'a {type(value).__name__}, not {type(like).__name__}')
-    if isinstance(like, dict):
+    if isinstance(like, dict) and isinstance(value, dict):
       value, like = tuple(value.values()), tuple(like.values())
     if isinstance(like, tuple):
       for one, other in zip(value, like, strict=True):

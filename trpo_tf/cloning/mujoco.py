@@ -64,7 +64,7 @@ class DataNumbers:
 
   def save(self) -> bytes:
     """Returns the state, which restores any mjData of the same model."""
-    time = np.float64(self._data.time)
+    time = np.float64(self._data.time).tobytes()
     return b''.join((time, *self._floats, *self._others))
 
   def load(self, state: bytes) -> None:
