@@ -8,7 +8,7 @@ import pytest
 
 from trpo_tf.bin import flags
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import sinks
+from trpo_tf.experiment import progress
 from trpo_tf.reproduction import document
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -120,11 +120,11 @@ def _falls(name):
   batches, falls = 0, []
   for seed in (0, 3, 4):
     path = _ROOT / f'docs/results/locomotion/extra/{name}_{seed}.csv'
-    progress = sinks.read_csv(path)
-    solved = progress['return_mean'] > 9900
+    columns = progress.read_csv(path)
+    solved = columns['return_mean'] > 9900
     batches += int(solved[:-1].sum())
     falls += [
-      progress['episode_length_mean'][i] == 1000
+      columns['episode_length_mean'][i] == 1000
       for i in np.flatnonzero(solved[:-1] & ~solved[1:])
     ]
   return batches, falls

@@ -11,8 +11,8 @@ from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.util import tensor_util
 
 from trpo_tf import errors
-from trpo_tf.experiment.terminal import Terminal
 from trpo_tf.experiment import console, progress, sinks
+from trpo_tf.experiment.terminal import Terminal
 from trpo_tf.methods.record import IterationRecord
 
 

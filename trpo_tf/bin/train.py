@@ -170,8 +170,7 @@ def _iterate(run, training, made, output) -> None:
       if stop.received or output.closed:
         break
   except UserError:  # the task failed: saves what was learned before
-    if training.state.iteration:
-      save()
+    save()
     raise
   save()
 

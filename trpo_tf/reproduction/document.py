@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import sinks
+from trpo_tf.experiment import progress
 from trpo_tf.reproduction import (
   atari,
   learning,
@@ -164,7 +164,7 @@ def _tables(
     runs = reliability.run_directories(data / group)
     counts += reliability.count(group, runs)
   extra = [
-    (sinks.read_csv(path), parse(flags))
+    (progress.read_csv(path), parse(flags))
     for pattern, flags in _EXTRA.items()
     for path in sorted((data / 'locomotion/extra').glob(pattern))
   ]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from trpo_tf.config import ExperimentConfig
-from trpo_tf.experiment import run_directory, sinks
+from trpo_tf.experiment import progress, run_directory
 from trpo_tf.reproduction import logs
 from trpo_tf.reproduction.plan import Entry
 
@@ -58,15 +58,15 @@ def count(group: str, runs: Iterable[Run]) -> list[KlCount]:
     A count for each kl_slack of the group.
   """
   ratios: dict[float, list[np.ndarray]] = {}
-  for progress, config in runs:
+  for columns, config in runs:
     if (column := _BOUNDED.get(config.method.method)) is None:
       continue
-    kl, bound = progress[column], config.trust_region
+    kl, bound = columns[column], config.trust_region
     # The slim files of report.py have no status. A refused step has KL 0.
     accepted = (
-      progress['step_status'] == 'accepted'
-      if 'step_status' in progress
-      else progress['mean_kl'] > 0
+      columns['step_status'] == 'accepted'
+      if 'step_status' in columns
+      else columns['mean_kl'] > 0
     )
     ratio = kl[accepted] / bound.max_kl
     ratios.setdefault(bound.kl_slack, []).append(ratio)
@@ -92,7 +92,7 @@ def run_directories(directory: pathlib.Path) -> list[Run]:
   """
   paths = sorted(path.parent for path in directory.rglob('run.json'))
   return [
-    (sinks.read_csv(path / 'progress.csv'), run_directory.read_config(path))
+    (progress.read_csv(path / 'progress.csv'), run_directory.read_config(path))
     for path in paths
   ]
 

@@ -34,10 +34,8 @@ def _cut(ends: np.ndarray, last: int) -> None:
     ends[last] = End.DIVERGED
 
 
-def _advice(compiled: CompiledTask, last: Divergence) -> str:
-  """Says what to change in a task that keeps diverging."""
-  if last.causes != engine.OUTPUT_ONLY:
-    return 'lower the time step or the actuator forces of the model'
+def _last_state(compiled: CompiledTask, last: Divergence) -> str:
+  """Describes the state from which a step failed."""
   model = compiled.model
   data = mujoco.MjData(model)
   mujoco.mj_setState(
@@ -47,11 +45,7 @@ def _advice(compiled: CompiledTask, last: Divergence) -> str:
     data.ctrl[:] = controls
     mujoco.mj_step(model, data, compiled.task.frame_skip)
   qpos, qvel = (reprlib.repr(x.tolist()) for x in (data.qpos, data.qvel))
-  return (
-    'its reward or observation is NaN or infinite while the physics is sound; '
-    'look for a division by zero, a root or an exp in its expressions (the '
-    f'last step began at qpos={qpos}, qvel={qvel})'
-  )
+  return f'the last step began at qpos={qpos}, qvel={qvel}'
 
 
 class NativeSlots:
@@ -251,11 +245,14 @@ class NativeSlots:
           arrays['noise'][slot, lengths[slot]] = noise
         _cut(arrays['ends'][slot], lengths[slot] - 1)
       if len(found) > max_divergences:
-        raise UserError(
+        causes = found[-1].causes
+        text = (
           f'{self.compiled.task.name} diverged {len(found)} times in one batch '
-          f'({", ".join(found[-1].causes)}): '
-          f'{_advice(self.compiled, found[-1])}'
+          f'({", ".join(causes)}): {engine.remedy(causes, arrays)}'
         )
+        if causes == engine.OUTPUT_ONLY:
+          text += f' ({_last_state(self.compiled, found[-1])})'
+        raise UserError(text)
 
   def _divergence(self, arrays: dict, slot: int, iteration: int) -> Divergence:
     bits, step = int(arrays['failures'][slot]), int(arrays['lengths'][slot])
