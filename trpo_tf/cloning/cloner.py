@@ -263,29 +263,34 @@ class Cloner(gymnasium.Wrapper):
     )
     if not self._running:
       self._begin()
+    self._running = False  # if this fails, until the next reset or restore
     try:
-      self._load(snapshot.data)
+      observation, layers, rng, state = self._checked(snapshot.data)
+      if self._has_rng:
+        forms.restore_generator(self.unwrapped.np_random.bit_generator, rng)
+      if self._base.kind != 'environment':
+        self._base.load(state)
     except _FORGERIES as error:
-      self._running = False  # until the next reset or restore
       raise UserError(
         f'the snapshot is damaged or forged ({error}): take a new one'
       ) from error
-    return packing.unpack(self._packed())
-
-  def _load(self, data: bytes) -> None:
-    """Restores what `snapshot` packed; checks all that it can first."""
-    observation, layers, rng, state = packing.unpack(data)
-    packing.unpack(observation)
-    for values, live in zip(layers, self._layer_values(), strict=True):
-      for value, like in zip(values, live, strict=True):
-        forms.check_form(value, like)
-    if self._has_rng:
-      forms.restore_generator(self.unwrapped.np_random.bit_generator, rng)
-    self._base.load(state)
+    if self._base.kind == 'environment':  # whose errors are its own
+      self._base.load(state)
     for (wrapper, names), values in zip(self._layers, layers, strict=True):
       for name, value in zip(names, values, strict=True):
         setattr(wrapper, name, value)
-    self._restored = observation
+    self._restored, self._running = observation, True
+    return packing.unpack(observation)
+
+  def _checked(self, data: bytes) -> list[Any]:
+    """Unpacks what `snapshot` packed."""
+    values = packing.unpack(data)
+    observation, layers, _, _ = values
+    packing.unpack(observation)
+    for found, live in zip(layers, self._layer_values(), strict=True):
+      for value, like in zip(found, live, strict=True):
+        forms.check_form(value, like)
+    return values
 
   def _layer_values(self) -> list[list[Any]]:
     return [
