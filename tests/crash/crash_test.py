@@ -6,26 +6,26 @@ import subprocess
 import sys
 
 import pytest
-from crash import crash
+from crash import kills
 
 
-def _kill(kind, kills, seed, folder):
+def _kill(kind, count, seed, folder):
   """In a process of its own, which forks before it computes anything."""
   found = folder / 'found.json'
-  tool = pathlib.Path(crash.__file__)
+  tool = pathlib.Path(kills.__file__)
   command = [sys.executable, tool, f'--kinds={kind}', f'--json={found}']
-  subprocess.run([*command, f'--kills={kills}', f'--seed={seed}'], check=True)
+  subprocess.run([*command, f'--kills={count}', f'--seed={seed}'], check=True)
   (result,) = json.loads(found.read_text()).values()
-  assert (result['kills'], result['equal']) == (kills, kills)
+  assert (result['kills'], result['equal']) == (count, count)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', crash.KINDS)
+@pytest.mark.parametrize('kind', kills.KINDS)
 def test_five_kills(kind, tmp_path):
   _kill(kind, 5, 0, tmp_path)
 
 
 @pytest.mark.crash
-@pytest.mark.parametrize('kind', crash.KINDS)
+@pytest.mark.parametrize('kind', kills.KINDS)
 def test_a_hundred_kills(kind, tmp_path):
   _kill(kind, 100, 1, tmp_path)

@@ -1,6 +1,6 @@
 """Kills runs again and again, continues them, and compares every byte.
 
-  python tests/crash/crash.py --kills=100 --json=crash.json
+  python tests/crash/kills.py --kills=100 --json=kills.json
 
 A run of each kind is killed at moments drawn at random: while it starts, while
 it samples and learns, and before, in and after the system calls that write
