@@ -13,7 +13,9 @@ sys.path.insert(0, os.path.dirname(__file__))
 
 
 def _load_extensions(folder: str) -> None:
-  for path in pathlib.Path(folder).glob('_*.so'):
+  paths = [*pathlib.Path(folder).glob('_*.so')]
+  assert len(paths) == 2, f'{folder} has no extensions'
+  for path in paths:
     name = 'trpo_tf.sampling.' + path.name.partition('.')[0]
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     assert spec and spec.loader
