@@ -42,7 +42,7 @@ check: $(VENV)/built
 # Compiled apart from the package, with checks of addresses and undefined
 # behaviour and with checks of threads. MuJoCo, Python and TensorFlow are not:
 # their leaks and races are not looked for. Preloaded, because Python itself is
-# not linked against the sanitizers.
+# not linked against the sanitizers. -s shows their reports.
 SANITIZED := tests/unit/extension_test.py tests/unit/conv_test.py \
   tests/parity/native_sampler_test.py tests/parity/native_policy_test.py \
   tests/parity/branching_test.py tests/parity/atari_screen_test.py \
@@ -59,10 +59,10 @@ sanitize_%: $(VENV)/built
 	$(VENV)/bin/cmake --build build/$@ -j 2
 	env TRPO_TF_EXTENSIONS=build/$@ PYTHONMALLOC=malloc \
 	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
-	  TSAN_OPTIONS=ignore_noninstrumented_modules=1:report_bugs=1 \
+	  TSAN_OPTIONS=ignore_noninstrumented_modules=1 \
 	  LD_PRELOAD="$$($(CXX) -print-file-name=$(RUNTIME)) \
 	    $$($(CXX) -print-file-name=libstdc++.so)" \
-	  $(PY) -m pytest -n 0 -x $(SANITIZED) $(ARGS)
+	  $(PY) -m pytest -n 0 -x -s $(SANITIZED) $(ARGS)
 
 lint: $(VENV)/built
 	$(PY) -m ruff check .

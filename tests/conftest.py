@@ -18,7 +18,9 @@ os.environ['XDG_STATE_HOME'] = _STATE.name
 
 
 def _load_extensions(folder: str) -> None:
-  for path in pathlib.Path(folder).glob('_*.so'):
+  paths = [*pathlib.Path(folder).glob('_*.so')]
+  assert len(paths) == 2, f'{folder} has no extensions'
+  for path in paths:
     name = 'trpo_tf.sampling.' + path.name.partition('.')[0]
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     assert spec and spec.loader
