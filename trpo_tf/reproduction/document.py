@@ -170,4 +170,6 @@ def _tables(
   ]
   counts += reliability.count('locomotion/extra', extra)
   found['KL bound'] = reliability.markdown(counts)
+  found['kills'] = reliability.kills(data / 'reliability/kills.json')
+  found['soak'] = reliability.soak(data / 'reliability/soak.json')
   return found

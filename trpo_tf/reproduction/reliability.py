@@ -1,6 +1,7 @@
-"""Counts the steps of published runs that exceed their KL bound."""
+"""The tables of docs/results/reliability.md."""
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -11,7 +12,15 @@ from trpo_tf.experiment import progress, run_directory
 from trpo_tf.reproduction import logs
 from trpo_tf.reproduction.plan import Entry
 
-__all__ = ['KlCount', 'count', 'markdown', 'planned_runs', 'run_directories']
+__all__ = [
+  'KlCount',
+  'count',
+  'kills',
+  'markdown',
+  'planned_runs',
+  'run_directories',
+  'soak',
+]
 
 # Methods whose step has a bound on the KL, and the column that it bounds. The
 # others have none: natural gradient, CEM, CMA-ES, RWR, KL penalty.
@@ -136,6 +145,48 @@ def markdown(counts: Sequence[KlCount]) -> str:
       largest=max(one.largest for one in group),
     )
     lines.append(_line(total))
+  return '\n'.join(lines)
+
+
+def kills(path: pathlib.Path) -> str:
+  """Renders what tests/crash/kills.py wrote.
+
+  Args:
+    path: its JSON file.
+  """
+  lines = [
+    '| kind of run | runs | kills | kills whose run ended with equal bytes |',
+    '|---|---|---|---|',
+  ]
+  for kind, found in json.loads(path.read_bytes()).items():
+    lines.append(
+      f'| {kind} | {found["runs"]} | {found["kills"]} | {found["equal"]} |'
+    )
+  return '\n'.join(lines)
+
+
+def soak(path: pathlib.Path) -> str:
+  """Renders what tests/crash/soak.py wrote.
+
+  Args:
+    path: its JSON file.
+  """
+  lines = [
+    '| kind of run | iterations | MB | open files | accepted steps '
+    '| KL above delta |',
+    '|---|---|---|---|---|---|',
+  ]
+  for kind, found in json.loads(path.read_bytes()).items():
+    columns = {
+      name: ', '.join(f'{used[name]:.0f}' for used in found['usage'][::4])
+      for name in ('iteration', 'megabytes', 'files')
+    }
+    steps = found['steps']
+    above = steps['above_delta'] if kind != 'CEM' else 'no bound'
+    lines.append(
+      f'| {kind} | {columns["iteration"]} | {columns["megabytes"]} '
+      f'| {columns["files"]} | {steps["accepted"]:,} | {above} |'
+    )
   return '\n'.join(lines)
 
 
