@@ -183,14 +183,16 @@ class SamplerConfig(Config):
   branch_proposal: str = setting(
     'policy',
     'vine: q, the distribution of first actions: policy: the current policy; '
-    'uniform: uniform within the action bounds; all: every action of a '
-    'discrete space once',
-    choices=('policy', 'uniform', 'all'),
+    'antithetic: pairs of actions of a Gaussian policy, mean + noise and '
+    'mean - noise; uniform: uniform within the action bounds; all: every '
+    'action of a discrete space once',
+    choices=('policy', 'antithetic', 'uniform', 'all'),
   )
   branch_time_limit: bool = setting(
     False,
     "vine: end branches at the task's time limit; otherwise the limit "
-    'truncates trunks only',
+    'truncates trunks only (--vine_objective=every_step always ends branches '
+    'there)',
   )
 
 
@@ -210,14 +212,21 @@ class EstimatorConfig(Config):
   )
   vine_objective: str = setting(
     'self_normalized',
-    'vine: form of the surrogate (docs/vine.md); all_actions requires '
-    '--branch_proposal=all',
+    'vine: form of the surrogate (docs/vine.md): every_step uses the steps of '
+    'trunks and branches, the others only the first actions of branches; '
+    'all_actions requires --branch_proposal=all',
     choices=(
+      'every_step',
       'self_normalized',
       'mean_baseline',
       'importance_sampled',
       'all_actions',
     ),
+  )
+  occupancy_weights: bool = setting(
+    True,
+    'vine, every_step: weight each step so that states late in an episode, '
+    'where branches go more often, count as often as on trunks',
   )
   standardize_advantages: bool = setting(
     True,

@@ -12,7 +12,8 @@ import numpy as np
 from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.estimation import baselines, surrogate, vine
-from trpo_tf.estimation.surrogate import Consistency
+from trpo_tf.estimation.every_step import Partners
+from trpo_tf.estimation.surrogate import Consistency, Objective
 from trpo_tf.methods import surrogate_data
 from trpo_tf.methods.learner import OnPolicyLearner, Update, check_steps
 from trpo_tf.methods.record import IterationRecord
@@ -55,14 +56,7 @@ class SurrogateLearner(OnPolicyLearner):
     """
     self._policy, self._config = policy, config
     self._baseline = baselines.make_baseline(config.estimator, policy.network)
-    objective, num_states = (
-      (
-        vine.OBJECTIVES[config.estimator.vine_objective],
-        config.sampler.rollout_set_size,
-      )
-      if config.sampler.sampler == 'vine'
-      else (surrogate.importance_sampled, config.sampler.batch_steps)
-    )
+    objective, num_states = _objective(config)
     self._step = make_step(policy, objective, config, num_states)
 
   def initial_state(
@@ -78,7 +72,10 @@ class SurrogateLearner(OnPolicyLearner):
       The learner's state.
     """
     del theta
-    return {'baseline': self._baseline.initial_state(rng)._asdict()}
+    state = {'baseline': self._baseline.initial_state(rng)._asdict()}
+    if self._config.uses_every_step:
+      state['partners'] = Partners()._asdict()
+    return state
 
   def take_step(
     self,
@@ -132,19 +129,20 @@ class SurrogateLearner(OnPolicyLearner):
     check_steps(batch)
     settings = self._config.estimator
     baseline = self._baseline.state_type(**state['baseline'])
-    x = batch.inputs(batch.flat(batch.observations), normalizer)
-    timesteps = batch.flat(batch.timesteps)
+    x = batch.inputs(batch.steps('observations'), normalizer)
+    timesteps = batch.steps('timesteps')
     predictions = self._baseline.predict(baseline, x, timesteps)
-    advantages, targets = surrogate_data.advantages_and_targets(
-      settings, self._baseline, baseline, normalizer, batch, predictions
+    weights = surrogate_data.step_weights(settings, batch)
+    advantages, targets, partners = self._advantages(
+      state, baseline, normalizer, batch, predictions
     )
     consistency = self._check(theta, x, batch)
     given = (
       surrogate_data.of_vine(
         settings, self._baseline, baseline, normalizer, batch
       )
-      if isinstance(batch, VineBatch)
-      else surrogate_data.of_paths(settings, x, batch, advantages)
+      if isinstance(batch, VineBatch) and not self._config.uses_every_step
+      else surrogate_data.of_steps(settings, x, batch, advantages, weights)
     )
     rows = self._fisher_rows(len(given.advantages), iteration)
     step, changed = self.take_step(theta, given, rows, state)
@@ -157,26 +155,70 @@ class SurrogateLearner(OnPolicyLearner):
       targets,
       seeding.generator(seed, Stream.VALUE_MINIBATCHES, iteration),
       predictions,
+      weights,
     )
     record = _record(
       step,
       fit,
       sampler_output_error=consistency.outputs_error,
-      masked_states=_num_states(batch) - len(given.advantages),
+      masked_states=self._num_states(batch) - len(given.advantages),
     )
-    state = state | changed | {'baseline': baseline._asdict()}
+    state = state | changed | partners | {'baseline': baseline._asdict()}
     return Update(step.theta, state, record, {'advantages': given.advantages})
+
+  def _advantages(
+    self,
+    state: dict[str, Any],
+    baseline: Any,
+    normalizer: Normalizer,
+    batch: Batch,
+    predictions: np.ndarray,
+  ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Returns advantages and value targets [N], and a change of the state."""
+    ends = np.cumsum([part.kept.sum() for part in batch.parts])
+    found = [
+      surrogate_data.advantages_and_targets(
+        self._config.estimator,
+        self._baseline,
+        baseline,
+        normalizer,
+        part,
+        predicted,
+      )
+      for part, predicted in zip(
+        batch.parts, np.split(predictions, ends[:-1]), strict=True
+      )
+    ]
+    changed = {}
+    if isinstance(batch, VineBatch) and self._config.uses_every_step:
+      partners = surrogate_data.control_first_actions(
+        self._config.sampler, Partners(**state['partners']), batch, found[1][0]
+      )
+      changed['partners'] = partners._asdict()
+    advantages, targets = (
+      np.concatenate(
+        [part.flat(f) for part, f in zip(batch.parts, fields, strict=True)]
+      )
+      for fields in zip(*found, strict=True)
+    )
+    return advantages, targets, changed
+
+  def _num_states(self, batch: Batch) -> int:
+    """Returns the number of the step's states before any is left out."""
+    if isinstance(batch, VineBatch) and not self._config.uses_every_step:
+      return len(batch.rollout_set)
+    return sum(int(part.kept.sum()) for part in batch.parts)
 
   def _check(self, theta: np.ndarray, x: Inputs, batch: Batch) -> Consistency:
     found = surrogate.check_consistency(
       self._policy,
       theta,
       x,
-      batch.flat(batch.actions),
-      batch.flat(batch.outputs),
-      batch.flat(batch.log_probs),
+      batch.steps('actions'),
+      batch.steps('outputs'),
+      batch.steps('log_probs'),
     )
-    scale = 1 + np.abs(batch.flat(batch.outputs)[found.outputs_row]).max()
+    scale = 1 + np.abs(batch.steps('outputs')[found.outputs_row]).max()
     if (
       found.outputs_error <= _OUTPUT_TOLERANCE * scale
       and found.log_probs_error <= _LOG_PROB_TOLERANCE
@@ -200,11 +242,18 @@ class SurrogateLearner(OnPolicyLearner):
     return np.sort(rng.choice(num_states, count, replace=False))
 
 
-def _num_states(batch: Batch) -> int:
-  """Returns the number of the step's states before any is left out."""
-  if isinstance(batch, VineBatch):
-    return len(batch.rollout_set)
-  return int(batch.kept.sum())
+def _objective(config: ExperimentConfig) -> tuple[Objective, int]:
+  """Returns the surrogate's terms and about how many states a batch has."""
+  sampler, name = config.sampler, config.estimator.vine_objective
+  if sampler.sampler != 'vine':
+    return surrogate.importance_sampled, sampler.batch_steps
+  if not config.uses_every_step:
+    return vine.OBJECTIVES[name], sampler.rollout_set_size
+  branches = (
+    sampler.rollout_set_size * sampler.branch_actions * sampler.branch_trials
+  )
+  steps = sampler.batch_steps + branches * sampler.branch_length
+  return surrogate.importance_sampled, steps
 
 
 def _record(
