@@ -216,6 +216,11 @@ def _check_proposal(name: str, proposal: str, space: ActionSpace) -> None:
       f'{name}: --branch_proposal=uniform needs bounded actions (a ctrlrange '
       'on every actuator of a model); use --branch_proposal=policy'
     )
+  if proposal == 'antithetic' and space.factors:
+    raise UserError(
+      f'{name}: --branch_proposal=antithetic mirrors actions at their mean, '
+      'which discrete actions do not have; use --branch_proposal=policy'
+    )
   if proposal != 'all':
     return
   if not space.factors:
