@@ -60,7 +60,11 @@ class Arrays {
   template <typename T>
   T Get(const char* name) const {
     if (!Has(name)) Refuse("missing array {}", name);
-    return items_[name].cast<T>();
+    try {
+      return items_[name].cast<T>();
+    } catch (const py::cast_error&) {
+      Refuse("{} is of a wrong type or too large", name);
+    }
   }
 
   // Returns the size of one of an array's axes.

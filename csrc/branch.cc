@@ -65,7 +65,16 @@ void RunOn(const mjModel* m, mjData* d, int sim, void* call) {
 
 }  // namespace
 
+void BranchCall::CheckElapsed() const {
+  for (int64_t n = 1; n <= N; n++) {
+    const double elapsed = snapshots[n * D - 1];
+    Require(elapsed >= 0 && elapsed <= std::numeric_limits<int32_t>::max(),
+            "a snapshot has a wrong number of elapsed env steps");
+  }
+}
+
 std::vector<std::pair<int64_t, std::string>> RunBranches(BranchCall& call) {
+  call.CheckElapsed();
   Engine& engine = call.engine;
   const auto lock = engine.Lock();
   std::vector<std::pair<int64_t, std::string>> errors;

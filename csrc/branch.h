@@ -58,6 +58,9 @@ struct BranchCall {
   float* outputs = in.Take<float>("outputs", {N, K, M, L, A}, steps);
   double* rewards = in.Take<double>("rewards", {N, K, M, L}, steps);
 
+  // Throws where a snapshot's elapsed env steps are no count.
+  void CheckElapsed() const;
+
   std::atomic<int64_t> next{0};  // branch to begin
   // of each simulation, the branch that it is at, and its action
   std::vector<int64_t> running = std::vector<int64_t>(engine.num_sims());

@@ -179,7 +179,8 @@ void CheckProgram(const Program& p, const mjModel* m) {
   bool good = block(0, static_cast<int64_t>(p.constants.size())) &&
               block(p.action, m->nu) && block(p.prev, p.num_prev) &&
               block(p.outputs, p.num_outputs) && p.observation_size >= 1 &&
-              p.num_outputs >= p.observation_size + 2 && p.reset_passes >= 1;
+              p.num_outputs >= p.observation_size + 2 && p.reset_passes >= 1 &&
+              p.reset_passes <= p.num_prev + 1;
   for (int i : p.current) good = good && block(i, 1);
   for (const Instruction& in : p.code) {
     good = good && Exists(in, p.num_registers, m);

@@ -16,29 +16,39 @@ from typing import Any
 from trpo_tf.experiment import checkpoint, sinks
 
 ROOT = pathlib.Path(__file__).parents[1]
-# A native task whose iterations take milliseconds; its value network would
-# take seconds to compile.
+# A native task whose iterations take milliseconds. A linear value function
+# takes the least time to compile.
 TINY = (
   '--task=InvertedPendulum-v5',
   '--batch_steps=200',
   '--num_slots=4',
   '--hidden_sizes=8',
-  '--baseline=linear',
+  '--value_hidden_sizes=',
+  '--value_epochs=1',
   '--noprogress',
 )
 
 _DRIVER = """
-import importlib, json, logging, os, sys, tempfile, traceback
+import importlib, json, logging, os, signal, sys, tempfile, traceback
 from absl.testing import flagsaver
 from trpo_tf.bin import flags
 
-name, commands, results = sys.argv[1], *sys.argv[2:]
+name, commands, results, patience = sys.argv[1:]
 module = importlib.import_module('trpo_tf.bin.' + name)
-takes_arguments = name == 'plot'
+takes_arguments = name in ('plot', 'table')
 # TensorFlow takes the graphs of many runs for many graphs of one
 logging.getLogger('tensorflow').setLevel(logging.ERROR)
 
+class Hang(BaseException):
+  pass
+
+def hang(*unused):
+  raise Hang
+
+signal.signal(signal.SIGALRM, hang)
+
 def run(command):
+  signal.alarm(int(patience))
   sys.argv = [name + '.py', *command]
   kept = [os.dup(1), os.dup(2)]
   files = [tempfile.TemporaryFile('w+') for _ in kept]
@@ -52,6 +62,7 @@ def run(command):
   except BaseException:
     traceback.print_exc()
     code = 1
+  signal.alarm(0)
   texts = []
   for number, (file, old) in enumerate(zip(files, kept), 1):
     (sys.stdout, sys.stderr)[number - 1].flush()
@@ -101,22 +112,30 @@ def finish(process: subprocess.Popen) -> Result:
   return Result(process.returncode, stdout, stderr)
 
 
-def run(program: str, commands: list, folder: pathlib.Path) -> list[Result]:
+def run(
+  program: str,
+  commands: list,
+  folder: pathlib.Path,
+  timeout: float = 300,
+  patience: int = 0,
+) -> list[Result]:
   """Runs a program with each list of arguments in turn, in one process.
 
   Args:
-    program: train, evaluate or plot.
+    program: train, evaluate, plot or table.
     commands: lists of arguments.
     folder: working directory of the process; modules in it are found.
+    timeout: seconds for all of them.
+    patience: seconds after which a single one ends with a traceback; 0: none.
   """
   given, results = folder / 'commands.json', folder / 'results.json'
   given.write_text(json.dumps([list(map(str, c)) for c in commands]))
   subprocess.run(
-    [sys.executable, '-c', _DRIVER, program, given, results],
+    [sys.executable, '-c', _DRIVER, program, given, results, str(patience)],
     check=True,
     env=environment(folder),
     cwd=folder,
-    timeout=300,
+    timeout=timeout,
   )
   return [Result(*result) for result in json.loads(results.read_text())]
 

@@ -73,6 +73,7 @@ def write(run: plan.PlannedRun, returns, directory=None, **settings) -> None:
   values['run_dir'] = str(directory or run.directory)
   config = config_lib.from_settings(values)
   with run_directory.RunDirectory.open(config) as opened:
+    opened.begin()
     sink = sinks.CsvSink(opened.progress_csv, None)
     for i, value in enumerate(returns, 1):
       record = dict.fromkeys(sinks.COLUMNS, 0.0) | dict(

@@ -1,8 +1,27 @@
 """The error that is addressed to the person who typed the command."""
 
+_LONGEST = 300  # characters of another's message that are quoted
+
 
 class UserError(ValueError):
   """An error that the user can mend; its message says how, in one line.
 
   Binaries print the message without a traceback and exit with code 2.
   """
+
+
+def quoted(error: BaseException) -> str:
+  """Formats in one line what a user's code raised; it may be any exception."""
+  try:
+    text = ' '.join(str(error).split())
+  except Exception:  # its __str__ is the user's code too
+    text = 'its message cannot be shown'
+  if len(text) > _LONGEST:
+    text = f'{text[:_LONGEST]}...'
+  name = type(error).__name__
+  return f'{name}: {text}' if text else name
+
+
+def cause(error: BaseException) -> str:
+  """Formats what ended a program, and says how to see where it was raised."""
+  return f'{quoted(error)}; --verbosity=1 shows its traceback'

@@ -219,7 +219,7 @@ def test_state_before_the_first_batch(reference):
 def test_state_that_does_not_fit_is_refused(reference):
   _, state, _ = reference
   sampler, _ = make(slots=4)
-  with pytest.raises(ValueError, match=r'\(5, 52, 40, 4\), not of \(4, 52'):
+  with pytest.raises(ValueError, match=r'\(5, .* this sampler needs \(4, '):
     sampler.restore(state)
   sampler, _ = make(name='pong')
   with pytest.raises(UserError, match='stored emulator is .* begin anew'):

@@ -130,7 +130,10 @@ def test_video_is_of_the_episode(tmp_path):
   [
     (dict(method='cem', whole_episodes=True), 'cem cannot learn from frames'),
     (dict(method='empirical_fisher'), 'take trpo, natural_gradient'),
-    (dict(baseline='linear'), 'vectors: take --baseline=value_network or time'),
+    (
+      dict(baseline='linear', whole_episodes=True),
+      'vectors: take --baseline=value_network or time',
+    ),
     (dict(task='atari/brekout'), 'did you mean atari/breakout'),
   ],
 )

@@ -70,6 +70,8 @@ _FILES = {
   'reset_shape.py': _TASK.replace(
     'uniform_reset(0.1, 0.1)', 'lambda model, rng, n: rng.random((2, n, 3))'
   ),
+  'exits.py': 'import sys\nsys.exit(0)\n',
+  'exiting_module.py': 'raise SystemExit',
   'raises.py': 'numbers = {}\nnumbers["gravity"]\n',
   'syntax.py': 'TASK = = 1\n',
 }
@@ -90,12 +92,17 @@ _BAD_TASKS = {
   'reset_shape.py:TASK': 'returned shapes (32, 3) and (32, 3)',
   'raises.py:TASK': "raises.py:2: KeyError: 'gravity'",
   'syntax.py:TASK': 'syntax.py: SyntaxError',
+  'exits.py:TASK': 'exits.py:2: SystemExit: 0',
+  'exiting_module:Id-v0': 'cannot be imported: SystemExit',
+  'ALE/Pong-v5': 'observes images, which need the convolutions of the tasks',
+  'Hopper-v5 --tf_threads=100000': '--tf_threads=100000 is too many for',
+  'Hopper-v5 --sampler_threads=100000': '--sampler_threads=100000 is too many',
+  'Hopper-v5 --hidden_sizes=1000000,1000000': 'lower --hidden_sizes',
   'Pong': 'no such task; did you mean atari/pong?',
   'Atari/pong': 'no such task; did you mean atari/pong?',
   'atari/pnog': 'no such game; did you mean atari/pong?',
   'atari/pong --conv_filters=': '--conv_filters=: at least one',
   'atari/pong --conv_filters=8,8,8,8,8': 'of 52 x 40 pixels; take fewer',
-  'ALE/Pong-v5 --frame_skip=2': 'take --task=atari/pong, or --frame_skip=4',
   'Hopper-v5 --clip_rewards': '--clip_rewards is for --task=atari/..., not',
   'Blackjack-v1 --sampler=vines': 'should be one of <single_path|vine>',
   'spin.py:TASK --action_range=control': 'use --action_range=raw',
@@ -113,7 +120,7 @@ _BAD_RUNS = {
 _BROKEN = {
   'observation': 'observation[0] is nan at step 20 of episode',
   'reward': 'the reward is nan at step 20 of episode',
-  'raises': 'env.step failed (RuntimeError: lost the robot) at step 20',
+  'raises': 'env.step failed (RuntimeError: lost the robot; --verbosity=1',
 }
 _RUN = [*programs.TINY, '--total_env_steps=400', '--run_dir=run']
 
@@ -215,7 +222,7 @@ def without_tensorflow(tmp_path_factory):
     ('train', ['--max_kll=1', '--run_dir=r'], 'Did you mean: max_kl'),
     ('train', ['--gamma=1.5', '--run_dir=r'], '--gamma=1.5 is outside [0, 1]'),
     ('train', ['--max_kl=nan', '--run_dir=r'], '--max_kl=nan is outside (0'),
-    ('train', ['--baseline=time', '--run_dir=r'], 'add --whole_episodes'),
+    ('train', ['--baseline=none', '--run_dir=r'], 'add --whole_episodes'),
     ('train', ['--batch_steps=1001', '--run_dir=r'], 'is not a multiple of'),
     ('train', ['--hidden_sizes=64;64', '--run_dir=r'], 'as in 64,64'),
     ('train', ['--flagfile=none.flags'], "No such file or directory: 'none."),

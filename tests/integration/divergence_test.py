@@ -12,6 +12,7 @@ from trpo_tf.errors import UserError
 from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.sampling.batch import End
+from trpo_tf.sampling.native import engine
 from trpo_tf.sampling.native.paths import (
   NativePathSampler,
   batch_from_arrays,
@@ -300,7 +301,8 @@ def test_task_that_always_diverges_is_refused(tmp_path):
   with pytest.raises(
     UserError,
     match='test diverged .* times in one batch '
-    r'\(non-finite output\)',
+    r'\(non-finite output\): its reward or observation is NaN or infinite '
+    r'while the physics is sound: .*began at qpos=\[.*, qvel=\[',
   ):
     _rollout(compiled, max_divergences=50)
 
@@ -317,7 +319,7 @@ def test_nan_policy_is_seen(tmp_path):
     worlds.identity_normalizer(4),
     np.zeros((2, 5, 2)),
   )
-  with pytest.raises(UserError, match='mjWARN_BADCTRL'):
+  with pytest.raises(UserError, match="policy's parameters are not finite"):
     slots.rollout(arrays, worlds.Resets(compiled), max_divergences=20)
 
 
@@ -405,6 +407,32 @@ def test_mujoco_error_stays_in_its_simulation(
     for slot in (0, 2, 3):
       a, b = arrays[name][slot], fine[name][slot]
       assert a.tobytes() == b.tobytes(), name
+
+
+@pytest.mark.parametrize(
+  ('cause', 'remedy'),
+  [
+    ('mjWARN_CNSTRFULL', 'give the model more memory'),
+    ('mjWARN_CONTACTFULL', 'give the model more memory'),
+    ('error', 'give the model more memory'),
+    ('mjWARN_BADCTRL', 'the controls are not finite'),
+    ('mjWARN_BADQACC', 'lower the time step or the actuator forces'),
+  ],
+)
+def test_remedies_tell_causes_apart(cause, remedy):
+  fine = dict(theta=np.zeros(3), mean=np.zeros(2))
+  assert engine.remedy((cause,), fine).startswith(remedy)
+  fine['mean'][0] = np.nan
+  assert 'normaliser numbers' in engine.remedy((cause,), fine)
+
+
+@pytest.mark.parametrize('name', ['hidden_sizes', 'time_limit', 'frame_skip'])
+def test_numbers_beyond_32_bits_are_named(tmp_path, name):
+  limits = {} if name == 'hidden_sizes' else {name: 2**31}
+  compiled = worlds.make(tmp_path, **limits)
+  hidden = (2**31,) if name == 'hidden_sizes' else ()
+  with pytest.raises(UserError, match=f'{name} of 2147483648 is too large'):
+    worlds.slots(compiled, 1, hidden)
 
 
 def test_no_log_file_is_left(tmp_path):

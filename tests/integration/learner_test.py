@@ -24,7 +24,8 @@ def _training(**settings) -> Training:
           batch_steps=200,
           num_slots=4,
           hidden_sizes=(_HIDDEN,),
-          baseline='linear',
+          value_hidden_sizes=(),
+          value_epochs=1,
           total_env_steps=10**9,
         ),
         **settings,
@@ -210,12 +211,7 @@ def _tracings() -> int:
   [
     dict(fisher_fraction=0.3),
     dict(whole_episodes=True),
-    dict(
-      whole_episodes=True,
-      baseline='value_network',
-      value_epochs=1,
-      value_hidden_sizes=(4,),
-    ),
+    dict(whole_episodes=True, baseline='linear'),
   ],
 )
 def test_graphs_are_traced_once(settings):

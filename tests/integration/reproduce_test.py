@@ -58,6 +58,7 @@ def test_bad_input(tmp_path):
     ('--methods=ppo',): '--methods=ppo: choose from vine, single_path',
     ('--tasks=hopper', '--methods=cma'): 'it goes with cartpole, swimmer',
     ('--seeds=-1',): '--seeds=-1',
+    ('--seeds=1000000000',): '--seeds=1000000000',
     ('more',): "'more' is not a flag",
     (): 'start from the root of the repository',
   }

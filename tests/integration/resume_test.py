@@ -14,12 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-_NATIVE = (
-  *programs.TINY,
-  '--baseline=value_network',
-  '--value_hidden_sizes=8',
-  '--value_epochs=1',
-)
+_NATIVE = (*programs.TINY, '--value_hidden_sizes=8')
 _GYMNASIUM = (*programs.TINY, '--task=CartPole-v1')
 _ITERATIONS = 60
 _STEPS = 200  # of an iteration
@@ -175,8 +170,8 @@ def test_gymnasium_run_killed_stopped_and_damaged(tmp_path):
   result = programs.finish(start())
   assert (result.code, result.stderr) == (0, '')
   assert (
-    f'{newest.name} is damaged; going back to iteration_{last - 1:08d}.npz'
-    in result.stdout
+    f'{newest.name} cannot be used (its checksum is wrong); going back to '
+    f'iteration_{last - 1:08d}.npz' in result.stdout
   )
   assert f'continuing after {(last - 1) * _STEPS:,} env steps' in result.stdout
   _assert_equal(run_dir, _never_stopped(_GYMNASIUM, tmp_path))

@@ -10,19 +10,19 @@ from tensorboard.backend.event_processing.event_accumulator import (
 )
 
 from trpo_tf import config
-from trpo_tf.experiment import checkpoint, sinks
+from trpo_tf.experiment import checkpoint, progress, sinks
 
 # The module's runs are made once, by one worker.
 pytestmark = [pytest.mark.xdist_group('train'), pytest.mark.slow]
 _STEPS = '--total_env_steps=600'
 _VALUE_NETWORK = (
-  '--baseline=value_network',
   '--value_hidden_sizes=8',
   '--value_epochs=1',
 )
 _VARIANTS = {
   'plain': (),
   'none': ('--baseline=none', '--whole_episodes'),
+  'linear': ('--baseline=linear', '--whole_episodes'),
   'time': ('--baseline=time', '--whole_episodes'),
   'whole_value': ('--whole_episodes', *_VALUE_NETWORK),
   'fisher_fraction': ('--fisher_fraction=0.1',),
@@ -95,7 +95,7 @@ def test_progress(runs):
   run = runs[0] / 'run'
   header = (run / 'progress.csv').read_text().partition('\n')[0]
   assert header == ','.join(sinks.COLUMNS)
-  rows = sinks.read_csv(run / 'progress.csv')
+  rows = progress.read_csv(run / 'progress.csv')
   np.testing.assert_array_equal(rows['iteration'], [1, 2, 3])
   np.testing.assert_array_equal(rows['env_steps'], [200, 400, 600])
   assert (np.diff(rows['episodes']) > 0).all()
@@ -116,7 +116,7 @@ def test_progress(runs):
 def test_tensorboard_shows_the_same_numbers(runs):
   run = runs[0] / 'run'
   events = EventAccumulator(str(run / 'tensorboard')).Reload()
-  rows = sinks.read_csv(run / 'progress.csv')
+  rows = progress.read_csv(run / 'progress.csv')
   tags = {tag.split('/')[1]: tag for tag in events.Tags()['tensors']}
   assert set(sinks.COLUMNS) - {'step_status'} <= set(tags)
   for name in set(sinks.COLUMNS) - {'step_status'}:

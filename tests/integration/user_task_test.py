@@ -92,3 +92,96 @@ def test_wrong_name_in_the_file(name, text):
 def test_missing_file():
   with pytest.raises(UserError, match=r'no/such\.py: no such file'):
     find_task('no/such.py:TASK')
+
+
+_FILE = """
+import sys
+import numpy as np
+from trpo_tf.tasks.language import square, total
+from trpo_tf.tasks.task import Definition, Task, uniform_reset
+
+def define(sim):
+  {define}
+  return Definition(sim.qpos, 0.0)
+
+def reset(model, rng, n):
+  {reset}
+
+TASK = Task({attributes})
+"""
+_GOOD = dict(
+  define='pass',
+  reset='return uniform_reset(0.1, 0.1)(model, rng, n)',
+  attributes='"ball", MODEL, 2, 20, define, reset',
+)
+_NEST = 'x = sim.qpos[0]\n  for _ in range(5000): x = square(x)\n  '
+# what is changed in the file, and what is said
+_MISTAKES = {
+  'exit at load': (dict(attributes='sys.exit(0)'), 'py:14: SystemExit: 0'),
+  'exit in define': (dict(define='sys.exit()'), 'py:8: SystemExit'),
+  'exit in reset': (dict(reset='sys.exit(0)'), 'reset failed: SystemExit: 0'),
+  'frame_skip': (
+    dict(attributes='"ball", MODEL, "5", 20, define, reset'),
+    "py:14: the frame_skip of Task 'ball' is a str, not an integer",
+  ),
+  'time_limit': (
+    dict(attributes='"ball", MODEL, 2, None, define, reset'),
+    "the time_limit of Task 'ball' is a NoneType, not an integer",
+  ),
+  'long': (
+    dict(attributes='"ball", MODEL, 2, 2**31, define, reset'),
+    'time_limit=2147483648 is outside [1, 2147483647]',
+  ),
+  'model': (
+    dict(attributes='"ball", None, 2, 20, define, reset'),
+    "the model_path of Task 'ball' is a NoneType, not a path",
+  ),
+  'define': (
+    dict(attributes='"ball", MODEL, 2, 20, 3, reset'),
+    "the define of Task 'ball' is a int, not a function",
+  ),
+  'name': (
+    dict(attributes='7, MODEL, 2, 20, define, reset'),
+    'the name of Task 7 is a int, not a string',
+  ),
+  'objects': (
+    dict(reset='return np.full((n, model.nq), None), np.zeros((n, model.nv))'),
+    'reset returned numbers of types object and float64',
+  ),
+  'complex': (
+    dict(reset='return np.zeros((n, model.nq), complex), np.zeros((n, 1))'),
+    'reset returned numbers of types complex128 and float64',
+  ),
+  'nested': (
+    dict(define=_NEST + 'return Definition(x, 0.0)'),
+    'nested too deeply: a sum of many terms is total(concatenate(...))',
+  ),
+}
+
+
+def _write(folder, **changes):
+  path = folder / 'ball.py'
+  model = str(_EXAMPLE.with_name('ball_plate.xml'))
+  text = _FILE.format(**_GOOD | changes).replace('MODEL', repr(model))
+  path.write_text(text)
+  return f'{path}:TASK'
+
+
+def _compile(task):
+  compiled = compile_task(find_task(task))
+  return compiled.draw_resets(np.random.default_rng(0), 3)
+
+
+@pytest.mark.parametrize('name', _MISTAKES)
+def test_mistakes_of_a_task_are_one_line(tmp_path, name):
+  changes, text = _MISTAKES[name]
+  with pytest.raises(UserError) as caught:
+    _compile(_write(tmp_path, **changes))
+  assert text in str(caught.value)
+  assert '\n' not in str(caught.value)
+
+
+def test_a_reset_may_return_integers(tmp_path):
+  whole = 'return [[0] * model.nq] * n, np.zeros((n, model.nv), int)'
+  rows = _compile(_write(tmp_path, reset=whole))
+  assert rows.dtype == np.float64 and not rows.any()

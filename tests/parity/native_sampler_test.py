@@ -306,11 +306,11 @@ def test_state_of_another_shape_is_refused(compiled, tmp_path):
   with pytest.raises(
     ValueError,
     match=r'shape \(4,\); this sampler needs '
-    r'\(3,\): the state is of another model or number of',
+    r'\(3,\): the state is of another task or number of',
   ):
     slots.restore(other.state())
   other = worlds.slots(worlds.make(tmp_path), 3)
-  with pytest.raises(ValueError, match='another model'):
+  with pytest.raises(ValueError, match='another task'):
     slots.restore(other.state())
 
 

@@ -1,6 +1,8 @@
 """Checkpoints come back bit for bit, and never leave a run without one."""
 
 import errno
+import hashlib
+import io
 import os
 
 import hypothesis
@@ -118,7 +120,8 @@ def test_damaged_newest_falls_back(tmp_path, damage):
   newest.write_bytes(damage(newest.read_bytes()))
   loaded = checkpoint.load_newest(tmp_path)
   assert loaded.iteration == 1
-  assert loaded.damaged == (newest,)
+  assert [damage.path for damage in loaded.damaged] == [newest]
+  assert loaded.damaged[0].reason == 'its checksum is wrong'
   _assert_same(loaded.state, _state(1))
 
 
@@ -133,7 +136,7 @@ def test_saving_behind_a_damaged_one_keeps_the_new_one(tmp_path):
 def test_all_damaged_is_an_error_and_deletes_nothing(tmp_path):
   path = checkpoint.save(tmp_path, 1, _state(1), keep=1)
   path.write_bytes(b'')
-  with pytest.raises(errors.UserError, match='all 1 checkpoints .* damaged'):
+  with pytest.raises(errors.UserError, match='none of the 1 checkpoints'):
     checkpoint.load_newest(tmp_path)
   assert path.exists()
 
@@ -169,3 +172,99 @@ def test_refuses_what_it_cannot_hold(tmp_path):
   with pytest.raises(ValueError, match='keep=0'):
     checkpoint.save(tmp_path, 1, {}, keep=0)
   assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'iteration_best.npz',
+    'iteration_00000017 (copy).npz',
+    'iteration_17.npz',
+    'iteration_000000017.npz',
+    'iteration_best.npz.tmp',
+    'iteration_00000017.npz.bak',
+  ],
+)
+def test_foreign_names_are_left_alone(tmp_path, name):
+  foreign = tmp_path / name
+  foreign.write_bytes(b'mine')
+  assert checkpoint.load_newest(tmp_path) is None
+  assert checkpoint.newest_iteration(tmp_path) == 0
+  for number in (1, 2):
+    checkpoint.save(tmp_path, number, _state(number), keep=1)
+  assert checkpoint.load_newest(tmp_path).iteration == 2
+  assert foreign.read_bytes() == b'mine'
+  assert len(os.listdir(tmp_path)) == 2
+
+
+def test_what_is_no_file_is_left_alone(tmp_path):
+  (tmp_path / 'iteration_00000007.npz').mkdir()
+  (tmp_path / 'iteration_00000008.npz').symlink_to(tmp_path / 'nowhere')
+  (tmp_path / 'iteration_00000009.npz.tmp').mkdir()
+  for number in (1, 2):
+    checkpoint.save(tmp_path, number, _state(number), keep=1)
+  assert checkpoint.load_newest(tmp_path).iteration == 2
+  assert len(os.listdir(tmp_path)) == 4
+
+
+def _sealed(body):
+  return body + hashlib.sha256(body).digest()
+
+
+def _archive(tree, compressed=False, **arrays):
+  buffer = io.BytesIO()
+  save = np.savez_compressed if compressed else np.savez
+  save(buffer, tree=np.frombuffer(tree, np.uint8), **arrays)
+  return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+  ('body', 'words'),
+  [
+    (b'', 'it holds no state: BadZipFile'),
+    (b'PK\x05\x06' + bytes(18), 'KeyError'),
+    (_archive(b'[1]'), 'not a dict'),
+    (_archive(b'{"a": {"__array__": "gone"}}'), 'KeyError'),
+    (_archive(b'{"a": {"__array__": [1]}}'), 'it holds no state'),
+    (_archive(b'[' * 100_000), 'RecursionError'),
+    (_archive(b'\xff'), 'it holds no state'),
+    (_archive(b'{}', a=np.array([None])), ''),
+    (
+      _archive(b'{"a": {"__array__": "a"}}', a=np.array([None])),
+      'allow_pickle',
+    ),
+    (_archive(b'{}', True, a=np.zeros(10**6)), 'compressed'),
+    (_archive(b'{"iteration": 1}'), 'it holds iteration 1'),
+  ],
+)
+def test_a_right_checksum_of_something_else(tmp_path, body, words):
+  checkpoint.save(tmp_path, 1, _state(1), keep=3)
+  (tmp_path / 'iteration_00000002.npz').write_bytes(_sealed(body))
+  loaded = checkpoint.load_newest(tmp_path)
+  if not words:  # an array that the tree does not name is never read
+    assert (loaded.iteration, loaded.state) == (2, {})
+    return
+  assert loaded.iteration == 1
+  assert words in loaded.damaged[0].reason
+  assert '\n' not in loaded.damaged[0].reason
+
+
+def test_a_state_that_is_not_accepted_is_skipped(tmp_path):
+  for number in (1, 2, 3):
+    checkpoint.save(tmp_path, number, _state(number), keep=3)
+  tried = []
+
+  def accept(saved, bad=(2, 3)):
+    tried.append(saved.iteration)
+    if saved.state['number'] in bad:
+      raise ValueError(f'number is {saved.state["number"]}')
+
+  loaded = checkpoint.load_newest(tmp_path, accept)
+  assert (loaded.iteration, tried) == (1, [3, 2, 1])
+  assert [str(d) for d in loaded.damaged] == [
+    'iteration_00000003.npz cannot be used (number is 3)',
+    'iteration_00000002.npz cannot be used (number is 2)',
+  ]
+  with pytest.raises(errors.UserError, match='none of the 3 .*number is 3'):
+    checkpoint.load_newest(tmp_path, lambda saved: accept(saved, (1, 2, 3)))
+  assert len(os.listdir(tmp_path)) == 3

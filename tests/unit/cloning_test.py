@@ -7,6 +7,7 @@ import re
 import struct
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 from gymnasium import spaces, wrappers
@@ -368,3 +369,126 @@ def test_snapshot_of_other_settings_is_refused(other):
   snapshot = moved(gymnasium.make('CartPole-v1')).snapshot()
   with pytest.raises(UserError, match='has model'):
     moved(other()).restore(snapshot)
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    '{"array":"|O","shape":[1],"size":8,"zip":false}',
+    '{"array":"O,i4","shape":[1],"size":8,"zip":false}',
+    '{"array":"<f8","shape":[2],"size":8,"zip":false}',
+    '{"array":"<f8","shape":[-1],"size":8,"zip":false}',
+    '{"array":"<f8","shape":[1000000000000],"size":8,"zip":true}',
+    '{"array":"<f8","shape":[1],"size":-8,"zip":false}',
+    '{"array":"<f8","size":8}',
+    '{"array":["f8"],"shape":[1],"size":8,"zip":false}',
+    '{"bytes":9}',
+    '{"bytes":-1}',
+    '{"bytes":7}',
+    '{"bytes":"8"}',
+    '{"deque":[],"max":-1}',
+    '{"dict":[[[1],2]]}',
+    '{"tuple":8}',
+    '{}',
+    '[' * 100_000,
+    '1' * 5000,
+    '',
+    '\\',
+  ],
+  ids=lambda text: text[:40],
+)
+def test_forged_packed_data_is_refused(text):
+  body = len(text).to_bytes(8, 'little') + text.encode() + bytes(8)
+  with pytest.raises(ValueError, match='packed data with'):
+    packing.unpack((8 + len(body)).to_bytes(8, 'little') + body)
+
+
+def test_a_few_bytes_do_not_unpack_to_many():
+  packed = packing.pack(np.zeros((10_000, 1000), np.uint8))
+  forged = packed.replace(b'[10000,1000]', b'[1000,10000]')
+  assert packing.unpack(forged).shape == (1000, 10_000)
+  with pytest.raises(ValueError, match='in 1000001 bytes'):
+    packing.unpack(packed.replace(b'[10000,1000]', b'[1, 1000000]'))
+
+
+def test_bools_are_0_or_1():
+  packed = packing.pack(np.zeros(3, bool))
+  assert packing.unpack(packed[:-1] + b'\7').sum() == 1
+
+
+def _forged(env, change):
+  """A snapshot whose values (observation, layers, generator, state) changed."""
+  snapshot = env.snapshot()
+  values = packing.unpack(snapshot.data)
+  change(values)
+  return dataclasses.replace(snapshot, data=packing.pack(values))
+
+
+@pytest.mark.parametrize(
+  ('generator', 'path', 'value'),
+  [
+    (np.random.MT19937, ('state', 'pos'), 10**6),
+    (np.random.MT19937, ('state', 'pos'), -5),
+    (np.random.MT19937, ('state', 'key'), np.zeros(3, np.uint32)),
+    (np.random.Philox, ('buffer_pos',), 10**6),
+    (np.random.PCG64, ('bit_generator',), 'MT19937'),
+    (np.random.PCG64, ('state',), None),
+  ],
+)
+def test_forged_generators_are_refused(generator, path, value):
+  env = moved(gymnasium.make('CartPole-v1'))
+  env.unwrapped.np_random = np.random.Generator(generator(3))
+
+  def change(values):
+    inner = values[2]
+    for name in path[:-1]:
+      inner = inner[name]
+    inner[path[-1]] = value
+
+  forged = _forged(env, change)
+  with pytest.raises(UserError, match='the snapshot is damaged or forged'):
+    env.restore(forged)
+  with pytest.raises(UserError, match='before its first reset'):
+    env.snapshot()
+
+
+@pytest.mark.parametrize(
+  ('form', 'refused'),
+  [
+    (lambda frames: collections.deque(frames, 4), False),
+    (list, True),
+    (lambda frames: collections.deque([frames[0][:1]] * 4, 4), True),
+    (lambda frames: collections.deque([frames[0] + 1j] * 4, 4), True),
+    (lambda frames: np.stack(frames), True),
+  ],
+)
+def test_forged_arrays_of_wrappers_are_refused(form, refused):
+  env = moved(wrappers.FrameStackObservation(gymnasium.make('CartPole-v1'), 4))
+
+  def change(values):
+    values[1][0][0] = form(values[1][0][0])
+
+  forged = _forged(env, change)
+  if not refused:
+    env.restore(forged)
+    return
+  with pytest.raises(UserError, match=r'forged \(an? '):
+    env.restore(forged)
+
+
+@pytest.mark.parametrize('name', ['data', 'model', 'frame_skip', 'step'])
+def test_forged_attributes_are_refused(name):
+  env = moved(gymnasium.make('InvertedPendulum-v5'))
+
+  def change(values):
+    values[3][0][name] = 7
+
+  with pytest.raises(UserError, match=f'forged .an attribute {name}'):
+    env.restore(_forged(env, change))
+
+
+def test_models_whose_bodies_sleep_are_refused():
+  env = gymnasium.make('InvertedPendulum-v5')
+  env.unwrapped.model.opt.enableflags |= mujoco.mjtEnableBit.mjENBL_SLEEP
+  with pytest.raises(UserError, match='whose bodies sleep'):
+    cloner(env, 'X')

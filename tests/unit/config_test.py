@@ -37,11 +37,15 @@ def test_settings_round_trip():
   [
     ('gamma', 1.5, r'\[0, 1\]'),
     ('gamma', float('nan'), r'\[0, 1\]'),
-    ('max_kl', 0.0, r'\(0, inf\]'),
-    ('max_kl', float('inf'), r'\(0, inf\]'),
+    ('max_kl', 0.0, r'\(0, 1e\+06\]'),
+    ('max_kl', float('inf'), r'\(0, 1e\+06\]'),
+    ('extra_std', 1e300, r'\[0, 1000\]'),
+    ('total_iterations', 2**63, r'\[0, 9.0072e\+15\]'),
+    ('num_slots', 10**400, r'\[1, 10000\]'),
     ('seed', -1, r'\[0, '),
     ('backtrack_ratio', 1.0, r'\(0, 0.99\]'),
-    ('hidden_sizes', (64, 0), r'\[1, inf\]'),
+    ('hidden_sizes', (64, 0), r'\[1, 1e\+06\]'),
+    ('hidden_sizes', (64, 2**31), r'\[1, 1e\+06\]'),
   ],
 )
 def test_range(name, value, range_):
@@ -58,8 +62,10 @@ def test_ends_of_the_range_are_allowed_unless_open(field):
   if isinstance(field.default, bool | str):
     return
   meta, kind = field.metadata, type(field.default)
-  # 20 slots divide no small batch; that contradiction is another test's.
+  # Slots that do not divide a batch are a contradiction of another test.
   rest = {'num_slots': 1, 'batch_steps': 1}
+  if field.name == 'num_slots':
+    rest['batch_steps'] = meta['high']
   for end, allowed in (('low', not meta['open_low']), ('high', True)):
     if abs(meta[end]) == float('inf'):
       continue
@@ -82,9 +88,30 @@ def test_unknown_setting():
     config.from_settings({'gama': 0.9})
 
 
+def test_every_number_has_a_largest_value():
+  for field in _fields():
+    if isinstance(field.default, int | float | tuple):
+      assert isinstance(field.default, bool) or field.metadata['high'] < 1e31
+
+
+def test_networks_of_too_many_layers():
+  with pytest.raises(ValueError, match='--hidden_sizes has 101 values'):
+    config.from_settings({'hidden_sizes': (1,) * 101})
+
+
+@pytest.mark.parametrize('baseline', ['none', 'linear', 'time'])
+def test_returns_that_a_batch_cuts_need_a_value_network(baseline):
+  values = {'baseline': baseline}
+  with pytest.raises(ValueError, match=f'={baseline} .* --whole_episodes, or'):
+    config.from_settings(values)
+  config.from_settings(values | {'whole_episodes': True})
+
+
+@pytest.mark.parametrize('baseline', ['none', 'value_network'])
+def test_a_vine_cuts_its_branches_itself(baseline):
+  config.from_settings({'baseline': baseline, 'sampler': 'vine'})
+
+
 def test_contradictions_name_both_flags():
-  with pytest.raises(ValueError, match='baseline=time .* --whole_episodes'):
-    config.from_settings({'baseline': 'time'})
-  config.from_settings({'baseline': 'time', 'whole_episodes': True})
   with pytest.raises(ValueError, match='batch_steps=2000 .* --num_slots=7'):
     config.from_settings({'num_slots': 7})

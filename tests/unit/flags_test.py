@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from trpo_tf import config, errors
 from trpo_tf.bin import flags
-from trpo_tf.experiment import run_directory
+from trpo_tf.experiment import flagfiles
 
 _FIELDS = {
   field.name: field
@@ -88,12 +88,13 @@ def _values(field):
 
 def _consistent(values):
   """The settings with those that contradict others made to agree."""
-  batch_steps = values['batch_steps'] * values['num_slots']
+  share = values['batch_steps'] // values['num_slots']
+  batch_steps = max(1, share) * values['num_slots']
   values = values | dict(batch_steps=batch_steps)
   if values['method'] in (*config.POPULATION_METHODS, 'rwr'):
     return values | dict(sampler='single_path', whole_episodes=True)
   if values['sampler'] == 'single_path':
-    whole = values['whole_episodes'] or values['baseline'] == 'time'
+    whole = values['whole_episodes'] or values['baseline'] != 'value_network'
     return values | dict(whole_episodes=whole)
   every = values['branch_proposal'] == 'all'
   centred = values['vine_objective'] != 'importance_sampled'
@@ -102,7 +103,7 @@ def _consistent(values):
     whole_episodes=False,
     baseline=values['baseline'] if known else 'none',
     rollout_set_size=min(values['rollout_set_size'], batch_steps),
-    branch_actions=values['branch_actions'] + centred,
+    branch_actions=max(values['branch_actions'], 1 + centred),
     vine_objective=(
       'all_actions'
       if every
@@ -121,7 +122,7 @@ _SETTINGS = st.fixed_dictionaries(
 def test_flags_txt_parses_to_the_same_settings(tmp_path_factory, values):
   settings = config.from_settings(values)
   path = tmp_path_factory.mktemp('run') / 'flags.txt'
-  path.write_text(run_directory.flagfile(settings), encoding='utf-8')
+  path.write_text(flagfiles.flagfile(settings), encoding='utf-8')
   values = absl_flags.FlagValues()
   absl_flags.DEFINE_string('flagfile', '', '', flag_values=values)
   flags.define(values)
@@ -133,7 +134,7 @@ def test_flags_txt_parses_to_the_same_settings(tmp_path_factory, values):
 def test_what_a_flagfile_cannot_hold_is_refused(task):
   settings = config.from_settings({'task': task})
   with pytest.raises(errors.UserError, match='--task='):
-    run_directory.flagfile(settings)
+    flagfiles.flagfile(settings)
 
 
 _PROGRAM = """
@@ -184,7 +185,7 @@ def _run(tmp_path, *arguments, takes='no'):
     (['--gamma=2'], 2, '--gamma=2.0 is outside [0, 1]'),
     (['--hidden_sizes=64x'], 2, 'write integers with commas, as in 64,64'),
     (['--activation=relu'], 2, 'should be one of <tanh|softplus>'),
-    (['--baseline=time'], 2, 'add --whole_episodes'),
+    (['--baseline=linear'], 2, 'add --whole_episodes'),
     (['--flagfile=missing.flags'], 2, "No such file or directory: 'missing"),
     (['hopper'], 2, "'hopper' is not a flag"),
     (['--raises=errors.UserError("try this")'], 2, 'program: try this'),

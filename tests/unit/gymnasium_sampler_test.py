@@ -1,6 +1,7 @@
 """The parts of the Python sampler, and what it refuses, on toy environments."""
 
 import re
+import sys
 
 import gymnasium
 import numpy as np
@@ -47,11 +48,15 @@ class Toy(gymnasium.Env):
     if self.steps == 4:
       if self.fault == 'crash':
         raise RuntimeError('motor\nburnt')
+      if self.fault == 'exit':
+        sys.exit(0)
       if self.fault == 'old_api':
         return observation, reward, False, {}
       observation = {
         'observation': NAN,
         'shape': np.zeros(4),
+        'complex': np.zeros(3, complex),
+        'objects': np.array([None] * 3),
         'overflow': np.array([1.0, 2, 1e300]),
       }.get(self.fault, observation)
       reward = {'reward': -np.inf, 'text': 'high'}.get(self.fault, reward)
@@ -86,6 +91,46 @@ def sample(task_id, iteration=0, **kwargs):
   return made.sample(theta, initial_normalizer(3), iteration)
 
 
+IMAGE = spaces.Box(0, 255, (8, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+  'observation, text',
+  [
+    (IMAGE, r'shape \(8, 8, 3\) are images.* that flattens or encodes'),
+    (spaces.Box(0, 255, (8, 8), np.uint8), 'are images'),
+    (spaces.Box(0, 1, (4, 8, 8), np.float32), 'are images'),
+    (spaces.Dict(eye=IMAGE, arm=VECTOR), r'\(8, 8, 3\) are images'),
+    (spaces.Tuple([VECTOR, spaces.Dict(eye=IMAGE)]), 'are images'),
+    (spaces.Box(-1, 1, (0,), np.float32), 'flatten to 0 numbers'),
+    (spaces.Discrete(10**12), 'flatten to 1000000000000 numbers'),
+    ('a vector', "'a vector' is not a space of Gymnasium"),
+  ],
+)
+def test_observations_that_no_mlp_takes(observation, text):
+  with pytest.raises(UserError, match=text):
+    describe(register(observation=observation))
+
+
+@pytest.mark.parametrize(
+  'action', [spaces.Box(-1, 1, (0,), np.float32), spaces.Discrete(10**12)]
+)
+def test_actions_of_no_or_endless_width(action):
+  with pytest.raises(UserError, match='components or choices: take between 1'):
+    describe(register(action=action))
+
+
+def test_rows_of_numbers_are_no_image():
+  rows = spaces.Box(-1, 1, (4, 8), np.float32)
+  assert describe(register(observation=rows)).observation_size == 32
+
+
+@pytest.mark.parametrize('task', ['ALE/Pong-v5', 'ale_py:ALE/Pong-v5'])
+def test_a_game_of_gymnasium_names_the_task_that_sees_it(task):
+  with pytest.raises(UserError, match='images.* --task=atari/pong'):
+    describe(task)
+
+
 @pytest.mark.parametrize(
   'fault, text, where',
   [
@@ -95,7 +140,10 @@ def sample(task_id, iteration=0, **kwargs):
     ('reward', 'the reward is -inf', 'step 4'),
     ('text', r'env\.step failed \(ValueError: could not convert', 'step 4'),
     ('shape', r'observation of shape \(4,\) instead of \(3,\)', 'step 4'),
-    ('crash', r'env\.step failed \(RuntimeError: motor burnt\)', 'step 4'),
+    ('crash', r'env\.step failed \(RuntimeError: motor burnt;', 'step 4'),
+    ('exit', r'env\.step failed \(SystemExit: 0; --verbosity=1', 'step 4'),
+    ('complex', r'observation of complex128 numbers', 'step 4'),
+    ('objects', r'observation of object numbers', 'step 4'),
     ('old_api', r'not enough values to unpack \(expected 5, got 4\)', 'step 4'),
   ],
 )

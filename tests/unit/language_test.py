@@ -116,13 +116,13 @@ def test_definition_is_checked_where_it_is_written(tmp_path, arguments, text):
 
 def test_define_must_return_a_definition(tmp_path):
   assert 'returned None; return a Def' in _error(tmp_path, lambda sim: None)
-  assert 'not callable' in _error(tmp_path, 'hopper')
+  assert 'is a str, not a function' in _error(tmp_path, 'hopper')
 
 
 @pytest.mark.parametrize('name', ['frame_skip', 'time_limit'])
 def test_counts_below_one(tmp_path, name):
   message = _error(tmp_path, worlds.observe, **{name: 0})
-  assert f'test: {name}=0 is below 1' in message
+  assert f'test: {name}=0 is outside [1, ' in message
 
 
 def test_missing_model():

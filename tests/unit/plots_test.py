@@ -144,10 +144,11 @@ def test_nothing_to_draw():
 def _write_run(path, rows, **settings):
   settings = config.from_settings({'run_dir': str(path)} | settings)
   with run_directory.RunDirectory.open(settings) as run:
+    run.begin()
     sink = sinks.CsvSink(run.progress_csv, None)
     for i in range(1, rows + 1):
       record = {name: float(i) for name in sinks.COLUMNS}
-      record |= dict(iteration=i, step_status='accepted')
+      record |= dict(iteration=i, env_steps=i, step_status='accepted')
       sink.write(IterationRecord(**record), {})
     sink.close()
 
@@ -188,3 +189,25 @@ def test_program_refuses(tmp_path, flags):
     with pytest.raises(errors.UserError, match=says):
       plot.main([str(tmp_path / 'empty')])
   assert not (tmp_path / 'curve.png').exists()
+
+
+@pytest.mark.parametrize('smooth', [np.nan, np.inf, -0.1, 1.5])
+def test_a_window_out_of_range(smooth):
+  with pytest.raises(errors.UserError, match=f'--smooth={smooth} is outside'):
+    _panel([_run('a', [1, 2])], smooth=smooth)
+
+
+@pytest.mark.parametrize('name', ['x/$\\frac$-v0', '$x$-v0', '[/b]', '{', '\\'])
+def test_a_task_is_no_formula(name):
+  axis = _panel([_run('a', [1, 2], task=name)])
+  assert axis.get_title('left') == name
+
+
+def test_hours_that_are_missing_or_damaged():
+  run = _run('a', [1, 2, 3])
+  run.progress['elapsed_seconds'][1] = 0
+  with pytest.raises(errors.UserError, match='the hours decrease'):
+    _panel([run], x='hours')
+  run.progress['elapsed_seconds'][:] = np.nan
+  with pytest.raises(errors.UserError, match='no finite'):
+    _panel([run], x='hours')

@@ -136,14 +136,14 @@ def test_summary():
   assert rows['random (paper)'] == ['-20.4', '157']
   assert rows['TRPO, vine (paper, 200M env steps)'] == ['20.9', '7732.5']
   assert rows['ours: random'] == [
-    '**-20.000** (-20.196 to -19.804)',
-    '**160.0** (140.4 to 179.6)',
+    '-20.000 (-20.196 to -19.804)',
+    '160.0 (140.4 to 179.6)',
   ]
   assert rows['ours less random (paper)'] == [
     '+0.4 (+0.204 to +0.596)',
     '+3 (-16.6 to +22.6)',
   ]
-  assert rows['ours: value network'] == ['**5.000** (3.040 to 6.960)', '-']
+  assert rows['ours: value network'] == ['5.000 (3.040 to 6.960)', '-']
   assert not any(' of ' in line for line in lines if line.startswith('| '))
   drawn = figure.draw(_TABLE, shown)
   assert [axis.get_xlabel() for axis in drawn.axes] == ['env steps'] * 2
@@ -154,8 +154,8 @@ def test_a_run_that_goes_on_is_marked():
     _result('pong', 'gae', 5, 1), planned_env_steps=5_000_000
   )
   text = markdown.render(_TABLE, 'short', [going])
-  assert '| 2 | 200.0k of 5.0M | **5.000** (3.040 to 6.960) |' in text
-  assert '| ours: value network | **5.000** (3.040 to 6.960), so far |' in text
+  assert '| 2 | 200.0k of 5.0M | 5.000 (3.040 to 6.960) |' in text
+  assert '| ours: value network | 5.000 (3.040 to 6.960), so far |' in text
   assert '"so far"' in text
 
 

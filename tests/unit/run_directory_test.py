@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 
 from trpo_tf import config, errors
 from trpo_tf.experiment import provenance, run_directory
+from trpo_tf.methods.record import COLUMNS
 
 
 def _config(path, **changes):
@@ -16,7 +18,15 @@ def _config(path, **changes):
 
 
 def _open(path, **changes):
-  return run_directory.RunDirectory.open(_config(path, **changes))
+  run = run_directory.RunDirectory.open(_config(path, **changes))
+  run.begin()
+  return run
+
+
+def _worked(path, **changes):
+  """A run that has finished an iteration, and is closed."""
+  with _open(path, **changes) as run:
+    run.progress_csv.write_text(f'{",".join(COLUMNS)}\n1,')
 
 
 def _files(path):
@@ -51,7 +61,6 @@ def test_missing_run_dir():
   [
     {'notes.txt': 'x'},
     {'run.json': '{}'},
-    {'run.json': '['},
     {'run.json': '[]', 'flags.txt': '--seed=1'},
     {'flags.txt': ''},
   ],
@@ -105,7 +114,7 @@ def test_resume_with_other_free_settings(tmp_path):
 
 
 def test_resume_with_other_settings_is_refused(tmp_path):
-  _open(tmp_path).close()
+  _worked(tmp_path)
   before = _files(tmp_path)
   with pytest.raises(errors.UserError) as error:
     _open(tmp_path, seed=4, hidden_sizes=())
@@ -118,9 +127,110 @@ def test_resume_with_other_settings_is_refused(tmp_path):
 
 
 def test_resume_never(tmp_path):
-  _open(tmp_path, resume='never').close()
+  _worked(tmp_path, resume='never')
   with pytest.raises(errors.UserError, match='holds a run already'):
     _open(tmp_path, resume='never')
+
+
+@pytest.mark.parametrize('changes', [{'seed': 2}, {'resume': 'never'}])
+def test_a_run_without_an_iteration_is_replaced(tmp_path, changes):
+  """As after a failure in its first iteration."""
+  _open(tmp_path, seed=1).close()
+  (tmp_path / 'progress.csv').write_text(f'{",".join(COLUMNS)}\n')
+  (tmp_path / 'checkpoints').mkdir()
+  with _open(tmp_path, **changes) as run:
+    assert not run.resumed
+  assert run.messages == (
+    f'{tmp_path} held a run without any iteration: it is replaced',
+  )
+  assert run_directory.read_config(tmp_path) == _config(tmp_path, **changes)
+
+
+def test_a_checkpoint_is_something_to_lose(tmp_path):
+  _open(tmp_path, seed=1).close()
+  (tmp_path / 'checkpoints').mkdir()
+  (tmp_path / 'checkpoints' / 'iteration_00000001.npz').write_bytes(b'')
+  with pytest.raises(errors.UserError, match='other settings'):
+    _open(tmp_path, seed=2)
+
+
+def test_nothing_is_written_before_the_run_begins(tmp_path):
+  _worked(tmp_path)
+  before = _files(tmp_path)
+  with run_directory.RunDirectory.open(_config(tmp_path)) as run:
+    assert run.resumed
+  del before[pathlib.Path('run.lock')]
+  after = _files(tmp_path)
+  del after[pathlib.Path('run.lock')]
+  assert after == before
+
+
+# what is not the run.json of a run, by the words of the error
+_DAMAGED = {
+  'is not JSON (Expecting value': b'[',
+  'is not JSON (it is no text)': b'"\xe9"',
+  'is not JSON (values are nested too deeply)': b'[' * 100_000,
+  'settings is missing': {'settings': None},
+  'settings is not an object': {'settings': []},
+  'resumes[0].versions is missing': {'resumes': [{}]},
+  'host.cores is not an integer': {'host': {'cores': 1.5}},
+  'settings.seed is "1", not a value like 0': {'settings': {'seed': '1'}},
+  'settings.seed is true, not a value like 0': {'settings': {'seed': True}},
+  'settings.gamma is [0.5], not a value': {'settings': {'gamma': [0.5]}},
+  'settings.gamma is "0.5", not a value': {'settings': {'gamma': '0.5'}},
+  'settings.clip_actions is 1, not a': {'settings': {'clip_actions': 1}},
+  'settings.hidden_sizes is 64, not a': {'settings': {'hidden_sizes': 64}},
+  'settings.hidden_sizes is ["a"], not': {'settings': {'hidden_sizes': ['a']}},
+  'settings.task is null, not a': {'settings': {'task': None}},
+  'settings.task is "\\u001b[31m", not': {'settings': {'task': '\x1b[31m'}},
+  '--gamma=2 is outside [0, 1]': {'settings': {'gamma': 2}},
+}
+
+
+@pytest.mark.parametrize('words', _DAMAGED)
+def test_damaged_run_json(tmp_path, words):
+  _worked(tmp_path)
+  path, change = tmp_path / 'run.json', _DAMAGED[words]
+  if isinstance(change, bytes):
+    path.write_bytes(change)
+  else:
+    record = json.loads(path.read_text())
+    for name, value in change.items():
+      if isinstance(value, dict):
+        record[name] |= value
+      else:
+        record[name] = value
+    if change == {'settings': None}:
+      del record['settings']
+    if change == {'resumes': [{}]}:
+      record['resumes'] = [{**record['host']} | dict(command='', argv=[])]
+      record['resumes'][0] |= dict(time='', git=None, host=record['host'])
+    path.write_text(json.dumps(record))
+  before = _files(tmp_path)
+  for call in (run_directory.read_config, _open):
+    with pytest.raises(errors.UserError) as error:
+      call(tmp_path)
+    assert words in str(error.value)
+    assert f'{tmp_path}/run.json' in str(error.value)
+    assert '\n' not in str(error.value)
+  assert _files(tmp_path) == before
+
+
+def test_published_runs_can_be_read():
+  root = pathlib.Path(__file__).parents[2] / 'docs' / 'results'
+  found = list(root.rglob('run.json'))
+  assert len(found) >= 25
+  for path in found:
+    assert run_directory.read_config(path.parent).task.task
+
+
+def test_home_directories():
+  with pytest.raises(
+    errors.UserError, match='--run_dir=~nosuchuser/x: .*whole'
+  ):
+    run_directory.read_config('~nosuchuser/x')
+  with pytest.raises(errors.UserError, match='--run_dir=~nosuchuser/x'):
+    _open('~nosuchuser/x')
 
 
 def test_settings_of_another_version(tmp_path):
@@ -132,7 +242,7 @@ def test_settings_of_another_version(tmp_path):
   assert run_directory.read_config(tmp_path) == _config(tmp_path)
   record['settings']['removed'] = 1
   path.write_text(json.dumps(record))
-  with pytest.raises(errors.UserError, match='another version .* removed'):
+  with pytest.raises(errors.UserError, match='another version of .* removed'):
     run_directory.read_config(tmp_path)
 
 
@@ -158,6 +268,7 @@ from trpo_tf import config
 from trpo_tf.experiment import run_directory
 run = run_directory.RunDirectory.open(
     config.from_settings({'run_dir': sys.argv[1]}))
+run.begin()
 print('open', flush=True)
 sys.stdin.read()
 """
@@ -184,7 +295,7 @@ def test_two_processes_in_one_directory(tmp_path):
 
 
 def test_an_error_lets_the_lock_go(tmp_path):
-  _open(tmp_path).close()
+  _worked(tmp_path)
   for _ in range(2):
     with pytest.raises(errors.UserError, match='other settings'):
       _open(tmp_path, seed=4)

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.util import tensor_util
 
 from trpo_tf import errors
-from trpo_tf.experiment import console, sinks
+from trpo_tf.experiment import console, progress, sinks
 from trpo_tf.experiment.terminal import Terminal
 from trpo_tf.methods.record import IterationRecord
 
@@ -52,7 +52,7 @@ def test_columns_are_the_promised_ones():
 def test_csv_reads_back_bit_for_bit(tmp_path):
   path = tmp_path / 'progress.csv'
   _write(path, [1, 2], entropy=0.1 + 0.2, max_state_kl=5e-324)
-  columns = sinks.read_csv(path)
+  columns = progress.read_csv(path)
   assert tuple(columns) == sinks.COLUMNS
   assert columns['entropy'].tolist() == [0.1 + 0.2] * 2
   assert columns['max_state_kl'].tolist() == [5e-324] * 2
@@ -91,7 +91,7 @@ def test_start_without_checkpoint_drops_all_rows(tmp_path):
   path = tmp_path / 'progress.csv'
   _write(path, [1, 2, 3])
   _write(path, [1])
-  assert sinks.read_csv(path)['iteration'].tolist() == [1]
+  assert progress.read_csv(path)['iteration'].tolist() == [1]
 
 
 def test_rows_missing_before_the_checkpoint_are_refused(tmp_path):
@@ -107,14 +107,14 @@ def test_a_file_of_fewer_columns_is_read_and_continued(tmp_path):
   """As an older version wrote it; its numbers keep their digits."""
   path = tmp_path / 'progress.csv'
   path.write_text('iteration,env_steps,entropy\n1,100,0.1\n2,200,0.25\n')
-  columns = sinks.read_csv(path)
+  columns = progress.read_csv(path)
   assert columns['entropy'].tolist() == [0.1, 0.25]
   assert np.isnan(columns['branch_steps']).all()
   assert path.read_text().startswith('iteration,env_steps,entropy\n')
   sink = sinks.CsvSink(path, 2)
   sink.write(_record(3), {})
   sink.close()
-  assert sinks.read_csv(path)['iteration'].tolist() == [1, 2, 3]
+  assert progress.read_csv(path)['iteration'].tolist() == [1, 2, 3]
   assert path.read_text().splitlines()[0] == ','.join(sinks.COLUMNS)
 
 
@@ -123,19 +123,22 @@ def test_published_runs_can_be_read():
   paths = list(root.glob('*/*/*/progress.csv'))
   assert len(paths) >= 25
   for path in paths:
-    assert sinks.read_csv(path)['env_steps'][-1] > 0
+    assert progress.read_csv(path)['env_steps'][-1] > 0
 
 
 @pytest.mark.parametrize('content', ['iteration,reward\n1,2\n', 'a note'])
 def test_other_columns_are_refused_and_kept(tmp_path, content):
   path = tmp_path / 'progress.csv'
   path.write_text(content)
-  for call in (lambda: sinks.CsvSink(path, None), lambda: sinks.read_csv(path)):
+  for call in (
+    lambda: sinks.CsvSink(path, None),
+    lambda: progress.read_csv(path),
+  ):
     with pytest.raises(errors.UserError, match='other columns'):
       call()
   assert path.read_text() == content
   with pytest.raises(errors.UserError, match='does not exist'):
-    sinks.read_csv(tmp_path / 'missing.csv')
+    progress.read_csv(tmp_path / 'missing.csv')
 
 
 def test_a_wrong_record_is_refused(tmp_path):
@@ -160,7 +163,7 @@ def test_full_disk_then_resume(tmp_path, monkeypatch):
       sink.write(_record(2), {})
   sink.close()
   _write(path, [2], last_iteration=1)
-  assert sinks.read_csv(path)['iteration'].tolist() == [1, 2]
+  assert progress.read_csv(path)['iteration'].tolist() == [1, 2]
 
 
 def _accumulate(directory):

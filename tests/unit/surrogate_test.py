@@ -82,3 +82,21 @@ def test_a_nan_is_the_worst():
   outputs[5], outputs[9, 0] = 1e9, np.nan
   result = surrogate.check_consistency(*rest, outputs, log_probs)
   assert np.isnan(result.outputs_error) and result.outputs_row == 9
+
+
+def test_small_deviations_magnify_the_rounding_of_outputs():
+  """A deviation of e^-14 turns the last bits of a mean into nats."""
+  policy, theta, x, *_ = recorded()
+  theta = np.append(theta[:-2], np.full(2, -14, np.float32))
+  outputs = policy.outputs(theta, x).numpy()
+  rng = np.random.default_rng(1)
+  for error, explained in ((2e-7, True), (1e-4, False)):
+    sampled = outputs + error * np.sign(outputs)
+    deviations = np.exp(theta[-2:]).astype(np.float64)
+    actions = sampled + deviations * rng.normal(size=outputs.shape)
+    distribution = surrogate.distribution64(policy, theta, sampled)
+    log_probs = distribution.log_prob(actions).numpy()
+    batch = policy, theta, x, actions, sampled, log_probs
+    assert surrogate.check_consistency(*batch).log_probs_error > 0.1
+    left = surrogate.check_consistency(*batch, rounding=True).log_probs_error
+    assert (left < 1e-3) == explained

@@ -1,12 +1,12 @@
 """The lines that begin a benchmark's report."""
 
-from typing import Any
-
 from rich.console import Console
+
+from trpo_tf.experiment import provenance
 
 
 def describe(
-  console: Console, session: dict[str, Any], rivals: dict[str, str]
+  console: Console, session: provenance.Session, rivals: dict[str, str]
 ) -> None:
   """Prints machine, versions and command.
 

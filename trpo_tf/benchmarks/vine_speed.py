@@ -14,8 +14,8 @@ import numpy as np
 
 from trpo_tf.benchmarks import bare_physics, timing
 from trpo_tf.benchmarks.vine_workload import Workload
-from trpo_tf.sampling.native import engine
 from trpo_tf.sampling.native.branching import Branches
+from trpo_tf.sampling.threads import available_cores
 
 FACTORS = (0.25, 0.5, 1, 2, 4)  # of N, K and L
 _CLONES = 20_000
@@ -84,7 +84,7 @@ def _speeds(recorded: Branches, times: np.ndarray) -> dict[str, Any]:
 
 def thread_counts() -> list[int]:
   """Returns 1 to all cores; with more than 8 cores, powers of two and all."""
-  cores = engine.default_threads()
+  cores = available_cores()
   if cores <= 8:
     return list(range(1, cores + 1))
   powers = [2**i for i in range(cores.bit_length()) if 2**i < cores]

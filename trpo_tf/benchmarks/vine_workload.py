@@ -10,6 +10,7 @@ import numpy as np
 from trpo_tf import config, seeding
 from trpo_tf.errors import UserError
 from trpo_tf.experiment import backend as backend_lib
+from trpo_tf.experiment import run_directory
 from trpo_tf.experiment.trained import TrainedPolicy, load_policy
 from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.sampling.draws import Draws
@@ -155,12 +156,13 @@ def trained(run_dir: str | os.PathLike[str], task: str) -> TrainedPolicy:
     UserError: there is no such run, it has no checkpoint yet, or it is of
       another task.
   """
-  policy = load_policy(run_dir)
-  if policy.task != task:
+  found = run_directory.read_config(run_dir).task.task
+  if found != task:
     raise UserError(
-      f'--run_dir={run_dir} is a run of {policy.task}; --task={task}: name a '
-      'run of that task'
+      f'--run_dir={run_dir} is a run of {found}; --task={task}: name a run of '
+      'that task'
     )
+  policy = load_policy(run_dir, trust_task=True)  # the caller names it
   native(policy)
   return policy
 

@@ -8,7 +8,6 @@ of timings.
 
 import json
 import math
-import os
 import pathlib
 import time
 from typing import Any
@@ -23,7 +22,11 @@ _PARTS = ('sampling', 'atari', 'step', 'training', 'memory')
 _CHOSEN = absl_flags.DEFINE_list('parts', list(_PARTS), 'what to measure')
 _JSON = absl_flags.DEFINE_string('json', 'runs/bench.json', 'where to write')
 _PAIRS = absl_flags.DEFINE_integer(
-  'pairs', 61, 'alternating timings of each ratio', lower_bound=3
+  'pairs',
+  61,
+  'alternating timings of each ratio',
+  lower_bound=3,
+  upper_bound=10_000,
 )
 _THREADS = absl_flags.DEFINE_integer(
   'sampler_threads',
@@ -80,9 +83,10 @@ def _sampling(table: Table) -> list[dict]:
 
 def _atari(table: Table) -> dict:
   from trpo_tf.benchmarks import atari
+  from trpo_tf.sampling.threads import thread_count
 
   found = []
-  processes = _THREADS.value or len(os.sched_getaffinity(0))
+  processes = thread_count('--sampler_threads', _THREADS.value)
   for game, observation in _GAMES:
     result = atari.against_emulator(
       game, observation, _ATARI_STEPS, processes, max(3, _PAIRS.value // 3)
@@ -197,7 +201,7 @@ def main(_) -> None:
 
   threads.configure_tensorflow()
   session = provenance.session()
-  console = Console()
+  console = Console(markup=False)
   machine.describe(console, session, rival.versions())
   if not rival.versions():
     console.print(

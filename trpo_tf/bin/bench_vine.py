@@ -57,12 +57,12 @@ def _measure(console: Console) -> Iterator[tuple[str, Any]]:
     vine_variance,
     vine_workload,
   )
-  from trpo_tf.sampling.native.engine import default_threads
+  from trpo_tf.sampling.threads import thread_count
 
   policies = {'untrained': vine_workload.untrained(_TASK.value)}
   if _RUN_DIR.value:
     policies['trained'] = vine_workload.trained(_RUN_DIR.value, _TASK.value)
-  threads = _THREADS.value or default_threads()
+  threads = thread_count('--threads', _THREADS.value)
   base = dict(
     states=_STATES.value, actions=_ACTIONS.value, horizon=_HORIZON.value
   )
@@ -134,7 +134,7 @@ def main(_) -> None:
   from trpo_tf.experiment import checkpoint, provenance, threads
 
   threads.configure_tensorflow()
-  console = Console()
+  console = Console(markup=False)
   begin = time.time()
   result: dict[str, Any] = dict(session=provenance.session())
   machine.describe(console, result['session'], {})

@@ -8,7 +8,6 @@ DIR/evaluation.json.
 """
 
 import json
-import pathlib
 
 from absl import flags as absl_flags
 from rich.console import Console
@@ -24,6 +23,12 @@ _EPISODES = absl_flags.DEFINE_integer(
 )
 _VIDEO = absl_flags.DEFINE_string(
   'video', '', 'write a video (.mp4, .gif) of one deterministic episode'
+)
+_TRUST = absl_flags.DEFINE_bool(
+  'trust_task',
+  False,
+  'let the Python code run that run.json names as the task (a file or a '
+  'module), though it is not known that you made the run here: see SECURITY.md',
 )
 
 
@@ -72,19 +77,22 @@ def main(_) -> None:
     raise UserError('--run_dir is missing: name the run to evaluate')
   if _VIDEO.value and not _VIDEO.value.endswith(('.mp4', '.gif')):
     raise UserError(f'--video={_VIDEO.value}: end it in .mp4 or .gif')
-  path = pathlib.Path(_RUN_DIR.value).expanduser()
-  run_directory.read_run(path)
+  path = run_directory.expanded(_RUN_DIR.value)
+  run_directory.read_trusted(path, _TRUST.value)
+  run_directory.load_checkpoint(path)
   flags.import_tensorflow()
   from trpo_tf.experiment import atari_video, backend, trained, video
   from trpo_tf.experiment.evaluation import evaluate, evaluation_config
 
-  policy = trained.load_policy(path)
+  policy = trained.load_policy(path, _TRUST.value)
   config, task = policy.config, policy.backend
   if _VIDEO.value and isinstance(task, backend.Gym):
     raise UserError(
       f'--video: {policy.task} is neither a native task nor an Atari game; '
       'leave --video out'
     )
+  if _VIDEO.value:
+    video.require_writable(_VIDEO.value)
   result = {}
   for kind in ('sampled', 'deterministic'):
     evaluation, batch = evaluate(
@@ -95,11 +103,11 @@ def main(_) -> None:
       deterministic=kind == 'deterministic',
     )
     result[kind] = evaluation.summary()
-  console = Console()
+  console = Console(markup=False)
   assert policy.checkpoint is not None
   for damaged in policy.damaged:
     console.print(
-      f'{damaged.name} is damaged; {policy.checkpoint.name} is evaluated',
+      f'{damaged}; {policy.checkpoint.name} is evaluated',
       style='yellow',
     )
   console.print(_table(policy.task, policy.env_steps, result))

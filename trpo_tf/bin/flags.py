@@ -9,6 +9,7 @@ A program defines its flags when it is imported and ends with
 import contextlib
 import dataclasses
 import errno
+import faulthandler
 import functools
 import glob
 import math
@@ -26,7 +27,7 @@ from absl import app
 from absl import flags as absl_flags
 
 from trpo_tf import config, errors
-from trpo_tf.experiment import run_directory
+from trpo_tf.experiment import flagfiles
 
 __all__ = [
   'EXIT_USER_ERROR',
@@ -35,6 +36,7 @@ __all__ = [
   'expand',
   'experiment_config',
   'import_tensorflow',
+  'parse',
   'run',
 ]
 
@@ -67,7 +69,7 @@ class _TupleSerializer(absl_flags.ArgumentSerializer):
   """Writes (64, 64) as '64,64'."""
 
   def serialize(self, value: tuple[int, ...]) -> str:
-    return run_directory.flag_text(value)
+    return flagfiles.flag_text(value)
 
 
 def define(flag_values: absl_flags.FlagValues = absl_flags.FLAGS) -> None:
@@ -143,6 +145,24 @@ def experiment_config(
     )
 
 
+def parse(arguments: Sequence[str]) -> config.ExperimentConfig:
+  """Parses arguments of the train binary into settings.
+
+  Raises:
+    UserError: an unknown flag, a value out of range, values that contradict
+      each other, or an argument that is not a flag.
+  """
+  values = absl_flags.FlagValues()
+  define(values)
+  try:
+    rest = values(['train', *arguments])[1:]
+  except absl_flags.Error as error:
+    raise errors.UserError(f'{" ".join(arguments)}: {error}') from error
+  if rest:
+    raise errors.UserError(f'{arguments[0]}: {rest[0]!r} is not a flag')
+  return experiment_config(values)
+
+
 @contextlib.contextmanager
 def as_user_errors() -> Iterator[None]:
   """Turns the ValueErrors of a block that takes user input into UserErrors.
@@ -211,6 +231,8 @@ def run(
   """
   if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
     signal.signal(signal.SIGINT, _interrupt)
+  # An environment's native code may end the process; this shows where.
+  faulthandler.enable(2)
   program = functools.partial(_guarded, main, takes_arguments)
   app.run(program, argv=argv, flags_parser=_parse)
   raise AssertionError('app.run returned')

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags as absl_flags
 
-from trpo_tf import config, errors
+from trpo_tf import errors
 from trpo_tf.bin import flags
 from trpo_tf.reproduction import atari, locomotion, plan
 from trpo_tf.reproduction.campaign import Campaign
@@ -45,7 +45,11 @@ _BUDGET = absl_flags.DEFINE_enum(
 _TASKS = absl_flags.DEFINE_list('tasks', [], 'tasks; empty: all')
 _METHODS = absl_flags.DEFINE_list('methods', [], 'methods; empty: all')
 _SEEDS = absl_flags.DEFINE_integer(
-  'seeds', 0, "number of seeds, from 0 on; 0: the budget's own", lower_bound=0
+  'seeds',
+  0,
+  "number of seeds, from 0 on; 0: the budget's own",
+  lower_bound=0,
+  upper_bound=plan.MAX_SEEDS,
 )
 _JOBS = absl_flags.DEFINE_integer(
   'jobs',
@@ -65,19 +69,6 @@ _PUBLISH = absl_flags.DEFINE_string(
   'directory that receives a copy of the results, besides '
   'what it already holds; empty: none',
 )
-
-
-def _parse(arguments: Sequence[str]) -> config.ExperimentConfig:
-  """Parses arguments of the train binary into settings."""
-  values = absl_flags.FlagValues()
-  flags.define(values)
-  try:
-    rest = values(['train', *arguments])[1:]
-  except absl_flags.Error as error:
-    raise errors.UserError(f'{" ".join(arguments)}: {error}') from error
-  if rest:
-    raise errors.UserError(f'{arguments[0]}: {rest[0]!r} is not a flag')
-  return flags.experiment_config(values)
 
 
 def _count_stops() -> Callable[[], int]:
@@ -112,7 +103,9 @@ def _run(
     seeds: number of seeds, from 0.
     out: directory of the runs.
   """
-  entries = plan.make_entries(table, _BUDGET.value, pairs, seeds, out, _parse)
+  entries = plan.make_entries(
+    table, _BUDGET.value, pairs, seeds, out, flags.parse
+  )
   cores = len(os.sched_getaffinity(0))
   jobs = _JOBS.value or cores
   campaign = Campaign(
@@ -145,7 +138,9 @@ def _report(table: Table, seeds: int, out: pathlib.Path) -> bool:
   ]
   there = [path.parent.name for path in out.rglob('run.json')]
   seeds = max([seeds, *(int(name) + 1 for name in there if name.isdigit())])
-  entries = plan.make_entries(table, _BUDGET.value, pairs, seeds, out, _parse)
+  entries = plan.make_entries(
+    table, _BUDGET.value, pairs, seeds, out, flags.parse
+  )
   directories = [out]
   if _PUBLISH.value:
     directories.append(pathlib.Path(_PUBLISH.value))

@@ -2,10 +2,13 @@
 
 python -m trpo_tf.bin.table RUN_DIRS... [--out=FILE.md]
 
-RUN_DIRS are directories of runs or patterns in quotes ('runs/v5/*/*').
+RUN_DIRS are directories of runs or patterns in quotes ('runs/v5/*/*'). Runs
+that were not evaluated are left out, and named on standard error.
 """
 
+import os
 import pathlib
+import sys
 
 from absl import flags as absl_flags
 
@@ -20,9 +23,14 @@ def main(patterns: list[str]) -> None:
   """Prints the table of the runs that the patterns name."""
   if not patterns:
     raise errors.UserError('name the directories of the runs to tabulate')
-  evaluations = [
-    tables.load_evaluation(path) for path in flags.expand(patterns)
-  ]
+  paths = flags.expand(patterns)
+  done = [p for p in paths if os.path.exists(f'{p}/evaluation.json')]
+  # without any, the first is read for its error
+  evaluations = [tables.load_evaluation(path) for path in done or paths[:1]]
+  if missing := [path for path in paths if path not in done]:
+    print(
+      f'table: not evaluated, left out: {", ".join(missing)}', file=sys.stderr
+    )
   text = tables.markdown(tables.summarize_tasks(evaluations))
   print(text, end='')
   if _OUT.value:

@@ -8,6 +8,7 @@ and the problems with the tightest bounds (tightest.json) to DIR.
 """
 
 import json
+import math
 import pathlib
 from typing import Any
 
@@ -28,15 +29,21 @@ _ITERATIONS = absl_flags.DEFINE_integer(
   1000,
   'iterations of each method on each problem',
   lower_bound=10,
+  upper_bound=10**6,
 )
 _DELTA = absl_flags.DEFINE_float(
   'delta', 0.01, 'bound of the trust regions, in nats', 1e-12, 10
 )
+absl_flags.register_validator('delta', math.isfinite, 'write a finite number')
 _STARTS = absl_flags.DEFINE_integer(
-  'starts', 20, 'climbs of each search for a tight problem', lower_bound=1
+  'starts',
+  20,
+  'climbs of each search for a tight problem',
+  lower_bound=1,
+  upper_bound=10**6,
 )
 _SEED = absl_flags.DEFINE_integer(
-  'seed', 0, 'seed of the searches', lower_bound=0
+  'seed', 0, 'seed of the searches', lower_bound=0, upper_bound=2**31 - 1
 )
 _SIZES = ((2, 2), (2, 3))  # states and actions of the searches
 
@@ -110,7 +117,7 @@ def _tightness(found: dict[str, search.Found]) -> Table:
 
 def main(_: Any) -> None:
   """Runs the methods and searches, prints tables and writes the results."""
-  console = Console()
+  console = Console(markup=False)
   problems = _problems()
   best = {n: comparison.best_return(mdp) for n, mdp in problems.items()}
   traces = {

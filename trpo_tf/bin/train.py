@@ -41,19 +41,31 @@ class _StopRequest:
 
 
 def _resume(training, run) -> list[str]:
-  """Continues from the newest checkpoint, if any; returns messages about it."""
-  from trpo_tf.experiment import checkpoint
+  """Continues from the newest checkpoint, if any; returns messages about it.
 
+  Only then is anything written to the directory of the run.
+  """
+  from trpo_tf.experiment import checkpoint, progress
+
+  done = progress.read(run.progress_csv)
   if not run.resumed:
+    run.begin()
     return []
-  saved = checkpoint.load_newest(run.checkpoints)
+  newest = checkpoint.newest_iteration(run.checkpoints)
+  if done.fault and newest > len(done.rows):
+    raise done.error
+
+  def accept(saved) -> None:
+    done.require(saved.iteration)
+    training.resume(saved.state)
+
+  saved = checkpoint.load_newest(run.checkpoints, accept)
+  run.begin()
   if saved is None:
     return ['there is no checkpoint yet: beginning anew']
-  training.resume(saved.state)
   return [
     *(
-      f'{path.name} is damaged; going back to {saved.path.name}'
-      for path in saved.damaged
+      f'{skipped}; going back to {saved.path.name}' for skipped in saved.damaged
     ),
     f'continuing after {training.state.env_steps:,} env steps',
   ]
@@ -136,6 +148,8 @@ def _iterate(run, training, made, output) -> None:
   settings = training.config.run
 
   def save() -> None:
+    if not training.state.iteration:
+      return  # there is nothing to lose yet, so the directory stays free
     checkpoint.save(
       run.checkpoints,
       training.state.iteration,
@@ -156,8 +170,7 @@ def _iterate(run, training, made, output) -> None:
       if stop.received or output.closed:
         break
   except UserError:  # the task failed: saves what was learned before
-    if training.state.iteration:
-      save()
+    save()
     raise
   save()
 

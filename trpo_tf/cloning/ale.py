@@ -24,6 +24,8 @@ import gymnasium
 import numpy as np
 from ale_py import roms
 
+from trpo_tf.cloning.ale_state import check_state
+
 __all__ = ['AleBase', 'FIRST_FRAMES', 'Recorder']
 
 _Action = tuple[int, float]
@@ -157,6 +159,7 @@ class AleBase:
     if not isinstance(env.ale, Recorder):
       env.ale = Recorder(env.ale)
     self._env, self._include_rng = env, include_rng
+    self._own = env.ale.cloneState(include_rng=include_rng).serialize()
     settings = dict(env._ezpickle_kwargs, render_mode=None)
     rom = roms.get_rom_path(env._game).read_bytes()
     self.model = hashlib.sha256(
@@ -168,5 +171,27 @@ class AleBase:
     return self._env.ale.save(self._include_rng)
 
   def load(self, state: Any) -> None:
-    """Restores what `save` returned."""
-    self._env.ale.restore(*state, self._include_rng)
+    """Restores what `save` returned.
+
+    Raises:
+      ValueError: it is not a state of this game.
+    """
+    data, sticky, first_actions = state
+    check_state(data, self._own, self._include_rng)
+    for action in (sticky, *(first_actions or ())):
+      _check_action(action)
+    if first_actions is not None and len(first_actions) > FIRST_FRAMES:
+      raise ValueError(f'{len(first_actions)} actions since a reset')
+    try:
+      self._env.ale.restore(data, sticky, first_actions, self._include_rng)
+    except RuntimeError as error:  # of the emulator
+      raise ValueError(str(error)) from error
+
+
+def _check_action(action: Any) -> None:
+  # Recorder.restore acts until it is repeated, which NaN would never be.
+  code, strength = action
+  plain = (type(action), type(code), type(strength)) == (tuple, int, float)
+  known = plain and 0 <= code < len(ale_py.Action.__members__)
+  if not (known and 0 <= strength <= 1):
+    raise ValueError(f'an action {action}')

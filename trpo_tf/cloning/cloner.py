@@ -19,12 +19,11 @@ from typing import Any, Protocol
 
 import ale_py
 import gymnasium
-from gymnasium import wrappers
-from gymnasium.envs import classic_control, toy_text
 from gymnasium.envs.mujoco import MujocoEnv
 
-from trpo_tf.cloning import packing
+from trpo_tf.cloning import forms, packing
 from trpo_tf.cloning.ale import AleBase
+from trpo_tf.cloning.known import ENVIRONMENTS, WRAPPERS
 from trpo_tf.cloning.mujoco import MujocoBase
 from trpo_tf.cloning.snapshot import Snapshot
 from trpo_tf.errors import UserError
@@ -77,9 +76,9 @@ def cloner(
   layers: list[tuple[Any, tuple[str, ...]]] = []
   inner = env
   while isinstance(inner, gymnasium.Wrapper) and not _implements(inner):
-    if type(inner) not in _WRAPPERS:
+    if type(inner) not in WRAPPERS:
       raise _refusal(task_id, inner)
-    layers.append((inner, _WRAPPERS[type(inner)]))
+    layers.append((inner, WRAPPERS[type(inner)]))
     inner = inner.env
   try:
     base = _base(inner, include_rng)
@@ -134,8 +133,8 @@ def _base(env: Any, include_rng: bool) -> _Base:
     return MujocoBase(env)
   if type(env) is ale_py.AtariEnv:
     return AleBase(env, include_rng)
-  if type(env) in _ENVIRONMENTS:
-    return _FieldsBase(env, _ENVIRONMENTS[type(env)])
+  if type(env) in ENVIRONMENTS:
+    return _FieldsBase(env, ENVIRONMENTS[type(env)])
   raise ValueError('')
 
 
@@ -175,6 +174,9 @@ class _FieldsBase:
   def load(self, state: list[Any]) -> None:
     for name, value in zip(self._names, state, strict=True):
       setattr(self._env, name, value)
+
+
+_FORGERIES = AttributeError, LookupError, OverflowError, TypeError, ValueError
 
 
 class Cloner(gymnasium.Wrapper):
@@ -236,11 +238,8 @@ class Cloner(gymnasium.Wrapper):
     rng = (
       self.unwrapped.np_random.bit_generator.state if (self._has_rng) else None
     )
-    layers = [
-      [getattr(wrapper, name) for name in names]
-      for wrapper, names in self._layers
-    ]
-    data = packing.pack([self._packed(), layers, rng, self._base.save()])
+    state = self._base.save()
+    data = packing.pack([self._packed(), self._layer_values(), rng, state])
     return Snapshot(self._base.kind, self._base.version, self._model, data)
 
   def restore(self, snapshot: Snapshot) -> Any:
@@ -253,7 +252,8 @@ class Cloner(gymnasium.Wrapper):
       A copy of the observation in that state.
 
     Raises:
-      UserError: the snapshot is of another simulator, model or size.
+      UserError: the snapshot is of another simulator, model or size, or
+        damaged. The environment then needs another restore or a reset.
     """
     snapshot.check(
       self._base.kind,
@@ -263,15 +263,40 @@ class Cloner(gymnasium.Wrapper):
     )
     if not self._running:
       self._begin()
-    observation, layers, rng, state = packing.unpack(snapshot.data)
-    self._base.load(state)
+    self._running = False  # if this fails, until the next reset or restore
+    try:
+      observation, layers, rng, state = self._checked(snapshot.data)
+      if self._has_rng:
+        forms.restore_generator(self.unwrapped.np_random.bit_generator, rng)
+      if self._base.kind != 'environment':
+        self._base.load(state)
+    except _FORGERIES as error:
+      raise UserError(
+        f'the snapshot is damaged or forged ({error}): take a new one'
+      ) from error
+    if self._base.kind == 'environment':  # whose errors are its own
+      self._base.load(state)
     for (wrapper, names), values in zip(self._layers, layers, strict=True):
       for name, value in zip(names, values, strict=True):
         setattr(wrapper, name, value)
-    if rng is not None:
-      self.unwrapped.np_random.bit_generator.state = rng
-    self._restored = observation
+    self._restored, self._running = observation, True
     return packing.unpack(observation)
+
+  def _checked(self, data: bytes) -> list[Any]:
+    """Unpacks what `snapshot` packed."""
+    values = packing.unpack(data)
+    observation, layers, _, _ = values
+    packing.unpack(observation)
+    for found, live in zip(layers, self._layer_values(), strict=True):
+      for value, like in zip(found, live, strict=True):
+        forms.check_form(value, like)
+    return values
+
+  def _layer_values(self) -> list[list[Any]]:
+    return [
+      [getattr(wrapper, name) for name in names]
+      for wrapper, names in self._layers
+    ]
 
   def _packed(self) -> bytes:
     if self._restored is not None:
@@ -301,49 +326,3 @@ def _digest(env: gymnasium.Env, model: str, include_rng: bool) -> str:
   spec = env.spec
   parts.append(f'{_path(env)} {spec and (spec.id, spec.kwargs)!r}')
   return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:16]
-
-
-# Wrappers by exact class, with the attributes on which later steps depend.
-_WRAPPERS: dict[type, tuple[str, ...]] = {
-  wrappers.AtariPreprocessing: ('obs_buffer', 'lives', 'game_over'),
-  wrappers.Autoreset: ('autoreset',),
-  wrappers.ClipAction: (),
-  wrappers.ClipReward: (),
-  wrappers.DelayObservation: ('observation_queue',),
-  wrappers.DiscretizeAction: (),
-  wrappers.DiscretizeObservation: (),
-  wrappers.DtypeObservation: (),
-  wrappers.FilterObservation: (),
-  wrappers.FlattenObservation: (),
-  wrappers.FrameStackObservation: ('obs_queue', 'padding_value'),
-  wrappers.GrayscaleObservation: (),
-  wrappers.MaxAndSkipObservation: ('_obs_buffer',),
-  wrappers.OrderEnforcing: ('_has_reset',),
-  wrappers.PassiveEnvChecker: (),
-  wrappers.RepeatAction: (),
-  wrappers.RescaleAction: (),
-  wrappers.RescaleObservation: (),
-  wrappers.ReshapeObservation: (),
-  wrappers.ResizeObservation: (),
-  wrappers.StickyAction: (
-    'last_action',
-    'is_sticky_actions',
-    'num_repeats',
-    'repeats_taken',
-  ),
-  wrappers.TimeAwareObservation: ('timesteps',),
-  wrappers.TimeLimit: ('_elapsed_steps',),
-}
-
-# Environments by exact class, with the attributes that change.
-_ENVIRONMENTS: dict[type, tuple[str, ...]] = {
-  classic_control.AcrobotEnv: ('state',),
-  classic_control.CartPoleEnv: ('state', 'steps_beyond_terminated'),
-  classic_control.Continuous_MountainCarEnv: ('state',),
-  classic_control.MountainCarEnv: ('state',),
-  classic_control.PendulumEnv: ('state', 'last_u'),
-  toy_text.BlackjackEnv: ('dealer', 'player'),
-  toy_text.CliffWalkingEnv: ('s', 'lastaction'),
-  toy_text.FrozenLakeEnv: ('s', 'lastaction'),
-  toy_text.TaxiEnv: ('s', 'lastaction', 'fickle_step', 'taxi_orientation'),
-}

@@ -1,17 +1,18 @@
-"""Clones Gymnasium's MuJoCo environments, an mjData by its bytes.
+"""Clones Gymnasium's MuJoCo environments, an mjData by its numbers.
 
-MuJoCo's Python package copies an mjData (mj_copyData) but gives its bytes only
-in a pickle that holds the model as well; for Hopper, that is 680 KB and takes
-1.4 ms to read. This module therefore reads and writes the memory itself, by the
-struct layout that the same wheel publishes in mujoco.introspect. It reads what
-mj_copyData copies: the fields of the struct, the buffer, the used part of the
-arena (contacts and constraints) and where in it the arrays begin. It leaves out
-the solver's per-iteration statistics and the timers, which nothing computes
-with.
+mj_step begins with the simulator's state (mjSTATE_INTEGRATION), but an
+environment may read what the step before left: positions of bodies, forces,
+sensors. So a state holds all of mjData's floating-point arrays and flags, and
+none of them is computed again.
+
+It holds no pointer, counter or index, so bytes from a stranger may lead the
+simulation astray but not the memory. What is left out are the arena (contacts
+and constraints) and the integer arrays of the buffer (the sparsity of moments
+and tendons). mj_step writes them before it reads them, so a restore clears them
+by mj_resetData. Where bodies may sleep this does not hold, and such models are
+refused.
 """
 
-import ctypes
-import functools
 import hashlib
 from typing import Any
 
@@ -19,140 +20,74 @@ import gymnasium
 import mujoco
 import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv
-from mujoco.introspect import ast_nodes, structs
+from mujoco.introspect import structs
 
 from trpo_tf.cloning import packing
-from trpo_tf.errors import UserError
 
-__all__ = ['DataMemory', 'MujocoBase']
-
-_SCALARS = {
-  'int': ctypes.c_int,
-  'mjtBool': ctypes.c_bool,
-  'mjtNum': ctypes.c_double,
-  'mjtSize': ctypes.c_int64,
-  'size_t': ctypes.c_size_t,
-  'uint64_t': ctypes.c_uint64,
-  'uintptr_t': ctypes.c_size_t,
-}
-# The first and last field of each run of fields that is copied.
-_RUNS = (
-  ('parena', 'parena'),
-  ('maxuse_stack', 'maxuse_efc'),
-  ('solver_niter', 'warning'),
-  ('ncon', 'energy'),
-)
+__all__ = ['DataNumbers', 'MujocoBase']
 
 
-def _ctype(node: Any) -> Any:
-  if isinstance(node, ast_nodes.PointerType):
-    return ctypes.c_void_p
-  if isinstance(node, ast_nodes.ArrayType):
-    size = int(np.prod(node.extents))
-    return _ctype(node.inner_type) * size
-  return _SCALARS.get(node.name) or _struct(node.name)
+def _fields() -> list[str]:
+  """Returns the names of the buffer's arrays that hold no index."""
+  fields = structs.STRUCTS['mjData'].fields
+  names = [field.name for field in fields]
+  buffer = fields[names.index('qpos') : names.index('contact')]
+  return [
+    field.name
+    for field in buffer
+    if getattr(field.type.inner_type, 'name', '') in ('mjtNum', 'mjtBool')
+    or field.name == 'flexvert_conage'  # an age
+  ]
 
 
-@functools.cache
-def _struct(name: str) -> Any:
-  fields = [(f.name, _ctype(f.type)) for f in structs.STRUCTS[name].fields]
-  return type(name, (ctypes.Structure,), {'_fields_': fields})
+_FIELDS = _fields()
 
 
-def _memory(address: int, size: int) -> memoryview:
-  return memoryview((ctypes.c_char * size).from_address(address)).cast('B')
+class DataNumbers:
+  """The numbers of one mjData."""
 
-
-class DataMemory:
-  """The memory of one mjData."""
-
-  def __init__(self, data: mujoco.MjData):
-    """Finds the memory.
+  def __init__(self, model: mujoco.MjModel, data: mujoco.MjData):
+    """Finds the numbers.
 
     Args:
-      data: the mjData, which the caller keeps alive for as long as this is
-        used.
-
-    Raises:
-      UserError: MuJoCo lays its memory out in an unexpected way.
+      model: the model.
+      data: the mjData.
     """
-    layout = _struct('mjData')
-    self._struct = layout.from_address(data._address)
-    self._check_layout(data)
-    start, end = layout.qpos.offset, layout.signature.offset
-    self._runs = [
-      _memory(
-        data._address + getattr(layout, first).offset,
-        getattr(layout, last).offset
-        + getattr(layout, last).size
-        - getattr(layout, first).offset,
-      )
-      for first, last in _RUNS
-    ]
-    self._pointers = np.frombuffer(
-      _memory(data._address + start, end - start), np.uint64
-    )
-    self._buffer = _memory(self._struct.buffer, data.nbuffer)
-    self._arena = _memory(self._struct.arena, data.narena)
-
-  def _check_layout(self, data: mujoco.MjData) -> None:
-    # These include the last scalar before the pointers, the first pointer and
-    # the last field.
-    if (
-      self._struct.narena != data.narena
-      or self._struct.nbuffer != data.nbuffer
-      or self._struct.time != data.time
-      or self._struct.qpos != data.qpos.ctypes.data
-      or self._struct.signature != data.signature
-    ):
-      raise UserError(
-        f'the layout of mjData in MuJoCo {mujoco.__version__} is not the one '
-        'in its mujoco.introspect: install the version in constraints.txt'
-      )
+    self._model, self._data = model, data
+    arrays = [getattr(data, name) for name in ('energy', *_FIELDS)]
+    flat = [array.reshape(-1) for array in arrays if array.size]
+    self._floats = [array for array in flat if array.dtype == np.float64]
+    self._others = [array for array in flat if array.dtype != np.float64]
+    sizes = [1, *(array.size for array in self._floats)]
+    self._ends = np.cumsum(sizes).tolist()
+    self._size = 8 * self._ends[-1] + sum(a.nbytes for a in self._others)
 
   def save(self) -> bytes:
     """Returns the state, which restores any mjData of the same model."""
-    arena = np.uint64(self._struct.arena)
-    offsets = self._pointers - arena
-    is_null = self._pointers == 0
-    # -2 marks a pointer into the buffer, which no restore changes; -1 is null.
-    offsets[offsets >= np.uint64(len(self._arena))] = np.uint64(2**64 - 2)
-    offsets[is_null] = np.uint64(2**64 - 1)
-    return b''.join(
-      (
-        *self._runs,
-        offsets.astype(np.int64).astype(np.int32).data,
-        self._buffer,
-        self._arena[: self._struct.parena],
-      )
-    )
+    time = np.float64(self._data.time).tobytes()
+    return b''.join((time, *self._floats, *self._others))
 
   def load(self, state: bytes) -> None:
     """Puts the mjData into the saved `state`.
 
     Raises:
-      ValueError: the state's size is not the one that its own fields imply.
+      ValueError: the state is of another size.
     """
-    view, at = memoryview(state), 0
-    parts = [
-      *self._runs,
-      memoryview(bytearray(4 * self._pointers.size)),
-      self._buffer,
-    ]
-    size = sum(len(part) for part in parts)
-    used = int.from_bytes(view[: len(self._runs[0])], 'little')
-    if len(view) != size + used or used > len(self._arena):
-      raise ValueError(f'an mjData of {len(view)} bytes, not {size + used}')
-    for part in parts:
-      part[:] = view[at : at + len(part)]
-      at += len(part)
-    self._arena[:used] = view[at:]
-    offsets = np.frombuffer(parts[-2], np.int32)
-    inside = offsets >= 0
-    self._pointers[inside] = np.uint64(self._struct.arena) + offsets[
-      inside
-    ].astype(np.uint64)
-    self._pointers[offsets == -1] = 0
+    if len(state) != self._size:
+      raise ValueError(f'an mjData of {len(state)} bytes, not {self._size}')
+    mujoco.mj_resetData(self._model, self._data)
+    at = self._ends[-1]
+    numbers = np.frombuffer(state, count=at)
+    self._data.time = numbers[0]
+    for array, begin, end in zip(
+      self._floats, self._ends, self._ends[1:], strict=False
+    ):
+      array[:] = numbers[begin:end]
+    at *= 8
+    for array in self._others:
+      part = np.frombuffer(state, array.dtype, array.size, at)
+      array[:] = part != 0 if array.itemsize == 1 else part
+      at += array.nbytes
 
 
 # Attributes that the constructor sets and no step changes, or that only draw
@@ -167,6 +102,7 @@ _INERT = frozenset(
     'camera_id',
     'camera_name',
     'data',
+    'frame_skip',  # a forged one would step forever
     'fullpath',
     'height',
     'metadata',
@@ -184,8 +120,10 @@ _INERT = frozenset(
 class MujocoBase:
   """The state of a Gymnasium MuJoCo environment without its wrappers.
 
-  The state is the mjData and every attribute of the Python object that holds
-  plain data. The model must not change after the constructor.
+  The state is the numbers of the mjData and every attribute of the Python
+  object that holds plain data. The model must not change after the
+  constructor, and a step must not read contacts or constraints of the step
+  before.
   """
 
   kind = 'mujoco'
@@ -200,6 +138,8 @@ class MujocoBase:
     """
     if env.model.nplugin:  # opaque pointers
       raise ValueError('has a model with plugins, whose memory is their own')
+    if env.model.opt.enableflags & mujoco.mjtEnableBit.mjENBL_SLEEP:
+      raise ValueError('has a model whose bodies sleep, which is not stored')
     self._env = env
     self._attach()
     _check_storable(self._fields())
@@ -209,7 +149,7 @@ class MujocoBase:
 
   def _attach(self) -> None:
     self._data = self._env.data
-    self._memory = DataMemory(self._data)
+    self._numbers = DataNumbers(self._env.model, self._data)
 
   def _fields(self) -> dict[str, Any]:
     return {k: v for k, v in vars(self._env).items() if k not in _INERT}
@@ -218,14 +158,21 @@ class MujocoBase:
     """Returns the state as plain data."""
     if self._env.data is not self._data:
       self._attach()
-    return self._fields(), self._memory.save()
+    return self._fields(), self._numbers.save()
 
   def load(self, state: Any) -> None:
-    """Restores what `save` returned."""
+    """Restores what `save` returned.
+
+    Raises:
+      ValueError: it is not a state of this environment.
+    """
     fields, data = state
+    for name in fields:
+      if name in _INERT or callable(getattr(type(self._env), name, None)):
+        raise ValueError(f'an attribute {name}')
     if self._env.data is not self._data:
       self._attach()
-    self._memory.load(data)
+    self._numbers.load(data)
     for name in self._fields().keys() - fields.keys():
       delattr(self._env, name)
     vars(self._env).update(fields)

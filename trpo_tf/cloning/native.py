@@ -64,7 +64,7 @@ def to_states(
 
   Raises:
     UserError: a snapshot is None, or belongs to another model, task or version
-      of MuJoCo.
+      of MuJoCo, or its number of elapsed env steps is none.
   """
   size = state_size(compiled)
   rows = []
@@ -73,4 +73,9 @@ def to_states(
       raise UserError(f'snapshot {i} is None: its branch diverged, drop it')
     snapshot.check(_KIND, _VERSION, compiled.fingerprint, 8 * size)
     rows.append(np.frombuffer(snapshot.data, np.float64))
+    if not 0 <= rows[-1][-1] <= 2**31 - 1:
+      raise UserError(
+        f'snapshot {i} is damaged or forged ({rows[-1][-1]} elapsed env '
+        'steps): take a new one'
+      )
   return np.stack(rows)

@@ -7,6 +7,7 @@ equal bytes.
 
 import collections
 import json
+import math
 import zlib
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 __all__ = ['pack', 'packed_size', 'unpack']
 
 _PLAIN = (type(None), bool, int, float, str)
+_KINDS = 'biufcSUmM'  # of arrays; no objects
 # Bytes from which uint8 arrays are compressed. Frames of games shrink a
 # hundredfold in half the time of an emulated step.
 _COMPRESSED_FROM = 4096
@@ -38,9 +40,30 @@ def packed_size(data: bytes) -> int:
 
 
 def unpack(data: bytes) -> Any:
-  """Returns the value that was packed; arrays are fresh and writable."""
+  """Returns the value that was packed; arrays are fresh and writable.
+
+  Raises:
+    ValueError: the data is damaged or forged.
+  """
   end = 16 + int.from_bytes(data[8:16], 'little')
-  return _decode(json.loads(data[16:end]), _Reader(data, end))
+  reader = _Reader(data, end)
+  try:
+    value = _decode(json.loads(data[16:end]), reader)
+    reader.finish()
+  except _DAMAGES as error:
+    raise ValueError(f'packed data with {error}') from error
+  return value
+
+
+_DAMAGES = (
+  AttributeError,
+  LookupError,
+  OverflowError,
+  RecursionError,
+  TypeError,
+  ValueError,
+  zlib.error,
+)
 
 
 class _Reader:
@@ -51,8 +74,14 @@ class _Reader:
 
   def take(self, size: int) -> bytes:
     start = self._position
+    if not 0 <= size <= len(self._data) - start:
+      raise ValueError(f'a part of {size} bytes')
     self._position += size
     return self._data[start : self._position]
+
+  def finish(self) -> None:
+    if self._position != len(self._data):
+      raise ValueError('bytes behind its last part')
 
 
 def _encode(value: Any, blobs: list[bytes]) -> Any:
@@ -73,7 +102,7 @@ def _encode(value: Any, blobs: list[bytes]) -> Any:
   if kind is collections.deque:
     return {'deque': [_encode(v, blobs) for v in value], 'max': value.maxlen}
   if (kind is np.ndarray or isinstance(value, np.generic)) and (
-    value.dtype.kind in 'biufcSUmM'
+    value.dtype.kind in _KINDS
   ):
     return _encode_array(value, kind is np.ndarray, blobs)
   raise TypeError(f'a {kind.__module__}.{kind.__qualname__} is not plain data')
@@ -108,10 +137,20 @@ def _decode(value: Any, reader: _Reader) -> Any:
   if 'deque' in value:
     items = [_decode(v, reader) for v in value['deque']]
     return collections.deque(items, value['max'])
-  blob = reader.take(value['size'])
-  if value['zip']:
-    blob = zlib.decompress(blob)
-  flat = np.frombuffer(blob, value['array'])
-  return (
-    flat[0] if value['shape'] is None else flat.reshape(value['shape']).copy()
-  )
+  return _decode_array(value, reader.take(value['size']))
+
+
+def _decode_array(value: dict, blob: bytes) -> Any:
+  dtype, shape = np.dtype(str(value['array'])), value['shape']
+  counts = [1] if shape is None else shape
+  size = math.prod(counts) * dtype.itemsize
+  if value['zip']:  # bounded, as a few bytes can unpack to gigabytes
+    blob = zlib.decompressobj().decompress(blob, size + 1)
+  if (
+    dtype.kind not in _KINDS or min(counts, default=1) < 0 or len(blob) != size
+  ):
+    raise ValueError(f'an array of {dtype} {shape} in {len(blob)} bytes')
+  flat = np.frombuffer(blob, dtype)
+  if dtype.kind == 'b':  # NumPy miscounts other bytes than 0 and 1
+    flat = flat.view(np.uint8) != 0
+  return flat[0] if shape is None else flat.reshape(shape).copy()

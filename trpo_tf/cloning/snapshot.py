@@ -9,6 +9,8 @@ from trpo_tf.errors import UserError
 class Snapshot:
   """The state of an environment before an action; hashable and picklable.
 
+  Unpickle snapshots from trusted processes only (docs/branching.md).
+
   All fields but `data` say what can restore it. Equal snapshots restore equal
   states.
 

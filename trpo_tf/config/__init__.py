@@ -11,7 +11,6 @@ from trpo_tf.config.groups import (
   EstimatorConfig,
   PolicyConfig,
   RunConfig,
-  SamplerConfig,
   TaskConfig,
   TrustRegionConfig,
 )
@@ -21,6 +20,7 @@ from trpo_tf.config.methods import (
   STEP_METHODS,
   MethodConfig,
 )
+from trpo_tf.config.sampler import SamplerConfig
 
 __all__ = [
   'METHODS',

@@ -9,11 +9,11 @@ from trpo_tf.config.groups import (
   EstimatorConfig,
   PolicyConfig,
   RunConfig,
-  SamplerConfig,
   TaskConfig,
   TrustRegionConfig,
 )
 from trpo_tf.config.methods import POPULATION_METHODS, MethodConfig
+from trpo_tf.config.sampler import SamplerConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +44,8 @@ class ExperimentConfig:
       self._check_whole_paths()
     if self.sampler.sampler == 'vine':
       self._check_vine()
-    elif self.estimator.baseline == 'time' and not self.sampler.whole_episodes:
-      raise ValueError(
-        '--baseline=time averages returns of whole episodes by time step: add '
-        '--whole_episodes'
-      )
+    elif not self.sampler.whole_episodes:
+      self._check_cut_paths()
     if self.sampler.batch_steps % self.sampler.num_slots:
       raise ValueError(
         f'--batch_steps={self.sampler.batch_steps} is not a multiple of '
@@ -61,6 +58,16 @@ class ExperimentConfig:
       raise ValueError(
         f'--method={method} compares the returns of whole paths: add '
         '--whole_episodes with --sampler=single_path, or take --method=trpo'
+      )
+
+  def _check_cut_paths(self) -> None:
+    # Without a value of the state where a slot's share ends, the return of its
+    # last steps would lack most of its terms.
+    if self.estimator.baseline != 'value_network':
+      raise ValueError(
+        f'--baseline={self.estimator.baseline} takes returns to the end of an '
+        'episode, which the end of a batch would cut short: add '
+        '--whole_episodes, or use --baseline=value_network'
       )
 
   def _check_vine(self) -> None:
@@ -127,6 +134,13 @@ class ExperimentConfig:
     """Whether the steps of branches enter the surrogate."""
     every = self.estimator.vine_objective == 'every_step'
     return every and self.sampler.sampler == 'vine'
+
+  @property
+  def max_branch_steps(self) -> int:
+    """Most env steps of the branches of an iteration, N K M L."""
+    sampler = self.sampler
+    branches = sampler.branch_actions * sampler.branch_trials
+    return sampler.rollout_set_size * branches * sampler.branch_length
 
   @property
   def branches_have_time_limit(self) -> bool:

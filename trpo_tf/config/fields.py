@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 _Value = TypeVar('_Value')
+_MAX_ITEMS = 100  # layers of a network
 
 
 def setting(
@@ -55,6 +56,10 @@ class Config:
       if meta['choices'] and value not in meta['choices']:
         raise ValueError(
           f'--{field.name}={value}: choose one of {", ".join(meta["choices"])}'
+        )
+      if isinstance(value, tuple) and len(value) > _MAX_ITEMS:
+        raise ValueError(
+          f'--{field.name} has {len(value)} values: take at most {_MAX_ITEMS}'
         )
       for item in value if isinstance(value, tuple) else (value,):
         if isinstance(item, int | float) and not isinstance(item, bool):

@@ -1,4 +1,4 @@
-"""The groups of settings, except that of the methods (methods.py).
+"""The groups of settings, except sampler.py and methods.py.
 
 All defaults are defined in this package. The binaries generate their flags from
 these dataclasses (one flag per field, with the same name), library code
@@ -10,6 +10,8 @@ outside its range raises ValueError naming the field, the value and the range.
 import dataclasses
 
 from trpo_tf.config.fields import Config, setting
+
+_MAX_UNITS = 1_000_000  # of a layer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,7 @@ class TaskConfig(Config):
     0,
     "env steps after which an episode is truncated; 0: the task's own limit",
     low=0,
+    high=2**31 - 1,
   )
   action_range: str = setting(
     'raw',
@@ -90,13 +93,17 @@ class PolicyConfig(Config):
   """The policy network and the observation normaliser."""
 
   hidden_sizes: tuple[int, ...] = setting(
-    (64, 64), 'units per hidden layer; empty: a linear policy', low=1
+    (64, 64),
+    'units per hidden layer; empty: a linear policy',
+    low=1,
+    high=_MAX_UNITS,
   )
   conv_filters: tuple[int, ...] = setting(
     (16, 16),
     'Atari: filters of each convolution (4 x 4, stride 2) before the hidden '
     'layers, in the policy network and in the value network',
     low=1,
+    high=_MAX_UNITS,
   )
   activation: str = setting(
     'tanh', 'activation of the hidden layers', choices=('tanh', 'softplus')
@@ -116,6 +123,7 @@ class PolicyConfig(Config):
     'number of first iterations that update the normalizer, which is frozen '
     'afterwards; 0: all iterations update it',
     low=0,
+    high=2**53,
   )
   observation_clip: float = setting(
     10.0,
@@ -123,76 +131,7 @@ class PolicyConfig(Config):
     'deviations',
     low=0,
     open_low=True,
-  )
-
-
-@dataclasses.dataclass(frozen=True)
-class SamplerConfig(Config):
-  """The collection of a batch of experience."""
-
-  sampler: str = setting(
-    'single_path',
-    'sampling procedure: single_path: along paths (section 5.1); vine: along '
-    'paths and along branches that start from their states (section 5.2)',
-    choices=('single_path', 'vine'),
-  )
-  batch_steps: int = setting(
-    2000,
-    'minimum env steps per iteration (--whole_episodes may add some); '
-    '--sampler=vine counts those of the trunks alone',
-    low=1,
-  )
-  num_slots: int = setting(
-    8,
-    'number of simulations that produce a batch together; unlike the number '
-    'of threads, it changes the results',
-    low=1,
-  )
-  whole_episodes: bool = setting(
-    False,
-    'fill every slot of a batch with complete episodes, as estimators without '
-    'a value network need; otherwise episodes continue in the next batch',
-  )
-  on_divergence: str = setting(
-    'cut',
-    'what happens to the trajectory of a simulation that diverges: cut: it '
-    'ends at its last finite state; drop: it is removed from the batch',
-    choices=('cut', 'drop'),
-  )
-  sampler_threads: int = setting(
-    0,
-    'threads of the native sampler, or worker processes of an Atari game; 0: '
-    'one per available core',
-    low=0,
-  )
-  rollout_set_size: int = setting(
-    125, 'vine: N, states per iteration from which branches start', low=1
-  )
-  branch_actions: int = setting(
-    4,
-    'vine: K, first actions tried in each state; --branch_proposal=all '
-    'ignores K and tries every action',
-    low=1,
-  )
-  branch_trials: int = setting(
-    1, 'vine: M, noise sequences tried after each first action', low=1
-  )
-  branch_length: int = setting(
-    50, 'vine: L, env steps of a branch, including its first action', low=1
-  )
-  branch_proposal: str = setting(
-    'policy',
-    'vine: q, the distribution of first actions: policy: the current policy; '
-    'antithetic: pairs of actions of a Gaussian policy, mean + noise and '
-    'mean - noise; uniform: uniform within the action bounds; all: every '
-    'action of a discrete space once',
-    choices=('policy', 'antithetic', 'uniform', 'all'),
-  )
-  branch_time_limit: bool = setting(
-    False,
-    "vine: end branches at the task's time limit; otherwise the limit "
-    'truncates trunks only (--vine_objective=every_step always ends branches '
-    'there)',
+    high=1e30,
   )
 
 
@@ -235,16 +174,29 @@ class EstimatorConfig(Config):
     'of a state, averaged over states',
   )
   value_hidden_sizes: tuple[int, ...] = setting(
-    (64, 64), 'units per hidden layer of the value network', low=1
+    (64, 64),
+    'units per hidden layer of the value network',
+    low=1,
+    high=_MAX_UNITS,
   )
   value_learning_rate: float = setting(
-    1e-3, 'Adam learning rate of the value network', low=0, open_low=True
+    1e-3,
+    'Adam learning rate of the value network',
+    low=0,
+    open_low=True,
+    high=1e3,
   )
   value_epochs: int = setting(
-    10, 'passes over each batch to fit the value network', low=1
+    10,
+    'passes over each batch to fit the value network',
+    low=1,
+    high=10_000,
   )
   value_minibatch: int = setting(
-    125, 'env steps per minibatch (one Adam step) of the value network', low=1
+    125,
+    'env steps per minibatch (one Adam step) of the value network',
+    low=1,
+    high=2**31 - 1,
   )
 
 
@@ -257,6 +209,7 @@ class TrustRegionConfig(Config):
     'bound delta on the mean KL divergence of a step, in nats',
     low=0,
     open_low=True,
+    high=1e6,
   )
   cg_iterations: int = setting(
     10, 'maximum conjugate gradient iterations', low=1, high=1000
@@ -266,6 +219,7 @@ class TrustRegionConfig(Config):
     'damping: conjugate gradient adds this multiple of the identity to the '
     'Fisher matrix',
     low=0,
+    high=1e12,
   )
   fisher_fraction: float = setting(
     1.0,
@@ -305,6 +259,7 @@ class RunConfig(Config):
     'maximum iterations to train for; --total_env_steps also ends the run; 0: '
     'no maximum',
     low=0,
+    high=2**53,
   )
   run_dir: str = setting('', 'directory of the run (required)')
   resume: str = setting(
@@ -317,11 +272,18 @@ class RunConfig(Config):
     60.0,
     'minimum seconds between checkpoints; 0: a checkpoint every iteration',
     low=0,
+    high=1e9,
   )
   keep_checkpoints: int = setting(
-    3, 'number of newest checkpoints to keep', low=1
+    3,
+    'number of newest checkpoints to keep',
+    low=1,
+    high=2**31 - 1,
   )
   tensorboard: bool = setting(True, 'write TensorBoard event files')
   tf_threads: int = setting(
-    0, 'TensorFlow threads per operation; 0: all available cores', low=0
+    0,
+    'TensorFlow threads per operation; 0: all available cores',
+    low=0,
+    high=2**31 - 1,
   )

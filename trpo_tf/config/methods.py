@@ -34,6 +34,7 @@ class MethodConfig(Config):
     'the natural gradient divided by this number',
     low=0,
     open_low=True,
+    high=1e12,
   )
   kl_coefficient: float = setting(
     1.0,
@@ -41,6 +42,7 @@ class MethodConfig(Config):
     'surrogate; the initial one with --adapt_kl_coefficient',
     low=0,
     open_low=True,
+    high=1e12,
   )
   adapt_kl_coefficient: bool = setting(
     False,
@@ -53,11 +55,13 @@ class MethodConfig(Config):
     'parameter space',
     low=0,
     open_low=True,
+    high=1e12,
   )
   fit_evaluations: int = setting(
     100,
     'kl_penalty, rwr: maximum L-BFGS evaluations per iteration',
     low=1,
+    high=1_000_000,
   )
   elite_fraction: float = setting(
     0.1,
@@ -73,15 +77,20 @@ class MethodConfig(Config):
     'initial policy, for each parameter',
     low=0,
     open_low=True,
+    high=1e3,
   )
   extra_std: float = setting(
     0.1,
     'cem: standard deviation of the extra noise at first; its square is added '
     "to the population's variance",
     low=0,
+    high=1e3,
   )
   extra_std_iterations: int = setting(
-    20, 'cem: iterations over which the extra variance falls to zero', low=1
+    20,
+    'cem: iterations over which the extra variance falls to zero',
+    low=1,
+    high=2**53,
   )
   rwr_weights: str = setting(
     'elite',
@@ -96,4 +105,5 @@ class MethodConfig(Config):
     'multiplies an exponential weight by e',
     low=0,
     open_low=True,
+    high=1e6,
   )

@@ -12,6 +12,9 @@ A file is an .npz archive (the arrays, and the tree as JSON in the member
 `tree`), followed by the SHA-256 of all bytes before it; `numpy.load` reads such
 a file unchanged. It is written under another name, flushed to the disk and
 renamed.
+
+Every other name in the directory is somebody else's file: it is never read and
+never deleted.
 """
 
 import dataclasses
@@ -20,16 +23,36 @@ import io
 import json
 import os
 import pathlib
-from typing import Any
+import re
+import zipfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from trpo_tf import errors
 
-__all__ = ['Checkpoint', 'load_newest', 'save', 'write_atomically']
+__all__ = [
+  'Checkpoint',
+  'Damage',
+  'load_newest',
+  'newest_iteration',
+  'save',
+  'write_atomically',
+]
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
 _ARRAY, _SCALAR = '__array__', '__scalar__'
+
+
+class Damage(NamedTuple):
+  """A checkpoint that was skipped, and why."""
+
+  path: pathlib.Path
+  reason: str
+
+  def __str__(self) -> str:
+    return f'{self.path.name} cannot be used ({self.reason})'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +63,13 @@ class Checkpoint:
     iteration: number under which it was saved.
     state: the tree of values.
     path: the file.
-    damaged: newer files that failed their checksum and were skipped.
+    damaged: newer files that were skipped, as they are damaged or do not fit.
   """
 
   iteration: int
   state: dict[str, Any]
   path: pathlib.Path
-  damaged: tuple[pathlib.Path, ...] = ()
+  damaged: tuple[Damage, ...] = ()
 
 
 def save(
@@ -58,8 +81,8 @@ def save(
   """Writes a state atomically and deletes all but the newest `keep`.
 
   A crash or a full disk at any moment leaves the earlier checkpoints as they
-  were. Files of later iterations are deleted too: only damaged ones, which
-  `load_newest` skipped, can be ahead of the run that saves.
+  were. Checkpoints of later iterations are deleted too: only those that
+  `load_newest` skipped can be ahead of the run that saves.
 
   Args:
     directory: directory of the checkpoints; created if it is missing.
@@ -78,7 +101,7 @@ def save(
     raise ValueError(f'keep={keep} checkpoints, need at least 1')
   directory = pathlib.Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
-  for partial in directory.glob('iteration_*.npz.tmp'):  # of a killed process
+  for partial in _own(directory, '.tmp'):  # of a killed process
     partial.unlink()
   path = directory / f'iteration_{iteration:08d}.npz'
   write_atomically(path, _encode(state))
@@ -89,33 +112,51 @@ def save(
   return path
 
 
-def load_newest(directory: str | os.PathLike[str]) -> Checkpoint | None:
-  """Reads the newest intact checkpoint.
+def load_newest(
+  directory: str | os.PathLike[str],
+  accept: Callable[[Checkpoint], None] | None = None,
+) -> Checkpoint | None:
+  """Reads the newest checkpoint that can be used.
 
   Args:
     directory: directory of the checkpoints.
+    accept: raises ValueError, of which UserError is one, for a state that is
+      whole but does not fit; it is then skipped like a damaged one. It may also
+      take the state over. None: any state will do.
 
   Returns:
-    The checkpoint, with the damaged files that were skipped, or None if there
-    is no checkpoint at all.
+    The checkpoint, with the newer ones that were skipped, or None if there is
+    no checkpoint at all.
 
   Raises:
-    UserError: there are checkpoints, but all are damaged.
+    UserError: there are checkpoints, but none can be used.
   """
-  paths = _newest_first(pathlib.Path(directory))
-  damaged: list[pathlib.Path] = []
-  for path in paths:
-    content = path.read_bytes()
-    body, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
-    if hashlib.sha256(body).digest() == digest:
-      return Checkpoint(_iteration(path), _decode(body), path, tuple(damaged))
-    damaged.append(path)
+  damaged: list[Damage] = []
+  for path in _newest_first(pathlib.Path(directory)):
+    try:
+      state = _decode(_verified(path.read_bytes()))
+      saved = Checkpoint(_iteration(path), state, path, tuple(damaged))
+      if state.get('iteration', saved.iteration) != saved.iteration:
+        raise ValueError(f'it holds iteration {state["iteration"]}')
+      if accept:
+        accept(saved)
+    except ValueError as error:
+      damaged.append(Damage(path, ' '.join(str(error).split())))
+    else:
+      return saved
   if damaged:
     raise errors.UserError(
-      f'all {len(damaged)} checkpoints in {directory} are damaged: move the '
-      'directory of the run away and start again'
+      f'none of the {len(damaged)} checkpoints in {directory} can be used: the '
+      f'newest, {damaged[0]}: put a copy back, or begin anew in another '
+      'directory'
     )
   return None
+
+
+def newest_iteration(directory: str | os.PathLike[str]) -> int:
+  """Returns the iteration of the newest checkpoint, by its name; 0 if none."""
+  paths = _newest_first(pathlib.Path(directory))
+  return _iteration(paths[0]) if paths else 0
 
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
@@ -151,8 +192,18 @@ def _iteration(path: pathlib.Path) -> int:
   return int(path.stem.removeprefix('iteration_'))
 
 
+def _own(directory: pathlib.Path, end: str = '') -> list[pathlib.Path]:
+  """Lists the files with names of `save`, followed by `end`."""
+  name = re.compile(rf'iteration_([0-9]{{8}}|[1-9][0-9]{{8,17}})\.npz{end}')
+  return [
+    path
+    for path in directory.glob('iteration_*')
+    if name.fullmatch(path.name) and path.is_file()
+  ]
+
+
 def _newest_first(directory: pathlib.Path) -> list[pathlib.Path]:
-  return sorted(directory.glob('iteration_*.npz'), key=_iteration, reverse=True)
+  return sorted(_own(directory), key=_iteration, reverse=True)
 
 
 def _encode(state: dict[str, Any]) -> bytes:
@@ -184,7 +235,30 @@ def _encode(state: dict[str, Any]) -> bytes:
   return body + hashlib.sha256(body).digest()
 
 
+def _verified(content: bytes) -> bytes:
+  """Returns the archive of a file whose checksum is right."""
+  body, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
+  if hashlib.sha256(body).digest() != digest:
+    raise ValueError('its checksum is wrong')
+  return body
+
+
 def _decode(body: bytes) -> dict[str, Any]:
+  """Returns the state in an archive; raises ValueError if it holds none."""
+  try:
+    state = _tree(body)
+  except Exception as error:  # of NumPy, zipfile or json: anybody can make one
+    kind = type(error).__name__
+    raise ValueError(f'it holds no state: {kind}: {error}') from error
+  if not isinstance(state, dict):
+    raise ValueError('it holds no state: not a dict')
+  return state
+
+
+def _tree(body: bytes) -> Any:
+  with zipfile.ZipFile(io.BytesIO(body)) as file:
+    if any(member.file_size > len(body) for member in file.infolist()):
+      raise ValueError('compressed')  # it could fill the memory
   with np.load(io.BytesIO(body), allow_pickle=False) as archive:
 
     def value(node: dict[str, Any]) -> Any:

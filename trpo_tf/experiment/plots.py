@@ -18,7 +18,13 @@ import numpy as np
 
 from trpo_tf import config as config_lib
 from trpo_tf import errors
-from trpo_tf.experiment import run_directory, sinks, statistics
+from trpo_tf.experiment import (
+  flagfiles,
+  progress,
+  run_directory,
+  statistics,
+)
+from trpo_tf.methods.record import COLUMNS
 
 __all__ = [
   'COLORS',
@@ -50,6 +56,7 @@ STYLE: dict[Any, Any] = {
   'axes.titleweight': 'bold',
   'grid.color': '#e6e6e6',
   'legend.frameon': False,
+  'text.parse_math': False,  # a task's name may have a $ in it
 }
 _LEGEND = (
   'line: mean over n runs; band: its 95 % bootstrap interval; thin: single runs'
@@ -99,12 +106,12 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     UserError: there is no such directory, it is not that of a run, or no
       iteration has finished yet.
   """
-  path = pathlib.Path(path)
+  path = run_directory.expanded(path)
   settings = config_lib.settings(run_directory.read_config(path))
-  progress = sinks.read_csv(path / 'progress.csv')
-  if not progress['iteration'].size:
+  columns = progress.read_csv(path / 'progress.csv')
+  if not columns['iteration'].size:
     raise errors.UserError(f'{path} has no finished iteration yet')
-  return Run(path, settings, progress)
+  return Run(path, settings, columns)
 
 
 def group_runs(runs: Sequence[Run], by: str = 'settings') -> list[Group]:
@@ -164,7 +171,7 @@ def _label(key: tuple, members: dict[tuple, list[Run]], by: str) -> str:
     return task
   others = [dict(identity) for other, identity in members if other == task]
   differing = [
-    f'{name}={run_directory.flag_text(value)}'
+    f'{name}={flagfiles.flag_text(value)}'
     for name, value in what
     if any(other[name] != value for other in others)
   ]
@@ -175,13 +182,17 @@ def _xy(
   run: Run, x: str, y: str, window: float
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns the finite points of a run, averaged over a window of x."""
-  progress = run.progress
-  xs = progress['elapsed_seconds'] / 3600 if x == 'hours' else progress[x]
-  ys = progress[y]
-  finite = np.isfinite(ys)
+  columns = run.progress
+  xs = columns['elapsed_seconds'] / 3600 if x == 'hours' else columns[x]
+  ys = columns[y]
+  finite = np.isfinite(xs) & np.isfinite(ys)
   xs, ys = xs[finite], ys[finite]
   if not xs.size:
     raise errors.UserError(f'{run.path} has no finite {y}')
+  if (np.diff(xs) < 0).any():
+    raise errors.UserError(
+      f'{run.path}/progress.csv is damaged: the {x} decrease'
+    )
   # Points i with |x_i - x| <= window / 2, by running sums.
   first = np.searchsorted(xs, xs - window / 2, 'left')
   end = np.searchsorted(xs, xs + window / 2, 'right')
@@ -223,9 +234,12 @@ def learning_curves(
     The figure.
 
   Raises:
-    UserError: y is not a numeric column, or a run has no finite value of it.
+    UserError: y is not a numeric column, or a run has no finite value of it;
+      or smooth is out of range.
   """
-  numeric = [name for name in sinks.COLUMNS if name != 'step_status']
+  if not 0 <= smooth <= 1:  # nor is nan
+    raise errors.UserError(f'--smooth={smooth} is outside [0, 1]')
+  numeric = [name for name in COLUMNS if name != 'step_status']
   if y not in numeric:
     raise errors.UserError(f'--y={y}: choose one of {", ".join(numeric)}')
   tasks = list(dict.fromkeys(group.task for group in groups))

@@ -8,9 +8,9 @@ import platform
 import shlex
 import subprocess
 import sys
-from typing import Any
+from typing import Any, TypedDict
 
-__all__ = ['differences', 'session']
+__all__ = ['Session', 'differences', 'session']
 
 _PACKAGES = (
   'trpo_tf',
@@ -24,14 +24,43 @@ _PACKAGES = (
 )
 
 
-def session() -> dict[str, Any]:
-  """Describes this process.
+class Commit(TypedDict):
+  """A git commit, and whether tracked files differ from it."""
 
-  Returns:
-    JSON values: command and argv; time (ISO 8601, UTC); versions by package,
-    None if not installed; git, {commit, dirty} of the checkout that contains
-    the package, or None; host, {name, cpu, cores, platform}.
+  commit: str
+  dirty: bool
+
+
+class Host(TypedDict):
+  """A machine: name, processor, available cores and operating system."""
+
+  name: str
+  cpu: str
+  cores: int
+  platform: str
+
+
+class Session(TypedDict):
+  """A process, in JSON values.
+
+  Attributes:
+    command, argv: the command line.
+    time: ISO 8601, UTC.
+    versions: by package; None if it is not installed.
+    git: commit of the checkout that contains the package, if any.
+    host: the machine.
   """
+
+  command: str
+  argv: list[str]
+  time: str
+  versions: dict[str, str | None]
+  git: Commit | None
+  host: Host
+
+
+def session() -> Session:
+  """Describes this process."""
   return {
     'command': shlex.join(sys.orig_argv),
     'argv': sys.argv[1:],
@@ -50,7 +79,7 @@ def session() -> dict[str, Any]:
   }
 
 
-def differences(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, ...]:
+def differences(before: Session, now: Session) -> tuple[str, ...]:
   """Warns of differences that may change the results of a resumed run.
 
   Args:
@@ -60,7 +89,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> tuple[str, ...]:
   Returns:
     One line, or none if versions, commit and processor are the same.
   """
-  pairs = {
+  pairs: dict[str, tuple[Any, Any]] = {
     name: (before['versions'].get(name), version)
     for name, version in now['versions'].items()
   }
@@ -93,7 +122,7 @@ def _version(package: str) -> str | None:
     return None
 
 
-def _git() -> dict[str, Any] | None:
+def _git() -> Commit | None:
   here = pathlib.Path(__file__)
 
   def git(*arguments: str) -> str:

@@ -1,8 +1,8 @@
 """The directory of a run: its lock, and the record that repeats the run.
 
-run.json      settings, command, versions, git commit, host, resumes
+run.json      settings, command, versions, git commit, host (run_record.py)
 flags.txt     the flagfile that repeats the run
-progress.csv  one row per iteration (sinks.CsvSink)
+progress.csv  one row per iteration (progress.py)
 tensorboard/  the same, and histograms (sinks.TensorBoardSink)
 checkpoints/  the newest states (checkpoint.py)
 run.lock      held by the process that trains
@@ -13,20 +13,27 @@ import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from typing import Self
 
 from trpo_tf import config as config_lib
 from trpo_tf import errors
-from trpo_tf.experiment import checkpoint, provenance
+from trpo_tf.experiment import (
+  checkpoint,
+  flagfiles,
+  progress,
+  provenance,
+  run_record,
+  trust,
+)
 
 __all__ = [
   'FREE_SETTINGS',
   'RunDirectory',
-  'flag_text',
-  'read_run',
-  'flagfile',
+  'expanded',
+  'load_checkpoint',
   'read_config',
+  'read_trusted',
 ]
 
 # Settings that may differ when a run resumes: they do not change its results.
@@ -43,7 +50,6 @@ FREE_SETTINGS = frozenset(
     'resume',
   }
 )
-_FORMAT = 'trpo_tf run 1'
 _LOCK = 'run.lock'
 
 
@@ -60,6 +66,8 @@ class RunDirectory:
   path: pathlib.Path
   resumed: bool
   messages: tuple[str, ...]
+  _record: run_record.RunRecord
+  _flags: str
   _lock: int
 
   @property
@@ -83,24 +91,27 @@ class RunDirectory:
     config: config_lib.ExperimentConfig,
     resolved: Mapping[str, object] | None = None,
   ) -> Self:
-    """Creates the directory of a run, or opens it to resume.
+    """Locks the directory of a run, which is created if it is missing.
+
+    Nothing else is written before `begin`. A run that never finished an
+    iteration has nothing to lose, so another run may take its directory over.
 
     Args:
       config: settings of the run, with its run_dir.
       resolved: what the settings resolve to, which is added to run.json.
 
     Returns:
-      The open directory, with run.json and flags.txt written.
+      The open directory.
 
     Raises:
       UserError: run_dir is not given; it holds something else, a run with other
-        settings, or any run under resume=never; or another process trains in
-        it. Nothing in it has been changed.
+        settings, any run under resume=never, or a damaged run.json; or another
+        process trains in it. Nothing in it has been changed.
     """
     if not config.run.run_dir:
       raise errors.UserError('--run_dir is missing: name the directory to use')
-    flags_text = flagfile(config)
-    path = pathlib.Path(config.run.run_dir).expanduser()
+    flags_text = flagfiles.flagfile(config)
+    path = expanded(config.run.run_dir)
     _refuse_foreign(path)
     try:
       path.mkdir(parents=True, exist_ok=True)
@@ -111,14 +122,24 @@ class RunDirectory:
     lock = _lock(path)
     try:
       record, messages = _record(path, config)
-      record |= dict(resolved=resolved) if resolved else {}
-      # run.json marks the directory as that of a run, so it is written first.
-      _write(path / 'run.json', json.dumps(record, indent=2) + '\n')
-      _write(path / 'flags.txt', flags_text)
     except BaseException:
       os.close(lock)
       raise
-    return cls(path, bool(record['resumes']), messages, lock)
+    record['signature'] = trust.signature(record['settings'])
+    if resolved:
+      record['resolved'] = dict(resolved)
+    resumed = bool(record['resumes'])
+    return cls(path, resumed, messages, record, flags_text, lock)
+
+  def begin(self) -> None:
+    """Writes run.json and flags.txt: from now on the directory is this run's.
+
+    A run that resumes calls it once its checkpoint and progress.csv have been
+    read, so that nothing is changed if they are refused.
+    """
+    # run.json marks the directory as that of a run, so it is written first.
+    _write(self.path / 'run.json', json.dumps(self._record, indent=2) + '\n')
+    _write(self.path / 'flags.txt', self._flags)
 
   def close(self) -> None:
     """Lets other processes open the directory."""
@@ -129,6 +150,20 @@ class RunDirectory:
 
   def __exit__(self, *unused_exception) -> None:
     self.close()
+
+
+def expanded(run_dir: str | os.PathLike[str]) -> pathlib.Path:
+  """Replaces the ~ of a directory's name.
+
+  Raises:
+    UserError: there is no such user, or no home directory.
+  """
+  try:
+    return pathlib.Path(run_dir).expanduser()
+  except RuntimeError as error:
+    raise errors.UserError(
+      f'--run_dir={run_dir}: {error}: write the whole path'
+    ) from None
 
 
 def read_config(
@@ -143,90 +178,72 @@ def read_config(
     The settings with which the run was last started.
 
   Raises:
-    UserError: there is no such directory, or it is not that of a run.
+    UserError: there is no such directory, it is not that of a run, or its
+      run.json is damaged.
   """
-  path = pathlib.Path(run_dir).expanduser()
-  if not path.is_dir():
-    raise errors.UserError(f'{path} is not a directory')
-  record = _read_record(path)
-  if record is None:
-    runs = [p.parent.name for p in sorted(path.glob('*/run.json'))]
-    hint = f', but has runs in it: {path}/{runs[0]}, ...' if runs else ''
-    raise errors.UserError(f'{path} is not the directory of a run{hint}')
-  return _config(record, path)
+  path = expanded(run_dir)
+  return run_record.settings_of(_existing(path), path)
 
 
-def read_run(
-  run_dir: str | os.PathLike[str],
-) -> tuple[config_lib.ExperimentConfig, checkpoint.Checkpoint]:
-  """Reads the settings and the newest checkpoint of a run.
+def read_trusted(
+  run_dir: str | os.PathLike[str], trust_task: bool
+) -> config_lib.ExperimentConfig:
+  """Reads the settings of a run whose task is to be loaded.
 
   Args:
     run_dir: the directory of the run; it is not locked or changed.
+    trust_task: whether the user trusts a task that is Python code; see trust.
 
   Returns:
-    The settings with which the run was last started, and the checkpoint.
+    The settings with which the run was last started.
 
   Raises:
-    UserError: there is no such run, or it has no intact checkpoint.
+    UserError: as `read_config`; or the task is code that is not trusted.
   """
-  path = pathlib.Path(run_dir).expanduser()
-  config = read_config(path)
-  saved = checkpoint.load_newest(path / 'checkpoints')
+  path = expanded(run_dir)
+  record = _existing(path)
+  config = run_record.settings_of(record, path)
+  signed = record.get('signature')
+  trust.require(path, record['settings'], signed, trust_task)
+  return config
+
+
+def load_checkpoint(
+  run_dir: str | os.PathLike[str],
+  accept: Callable[[checkpoint.Checkpoint], None] | None = None,
+) -> checkpoint.Checkpoint:
+  """Reads the newest checkpoint of a run.
+
+  Args:
+    run_dir: the directory of the run; it is not locked or changed.
+    accept: see `checkpoint.load_newest`.
+
+  Raises:
+    UserError: there is no checkpoint, or none that can be used.
+  """
+  path = expanded(run_dir)
+  saved = checkpoint.load_newest(path / 'checkpoints', accept)
   if saved is None:
     raise errors.UserError(
       f'{path} has no checkpoint yet: let it train for longer'
     )
-  return config, saved
-
-
-def flagfile(config: config_lib.ExperimentConfig) -> str:
-  """Writes all settings as an absl flagfile.
-
-  Args:
-    config: the settings.
-
-  Returns:
-    The text, which parses to the same settings.
-
-  Raises:
-    UserError: a string that a line of a flagfile cannot hold.
-  """
-  lines = [
-    '# All settings of this run. To repeat it:',
-    '#   python -m trpo_tf.bin.train --flagfile=THIS_FILE --run_dir=NEW_DIR',
-  ]
-  for name, value in config_lib.settings(config).items():
-    line = f'--{name}={flag_text(value)}'
-    if line != line.rstrip() or len(line.splitlines()) != 1:
-      raise errors.UserError(
-        f'--{name}={value!r}: no line breaks, and no spaces at the end'
-      )
-    lines.append(line)
-  return '\n'.join(lines) + '\n'
-
-
-def flag_text(value: Any) -> str:
-  """Formats the value of a setting for a flag, such as true, 64,64 or 0.01."""
-  if isinstance(value, bool):
-    return str(value).lower()
-  if isinstance(value, tuple):
-    return ','.join(map(str, value))
-  return str(value)
+  return saved
 
 
 def _write(path: pathlib.Path, text: str) -> None:
   checkpoint.write_atomically(path, text.encode())
 
 
-def _read_record(path: pathlib.Path) -> dict[str, Any] | None:
-  """Returns run.json, or None if the directory is not that of a run."""
-  try:
-    record = json.loads((path / 'run.json').read_bytes())
-  except (FileNotFoundError, ValueError):
-    return None
-  ours = isinstance(record, dict) and record.get('format') == _FORMAT
-  return record if ours else None
+def _existing(path: pathlib.Path) -> run_record.RunRecord:
+  """Reads the record of a directory that must be that of a run."""
+  if not path.is_dir():
+    raise errors.UserError(f'{path} is not a directory')
+  record = run_record.read(path)
+  if record is None:
+    runs = [p.parent.name for p in sorted(path.glob('*/run.json'))]
+    hint = f', but has runs in it: {path}/{runs[0]}, ...' if runs else ''
+    raise errors.UserError(f'{path} is not the directory of a run{hint}')
+  return record
 
 
 def _refuse_foreign(path: pathlib.Path) -> None:
@@ -237,7 +254,7 @@ def _refuse_foreign(path: pathlib.Path) -> None:
     raise errors.UserError(f'--run_dir={path} is a file, not a directory')
   if set(os.listdir(path)) <= {_LOCK, 'run.json.tmp'}:
     return
-  if _read_record(path) is None:
+  if run_record.read(path) is None:
     raise errors.UserError(
       f'--run_dir={path} holds other files and no run of trpo_tf: use a new '
       'directory'
@@ -261,47 +278,53 @@ def _lock(path: pathlib.Path) -> int:
   return lock
 
 
-def _config(
-  record: dict[str, Any], path: pathlib.Path
-) -> config_lib.ExperimentConfig:
-  values = {
-    name: tuple(value) if isinstance(value, list) else value
-    for name, value in record['settings'].items()
-  }
-  try:
-    return config_lib.from_settings(values)
-  except ValueError as error:
-    raise errors.UserError(
-      f'{path}/run.json was written by another version of trpo_tf: {error}'
-    ) from None
-
-
 def _record(
   path: pathlib.Path, config: config_lib.ExperimentConfig
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-  """Returns the new run.json and the warnings of a resume."""
+) -> tuple[run_record.RunRecord, tuple[str, ...]]:
+  """Returns the new run.json and the lines that the user should see."""
   session, settings = provenance.session(), config_lib.settings(config)
-  before = _read_record(path)
+  new = run_record.new(settings, session)
+  before = run_record.read(path)
   if before is None:
-    return dict(format=_FORMAT, settings=settings, **session, resumes=[]), ()
+    return new, ()
+  refusal = _refusal(path, config, run_record.settings_of(before, path))
+  if refusal and _has_work(path):
+    raise errors.UserError(refusal)
+  if refusal:
+    return new, (f'{path} held a run without any iteration: it is replaced',)
+  last = (before['resumes'] or [before])[-1]
+  resumes = [*before['resumes'], session]
+  record = before | dict(settings=settings, resumes=resumes)
+  return record, provenance.differences(last, session)
+
+
+def _refusal(
+  path: pathlib.Path,
+  config: config_lib.ExperimentConfig,
+  before: config_lib.ExperimentConfig,
+) -> str:
+  """Returns why a run may not go on in the directory of another; '' if so."""
   if config.run.resume == 'never':
-    raise errors.UserError(
+    return (
       f'--run_dir={path} holds a run already: add --resume=auto to continue '
       'it, or use a new directory'
     )
-  old = config_lib.settings(_config(before, path))
+  old, flag_text = config_lib.settings(before), flagfiles.flag_text
   differing = [
     f'--{name}={flag_text(old[name])} there, --{name}={flag_text(value)} here'
-    for name, value in settings.items()
+    for name, value in config_lib.settings(config).items()
     if name not in FREE_SETTINGS and old[name] != value
   ]
-  if differing:
-    raise errors.UserError(
-      f'--run_dir={path} holds a run with other settings: '
-      f'{"; ".join(differing)}'
-    )
-  last = (before['resumes'] or [before])[-1]
-  record = before | dict(
-    settings=settings, resumes=before['resumes'] + [session]
+  if not differing:
+    return ''
+  return (
+    f'--run_dir={path} holds a run with other settings: {"; ".join(differing)}'
   )
-  return record, provenance.differences(last, session)
+
+
+def _has_work(path: pathlib.Path) -> bool:
+  """Returns whether a run has a checkpoint or a row of progress.csv."""
+  saved = path / 'checkpoints'
+  return progress.has_rows(path / 'progress.csv') or (
+    saved.exists() and any(saved.iterdir())
+  )

@@ -5,7 +5,6 @@ those of the method), of any shape. console.py has the sink that people watch.
 """
 
 import csv
-import dataclasses
 import io
 import math
 import os
@@ -21,8 +20,7 @@ from tensorboard.plugins.histogram import summary_v2 as histogram_summary
 from tensorboard.plugins.scalar import summary_v2 as scalar_summary
 from tensorboard.summary.writer import record_writer
 
-from trpo_tf import errors
-from trpo_tf.experiment import checkpoint
+from trpo_tf.experiment import checkpoint, progress
 from trpo_tf.methods import record as record_lib
 from trpo_tf.methods.record import COLUMNS, IterationRecord
 
@@ -34,18 +32,12 @@ __all__ = [
   'Sink',
   'TensorBoardSink',
   'Terms',
-  'read_csv',
 ]
 
 Histograms = Mapping[str, np.ndarray]
 # by name of a reward term: mean of its sums over the episodes that ended
 Terms = Mapping[str, float]
 NO_TERMS: Terms = types.MappingProxyType({})
-
-_HEADER = ','.join(COLUMNS).encode() + b'\n'
-_TYPES = {
-  field.name: field.type for field in dataclasses.fields(IterationRecord)
-}
 
 
 class Sink(Protocol):
@@ -87,20 +79,17 @@ class CsvSink:
         the run starts anew, and all rows are cut off.
 
     Raises:
-      UserError: the file has other columns, or lacks rows up to the iteration
-        of the checkpoint. The file is unchanged. (A file of an older version,
-        which had fewer columns, gets NaN in the new ones.)
+      UserError: the file has other columns, or lacks or has damaged rows up to
+        the iteration of the checkpoint. The file is unchanged. (A file of an
+        older version, which had fewer columns, gets NaN in the new ones.)
     """
-    self._path = pathlib.Path(path)
+    self._path, self._last = pathlib.Path(path), last_iteration
+    content = progress.read(path).content(last_iteration or 0)
     found = self._path.read_bytes() if self._path.exists() else b''
-    content = _upgraded(found)
-    if content != found:
+    if not found.startswith(content):  # new, or of an older version
       checkpoint.write_atomically(self._path, content)
-    end, self._last = _kept(content, last_iteration, self._path)
     self._file = open(self._path, 'ab')
-    self._file.truncate(end)
-    if not end:
-      self._append(_HEADER)
+    self._file.truncate(len(content))
 
   def write(
     self,
@@ -146,74 +135,6 @@ def _cell(value: Any) -> str:
   if isinstance(value, float | np.floating):
     return repr(float(value))
   return str(int(value))
-
-
-def _upgraded(content: bytes) -> bytes:
-  """Adds the columns that an older version did not write, filled with NaN.
-
-  A file with other columns is returned unchanged.
-  """
-  header = content[: content.find(b'\n') + 1]
-  names = header.decode(errors='replace').strip().split(',')
-  if header in (b'', _HEADER) or not set(names) < set(COLUMNS):
-    return content
-  whole = content[: content.rfind(b'\n') + 1].decode()
-  text = io.StringIO()
-  writer = csv.DictWriter(text, COLUMNS, restval='nan', lineterminator='\n')
-  writer.writeheader()
-  writer.writerows(csv.DictReader(io.StringIO(whole)))
-  return text.getvalue().encode()
-
-
-def _kept(
-  content: bytes, last_iteration: int | None, path: pathlib.Path
-) -> tuple[int, int | None]:
-  """Returns how many bytes of a file to keep, and their last iteration."""
-  if not content.startswith(_HEADER) and not _HEADER.startswith(content):
-    raise errors.UserError(
-      f'{path} has other columns than this version writes: use a new --run_dir'
-    )
-  content = content[: content.rfind(b'\n') + 1]  # drops a half-written line
-  if last_iteration is None:
-    return min(len(content), len(_HEADER)), None
-  end, last = len(_HEADER), None
-  for row in content[end:].splitlines(keepends=True):
-    iteration = int(row.split(b',', 1)[0])
-    if iteration > last_iteration:
-      break
-    end, last = end + len(row), iteration
-  if last != last_iteration:
-    raise errors.UserError(
-      f'{path} ends at iteration {last} but the checkpoint is of iteration '
-      f'{last_iteration}: put the file back as it was, or use a new --run_dir'
-    )
-  return end, last
-
-
-def read_csv(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-  """Reads the finished rows of a CsvSink, even while it is being written.
-
-  Args:
-    path: the file.
-
-  Returns:
-    One array [rows] for each column: float64, or str for `step_status`.
-
-  Raises:
-    UserError: there is no such file, or it has other columns.
-  """
-  try:
-    content = _upgraded(pathlib.Path(path).read_bytes())
-  except FileNotFoundError:
-    raise errors.UserError(f'{path} does not exist') from None
-  end, _ = _kept(content, None, pathlib.Path(path))
-  text = content[end : content.rfind(b'\n') + 1].decode()
-  rows = list(csv.reader(io.StringIO(text)))
-  columns = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
-  return {
-    name: np.array(column, str if _TYPES[name] is str else np.float64)
-    for name, column in zip(COLUMNS, columns, strict=True)
-  }
 
 
 class TensorBoardSink:

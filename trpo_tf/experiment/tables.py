@@ -1,17 +1,23 @@
 """Tables of evaluations over seeds."""
 
 import dataclasses
-import json
+import math
 import pathlib
 from collections.abc import Iterable
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import statistics
+from trpo_tf.experiment import json_files, statistics
 
-__all__ = ['Row', 'load_evaluation', 'markdown', 'summarize_tasks']
+__all__ = [
+  'Evaluation',
+  'Row',
+  'load_evaluation',
+  'markdown',
+  'summarize_tasks',
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +28,9 @@ class Row:
     task: name of the task.
     env_steps: env steps of the evaluated policies, the same for all.
     seeds: seeds of the runs.
-    deterministic: mean return of each run when acting by the policy's mean.
-    sampled: mean return of each run when actions are sampled.
+    deterministic: mean return of each run when acting by the policy's mean; NaN
+      if all of its episodes diverged.
+    sampled: mean return of each run when actions are sampled; or NaN.
   """
 
   task: str
@@ -33,39 +40,62 @@ class Row:
   sampled: tuple[float, ...]
 
 
-def load_evaluation(run_dir: str | pathlib.Path) -> dict[str, Any]:
+class Mean(TypedDict):
+  """Statistics of the episodes; the mean is None if all of them diverged."""
+
+  mean: float | None
+
+
+# its key `return` is a word of Python's
+Kind = TypedDict('Kind', {'return': Mean})
+
+
+class Evaluation(TypedDict):
+  """The part of evaluation.json that tables show."""
+
+  task: str
+  env_steps: int
+  seed: int
+  deterministic: Kind
+  sampled: Kind
+
+
+def load_evaluation(run_dir: str | pathlib.Path) -> Evaluation:
   """Reads a run's evaluation.json.
 
   Raises:
-    UserError: the run has not been evaluated.
+    UserError: the run has not been evaluated, or the file is damaged.
   """
   path = pathlib.Path(run_dir) / 'evaluation.json'
+  remedy = f'run python -m trpo_tf.bin.evaluate --run_dir={run_dir}'
   try:
-    return json.loads(path.read_text())
+    found = json_files.read(path, remedy)
   except FileNotFoundError:
-    raise UserError(
-      f'{run_dir} has no evaluation.json: run python -m trpo_tf.bin.evaluate '
-      f'--run_dir={run_dir}'
-    ) from None
+    raise UserError(f'{run_dir} has no evaluation.json: {remedy}') from None
+  evaluation = json_files.checked(found, Evaluation, path, remedy)
+  if not json_files.is_text(evaluation['task']):
+    raise UserError(f'{path}: task has control characters: {remedy}')
+  return evaluation
 
 
-def summarize_tasks(evaluations: Iterable[dict[str, Any]]) -> list[Row]:
+def summarize_tasks(evaluations: Iterable[Evaluation]) -> list[Row]:
   """Groups evaluations by task and env steps, in the order they come."""
-  groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+  groups: dict[tuple[str, int], list[Evaluation]] = {}
   for evaluation in evaluations:
     key = evaluation['task'], evaluation['env_steps']
     groups.setdefault(key, []).append(evaluation)
 
-  def means(group: list[dict[str, Any]], kind: str) -> tuple[float, ...]:
-    return tuple(e[kind]['return']['mean'] for e in group)
+  def means(kinds: Iterable[Kind]) -> tuple[float, ...]:
+    found = [kind['return']['mean'] for kind in kinds]
+    return tuple(math.nan if mean is None else mean for mean in found)
 
   return [
     Row(
       task,
       steps,
       tuple(e['seed'] for e in group),
-      means(group, 'deterministic'),
-      means(group, 'sampled'),
+      means(e['deterministic'] for e in group),
+      means(e['sampled'] for e in group),
     )
     for (task, steps), group in groups.items()
   ]
@@ -79,14 +109,19 @@ def markdown(rows: Iterable[Row]) -> str:
     '|---|---|---|---|---|---|---|',
   ]
   for row in rows:
-    each = ', '.join(f'{x:.0f}' for x in row.deterministic)
+    each = ', '.join(map(_number, row.deterministic))
+    iqm = statistics.interquartile_mean(row.deterministic)
     lines.append(
       f'| {row.task} | {row.env_steps:,} | {_seeds(row.seeds)} '
-      f'| **{np.mean(row.deterministic):.0f}** {_interval(row.deterministic)} '
-      f'| {statistics.interquartile_mean(row.deterministic):.0f} | {each} '
-      f'| {np.mean(row.sampled):.0f} {_interval(row.sampled)} |'
+      f'| {_number(np.mean(row.deterministic))} '
+      f'{_interval(row.deterministic)} | {_number(iqm)} | {each} '
+      f'| {_number(np.mean(row.sampled))} {_interval(row.sampled)} |'
     )
   return '\n'.join(lines) + '\n'
+
+
+def _number(value: np.floating | np.ndarray | float) -> str:
+  return '-' if np.isnan(value) else f'{value:.0f}'
 
 
 def _seeds(seeds: tuple[int, ...]) -> str:
@@ -97,7 +132,7 @@ def _seeds(seeds: tuple[int, ...]) -> str:
 
 
 def _interval(values: tuple[float, ...]) -> str:
-  if len(values) < 2:
+  if len(values) < 2 or not np.isfinite(values).all():
     return ''
   low, high = statistics.bootstrap_interval(values)
   return f'({low:.0f} to {high:.0f})'

@@ -11,7 +11,8 @@ from gymnasium.spaces import utils as space_utils
 
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.experiment import backend as backend_lib
-from trpo_tf.experiment import run_directory
+from trpo_tf.experiment import run_directory, state_tree
+from trpo_tf.experiment.checkpoint import Checkpoint, Damage
 from trpo_tf.policies.categorical import CategoricalPolicy
 from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.normalizer import Normalizer
@@ -34,7 +35,7 @@ class TrainedPolicy:
     normalizer: frozen normaliser of observations.
     env_steps: env steps that it was trained for.
     checkpoint: file of the checkpoint; None if the policy is not from a run.
-    damaged: newer checkpoints that were skipped because they are damaged.
+    damaged: newer checkpoints that were skipped, and why.
   """
 
   backend: backend_lib.Native | backend_lib.Gym | backend_lib.Atari
@@ -43,7 +44,7 @@ class TrainedPolicy:
   normalizer: Normalizer
   env_steps: int
   checkpoint: pathlib.Path | None = None
-  damaged: tuple[pathlib.Path, ...] = ()
+  damaged: tuple[Damage, ...] = ()
 
   @property
   def config(self) -> ExperimentConfig:
@@ -135,24 +136,38 @@ class TrainedPolicy:
     return spaces.as_sent(controls(actions))[0]
 
 
-def load_policy(run_dir: str | os.PathLike[str]) -> TrainedPolicy:
+def load_policy(
+  run_dir: str | os.PathLike[str], trust_task: bool = False
+) -> TrainedPolicy:
   """Loads the newest checkpoint of a run.
 
   Args:
     run_dir: directory of the run.
+    trust_task: whether a task that is Python code, a file or a module, may run
+      even if it is not known that this user made the run; see SECURITY.md.
 
   Returns:
     The policy.
 
   Raises:
-    UserError: there is no such run, it has no intact checkpoint, or its task
-      cannot be made.
+    UserError: there is no such run, it has no checkpoint that can be used, its
+      task is code that is not trusted, or the task cannot be made.
   """
-  config, saved = run_directory.read_run(run_dir)
+  config = run_directory.read_trusted(run_dir, trust_task)
   backend = backend_lib.resolve(config)
+  policy, normalizer = backend.policy(), backend.normalizer()
+  like = dict(
+    theta=np.zeros(policy.num_parameters, np.float32),
+    normalizer=dataclasses.asdict(normalizer),
+  )
+
+  def accept(saved: Checkpoint) -> None:
+    state_tree.check_policy(saved.state, like)
+
+  saved = run_directory.load_checkpoint(run_dir, accept)
   return TrainedPolicy(
     backend,
-    backend.policy(),
+    policy,
     theta=saved.state['theta'],
     normalizer=Normalizer(**saved.state['normalizer']),
     env_steps=saved.state['env_steps'],

@@ -13,14 +13,17 @@ import numpy as np
 
 from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
-from trpo_tf.errors import UserError
 from trpo_tf.experiment import backend as backend_lib
+from trpo_tf.experiment import memory, state_tree
 from trpo_tf.methods.learner import Update
 from trpo_tf.methods.record import IterationRecord
 from trpo_tf.methods.registry import make_learner
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Batch
 from trpo_tf.seeding import Stream
+
+# arrays of the learners that are as long as what the run has seen
+_GROWING = frozenset({'state.learner.baseline.means', 'state.learner.scores'})
 
 
 def _fields(record: Any) -> dict[str, Any]:
@@ -57,17 +60,7 @@ class TrainingState:
 
   @classmethod
   def from_tree(cls, tree: dict[str, Any]) -> 'TrainingState':
-    """Builds the state from what `tree` returned.
-
-    Raises:
-      UserError: the tree is of another version, with other fields.
-    """
-    names = {f.name for f in dataclasses.fields(cls)}
-    if tree.keys() != names:
-      raise UserError(
-        'the checkpoint is of another version of trpo_tf: begin anew in '
-        'another --run_dir'
-      )
+    """Builds the state from what `tree` returned."""
     return cls(**tree | {'normalizer': Normalizer(**tree['normalizer'])})
 
 
@@ -110,10 +103,12 @@ class Training:
       saved: the tree of a saved state; None: begin anew.
 
     Raises:
-      UserError: the task, the sampler or the method cannot be built.
+      UserError: the task, the sampler or the method cannot be built, or the run
+        needs more memory than there is.
     """
     self.config = config
     self.backend = backend_lib.resolve(config)
+    memory.check(self.backend)
     self.policy = self.backend.policy()
     self.sampler = backend_lib.make_sampler(self.backend)
     self.learner = make_learner(self.policy, config)
@@ -125,10 +120,13 @@ class Training:
     """Continues from the tree of a saved state.
 
     Raises:
-      UserError: the tree is of another version, with other fields.
+      ValueError: the tree is of another version or of other settings. The run
+        stands at its beginning, or where it stood before.
     """
+    fresh = self._initial_state()
+    _check(saved, fresh.tree())
+    self.sampler.restore(saved['sampler'])
     self.state = TrainingState.from_tree(saved)
-    self.sampler.restore(self.state.sampler)
 
   def _initial_state(self) -> TrainingState:
     seed = self.config.run.seed
@@ -205,6 +203,19 @@ class Training:
   def _normalizer_learns(self, iteration: int) -> bool:
     count = self.config.policy.normalizer_iterations
     return count == 0 or iteration < count
+
+
+def _check(saved: dict[str, Any], fresh: dict[str, Any]) -> None:
+  """Raises ValueError unless a saved tree has the structure of a fresh one."""
+  if not isinstance(saved.get('sampler'), dict):
+    raise ValueError('state.sampler is missing')
+  # the sampler checks its part itself
+  like = fresh | {'sampler': saved['sampler']}
+  state_tree.check_like(saved, like, 'state', _GROWING)
+  state_tree.check_policy(saved, fresh)
+  for name in ('iteration', 'episodes', 'elapsed_seconds'):
+    if not 0 <= saved[name] < 2**63:
+      raise ValueError(f'state.{name} is {saved[name]}')
 
 
 def _episode_fields(batch: Batch) -> dict[str, Any]:

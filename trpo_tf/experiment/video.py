@@ -1,6 +1,7 @@
 """A video of an episode of a native task."""
 
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,24 @@ def episode_poses(
   return np.array(poses)
 
 
+def require_writable(path: str) -> None:
+  """Checks that a video can be written, before the work that it takes.
+
+  Args:
+    path: the file, which is left as it is; its directory is made.
+
+  Raises:
+    OSError: it cannot be written.
+  """
+  file = pathlib.Path(path)
+  file.absolute().parent.mkdir(parents=True, exist_ok=True)
+  is_new = not file.exists()
+  with open(file, 'ab'):
+    pass
+  if is_new:
+    file.unlink()
+
+
 def write_video(path: str, compiled: CompiledTask, poses: np.ndarray) -> None:
   """Renders poses in a separate process (render.py says why).
 
@@ -66,6 +85,7 @@ def write_video(path: str, compiled: CompiledTask, poses: np.ndarray) -> None:
 
   Raises:
     UserError: the machine cannot render; only videos need that.
+    OSError: the file cannot be written.
   """
   seconds = _step_seconds(compiled) * _steps_per_frame(compiled)
   fps = max(1, round(1 / seconds))
@@ -74,11 +94,14 @@ def write_video(path: str, compiled: CompiledTask, poses: np.ndarray) -> None:
     file = pathlib.Path(folder) / 'poses.npz'
     np.savez(file, qpos=poses, fps=fps, model_path=compiled.task.model_path)
     module = 'trpo_tf.experiment.render'
-    command = [sys.executable, '-m', module, str(file), path]
+    video = pathlib.Path(folder) / f'video{pathlib.Path(path).suffix}'
+    command = [sys.executable, '-m', module, str(file), str(video)]
     done = subprocess.run(command, capture_output=True, text=True)
-  if done.returncode:
-    reason = (done.stderr.strip().splitlines() or ['the renderer crashed'])[-1]
-    raise UserError(
-      f'cannot render here ({reason}): install an EGL driver (Debian: libegl1 '
-      'libgl1-mesa-dri), or set MUJOCO_GL to osmesa or glfw'
-    )
+    if done.returncode:
+      lines = done.stderr.strip().splitlines()
+      raise UserError(
+        f'cannot render here ({(lines or ["the renderer crashed"])[-1]}): '
+        'install an EGL driver (Debian: libegl1 libgl1-mesa-dri), or set '
+        'MUJOCO_GL to osmesa or glfw'
+      )
+    shutil.move(video, path)

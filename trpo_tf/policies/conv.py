@@ -13,6 +13,7 @@ with the Jacobian run the network again instead of keeping its activations.
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -112,6 +113,13 @@ class ConvNet:
   def num_parameters(self) -> int:
     """Length P of the flat parameter vector."""
     return sum(a * b for a, b in self.layer_shapes)
+
+  @property
+  def activation_size(self) -> int:
+    """Number of values that a forward pass computes for one state."""
+    maps = zip(self.filters, self._sizes[1:], strict=True)
+    convolved = sum(n * math.prod(size) for n, size in maps)
+    return self.input_size + convolved + self.head.activation_size
 
   def initial_parameters(
     self, rng: np.random.Generator, output_scale: float

@@ -68,6 +68,11 @@ class MLP:
     return sum(a * b for a, b in self.layer_shapes)
 
   @property
+  def activation_size(self) -> int:
+    """Number of values that a forward pass computes for one state."""
+    return sum(a + b for a, b in self.layer_shapes)
+
+  @property
   def input_spec(self) -> tf.TensorSpec:
     """Specification of the inputs, float32 [N, input_size] for any N."""
     return tf.TensorSpec([None, self.input_size])

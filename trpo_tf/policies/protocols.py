@@ -42,6 +42,10 @@ class Network(Protocol):
     """Number D of parameters."""
 
   @property
+  def activation_size(self) -> int:
+    """Number of values that a forward pass computes for one state."""
+
+  @property
   def layer_shapes(self) -> tuple[tuple[int, int], ...]:
     """Shape (inputs + 1, outputs) of each layer, weights and bias.
 

@@ -141,7 +141,7 @@ def score(
   episodes, or all of them while there are fewer episodes.
 
   Args:
-    progress: columns of progress.csv, [iterations] each; see sinks.read_csv.
+    progress: columns of progress.csv, [iterations] each; see progress.read_csv.
     config: settings of the run, which are not used.
 
   Returns:
@@ -157,7 +157,7 @@ def score_error(
   """Computes the standard errors of `score`, as if episodes were independent.
 
   Args:
-    progress: columns of progress.csv, [iterations] each; see sinks.read_csv.
+    progress: columns of progress.csv, [iterations] each; see progress.read_csv.
     config: settings of the run, which are not used.
 
   Returns:

@@ -115,7 +115,7 @@ def reward_per_step(
   iteration before it.
 
   Args:
-    progress: columns of progress.csv, [iterations] each; see sinks.read_csv.
+    progress: columns of progress.csv, [iterations] each; see progress.read_csv.
     config: settings of the run.
 
   Returns:

@@ -1,17 +1,18 @@
 """Reads what planned runs have done so far from their run directories."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from trpo_tf import config as config_lib
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import run_directory, sinks
+from trpo_tf.experiment import progress as progress_lib
+from trpo_tf.experiment import run_directory
 from trpo_tf.reproduction.plan import Entry, PlannedRun
 from trpo_tf.reproduction.table import Table
 
-__all__ = ['Log', 'Logs', 'choose', 'read', 'tail_mean']
+__all__ = ['Log', 'Logs', 'Read', 'choose', 'read', 'tail_mean']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Log:
   """The finished iterations of a run.
 
   Attributes:
-    progress: columns of progress.csv, [iterations] each; see sinks.read_csv.
+    progress: columns of progress.csv, [iterations] each; see progress.read_csv.
     values: the table's metric, float64 [iterations].
     errors: standard errors of the values, float64 [iterations]; NaN if the
       metric has none.
@@ -30,6 +31,10 @@ class Log:
   values: np.ndarray
   errors: np.ndarray
   finished: bool
+
+
+# Reads what a planned run has done so far; None if nothing.
+Read = Callable[[PlannedRun], Log | None]
 
 
 class Logs:
@@ -65,7 +70,7 @@ def read(table: Table, run: PlannedRun) -> Log | None:
   """
   try:
     found = run_directory.read_config(run.directory)
-    progress = sinks.read_csv(run.directory / 'progress.csv')
+    progress = progress_lib.read_csv(run.directory / 'progress.csv')
   except UserError:  # not begun, or damaged: the train binary will say so
     return None
   wanted = run.config.run
@@ -99,7 +104,7 @@ def tail_mean(values: np.ndarray) -> float:
   return float(values[-max(1, values.size // 10) :].mean())
 
 
-def choose(entry: Entry, logs: Logs) -> str | None:
+def choose(entry: Entry, logs: Read) -> str | None:
   """Chooses the best value of the swept setting.
 
   Args:
@@ -123,6 +128,6 @@ def choose(entry: Entry, logs: Logs) -> str | None:
 
 
 def _read_all(
-  runs: Sequence[PlannedRun], logs: Logs
+  runs: Sequence[PlannedRun], logs: Read
 ) -> list[tuple[PlannedRun, Log]]:
   return [(run, log) for run in runs if (log := logs(run)) is not None]

@@ -8,7 +8,7 @@ import matplotlib.ticker
 from trpo_tf.reproduction.results import Result
 from trpo_tf.reproduction.table import Table
 
-__all__ = ['render']
+__all__ = ['render', 'task_table']
 
 _HEAD = (
   '| method | seeds | iterations | env steps a run | ours (95 % interval) '
@@ -31,14 +31,28 @@ def render(table: Table, budget: str, results: Sequence[Result]) -> str:
   parts = [_caption(table, budget, results)]
   if table.published:
     parts.append(_summary(table, results))
-  head = _HEAD.format(_unit(table))
   for task in table.tasks:
     rows = [result for result in results if result.task == task]
     if rows:
-      lines = [_row(table, row) for row in rows]
-      parts.append('\n'.join([f'## {_label(table, task)}\n', head, *lines]))
+      title = f'## {_label(table, task)}\n\n'
+      parts.append(title + task_table(table, results, task))
       parts += [_sweep(table, row) for row in rows if row.sweep]
   return '\n\n'.join(parts) + '\n'
+
+
+def task_table(table: Table, results: Sequence[Result], task: str) -> str:
+  """Renders the rows of one task.
+
+  Args:
+    table: the table.
+    results: the results, in the order of the rows.
+    task: name of the task in the table.
+
+  Returns:
+    The Markdown text without a line break at the end.
+  """
+  rows = [_row(table, result) for result in results if result.task == task]
+  return '\n'.join([_HEAD.format(_unit(table)), *rows])
 
 
 def _caption(table: Table, budget: str, results: Iterable[Result]) -> str:
@@ -49,7 +63,8 @@ def _caption(table: Table, budget: str, results: Iterable[Result]) -> str:
     '84 %) of that mean over seeds'
     f'{_single(table)}.',
     f'The paper is {table.reference_text}. "Same {_unit(table)}" is its curve '
-    'at those that ours is from, between its points by straight lines.',
+    'at those that ours is from, between its points by straight lines. Bold '
+    'is what lies above that curve with its whole interval.',
   ]
   if any(result.unfinished for result in results):
     lines.append(
@@ -145,8 +160,10 @@ def _env_steps(result: Result) -> str:
 
 
 def _ours(result: Result) -> str:
-  text = f'**{_number(result.final.mean())}**'
+  text = _number(result.final.mean())
   low, high = result.final_interval
+  if low > result.reference_there:
+    text = f'**{text}**'
   if math.isnan(low):
     return text
   return f'{text} ({_number(low)} to {_number(high)})'

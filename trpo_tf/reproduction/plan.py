@@ -8,7 +8,9 @@ from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
 from trpo_tf.reproduction.table import Table
 
-__all__ = ['Entry', 'PlannedRun', 'make_entries', 'select']
+__all__ = ['MAX_SEEDS', 'Entry', 'PlannedRun', 'make_entries', 'select']
+
+MAX_SEEDS = 1000  # of an entry
 
 Parse = Callable[[Sequence[str]], ExperimentConfig]  # flags to settings
 
@@ -156,12 +158,11 @@ def make_entries(
       'repository'
     )
 
-  def run(
-    task: str, method: str, variant: str, seed: int, *more: str
-  ) -> PlannedRun:
-    parts = [part for part in (task, method, variant, str(seed)) if part]
-    directory = out.joinpath(*parts)
-    flags = (
+  def runs(
+    task: str, method: str, variant: str, *more: str
+  ) -> tuple[PlannedRun, ...]:
+    parts = [part for part in (task, method, variant) if part]
+    shared = (
       *(
         template.format(flagfiles=table.flagfiles, task=task, method=method)
         for template in table.base_flags
@@ -169,22 +170,27 @@ def make_entries(
       *table.budgets[budget].flags(task, method),
       *more,
       '--notensorboard',
-      f'--seed={seed}',
-      f'--run_dir={directory}',
     )
-    return PlannedRun(
-      task, method, variant, seed, directory, flags, parse(flags)
-    )
+    config = parse(shared)  # once, as it reads files
+    found = []
+    for seed in range(seeds):
+      directory = out.joinpath(*parts, str(seed))
+      own = f'--seed={seed}', f'--run_dir={directory}'
+      settings = dataclasses.replace(
+        config,
+        run=dataclasses.replace(config.run, seed=seed, run_dir=str(directory)),
+      )
+      run = task, method, variant, seed, directory, (*shared, *own), settings
+      found.append(PlannedRun(*run))
+    return tuple(found)
 
   def entry(task: str, method: str) -> Entry:
     sweep = table.budgets[budget].sweeps.get(method)
     if sweep is None:
-      runs = tuple(run(task, method, '', seed) for seed in range(seeds))
-      return Entry(task, method, '', {'': runs})
+      return Entry(task, method, '', {'': runs(task, method, '')})
     variants = {
-      f'{value:g}': tuple(
-        run(task, method, f'{value:g}', seed, f'--{sweep.flag}={value:g}')
-        for seed in range(seeds)
+      f'{value:g}': runs(
+        task, method, f'{value:g}', f'--{sweep.flag}={value:g}'
       )
       for value in sweep.values
     }

@@ -117,7 +117,7 @@ class Result:
 
 
 def gather(
-  table: Table, entries: Sequence[Entry], read: logs.Logs
+  table: Table, entries: Sequence[Entry], read: logs.Read
 ) -> list[Result]:
   """Collects the results of all entries that have any.
 
@@ -134,7 +134,7 @@ def gather(
   return [result for result in results if result is not None]
 
 
-def _gather(table: Table, entry: Entry, read: logs.Logs) -> Result | None:
+def _gather(table: Table, entry: Entry, read: logs.Read) -> Result | None:
   variant = logs.choose(entry, read)
   if variant is None:
     return None

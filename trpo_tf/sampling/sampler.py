@@ -1,6 +1,7 @@
 """The interface of samplers to the learners and the training loop."""
 
 import abc
+from collections.abc import Mapping
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from trpo_tf.sampling.actors import Actor
 from trpo_tf.sampling.batch import Batch
 from trpo_tf.tasks.actions import ActionSpace
 
-__all__ = ['PathSampler', 'Sampler']
+__all__ = ['PathSampler', 'Sampler', 'check_arrays']
 
 # cloned states of N steps, in the form of a simulator's own branches
 States = TypeVar('States')
@@ -29,7 +30,8 @@ class Sampler(Protocol):
 
     Raises:
       UserError: the state does not fit the task.
-      ValueError: the state has other shapes.
+      ValueError: the state has other shapes or types. In both cases the sampler
+        stands where it stood, or begins with a reset.
     """
 
   def close(self) -> None:
@@ -60,6 +62,37 @@ class Sampler(Protocol):
       UserError: the environment failed or the simulation keeps diverging.
       ValueError: the sampler does not take these arguments.
     """
+
+
+def check_arrays(
+  state: Mapping[str, np.ndarray],
+  like: Mapping[str, np.ndarray],
+  **free_axis: int,
+) -> None:
+  """Checks the arrays of a sampler's state.
+
+  Args:
+    state: the arrays by name, from anywhere.
+    like: arrays of the right types and shapes.
+    **free_axis: by name of an array, an axis that may have any length.
+
+  Raises:
+    ValueError: an array is missing, unknown or of another type or shape.
+  """
+  for name in sorted(state.keys() ^ like.keys()):
+    raise ValueError(f'{name} is {"missing" if name in like else "not known"}')
+  for name, array in like.items():
+    found, shape = state[name], list(array.shape)
+    if not isinstance(found, np.ndarray) or found.dtype != array.dtype:
+      raise ValueError(f'{name} is no array of {array.dtype}')
+    axis = free_axis.get(name)
+    if axis is not None and found.ndim == array.ndim:
+      shape[axis] = found.shape[axis]
+    if found.shape != tuple(shape):
+      raise ValueError(
+        f'{name} has shape {found.shape}; this sampler needs {tuple(shape)}: '
+        'the state is of another task or number of slots'
+      )
 
 
 class PathSampler(Sampler, Generic[States]):

@@ -159,8 +159,16 @@ def find_game(
 
 
 def suggestion(name: str) -> str | None:
-  """Returns the task of the game with this name; None if there is none."""
-  game = name.rpartition('/')[2].lower()
+  """Returns the task of a game; None if there is none of this name.
+
+  Args:
+    name: a game, such as 'Pong', or its Gymnasium id, such as 'ALE/Pong-v5'.
+  """
+  identifier = name.rpartition(':')[2]
+  spec = gymnasium.registry.get(identifier)
+  if spec is not None and spec.entry_point == _GYMNASIUM:
+    return PREFIX + spec.kwargs['game']
+  game = identifier.rpartition('/')[2].lower()
   return PREFIX + game if game in roms.get_all_rom_ids() else None
 
 
@@ -168,6 +176,11 @@ def _check_other_task(task: str, config: AtariConfig) -> None:
   """Raises UserError if settings of games do not fit this other task."""
   spec = gymnasium.registry.get(task.rpartition(':')[2])
   if spec is not None and spec.entry_point == _GYMNASIUM:
+    if spec.kwargs.get('obs_type') != 'ram':
+      raise UserError(
+        f'--task={task} observes images, which need the convolutions of the '
+        f'tasks {PREFIX}GAME: take --task={PREFIX}{spec.kwargs["game"]}'
+      )
     _check_frame_skip(task, spec, config.frame_skip)
     config = dataclasses.replace(config, frame_skip=AtariConfig().frame_skip)
   for field in dataclasses.fields(AtariConfig):

@@ -8,10 +8,13 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.wrappers import FlattenObservation, TimeLimit
 
-from trpo_tf.errors import UserError
+from trpo_tf.errors import UserError, cause
+from trpo_tf.tasks import atari
 from trpo_tf.tasks.actions import ActionSpace, Controls, continuous_actions
 
-__all__ = ['Spaces', 'describe', 'error_line', 'make']
+__all__ = ['Spaces', 'describe', 'make']
+
+_MAX_WIDTH = 10**6  # entries of an observation, and choices of an action
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +104,7 @@ def describe(task_id: str) -> Spaces:
   """
   env = _make(task_id)
   try:
+    _check_observations(task_id, env.observation_space)
     return _spaces(task_id, env.observation_space, _flattened(env))
   finally:
     env.close()
@@ -135,10 +139,16 @@ def _lift_time_limit(env: gymnasium.Env) -> None:
 
 def _make(task_id: str) -> gymnasium.Env:
   try:
-    return gymnasium.make(task_id, disable_env_checker=True)
-  except Exception as error:  # a constructor may raise anything
+    env = gymnasium.make(task_id, disable_env_checker=True)
+    for space in (env.observation_space, env.action_space):
+      if not isinstance(space, gymnasium.Space):
+        raise TypeError(f'{space!r:.80} is not a space of Gymnasium')
+    return env
+  except KeyboardInterrupt:
+    raise
+  except BaseException as error:  # a constructor may raise anything
     raise UserError(
-      f'--task={task_id}: the environment cannot be made: {error_line(error)}'
+      f'--task={task_id}: the environment cannot be made: {cause(error)}'
     ) from error
 
 
@@ -149,9 +159,45 @@ def _flattened(env: gymnasium.Env) -> gymnasium.Env:
   return FlattenObservation(env)
 
 
-def error_line(error: Exception) -> str:
-  """Formats an exception in one line."""
-  return f'{type(error).__name__}: {" ".join(str(error).split())}'
+def _leaves(space: gymnasium.Space) -> list[gymnasium.Space]:
+  """Lists the spaces that a Dict or Tuple is made of."""
+  if isinstance(space, spaces.Dict):
+    space = spaces.Tuple(space.values())
+  if not isinstance(space, spaces.Tuple):
+    return [space]
+  return [leaf for part in space for leaf in _leaves(part)]
+
+
+def _is_image(space: gymnasium.Space) -> bool:
+  """Whether a space is of rows and columns of pixels, or of stacks of them."""
+  if not isinstance(space, spaces.Box) or len(space.shape) < 2:
+    return False
+  return len(space.shape) > 2 or space.dtype == np.uint8
+
+
+def _check_observations(task_id: str, space: gymnasium.Space) -> None:
+  """Raises UserError if an MLP should not or cannot learn from a space."""
+  shapes = [leaf.shape for leaf in _leaves(space) if _is_image(leaf)]
+  if shapes:
+    game = atari.suggestion(task_id)
+    raise UserError(
+      f'--task={task_id}: observations of shape {shapes[0]} are images, which '
+      'need the convolutions of the tasks atari/GAME: '
+      + (
+        f'take --task={game}'
+        if game
+        else 'register an environment that flattens or encodes them'
+      )
+    )
+  try:
+    width = spaces.flatdim(space)
+  except (NotImplementedError, ValueError):
+    return  # it does not flatten to a vector, which _spaces reports
+  if not 0 < width <= _MAX_WIDTH:
+    raise UserError(
+      f'--task={task_id}: observations flatten to {width} numbers: take '
+      f'between 1 and {_MAX_WIDTH:,}'
+    )
 
 
 def _spaces(
@@ -177,6 +223,11 @@ def _spaces(
     raise UserError(
       f'--task={task_id}: actions of {action} are not supported; supported: '
       'Box of floating-point numbers, Discrete, MultiDiscrete'
+    )
+  if not 0 < (sum(factors) or low.size) <= _MAX_WIDTH:
+    raise UserError(
+      f'--task={task_id}: actions of {action} have {sum(factors) or low.size} '
+      f'components or choices: take between 1 and {_MAX_WIDTH:,}'
     )
   return Spaces(
     observation_space=observation_space,

@@ -16,6 +16,7 @@ written, with the file and line of the task.
 
 import dataclasses
 import pathlib
+import reprlib
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -33,6 +34,7 @@ def fail(message: str) -> NoReturn:
     str(here.with_name(name))
     for name in (here.name, 'simulation.py', 'task.py')
   ]
+  inside.append('<string>')  # where the __init__ of a dataclass is
   while frame.f_back and frame.f_code.co_filename in inside:
     frame = frame.f_back
   where = f'{frame.f_code.co_filename}:{frame.f_lineno}'
@@ -158,11 +160,14 @@ def constant(value: Operand) -> Expression:
   try:
     array = np.asarray(value, np.float64)
   except (TypeError, ValueError):
-    fail(f'{value!r} is neither an expression nor a number')
+    fail(f'{reprlib.repr(value)} is neither an expression nor a number')
   if not array.size:
-    fail(f'the constant {value} is empty')
+    fail(f'the constant {reprlib.repr(value)} is empty')
   if not np.isfinite(array).all():
-    fail(f'the constant {value} is not finite: leave the bound out instead')
+    fail(
+      f'the constant {reprlib.repr(value)} is not finite: leave the bound out '
+      'instead'
+    )
   return Expression('constant', array.shape, (), array)
 
 

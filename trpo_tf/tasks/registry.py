@@ -8,7 +8,7 @@ import traceback
 
 import gymnasium
 
-from trpo_tf.errors import UserError
+from trpo_tf.errors import UserError, cause, quoted
 from trpo_tf.tasks import atari, gymnasium_v5, paper
 from trpo_tf.tasks.task import Task
 
@@ -34,11 +34,30 @@ def find_task(name: str) -> Task | None:
     return NATIVE_TASKS[name]
   if name.startswith(atari.PREFIX):
     return None
-  path, _, attribute = name.rpartition(':')
-  if path.endswith('.py'):
-    return _load(path, attribute)
+  path = code_file(name)
+  if path is not None:
+    return _load(path, name.rpartition(':')[2])
   _check_gymnasium_id(name)
   return None
+
+
+def is_code(name: str) -> bool:
+  """Returns whether finding a task runs Python code that its name chooses.
+
+  Every other name is looked up in a table: of this package, of ale_py's ROMs,
+  or of the environments that installed packages have registered.
+  """
+  return (
+    name not in NATIVE_TASKS
+    and not name.startswith(atari.PREFIX)
+    and ':' in name
+  )
+
+
+def code_file(name: str) -> str | None:
+  """Returns the Python file of a task; None if it has none."""
+  path, _, _ = name.rpartition(':')
+  return path if is_code(name) and path.endswith('.py') else None
 
 
 def _load(path: str, attribute: str) -> Task:
@@ -46,15 +65,13 @@ def _load(path: str, attribute: str) -> Task:
     raise UserError(f'--task: {path}: no such file')
   try:
     names = runpy.run_path(path)
-  except UserError:
+  except (UserError, KeyboardInterrupt):
     raise
-  except Exception as error:  # the user's code may raise anything
+  except BaseException as error:  # the user's code may raise anything
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f':{f.lineno}' for f in frames if f.filename == path]
     place = path + ''.join(lines[-1:])  # a SyntaxError names its line itself
-    raise UserError(
-      f'--task: {place}: {type(error).__name__}: {error}'
-    ) from error
+    raise UserError(f'--task: {place}: {quoted(error)}') from error
   task = names.get(attribute)
   if not isinstance(task, Task):
     tasks = [k for k, v in names.items() if isinstance(v, Task)]
@@ -70,10 +87,11 @@ def _check_gymnasium_id(name: str) -> None:
   if module:
     try:
       importlib.import_module(module)  # registers its environments
-    except Exception as error:  # the user's code may raise anything
+    except KeyboardInterrupt:
+      raise
+    except BaseException as error:  # the user's code may raise anything
       raise UserError(
-        f'--task={name}: {module} cannot be imported: '
-        f'{type(error).__name__}: {error}'
+        f'--task={name}: {module} cannot be imported: {cause(error)}'
       ) from error
   try:
     gymnasium.spec(identifier)

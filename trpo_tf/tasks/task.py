@@ -3,15 +3,15 @@
 import dataclasses
 import functools
 import hashlib
-import logging
 import os
+import reprlib
 import traceback
 from collections.abc import Callable, Mapping
 
 import mujoco
 import numpy as np
 
-from trpo_tf.errors import UserError
+from trpo_tf.errors import UserError, cause, quoted
 from trpo_tf.tasks.actions import ActionSpace, Controls, continuous_actions
 from trpo_tf.tasks.language import (
   Expression,
@@ -19,6 +19,7 @@ from trpo_tf.tasks.language import (
   constant,
   fail,
 )
+from trpo_tf.tasks.model import load_model
 from trpo_tf.tasks.program import Program, compile_program
 from trpo_tf.tasks.simulation import Simulation
 
@@ -78,6 +79,10 @@ class Definition:
     )
 
 
+_INTEGER, _PATH = int | np.integer, str | os.PathLike
+_HIGHEST = {'frame_skip': 100_000, 'time_limit': 2**31 - 1}
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
   """A task of the native sampler.
@@ -89,7 +94,8 @@ class Task:
     time_limit: env steps after which an episode is truncated.
     define: builds the expressions from the simulation's symbols.
     reset: draws n initial states at once.
-    gymnasium_id: the Gymnasium environment it equals, if any.
+    gymnasium_id: the Gymnasium environment it equals (gymnasium_v5.py says how
+      exactly), if any.
   """
 
   name: str
@@ -99,6 +105,24 @@ class Task:
   define: Callable[[Simulation], Definition]
   reset: Reset
   gymnasium_id: str = ''
+
+  def __post_init__(self):
+    """Raises UserError if an attribute is of a wrong type or out of range."""
+    for name, good, wanted in (
+      ('name', isinstance(self.name, str), 'a string'),
+      ('model_path', isinstance(self.model_path, _PATH), 'a path'),
+      ('frame_skip', isinstance(self.frame_skip, _INTEGER), 'an integer'),
+      ('time_limit', isinstance(self.time_limit, _INTEGER), 'an integer'),
+      ('define', callable(self.define), 'a function'),
+      ('reset', callable(self.reset), 'a function'),
+    ):
+      if not good:
+        kind = type(getattr(self, name)).__name__
+        fail(f'the {name} of Task {self.name!r:.80} is a {kind}, not {wanted}')
+    for name, high in _HIGHEST.items():
+      value = getattr(self, name)
+      if not 1 <= value <= high:
+        fail(f'{self.name}: {name}={value} is outside [1, {high}]')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,10 +208,17 @@ class CompiledTask:
     task, model = self.task, self.model
     try:
       qpos, qvel = map(np.asarray, task.reset(model, rng, count))
-    except Exception as error:  # the user's code may raise anything
+    except KeyboardInterrupt:
+      raise
+    except BaseException as error:  # the user's code may raise anything
       raise UserError(
-        f'{task.name}: its reset failed: {type(error).__name__}: {error}'
+        f'{task.name}: its reset failed: {cause(error)}'
       ) from error
+    if qpos.dtype.kind not in 'biuf' or qvel.dtype.kind not in 'biuf':
+      raise UserError(
+        f'{task.name}: its reset returned numbers of types {qpos.dtype} and '
+        f'{qvel.dtype}; qpos and qvel need float64'
+      )
     expected = (count, model.nq), (count, model.nv)
     if (qpos.shape, qvel.shape) != expected:
       raise UserError(
@@ -195,7 +226,7 @@ class CompiledTask:
         f'{qpos.shape} and {qvel.shape}; qpos and qvel need {expected[0]} and '
         f'{expected[1]}'
       )
-    rows = np.concatenate([qpos, qvel], axis=1)
+    rows = np.concatenate([qpos, qvel], axis=1, dtype=np.float64)
     if not np.isfinite(rows).all():
       raise UserError(f'{task.name}: its reset returned a NaN or an infinity')
     return rows
@@ -206,44 +237,23 @@ class CompiledTask:
     return tuple(self.definition.terms)
 
 
-def _load_model(path: str) -> mujoco.MjModel:
-  if not os.path.isfile(path):
-    raise UserError(f'{path}: no such MJCF file')
-  warned: list[str] = []
-  handler = mujoco.get_mju_user_warning()
-  # MuJoCo's own handler would write MUJOCO_LOG.TXT in the working directory.
-  mujoco.set_mju_user_warning(warned.append)
-  try:
-    model = mujoco.MjModel.from_xml_path(path)
-  except ValueError as error:
-    raise UserError(f'{path}: {" ".join(str(error).split())}') from error
-  finally:
-    mujoco.set_mju_user_warning(handler)
-  for text in warned:
-    logging.debug('%s: %s', path, text)
-  if not model.nu:
-    raise UserError(f'{path}: the model has no actuators to act with')
-  # With it, a diverged simulation would silently restart from its first state.
-  model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
-  return model
-
-
 def _define(task: Task, model: mujoco.MjModel) -> Definition:
   try:
     definition = task.define(Simulation(model, task.frame_skip))
-  except UserError:
+  except (UserError, KeyboardInterrupt):
     raise
-  except Exception as error:  # the user's code may raise anything
+  except BaseException as error:  # the user's code may raise anything
     frames = list(traceback.extract_tb(error.__traceback__))
     frames = frames[1:] or frames  # without this function's own
     place = [f for f in frames if f.filename == frames[0].filename][-1]
     raise UserError(
-      f'{place.filename}:{place.lineno}: {type(error).__name__}: {error} (a '
-      'task is made of the operations in docs/tasks.md)'
+      f'{place.filename}:{place.lineno}: {quoted(error)} (a task is made of '
+      'the operations in docs/tasks.md)'
     ) from error
   if not isinstance(definition, Definition):
     raise UserError(
-      f'{task.name}: its define returned {definition!r}; return a Definition'
+      f'{task.name}: its define returned {reprlib.repr(definition)}; return a '
+      'Definition'
     )
   return definition
 
@@ -261,18 +271,21 @@ def compile_task(task: Task) -> CompiledTask:
     UserError: the MJCF file cannot be read or an expression is malformed; the
       message is one line with the place and what to do.
   """
-  for name in ('frame_skip', 'time_limit'):
-    if getattr(task, name) < 1:
-      raise UserError(f'{task.name}: {name}={getattr(task, name)} is below 1')
-  model = _load_model(task.model_path)
+  model = load_model(task.model_path)
   definition = _define(task, model)
-  program = compile_program(
-    definition.observation,
-    definition.reward,
-    definition.terminated,
-    tuple(definition.terms.values()),
-    model.nu,
-  )
+  try:
+    program = compile_program(
+      definition.observation,
+      definition.reward,
+      definition.terminated,
+      tuple(definition.terms.values()),
+      model.nu,
+    )
+  except RecursionError as error:
+    raise UserError(
+      f'{task.name}: its expressions are nested too deeply: a sum of many '
+      'terms is total(concatenate(...))'
+    ) from error
   limited = model.actuator_ctrllimited.astype(bool)
   low = np.where(limited, model.actuator_ctrlrange[:, 0], -np.inf)
   high = np.where(limited, model.actuator_ctrlrange[:, 1], np.inf)

@@ -264,15 +264,18 @@ def unpacked(game: Game, data: bytes) -> list:
     data: the packed state.
 
   Raises:
-    UserError: the state is of another ROM or version of ale_py.
+    UserError: the state is of another ROM or version of ale_py, or damaged.
   """
-  values = packing.unpack(data)
-  if values[0] != _origin(game):
+  try:
+    origin, *state = packing.unpack(data)
+  except Exception as error:  # of json, zlib or NumPy
+    raise UserError(f'the stored emulator is damaged: {error}') from error
+  if origin != _origin(game):
     raise UserError(
-      f'the stored emulator is {values[0]}, this one is {_origin(game)}: begin '
+      f'the stored emulator is {origin}, this one is {_origin(game)}: begin '
       'anew in another --run_dir'
     )
-  return values
+  return [origin, *state]
 
 
 def _origin(game: Game) -> str:

@@ -6,7 +6,6 @@ The slot's state is saved at the end of the job, so any process can continue it,
 and a batch depends only on the run's seed and theta.
 """
 
-import os
 from collections import defaultdict
 from typing import NamedTuple
 
@@ -27,7 +26,8 @@ from trpo_tf.sampling.atari.jobs import (
 )
 from trpo_tf.sampling.atari.pool import Pool
 from trpo_tf.sampling.batch import Path, batch_of_paths
-from trpo_tf.sampling.sampler import PathSampler
+from trpo_tf.sampling.sampler import PathSampler, check_arrays
+from trpo_tf.sampling.threads import thread_count
 from trpo_tf.tasks.actions import ActionSpace
 from trpo_tf.tasks.atari import STACK, Game
 
@@ -80,7 +80,7 @@ class AtariPathSampler(PathSampler[AtariStates]):
       _ACTIVATIONS.index(network.activation),
     )
     slots, threads = config.sampler.num_slots, config.sampler.sampler_threads
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = thread_count('--sampler_threads', threads)
     self.pool = Pool(worker, min(threads, slots))
     nothing = np.zeros((*game.frame_shape, STACK), np.uint8)
     self._slots = [SlotState(b'', nothing, 0, 0.0)] * slots
@@ -114,14 +114,13 @@ class AtariPathSampler(PathSampler[AtariStates]):
 
     Raises:
       UserError: the state is of another game or version of ale_py.
-      ValueError: the state has another number of slots or size of frames.
+      ValueError: the state has another number of slots or size of frames, or
+        it is damaged. The slots are unchanged.
     """
-    shape = len(self._slots), *self._slots[0].stack.shape
-    if state['stacks'].shape != shape:
-      raise ValueError(
-        f'the state has stacks of shape {state["stacks"].shape}, not of {shape}'
-      )
+    check_arrays(state, self.state(), emulators=1)
     sizes, timesteps = state['emulator_sizes'], state['timesteps']
+    if (sizes < 0).any() or (timesteps < 0).any():
+      raise ValueError('emulator_sizes or timesteps are negative')
     restored = [
       SlotState(
         state['emulators'][s, : sizes[s]].tobytes(),

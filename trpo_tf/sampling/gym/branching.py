@@ -21,13 +21,13 @@ import numpy as np
 from trpo_tf.cloning.cloner import Cloner, cloner
 from trpo_tf.cloning.snapshot import Snapshot
 from trpo_tf.config import ExperimentConfig
-from trpo_tf.errors import UserError
+from trpo_tf.errors import UserError, cause, quoted
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import MAX_RECORDED, End, VineBatch
 from trpo_tf.sampling.gym import environment
 from trpo_tf.sampling.gym.paths import GymPathSampler
 from trpo_tf.sampling.vine import BranchFailure, BranchResults, BranchSteps
-from trpo_tf.tasks.environment import error_line, make
+from trpo_tf.tasks.environment import make
 
 __all__ = ['GymVine', 'clonable']
 
@@ -117,8 +117,10 @@ class _Lane:
     self.sent.append(control.copy())
     try:
       return environment.send(self._env, control, self._observation)
-    except Exception as error:  # whatever the environment raises
-      self.error = error_line(error)
+    except KeyboardInterrupt:
+      raise
+    except BaseException as error:  # whatever the environment raises
+      self.error = quoted(error)
       return math.nan, 0
 
   def failure(self) -> BranchFailure:
@@ -286,9 +288,11 @@ class _Lanes:
     for lane, branch in zip(idle, waiting, strict=False):
       try:
         lane.begin(branch, snapshots[branch[0]])
-      except Exception as error:  # a user's code
+      except KeyboardInterrupt:
+        raise
+      except BaseException as error:  # a user's code
         raise UserError(
-          f'--task={self._task_id}: restore() failed ({error_line(error)})'
+          f'--task={self._task_id}: restore() failed ({cause(error)})'
         ) from error
       begun.append(lane)
     return begun

@@ -9,10 +9,9 @@ import numpy as np
 
 from trpo_tf.cloning.cloner import Cloner
 from trpo_tf.cloning.snapshot import Snapshot
-from trpo_tf.errors import UserError
+from trpo_tf.errors import UserError, cause
 from trpo_tf.sampling import draws
 from trpo_tf.sampling.batch import End
-from trpo_tf.tasks.environment import error_line
 
 __all__ = [
   'EnvironmentSlot',
@@ -33,7 +32,9 @@ def observe(observation: Any, row: np.ndarray) -> None:
   Raises:
     Exception: the observation does not fit.
   """
-  values = np.asarray(observation, np.float32)
+  values = np.asarray(observation)
+  if values.dtype.kind not in 'biuf':
+    raise TypeError(f'observation of {values.dtype} numbers')
   if values.shape != row.shape:
     raise ValueError(
       f'observation of shape {values.shape} instead of {row.shape}'
@@ -117,8 +118,10 @@ class EnvironmentSlot:
     try:
       observation, _ = self.env.reset(seed=self.episode_seed)
       observe(observation, self.observation)
-    except Exception as error:
-      raise self.error(f'env.reset failed ({error_line(error)})') from error
+    except KeyboardInterrupt:
+      raise
+    except BaseException as error:  # a user's code
+      raise self.error(f'env.reset failed ({cause(error)})') from error
     self.check_observation()
 
   def step(self, action: np.ndarray) -> tuple[float, int]:
@@ -129,8 +132,10 @@ class EnvironmentSlot:
     self.sent.append(action.copy())
     try:
       reward, ends = send(self.env, action, self.observation)
-    except Exception as error:
-      raise self.error(f'env.step failed ({error_line(error)})') from error
+    except KeyboardInterrupt:
+      raise
+    except BaseException as error:  # a user's code
+      raise self.error(f'env.step failed ({cause(error)})') from error
     if not math.isfinite(reward):
       raise self.error(f'the reward is {reward}')
     self.episode_return += reward
@@ -150,8 +155,10 @@ class EnvironmentSlot:
     assert isinstance(self.env, Cloner)
     try:
       return self.env.snapshot()
-    except Exception as error:  # a user's code
-      raise self.error(f'snapshot() failed ({error_line(error)})') from error
+    except KeyboardInterrupt:
+      raise
+    except BaseException as error:  # a user's code
+      raise self.error(f'snapshot() failed ({cause(error)})') from error
 
   def replay(
     self,

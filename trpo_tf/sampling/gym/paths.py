@@ -17,6 +17,7 @@ import numpy as np
 
 from trpo_tf.cloning.snapshot import Snapshot
 from trpo_tf.config import ExperimentConfig
+from trpo_tf.errors import UserError
 from trpo_tf.policies.categorical import CategoricalPolicy
 from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.normalizer import Normalizer
@@ -28,7 +29,7 @@ from trpo_tf.sampling.actors import (
 from trpo_tf.sampling.batch import Batch, End, Path, batch_of_paths
 from trpo_tf.sampling.draws import Draws
 from trpo_tf.sampling.gym.environment import EnvironmentSlot
-from trpo_tf.sampling.sampler import PathSampler
+from trpo_tf.sampling.sampler import PathSampler, check_arrays
 from trpo_tf.tasks import environment
 from trpo_tf.tasks.environment import Spaces
 
@@ -36,6 +37,7 @@ __all__ = ['GymPathSampler']
 
 # env steps after which a whole episode without a time limit is refused
 _MAX_EPISODE_STEPS = 100_000
+_MOST_EPISODES = 2**53  # of a slot
 
 
 class _Record(NamedTuple):
@@ -135,23 +137,37 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
 
     Raises:
       UserError: a replay did not reproduce the episode.
-      ValueError: the state has another number of slots.
+      ValueError: the state has another number of slots, other actions or
+        impossible counters. In both cases the slots begin anew.
     """
-    if state['episode'].shape != (len(self._slots),):
-      raise ValueError(
-        f'the state is of {state["episode"].size} slots, not of '
-        f'{len(self._slots)}'
-      )
+    self._check(state)
     parts = np.split(state['actions'], np.cumsum(state['steps'])[:-1])
-    for s, slot in enumerate(self._slots):
-      slot.episode, slot.needs_reset = int(state['episode'][s]), True
-      if not (self._config.whole_episodes or state['needs_reset'][s]):
-        slot.replay(
-          slot.episode,
-          parts[s],
-          state['slot_observations'][s],
-          state['episode_return'][s],
-        )
+    try:
+      for s, slot in enumerate(self._slots):
+        slot.episode, slot.needs_reset = int(state['episode'][s]), True
+        if not (self._config.whole_episodes or state['needs_reset'][s]):
+          slot.replay(
+            slot.episode,
+            parts[s],
+            state['slot_observations'][s],
+            state['episode_return'][s],
+          )
+    except UserError:
+      for slot in self._slots:
+        slot.episode, slot.needs_reset = 0, True
+      raise
+
+  def _check(self, state: dict[str, np.ndarray]) -> None:
+    """Raises ValueError unless the slots can be put into a state."""
+    check_arrays(state, self.state(), actions=0)
+    steps = state['steps']
+    taken = len(state['actions'])
+    if ((steps < 0) | (steps > taken)).any() or steps.sum() != taken:
+      raise ValueError('steps do not count the actions')
+    runs = ~state['needs_reset'] & (not self._config.whole_episodes)
+    least = np.where(runs, 1, 0)  # a running episode has begun
+    if ((state['episode'] < least) | (state['episode'] > _MOST_EPISODES)).any():
+      raise ValueError('episode is out of range')
 
   def controls(self, actions: np.ndarray) -> np.ndarray:
     """Maps actions [S, A] to what is sent, [S, *action_shape]."""

@@ -22,6 +22,7 @@ from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
 from trpo_tf.sampling.batch import End
 from trpo_tf.sampling.native import engine
 from trpo_tf.sampling.native.paths import NativePathSampler
+from trpo_tf.sampling.threads import thread_count
 from trpo_tf.tasks.task import CompiledTask
 
 __all__ = [
@@ -163,7 +164,7 @@ class Brancher:
     _, self.controls = compiled.actions(action_range, clip_actions)
     self._setup = engine.engine_setup(compiled, self._policy, self.controls)
     self._native = engine.make_engine(
-      'Brancher', compiled, self._setup, threads or engine.default_threads()
+      'Brancher', compiled, self._setup, thread_count('threads', threads)
     )
 
   def branch(

@@ -1,6 +1,5 @@
 """The Python side of the native sampler; only it imports the extension."""
 
-import os
 from typing import Any
 
 import mujoco
@@ -28,16 +27,21 @@ if tuple(_native.OPS) != OPS:
   )
 
 _ACTIVATIONS = ('tanh', 'softplus')
+# the causes where an expression of the task failed and the physics did not
+OUTPUT_ONLY = ('non-finite output',)
 _CAUSES = (
   *(mujoco.mjtWarning(i).name for i in range(mujoco.mjtWarning.mjNWARNING)),
-  'non-finite output',
+  *OUTPUT_ONLY,
   'error',
 )
-
-
-def default_threads() -> int:
-  """Returns the number of cores that this process may use."""
-  return len(os.sched_getaffinity(0))
+_LARGEST = 2**31 - 1  # what C++ counts to
+# What helps where a step fails, by one of its causes; the first one counts.
+_REMEDIES = {
+  'error': 'give the model more memory, <size memory="..."/>',
+  'mjWARN_CONTACTFULL': 'give the model more memory, <size memory="..."/>',
+  'mjWARN_CNSTRFULL': 'give the model more memory, <size memory="..."/>',
+  'mjWARN_BADCTRL': 'the controls are not finite: look for what sends them',
+}
 
 
 def _program_fields(compiled: CompiledTask) -> dict:
@@ -65,9 +69,19 @@ def engine_setup(
     controls: maps an action to what the simulator receives.
 
   Raises:
-    UserError: the policy has other sizes.
+    UserError: the policy has other sizes, or a number is too large.
   """
   network = policy.network
+  for name, value in (
+    ('hidden_sizes', max(network.hidden_sizes, default=0)),
+    ('time_limit', compiled.task.time_limit),
+    ('frame_skip', compiled.task.frame_skip),
+  ):
+    if value > _LARGEST:
+      raise UserError(
+        f'{compiled.task.name}: {name} of {value} is too large: take at most '
+        f'{_LARGEST}'
+      )
   sizes = compiled.observation_size, compiled.action_size
   if (network.input_size, network.output_size) != sizes:
     raise UserError(
@@ -135,3 +149,25 @@ def policy_arrays(
 def causes(bits: int) -> tuple[str, ...]:
   """Returns the names of a failed step's causes."""
   return tuple(c for i, c in enumerate(_CAUSES) if bits >> i & 1)
+
+
+def remedy(causes: tuple[str, ...], policies: dict[str, Any]) -> str:
+  """Returns what helps where steps of a task fail.
+
+  Args:
+    causes: names of a failed step's causes.
+    policies: what policy_arrays returned; empty if no policy acts.
+  """
+  for name in ('theta', 'mean', 'inverse_deviation'):
+    if not np.isfinite(policies.get(name, 0)).all():
+      what = 'parameters' if name == 'theta' else 'normaliser numbers'
+      return f"the policy's {what} are not finite: take an earlier checkpoint"
+  if causes == OUTPUT_ONLY:
+    return (
+      'its reward or observation is NaN or infinite while the physics is '
+      'sound: look for a division by zero, a root or an exp in its expressions'
+    )
+  for cause, text in _REMEDIES.items():
+    if cause in causes:
+      return text
+  return 'lower the time step or the actuator forces of the model'

@@ -4,8 +4,10 @@ C++ draws no random numbers. Noise rows and reset rows are its inputs, so a
 rollout is a pure function of (states, theta, normaliser, noise, resets).
 """
 
+import reprlib
 from collections.abc import Callable
 
+import mujoco
 import numpy as np
 
 from trpo_tf.errors import UserError
@@ -13,10 +15,14 @@ from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Divergence, End
 from trpo_tf.sampling.native import engine
+from trpo_tf.sampling.sampler import check_arrays
+from trpo_tf.sampling.threads import thread_count
 from trpo_tf.tasks.actions import Controls
 from trpo_tf.tasks.task import CompiledTask
 
 __all__ = ['NativeSlots']
+
+_MOST_EPISODES = 2**53  # of a slot
 
 # (first episode of each slot, count) -> float64 [S, count, nq + nv]
 ResetRows = Callable[[np.ndarray, int], np.ndarray]
@@ -26,6 +32,20 @@ def _cut(ends: np.ndarray, last: int) -> None:
   """Marks a slot's last recorded step, unless an episode ended there."""
   if last >= 0 and not ends[last]:
     ends[last] = End.DIVERGED
+
+
+def _last_state(compiled: CompiledTask, last: Divergence) -> str:
+  """Describes the state from which a step failed."""
+  model = compiled.model
+  data = mujoco.MjData(model)
+  mujoco.mj_setState(
+    model, data, last.state, mujoco.mjtState.mjSTATE_INTEGRATION
+  )
+  for controls in last.controls[:-1]:
+    data.ctrl[:] = controls
+    mujoco.mj_step(model, data, compiled.task.frame_skip)
+  qpos, qvel = (reprlib.repr(x.tolist()) for x in (data.qpos, data.qvel))
+  return f'the last step began at qpos={qpos}, qvel={qvel}'
 
 
 class NativeSlots:
@@ -62,8 +82,9 @@ class NativeSlots:
     """
     self._controls = controls
     setup = engine.engine_setup(compiled, policy, controls)
+    threads = thread_count('--sampler_threads', threads)
     self._native = engine.make_engine(
-      'Sampler', compiled, setup, num_slots, threads or engine.default_threads()
+      'Sampler', compiled, setup, num_slots, threads
     )
     self.compiled = compiled
     self.num_slots = num_slots
@@ -96,15 +117,23 @@ class NativeSlots:
     """Continues from a `state` of a sampler of the same task and size.
 
     Raises:
-      ValueError: the state is of another model or number of slots.
+      ValueError: the state is of another model or number of slots, or holds
+        impossible counters. The slots are unchanged.
     """
+    views = self._views()
     state = {'term_sums': 0 * self._term_sums} | state  # as in older runs
-    for name, view in self._views().items():
-      if view.shape != state[name].shape:
-        raise ValueError(
-          f'{name} has shape {state[name].shape}; this sampler needs '
-          f'{view.shape}: the state is of another model or number of slots'
-        )
+    check_arrays(state, views)
+    limit = state['slot_limit']
+    for name, least, most in (
+      ('limit', 1, self.compiled.task.time_limit),
+      ('elapsed', 0, limit),
+      ('episode', 0, _MOST_EPISODES),
+      ('needs_reset', 0, 1),
+    ):
+      values = state[f'slot_{name}']
+      if ((values < least) | (values > most)).any():
+        raise ValueError(f'slot_{name} is out of range')
+    for name, view in views.items():
       view[...] = state[name]
 
   def new_arrays(self, capacity: int, details: bool = False) -> dict:
@@ -216,11 +245,14 @@ class NativeSlots:
           arrays['noise'][slot, lengths[slot]] = noise
         _cut(arrays['ends'][slot], lengths[slot] - 1)
       if len(found) > max_divergences:
-        raise UserError(
+        causes = found[-1].causes
+        text = (
           f'{self.compiled.task.name} diverged {len(found)} times in one batch '
-          f'({", ".join(found[-1].causes)}): lower the time step or the '
-          'actuator forces of the model'
+          f'({", ".join(causes)}): {engine.remedy(causes, arrays)}'
         )
+        if causes == engine.OUTPUT_ONLY:
+          text += f' ({_last_state(self.compiled, found[-1])})'
+        raise UserError(text)
 
   def _divergence(self, arrays: dict, slot: int, iteration: int) -> Divergence:
     bits, step = int(arrays['failures'][slot]), int(arrays['lengths'][slot])

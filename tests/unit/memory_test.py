@@ -1,0 +1,133 @@
+"""Estimates of a run's memory, against the arrays that it makes."""
+
+import numpy as np
+import pytest
+
+from trpo_tf import config
+from trpo_tf.errors import UserError
+from trpo_tf.experiment import backend, memory
+from trpo_tf.experiment.training import Training
+from trpo_tf.policies.normalizer import initial_normalizer
+from trpo_tf.sampling import threads
+
+_SMALL = dict(task='Hopper-v5', batch_steps=4000, num_slots=4)
+_VINE = dict(
+  sampler='vine',
+  batch_steps=40,
+  num_slots=4,
+  rollout_set_size=20,
+  branch_actions=30,
+  branch_trials=4,
+  branch_length=10,
+)
+
+
+def _parts(**values):
+  task = backend.resolve(config.from_settings(_SMALL | values))
+  return {part.name: part for part in memory.estimate(task)}
+
+
+def _bytes(value, seen):
+  """Bytes of all arrays in a tree, each once."""
+  if isinstance(value, np.ndarray):
+    base = value if value.base is None else value.base
+    if id(base) in seen or not isinstance(base, np.ndarray):
+      return 0
+    seen[id(base)] = base
+    return base.nbytes
+  if isinstance(value, dict):
+    return sum(_bytes(item, seen) for item in value.values())
+  return 0
+
+
+def _batch(**values):
+  task = backend.resolve(config.from_settings(_SMALL | values))
+  theta = task.policy().initial_parameters(np.random.default_rng(0))
+  size = task.policy().observation_size
+  sampler = backend.make_sampler(task)
+  return sampler.sample(theta, initial_normalizer(size), 0)
+
+
+@pytest.mark.parametrize(
+  'values',
+  [
+    {},
+    dict(task='Humanoid-v5', batch_steps=400),
+    dict(whole_episodes=True, time_limit=300, batch_steps=400),
+  ],
+)
+def test_steps_of_a_batch(values):
+  """The noise of the actions is not in the batch, but as large as they are."""
+  batch = _batch(**values)
+  measured = _bytes(vars(batch), {}) + batch.actions.base.nbytes
+  estimated = _parts(**values)['the steps of a batch'].size
+  assert measured / 2 < estimated < 2 * measured
+
+
+def test_branches():
+  values = _VINE | dict(baseline='none')
+  batch = _batch(**values)
+  names = 'returns', 'lengths', 'ends'
+  noise = 8 * 20 * 4 * 10 * batch.actions.shape[-1]
+  ends = [batch.final_observations, batch.first_actions, batch.log_q]
+  ends += [getattr(batch, f'branch_{name}') for name in names]
+  measured = noise + sum(array.nbytes for array in ends)
+  estimated = _parts(**values)['the branches'].size - 20 * memory._PER_CLONE
+  assert measured / 2 < estimated < 2 * measured
+
+
+def test_parameters():
+  policy = Training(config.from_settings(_SMALL)).policy
+  assert _parts()['the policy'].size == memory._PER_PARAMETER * (
+    policy.network.num_parameters
+  )
+
+
+_PONG = dict(task='atari/pong')
+# settings that no machine has room for, and the flags that must be named
+_TOO_LARGE = [
+  (dict(num_slots=10_000, batch_steps=10**9), '--batch_steps'),
+  (dict(batch_steps=2**31 - 8), '--batch_steps'),
+  (dict(hidden_sizes=(10**6, 10**6)), '--hidden_sizes'),
+  (dict(value_hidden_sizes=(10**6, 10**6)), '--value_hidden_sizes'),
+  (_PONG | dict(conv_filters=(10**6, 10**6)), '--conv_filters'),
+  (dict(value_minibatch=2**31 - 1), '--value_minibatch'),
+  (_VINE | dict(branch_length=2**31 - 1), '--branch_length'),
+  (_VINE | dict(branch_trials=2**31 - 1), '--branch_trials'),
+  (_VINE | dict(branch_actions=2**31 - 1), '--branch_actions'),
+  (dict(whole_episodes=True, time_limit=2**31 - 1), '--time_limit'),
+  (
+    dict(method='cem', whole_episodes=True, num_slots=10_000)
+    | dict(batch_steps=10_000, hidden_sizes=(2000, 2000)),
+    '--num_slots',
+  ),
+]
+
+
+@pytest.mark.parametrize('values, flag', _TOO_LARGE)
+def test_what_does_not_fit_is_refused_before_it_is_built(values, flag):
+  with pytest.raises(UserError) as caught:
+    Training(config.from_settings(_SMALL | values))
+  message = str(caught.value)
+  assert 'the run needs about' in message and '\n' not in message
+  assert flag in message.partition(': lower ')[2]
+
+
+def test_the_machine_has_some_memory():
+  assert 10**8 < memory.available() < 10**14
+
+
+@pytest.mark.parametrize('count', [100_000, 2**31 - 1])
+def test_threads_beyond_the_machine(count):
+  text = rf'--sampler_threads={count} is too many for \d+ core'
+  settings = config.from_settings(_SMALL | dict(sampler_threads=count))
+  with pytest.raises(UserError, match=text):
+    Training(settings)
+  with pytest.raises(UserError, match=f'--tf_threads={count} is too many'):
+    threads.thread_count('--tf_threads', count)
+
+
+def test_threads_that_the_machine_bears():
+  cores = threads.available_cores()
+  assert threads.thread_count('--tf_threads', 0) == cores
+  assert threads.thread_count('--tf_threads', 16 * cores) == 16 * cores

@@ -1,0 +1,137 @@
+"""Code that run.json names runs only if this user made the run, or agrees."""
+
+import json
+import os
+import pathlib
+import shutil
+import sys
+
+import pytest
+
+from trpo_tf import config
+from trpo_tf.errors import UserError
+from trpo_tf.experiment import run_directory, trust
+from trpo_tf.tasks import registry
+
+_CODE = 'import pathlib\npathlib.Path("it_ran").touch()\n'
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+  """A working directory with a task of code and a home of its own."""
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv('XDG_STATE_HOME', str(tmp_path / 'state'))
+  (tmp_path / 'task.py').write_text(_CODE)
+  return tmp_path
+
+
+def _make(run_dir='run', task='task.py:T'):
+  settings = config.from_settings(dict(run_dir=str(run_dir), task=task))
+  with run_directory.RunDirectory.open(settings) as run:
+    run.begin()
+
+
+def _read(run_dir='run', trust_task=False):
+  return run_directory.read_trusted(run_dir, trust_task)
+
+
+def _assert_asks(run_dir='run', words='add --trust_task'):
+  with pytest.raises(UserError) as error:
+    _read(run_dir)
+  text = str(error.value)
+  assert words in text and 'add --trust_task' in text and '\n' not in text
+  assert not pathlib.Path('it_ran').exists()
+
+
+@pytest.mark.parametrize('task', ['task.py:T', 'some.module:Id-v0', 'a:b:c'])
+def test_my_own_runs_are_trusted(world, task):
+  _make(task=task)
+  assert _read().task.task == task
+  key = world / 'state' / 'trpo_tf' / 'key'
+  assert key.stat().st_mode & 0o777 == 0o600 and key.stat().st_size == 32
+  assert os.listdir(key.parent) == ['key']
+
+
+@pytest.mark.parametrize('task', ['task.py:T', 'some.module:Id-v0'])
+def test_a_stranger_asks(world, monkeypatch, task):
+  _make(task=task)
+  monkeypatch.setenv('XDG_STATE_HOME', str(world / 'another'))
+  _assert_asks(words=f'run/run.json names a task that is Python code, {task},')
+  assert _read(trust_task=True).task.task == task
+
+
+def test_a_run_of_an_older_version_asks(world):
+  _make()
+  path = world / 'run' / 'run.json'
+  record = json.loads(path.read_text())
+  del record['signature']
+  path.write_text(json.dumps(record))
+  _assert_asks(words='no signature that shows that you made it here')
+
+
+def test_a_changed_file_or_setting_asks(world):
+  _make()
+  (world / 'task.py').write_text(_CODE + '# and more\n')
+  _assert_asks(words='not of this user and this state of the file')
+  (world / 'task.py').write_text(_CODE)
+  _read()
+  (world / 'other.py').write_text(_CODE)
+  path = world / 'run' / 'run.json'
+  path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+  _assert_asks()
+
+
+def test_a_run_that_moves_with_its_file_is_trusted(world, monkeypatch):
+  _make()
+  other = world / 'other'
+  other.mkdir()
+  shutil.move(world / 'run', other / 'run')
+  shutil.move(world / 'task.py', other / 'task.py')
+  monkeypatch.chdir(other)
+  _read()
+
+
+def test_without_a_private_key_it_asks(world, monkeypatch):
+  key = world / 'state' / 'trpo_tf' / 'key'
+  _make()
+  key.chmod(0o644)  # anybody could have signed
+  _assert_asks()
+  key.chmod(0o600)
+  key.write_bytes(b'short')
+  _assert_asks()
+  monkeypatch.setenv('XDG_STATE_HOME', '/proc/nowhere')
+  _make('run2')
+  _assert_asks('run2', 'no signature')
+
+
+def test_a_relative_state_home_is_ignored(world, monkeypatch):
+  monkeypatch.setenv('XDG_STATE_HOME', 'relative')
+  monkeypatch.setenv('HOME', str(world / 'home'))
+  _make()
+  assert (world / 'home/.local/state/trpo_tf/key').exists()
+  assert not (world / 'relative').exists()
+  _read()
+
+
+@pytest.mark.parametrize(
+  'task', ['Hopper-v5', 'CartPole-v1', 'atari/pong', 'paper/hopper']
+)
+def test_other_tasks_need_no_key(world, task):
+  _make(task=task)
+  _read()
+  assert not (world / 'state').exists()
+  assert trust.signature({'task': task}) is None
+
+
+def test_what_is_code():
+  for name in ('a.py:T', 'm:Id-v0', 'm:n:Id', ':Id', 'x/atari:y', 'a.py:'):
+    assert registry.is_code(name)
+  for name in (*registry.NATIVE_TASKS, 'atari/x:y', 'a.py', 'Id-v0', ''):
+    assert not registry.is_code(name)
+
+
+@pytest.mark.parametrize('name', ['antigravity', 'antigravity.py', 'this/x-v0'])
+def test_a_plain_id_imports_nothing(name):
+  with pytest.raises(UserError, match='no such task'):
+    registry.find_task(name)
+  assert not {'antigravity', 'this'} & set(sys.modules)

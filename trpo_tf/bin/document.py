@@ -1,0 +1,32 @@
+r"""Writes the tables of the documentation anew from the data in docs/results.
+
+  python -m trpo_tf.bin.document
+
+Start it from the root of the repository. The tables are in README.md,
+RESULTS.md, docs/results/reliability.md and the table.md files of the paper's
+Figure 4. The text around the tables stays as it is.
+"""
+
+import pathlib
+
+from trpo_tf.bin import flags
+from trpo_tf.errors import UserError
+from trpo_tf.experiment import checkpoint
+from trpo_tf.reproduction import document
+
+
+def main(_) -> None:
+  """Writes the files whose tables have changed, and names them."""
+  root = pathlib.Path()
+  if not (root / 'docs/results').is_dir():
+    raise UserError(
+      'there is no docs/results here: start from the root of the repository'
+    )
+  for name, text in document.files(root, flags.parse).items():
+    if (root / name).read_text() != text:
+      checkpoint.write_atomically(root / name, text.encode())
+      print(f'written: {name}')
+
+
+if __name__ == '__main__':
+  flags.run(main)

@@ -1,0 +1,223 @@
+"""An estimate of a run's memory, before anything is built.
+
+It counts the arrays that grow with a setting, to within a factor of two. A run
+that cannot fit is refused with the flags to change; otherwise it would end in a
+failed allocation, or in minutes without an answer.
+"""
+
+import math
+import os
+import pathlib
+from typing import NamedTuple
+
+from trpo_tf.config import POPULATION_METHODS
+from trpo_tf.errors import UserError
+from trpo_tf.experiment.backend import Atari, Backend, Gym, Native
+from trpo_tf.policies.mlp import MLP
+from trpo_tf.policies.protocols import Network
+
+__all__ = ['Part', 'available', 'check', 'estimate']
+
+_CGROUP_LIMITS = (
+  '/sys/fs/cgroup/memory.max',
+  '/sys/fs/cgroup/memory/memory.limit_in_bytes',
+)
+_LONG_EPISODE = 1000  # env steps that a whole episode is taken to last at most
+_STATE_CHUNK = 256  # states that a convolution sees at once
+# Bytes for each parameter: theta, what conjugate gradient and the line search
+# keep, in float64, and the factorisation that draws the initial weights.
+_PER_PARAMETER = 160
+_PER_CLONE = 20_000  # bytes of the state of an environment or an emulator
+
+
+class Part(NamedTuple):
+  """Arrays that grow with the same settings.
+
+  Attributes:
+    name: what they hold.
+    size: bytes.
+    flags: the flags to lower.
+  """
+
+  name: str
+  size: float
+  flags: tuple[str, ...]
+
+
+def check(backend: Backend) -> None:
+  """Raises UserError if a run needs more memory than the machine has.
+
+  Args:
+    backend: the task with the settings of the run.
+  """
+  parts = estimate(backend)
+  needed, limit = sum(part.size for part in parts), available()
+  if needed <= limit:
+    return
+  largest = max(parts, key=lambda part: part.size)
+  raise UserError(
+    f'the run needs about {_gigabytes(needed)} of memory, '
+    f'{_gigabytes(largest.size)} of them for {largest.name}, and there are '
+    f'{_gigabytes(limit)}: lower {" or ".join(largest.flags)}'
+  )
+
+
+def _gigabytes(size: float) -> str:
+  return f'{size / 1e9:.3g} GB'
+
+
+def available() -> int:
+  """Returns the bytes of memory that this process may use at most."""
+  limits = [os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')]
+  for name in _CGROUP_LIMITS:
+    path = pathlib.Path(name)
+    text = path.read_text().strip() if path.is_file() else 'max'
+    if text.isdigit():
+      limits.append(int(text))
+  return min(limits)
+
+
+def estimate(backend: Backend) -> list[Part]:
+  """Estimates the memory of a run by its parts.
+
+  Args:
+    backend: the task with the settings of the run.
+  """
+  config, policy = backend.config, backend.policy()
+  network = policy.network
+  value = network.with_layers(config.estimator.value_hidden_sizes, 1, 'tanh')
+  observation = _observation_bytes(backend)
+  parts = [
+    *_paths(backend, observation, policy.output_size),
+    *_networks(backend, network, value),
+  ]
+  if config.sampler.sampler == 'vine':
+    parts.append(_branches(backend, observation, policy.output_size, value))
+  return parts
+
+
+def _observation_bytes(backend: Backend) -> int:
+  """Bytes of an observation in a batch, of which Atari stores a frame once."""
+  if isinstance(backend, Atari):
+    return math.prod(backend.game.frame_shape) + 16
+  return 4 * backend.policy().observation_size
+
+
+def _time_limit(backend: Backend) -> float:
+  """Env steps after which an episode is truncated."""
+  if isinstance(backend, Native):
+    return backend.task.task.time_limit
+  if isinstance(backend, Atari):
+    return backend.game.time_limit
+  limit = backend.spaces.time_limit if isinstance(backend, Gym) else None
+  return math.inf if limit is None else limit
+
+
+def _learned_steps(backend: Backend) -> float:
+  """About how many steps of paths a batch has."""
+  sampler = backend.config.sampler
+  if not sampler.whole_episodes:
+    return sampler.batch_steps
+  longest = min(_time_limit(backend), _LONG_EPISODE)
+  return max(sampler.batch_steps, sampler.num_slots * longest)
+
+
+def _paths(backend: Backend, observation: int, outputs: int) -> list[Part]:
+  """The steps of the paths, and the simulations of the slots."""
+  sampler = backend.config.sampler
+  flags: tuple[str, ...] = ('--batch_steps',)
+  if isinstance(backend, Native):
+    # the records are allocated for the longest batch; see NativeSlots
+    task, steps = backend.task, float(sampler.batch_steps)
+    if sampler.whole_episodes:
+      steps += sampler.num_slots * (task.task.time_limit - 1)
+      flags = '--time_limit', '--num_slots', '--batch_steps'
+    action = 20 * outputs  # the action, its mean and its noise
+    sampled = steps * (observation + action + 8 * len(task.term_names) + 37)
+    width = task.model.nq + 2 * task.model.nv + 6 * task.model.nbody
+    slot = 16 * width + 8 * task.program.num_registers + 4 * observation
+  else:
+    # lists of arrays, which are then stacked and padded
+    sampled = _learned_steps(backend) * (3 * observation + 48 * outputs + 300)
+    slot = _PER_CLONE + 4 * observation
+    if sampler.whole_episodes:
+      flags = '--num_slots', '--batch_steps'
+  return [
+    Part('the steps of a batch', sampled, flags),
+    Part('the slots', sampler.num_slots * slot, ('--num_slots',)),
+  ]
+
+
+def _networks(backend: Backend, network: Network, value: Network) -> list[Part]:
+  """Parameters, and what the networks compute on a batch."""
+  config, P = backend.config, network.num_parameters
+  atari = () if isinstance(network, MLP) else ('--conv_filters',)
+  hidden = ('--hidden_sizes', *atari)
+  value_hidden = ('--value_hidden_sizes', *atari)
+  parts = [Part('the policy', _PER_PARAMETER * P, hidden)]
+  if config.method.method in POPULATION_METHODS:
+    drawn = 24 * config.sampler.num_slots * P
+    return [*parts, Part('the candidates', drawn, ('--num_slots', *hidden))]
+  steps = _learned_steps(backend)
+  if config.uses_every_step:
+    steps += config.max_branch_steps
+  states = steps
+  if config.sampler.sampler == 'vine' and not config.uses_every_step:
+    states = config.sampler.rollout_set_size
+  flat = 2 * _observation_bytes(backend) if isinstance(network, MLP) else 16
+  activations = 8 * network.activation_size * _at_once(network, states)
+  parts += [
+    Part('the policy on a batch', activations, (*hidden, '--batch_steps')),
+    Part('the inputs of a batch', steps * (flat + 150), ('--batch_steps',)),
+  ]
+  if config.estimator.baseline == 'value_network':
+    size, epochs = (
+      config.estimator.value_minibatch,
+      config.estimator.value_epochs,
+    )
+    parameters = _PER_PARAMETER * value.num_parameters
+    at_once = 4 * value.activation_size * _at_once(value, steps)
+    rows = 16 * epochs * max(size, steps)
+    minibatch = rows + 12 * size * value.activation_size
+    parts += [
+      Part('the value network', parameters + at_once, value_hidden),
+      Part(
+        'the minibatches', minibatch, ('--value_minibatch', '--value_epochs')
+      ),
+    ]
+  return parts
+
+
+def _at_once(network: Network, states: float) -> float:
+  """States whose activations are in memory together."""
+  return states if isinstance(network, MLP) else min(states, _STATE_CHUNK)
+
+
+def _branches(
+  backend: Backend, observation: int, outputs: int, value: Network
+) -> Part:
+  """The branches of a vine."""
+  config = backend.config
+  sampler = config.sampler
+  N, K, M = (
+    sampler.rollout_set_size,
+    sampler.branch_actions,
+    sampler.branch_trials,
+  )
+  noise = 8 * N * M * sampler.branch_length * outputs
+  clones = N * _PER_CLONE
+  ends: float = N * K * M * (observation + 40) + N * K * 16 * (outputs + 1)
+  if config.estimator.baseline == 'value_network':
+    ends += 2 * N * K * M * observation + 4 * value.activation_size * _at_once(
+      value, N * K * M
+    )
+  steps = 0.0
+  if config.uses_every_step:  # as recorded, and as parts of the batch
+    steps = config.max_branch_steps * (2 * observation + 20 * outputs + 60)
+  flags = ['--rollout_set_size']
+  flags += (
+    ['--branch_trials', '--branch_length']
+    if noise + steps > ends
+    else ['--branch_actions', '--branch_trials']
+  )
+  return Part('the branches', noise + clones + ends + steps, tuple(flags))

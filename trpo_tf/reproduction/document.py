@@ -1,0 +1,173 @@
+"""Writes the tables of README.md, RESULTS.md and docs/results/reliability.md.
+
+A generated table stands between two comments, which name it:
+
+    <!-- table: NAME -->
+    <!-- end of table -->
+
+Prose around the tables is written by hand.
+"""
+
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+
+from trpo_tf.errors import UserError
+from trpo_tf.experiment import progress
+from trpo_tf.reproduction import (
+  atari,
+  learning,
+  locomotion,
+  markdown,
+  plan,
+  published,
+  reliability,
+  results,
+)
+from trpo_tf.reproduction.table import Table
+
+__all__ = ['FILES', 'files', 'fill']
+
+# Files with tables, and the reports that are generated as a whole.
+FILES = ('README.md', 'RESULTS.md', 'docs/results/reliability.md')
+_REPORTS = {
+  'docs/results/locomotion': (locomotion.TABLE, 'short', 5),
+  'docs/results/locomotion/paper': (locomotion.TABLE, 'paper', 5),
+  'docs/results/atari': (atari.TABLE, 'short', 1),
+}
+# Single runs beside the reports: the flags that made the files of a pattern.
+_EXTRA = {
+  'cartpole_single_path_[0-9].csv': (
+    '--flagfile=configs/paper/cartpole_single_path.flags',
+  ),
+  'cartpole_single_path_kl_slack_1_?.csv': (
+    '--flagfile=configs/paper/cartpole_single_path.flags',
+    '--kl_slack=1',
+  ),
+  'cartpole_max_kl_0.03_?.csv': (
+    '--flagfile=configs/paper/cartpole_max_kl.flags',
+    '--max_kl=0.03',
+  ),
+  'hopper_single_path_max_kl_0.05_?.csv': (
+    '--flagfile=configs/paper/hopper_single_path.flags',
+    '--max_kl=0.05',
+  ),
+}
+_BLOCK = re.compile(
+  r'(<!-- table: (.*?) -->\n).*?(<!-- end of table -->)', re.DOTALL
+)
+
+
+class _Report:
+  """A published report: its plan, and the results in its CSV files."""
+
+  def __init__(
+    self,
+    directory: pathlib.Path,
+    name: str,
+    table: Table,
+    budget: str,
+    seeds: int,
+    parse: plan.Parse,
+  ):
+    pairs = plan.select(table, (), ())
+    self.name, self.table, self._budget = name, table, budget
+    self.entries = plan.make_entries(
+      table, budget, pairs, seeds, directory, parse
+    )
+    self.read = published.CsvLogs(table, directory)
+    self.results = results.gather(table, self.entries, self.read)
+
+  @property
+  def text(self) -> str:
+    """The content of table.md."""
+    return markdown.render(self.table, self._budget, self.results)
+
+
+def files(root: pathlib.Path, parse: plan.Parse) -> dict[str, str]:
+  """Makes the contents of all files that have generated tables.
+
+  Args:
+    root: the root of the repository, which is the current directory.
+    parse: parses flags of the train binary to settings.
+
+  Returns:
+    By path relative to `root`, the text that the file should have.
+
+  Raises:
+    UserError: a file or a run that a table needs is missing, or a file names a
+      table that does not exist.
+  """
+  reports = [
+    _Report(root / name, name, table, budget, seeds, parse)
+    for name, (table, budget, seeds) in _REPORTS.items()
+  ]
+  found = _tables(root / 'docs/results', reports, parse)
+  texts = {name: fill((root / name).read_text(), found) for name in FILES}
+  for report in reports:
+    if report.table.error is None:  # else the CSV files lack the errors
+      texts[f'{report.name}/table.md'] = report.text
+  return texts
+
+
+def fill(text: str, found: Mapping[str, str]) -> str:
+  """Puts tables between the comments that name them.
+
+  Args:
+    text: a Markdown text.
+    found: the tables by name.
+
+  Returns:
+    The text with these tables in the place of what was there.
+
+  Raises:
+    UserError: the text names a table that is not among `found`.
+  """
+
+  def replace(match: re.Match[str]) -> str:
+    begin, name, end = match.groups()
+    if name not in found:
+      raise UserError(
+        f'there is no table {name!r}: choose from {", ".join(sorted(found))}'
+      )
+    return f'{begin}\n{found[name]}\n\n{end}'
+
+  return _BLOCK.sub(replace, text)
+
+
+def _tables(
+  data: pathlib.Path, reports: Sequence[_Report], parse: plan.Parse
+) -> dict[str, str]:
+  """Makes all tables by name from docs/results and its reports."""
+  rows = learning.read(data / 'v5')
+  found = {
+    'v5 evaluations': learning.evaluations(rows),
+    'v5 against published': learning.against_published(rows),
+    'v5 bars': learning.bars(rows),
+    'v5 fresh seeds': learning.fresh(learning.read(data / 'v5_fresh')),
+    'vine learning': learning.vine(data / 'vine', data / 'v5'),
+  }
+  figure4 = reports[0]
+  for task in figure4.table.tasks:
+    found[f'Figure 4 {task}'] = markdown.task_table(
+      figure4.table, figure4.results, task
+    )
+  counts = []
+  for report in reports:
+    for task in report.table.tasks:
+      part = [entry for entry in report.entries if entry.task == task]
+      counts += reliability.count(
+        f'{report.name.removeprefix("docs/results/")}, {task}',
+        reliability.planned_runs(part, report.read),
+      )
+  for group in ('v5', 'v5_fresh', 'vine', 'locomotion/paper/runs'):
+    runs = reliability.run_directories(data / group)
+    counts += reliability.count(group, runs)
+  extra = [
+    (progress.read_csv(path), parse(flags))
+    for pattern, flags in _EXTRA.items()
+    for path in sorted((data / 'locomotion/extra').glob(pattern))
+  ]
+  counts += reliability.count('locomotion/extra', extra)
+  found['KL bound'] = reliability.markdown(counts)
+  return found

@@ -1,0 +1,147 @@
+"""Counts the steps of published runs that exceed their KL bound."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from trpo_tf.config import ExperimentConfig
+from trpo_tf.experiment import progress, run_directory
+from trpo_tf.reproduction import logs
+from trpo_tf.reproduction.plan import Entry
+
+__all__ = ['KlCount', 'count', 'markdown', 'planned_runs', 'run_directories']
+
+# Methods whose step has a bound on the KL, and the column that it bounds. The
+# others have none: natural gradient, CEM, CMA-ES, RWR, KL penalty.
+_BOUNDED = {
+  'trpo': 'mean_kl',
+  'empirical_fisher': 'mean_kl',
+  'max_kl': 'max_state_kl',
+}
+# Columns of a run, [iterations] each, and its settings.
+Run = tuple[Mapping[str, np.ndarray], ExperimentConfig]
+
+
+@dataclasses.dataclass(frozen=True)
+class KlCount:
+  """The accepted steps of a group of runs with the same bound.
+
+  Attributes:
+    group: name of the group.
+    kl_slack: multiple of delta that the line search accepts.
+    runs: number of runs.
+    accepted: accepted steps of all runs.
+    above_delta: those whose KL is above delta.
+    violations: those whose KL is above kl_slack times delta.
+    largest: the largest KL of an accepted step over its delta.
+  """
+
+  group: str
+  kl_slack: float
+  runs: int
+  accepted: int
+  above_delta: int
+  violations: int
+  largest: float
+
+
+def count(group: str, runs: Iterable[Run]) -> list[KlCount]:
+  """Counts the steps of a group; a method without a bound is left out.
+
+  Args:
+    group: name of the group.
+    runs: progress and settings of its runs.
+
+  Returns:
+    A count for each kl_slack of the group.
+  """
+  ratios: dict[float, list[np.ndarray]] = {}
+  for columns, config in runs:
+    if (column := _BOUNDED.get(config.method.method)) is None:
+      continue
+    kl, bound = columns[column], config.trust_region
+    # The slim files of report.py have no status. A refused step has KL 0.
+    accepted = (
+      columns['step_status'] == 'accepted'
+      if 'step_status' in columns
+      else columns['mean_kl'] > 0
+    )
+    ratio = kl[accepted] / bound.max_kl
+    ratios.setdefault(bound.kl_slack, []).append(ratio)
+  return [
+    KlCount(
+      group,
+      slack,
+      len(found),
+      sum(ratio.size for ratio in found),
+      sum(int((ratio > 1).sum()) for ratio in found),
+      sum(int((ratio > slack).sum()) for ratio in found),
+      max(float(ratio.max()) for ratio in found if ratio.size),
+    )
+    for slack, found in sorted(ratios.items())
+  ]
+
+
+def run_directories(directory: pathlib.Path) -> list[Run]:
+  """Reads all run directories below a directory, in the order of their paths.
+
+  Raises:
+    UserError: a run.json or progress.csv is damaged.
+  """
+  paths = sorted(path.parent for path in directory.rglob('run.json'))
+  return [
+    (progress.read_csv(path / 'progress.csv'), run_directory.read_config(path))
+    for path in paths
+  ]
+
+
+def planned_runs(entries: Sequence[Entry], read: logs.Read) -> list[Run]:
+  """Reads the runs of a reproduction that exist, with the planned settings.
+
+  Args:
+    entries: the entries of the plan.
+    read: reads the log of a run.
+
+  Returns:
+    Progress and settings of each run.
+  """
+  return [
+    (log.progress, run.config)
+    for entry in entries
+    for runs in entry.variants.values()
+    for run in runs
+    if (log := read(run)) is not None
+  ]
+
+
+def markdown(counts: Sequence[KlCount]) -> str:
+  """Renders the counts, and a total for each kl_slack."""
+  lines = [
+    '| runs | kl_slack | number of runs | accepted steps | KL above delta '
+    '| KL above kl_slack x delta | largest KL / delta |',
+    '|---|---|---|---|---|---|---|',
+  ]
+  lines += map(_line, counts)
+  for slack in sorted({one.kl_slack for one in counts}):
+    group = [one for one in counts if one.kl_slack == slack]
+    total = KlCount(
+      'all of these',
+      slack,
+      runs=sum(one.runs for one in group),
+      accepted=sum(one.accepted for one in group),
+      above_delta=sum(one.above_delta for one in group),
+      violations=sum(one.violations for one in group),
+      largest=max(one.largest for one in group),
+    )
+    lines.append(_line(total))
+  return '\n'.join(lines)
+
+
+def _line(one: KlCount) -> str:
+  share = f' ({one.above_delta / one.accepted:.1%})' if one.above_delta else ''
+  return (
+    f'| {one.group} | {one.kl_slack:g} | {one.runs} | {one.accepted:,} '
+    f'| {one.above_delta:,}{share} | {one.violations:,} | {one.largest:.3f} |'
+  )
