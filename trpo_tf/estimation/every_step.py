@@ -94,7 +94,12 @@ class Partners(NamedTuple):
     Args:
       advantages: float64 [...], d_k.
       means: float64 [...], o_k.
+
+    Returns:
+      The new sums; the old ones if the batch has no first actions.
     """
+    if not advantages.size:
+      return self
     product, square = np.mean(advantages * means), np.mean(means * means)
     return Partners(
       float((1 - _RATE) * self.products + _RATE * product),

@@ -167,7 +167,7 @@ def control_first_actions(
   """
   assert batch.branches is not None
   shape = batch.branch_lengths.shape
-  first = advantages[:, 0].reshape(shape)
+  first = advantages[:, 0].reshape(shape).copy()  # not a view
   usable = batch.branches.kept[:, 0].reshape(shape)
   group = 2 if sampler.branch_proposal == 'antithetic' else 1
   means = every_step.partner_means(first, usable, group)
