@@ -280,7 +280,7 @@ def deviations(samples, expected):
 
 
 def test_the_exact_gradient_by_finite_differences():
-  """With Q and the occupancy held fixed, the surrogate's slope in the logits."""
+  """The slope of the surrogate in the logits, with Q and visits held fixed."""
   pi, (_, q) = world()[1], exact_values()
   share = stationary().sum(axis=0)
 
