@@ -6,7 +6,7 @@ derivative-free ones differ from it only in the step.
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from trpo_tf.policies.protocols import Inputs, Policy
 from trpo_tf.sampling.batch import Batch, VineBatch
 from trpo_tf.seeding import Stream
 
-__all__ = ['SamplerMismatch', 'SurrogateLearner']
+__all__ = ['Estimates', 'SamplerMismatch', 'SurrogateLearner']
 
 _OUTPUT_TOLERANCE = 1e-4
 _LOG_PROB_TOLERANCE = 1e-2
@@ -33,6 +33,28 @@ _LOG_PROB_TOLERANCE = 1e-2
 
 class SamplerMismatch(RuntimeError):
   """The sampler's policy is not the one that is about to be updated."""
+
+
+class Estimates(NamedTuple):
+  """What a learner estimates from a batch of N kept steps.
+
+  Attributes:
+    x: inputs of the steps.
+    timesteps: int [N].
+    predictions: float64 [N], of the baseline, before its fit.
+    targets: float64 [N], which the baseline is fitted to.
+    weights: float64 [N] of mean 1, of the steps; None: all are 1.
+    given: the surrogate's states and data.
+    changed: parts of the learner's state that the estimates change.
+  """
+
+  x: Inputs
+  timesteps: np.ndarray
+  predictions: np.ndarray
+  targets: np.ndarray
+  weights: np.ndarray | None
+  given: SurrogateData
+  changed: dict[str, Any]
 
 
 class SurrogateLearner(OnPolicyLearner):
@@ -126,35 +148,21 @@ class SurrogateLearner(OnPolicyLearner):
         rollout set was left out.
     """
     check_steps(batch)
-    settings = self._config.estimator
-    baseline = self._baseline.state_type(**state['baseline'])
-    x = batch.inputs(batch.steps('observations'), normalizer)
-    timesteps = batch.steps('timesteps')
-    predictions = self._baseline.predict(baseline, x, timesteps)
-    weights = surrogate_data.step_weights(settings, batch)
-    advantages, targets, partners = self._advantages(
-      state, baseline, normalizer, batch, predictions
-    )
-    consistency = self._check(theta, x, batch)
-    given = (
-      surrogate_data.of_vine(
-        settings, self._baseline, baseline, normalizer, batch
-      )
-      if isinstance(batch, VineBatch) and not self._config.uses_every_step
-      else surrogate_data.of_steps(settings, x, batch, advantages, weights)
-    )
+    found = self.estimate(state, normalizer, batch)
+    given = found.given
+    consistency = self._check(theta, found.x, batch)
     rows = self._fisher_rows(len(given.advantages), iteration)
     step, changed = self.take_step(theta, given, rows, state)
     seed = self._config.run.seed
     baseline, fit = baselines.fit(
       self._baseline,
-      baseline,
-      x,
-      timesteps,
-      targets,
+      self._baseline.state_type(**state['baseline']),
+      found.x,
+      found.timesteps,
+      found.targets,
       seeding.generator(seed, Stream.VALUE_MINIBATCHES, iteration),
-      predictions,
-      weights,
+      found.predictions,
+      found.weights,
     )
     record = _record(
       step,
@@ -162,8 +170,44 @@ class SurrogateLearner(OnPolicyLearner):
       sampler_output_error=consistency.outputs_error,
       masked_states=self._num_states(batch) - len(given.advantages),
     )
-    state = state | changed | partners | {'baseline': baseline._asdict()}
+    state = state | found.changed | changed | {'baseline': baseline._asdict()}
     return Update(step.theta, state, record, {'advantages': given.advantages})
+
+  def estimate(
+    self, state: dict[str, Any], normalizer: Normalizer, batch: Batch
+  ) -> Estimates:
+    """Estimates advantages and value targets with the old baseline.
+
+    Args:
+      state: the learner's state.
+      normalizer: normaliser of observations, as used while sampling.
+      batch: the experience.
+
+    Returns:
+      The Estimates.
+
+    Raises:
+      UserError: every state of the rollout set was left out.
+    """
+    settings = self._config.estimator
+    baseline = self._baseline.state_type(**state['baseline'])
+    x = batch.inputs(batch.steps('observations'), normalizer)
+    timesteps = batch.steps('timesteps')
+    predictions = self._baseline.predict(baseline, x, timesteps)
+    weights = surrogate_data.step_weights(settings, batch)
+    advantages, targets, changed = self._advantages(
+      state, baseline, normalizer, batch, predictions
+    )
+    given = (
+      surrogate_data.of_vine(
+        settings, self._baseline, baseline, normalizer, batch
+      )
+      if isinstance(batch, VineBatch) and not self._config.uses_every_step
+      else surrogate_data.of_steps(settings, x, batch, advantages, weights)
+    )
+    return Estimates(
+      x, timesteps, predictions, targets, weights, given, changed
+    )
 
   def _advantages(
     self,
