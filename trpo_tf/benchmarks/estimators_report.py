@@ -68,33 +68,74 @@ def table(result: dict[str, Any]) -> rich.table.Table:
 
 
 def draw(result: dict[str, Any]) -> matplotlib.figure.Figure:
-  """Draws quality against env steps of bench_estimators' JSON."""
+  """Draws bench_estimators' JSON: every estimator, and quality by env steps."""
+  rows = _rows(result)
+  colors = dict(zip(_FAMILIES.values(), COLORS, strict=False))
   with matplotlib.rc_context(STYLE):
     figure = matplotlib.figure.Figure(
-      figsize=(6.4, 4.2), dpi=160, layout='constrained'
+      figsize=(11, 1.2 + 0.24 * len(rows)), dpi=160, layout='constrained'
     )
-    axis = figure.subplots()
-    rows = _rows(result)
-    for color, family in zip(COLORS, _FAMILIES.values(), strict=False):
-      own = [row for row in rows if row.family == family]
-      axis.errorbar(
-        [row.env_steps for row in own],
-        [row.mean for row in own],
-        [row.half for row in own],
-        fmt='o',
-        markersize=4,
-        color=color,
-        label=family,
-      )
-    path = sorted(
-      (row.env_steps, row.mean)
-      for row in rows
-      if row.name.startswith('single path, GAE')
-    )
-    axis.plot(*zip(*path, strict=True), color=COLORS[0], linewidth=1)
-    axis.set_xlabel('env steps of a batch, branches included')
-    axis.set_ylabel('cosine with the reference')
-    axis.set_title(_title(result))
-    axis.set_ylim(bottom=min(0.0, *(row.mean - row.half for row in rows)))
-    axis.legend(frameon=False)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    _each(left, rows, colors)
+    _by_env_steps(right, rows, colors)
+    figure.suptitle(_title(result), x=0.01, ha='left', fontweight='bold')
   return figure
+
+
+def _each(axis: Any, rows: list[_Row], colors: dict[str, str]) -> None:
+  """Lists the estimators, with a line at single path of the same cost."""
+  for place, row in enumerate(rows):
+    color = colors[row.family]
+    axis.errorbar(
+      row.mean, place, xerr=row.half, fmt='o', markersize=4, color=color
+    )
+  (same,) = (r.mean for r in _paths(rows)[1:2])
+  axis.axvline(same, color=colors['single path'], linewidth=0.8, zorder=0)
+  axis.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=7)
+  axis.invert_yaxis()
+  axis.set_xlabel('cosine with the reference, 95 % interval')
+
+
+def _paths(rows: list[_Row]) -> list[_Row]:
+  """Returns single path with GAE by env steps: half, as many, twice as many."""
+  found = [row for row in rows if row.name.startswith('single path, GAE')]
+  return sorted(found, key=lambda row: row.env_steps)
+
+
+def _by_env_steps(axis: Any, rows: list[_Row], colors: dict[str, str]) -> None:
+  """Draws the best estimator of each family, and single path as a curve."""
+  paths = _paths(rows)
+  axis.errorbar(
+    [row.env_steps for row in paths],
+    [row.mean for row in paths],
+    [row.half for row in paths],
+    marker='o',
+    markersize=4,
+    color=colors['single path'],
+    label='single path, GAE',
+  )
+  shift = 1.0
+  for family in [*_FAMILIES.values()][1:]:
+    own = [row for row in rows if row.family == family]
+    if not own:
+      continue
+    best = max(own, key=lambda row: row.mean)
+    shift *= 1.06  # so that points of equal cost stay apart
+    axis.errorbar(
+      best.env_steps * shift,
+      best.mean,
+      best.half,
+      fmt='o',
+      markersize=4,
+      color=colors[family],
+      label=f'{family} (best of {len(own)})',
+    )
+  axis.set_xscale('log')
+  axis.set_xticks(
+    [row.env_steps for row in paths],
+    [f'{row.env_steps:,.0f}' for row in paths],
+  )
+  axis.minorticks_off()
+  axis.set_xlabel('env steps of a batch, branches included')
+  axis.set_ylabel('cosine with the reference')
+  axis.legend(frameon=False, fontsize=7)
