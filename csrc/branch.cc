@@ -5,9 +5,10 @@
 namespace trpo_tf {
 namespace {
 
-// Chooses the action of step t. The first one is given, the others are drawn.
+// Chooses the action of step t. The first one is given, the others are drawn
+// with the policy's output, which is written to `output`.
 void ChooseAction(const BranchCall& c, const Loop& loop, int64_t b, int t,
-                  double* action) {
+                  float* output, double* action) {
   if (t == 0) {
     const double* first = c.first_actions + b / c.M * c.A;
     std::memcpy(action, first, sizeof(double) * c.A);
@@ -15,8 +16,7 @@ void ChooseAction(const BranchCall& c, const Loop& loop, int64_t b, int t,
   }
   const int64_t n = b / c.branches_per_state, m = b % c.M;
   const double* noise = c.noise + ((n * c.M + m) * c.L + t) * c.A;
-  float* output = loop.scratch + loop.setup.scratch_size - c.A;
-  float* rounded = output - c.O;
+  float* rounded = loop.scratch + loop.setup.scratch_size - c.A - c.O;
   loop.Observe(rounded);
   loop.Act(c.policies, 0, rounded, noise, output, action);
 }
@@ -25,6 +25,7 @@ void RunBranch(const BranchCall& c, const Loop& loop, const mjModel* m,
                mjData* d, int64_t b, double* action) {
   const double* start = c.snapshots + b / c.branches_per_state * c.D;
   int64_t elapsed = loop.RestoreSnapshot(m, d, start);
+  float* output = loop.scratch + loop.setup.scratch_size - c.A;
   double discount = 1;
   c.returns[b] = 0;
   c.ends[b] = c.failures[b] = c.lengths[b] = 0;
@@ -33,8 +34,9 @@ void RunBranch(const BranchCall& c, const Loop& loop, const mjModel* m,
     if (c.steps) {
       loop.Observe(c.observations + step * c.O);
       action = c.actions + step * c.A;
+      output = c.outputs + step * c.A;
     }
-    ChooseAction(c, loop, b, t, action);
+    ChooseAction(c, loop, b, t, output, action);
     c.failures[b] = loop.Advance(m, d, action);
     if (c.failures[b]) {
       c.ends[b] = kDiverged;

@@ -54,6 +54,8 @@ struct BranchCall {
   bool steps = in.Has("rewards");
   float* observations = in.Take<float>("observations", {N, K, M, L, O}, steps);
   double* actions = in.Take<double>("actions", {N, K, M, L, A}, steps);
+  // of the policy; the first action is given, so its step has none
+  float* outputs = in.Take<float>("outputs", {N, K, M, L, A}, steps);
   double* rewards = in.Take<double>("rewards", {N, K, M, L}, steps);
 
   // Throws where a snapshot's elapsed env steps are no count.

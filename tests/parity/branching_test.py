@@ -103,7 +103,7 @@ def assert_same(a, b, index=np.s_[:]):
     if isinstance(value, np.ndarray):
       assert getattr(a, name)[index].tobytes() == value.tobytes(), name
       compared += 1
-  assert compared == 9
+  assert compared == 10
 
 
 def assert_return(total, rewards, gamma):

@@ -200,9 +200,9 @@ def test_padding_beyond_the_batch_is_never_read():
   alone = baseline.fit(start, x, None, returns, rng(7))
   compiled = baseline._fit
 
-  def poisoned(theta, m, v, count, x, targets, rows, steps):
+  def poisoned(theta, m, v, count, steps, x, targets, rows):
     x[100:], targets[100:], rows[steps:] = np.nan, np.nan, 4000
-    return compiled(theta, m, v, count, x, targets, rows, steps)
+    return compiled(theta, m, v, count, steps, x, targets, rows)
 
   baseline._fit = poisoned
   again = baseline.fit(start, x, None, returns, rng(7))

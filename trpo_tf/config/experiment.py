@@ -94,12 +94,61 @@ class ExperimentConfig:
         f'other; got --vine_objective={objective} and '
         f'--branch_proposal={sampler.branch_proposal}'
       )
+    self._check_every_step()
     centred = objective in ('self_normalized', 'mean_baseline')
     if centred and sampler.branch_actions < 2:
       raise ValueError(
         f'--vine_objective={objective} compares the actions of a state: take '
         f'--branch_actions of 2 or more, not {sampler.branch_actions}'
       )
+
+  def _check_every_step(self) -> None:
+    sampler, objective = self.sampler, self.estimator.vine_objective
+    antithetic = sampler.branch_proposal == 'antithetic'
+    if antithetic and sampler.branch_actions % 2:
+      raise ValueError(
+        '--branch_proposal=antithetic draws pairs: take an even '
+        f'--branch_actions, not {sampler.branch_actions}'
+      )
+    if antithetic and objective in ('self_normalized', 'mean_baseline'):
+      raise ValueError(
+        f'--vine_objective={objective} has no gradient of log_std from pairs '
+        'of --branch_proposal=antithetic: take --vine_objective=every_step or '
+        'importance_sampled'
+      )
+    if objective != 'every_step':
+      return
+    if sampler.branch_proposal not in ('policy', 'antithetic'):
+      raise ValueError(
+        '--vine_objective=every_step needs first actions of the policy: take '
+        f'--branch_proposal=policy, not {sampler.branch_proposal}'
+      )
+    if self.estimator.baseline != 'value_network':
+      raise ValueError(
+        '--vine_objective=every_step estimates the advantage of every step: '
+        'take --baseline=value_network'
+      )
+
+  @property
+  def uses_every_step(self) -> bool:
+    """Whether the steps of branches enter the surrogate."""
+    every = self.estimator.vine_objective == 'every_step'
+    return every and self.sampler.sampler == 'vine'
+
+  @property
+  def max_branch_steps(self) -> int:
+    """Most env steps of the branches of an iteration, N K M L."""
+    sampler = self.sampler
+    branches = sampler.branch_actions * sampler.branch_trials
+    return sampler.rollout_set_size * branches * sampler.branch_length
+
+  @property
+  def branches_have_time_limit(self) -> bool:
+    """Whether the task's time limit ends a branch.
+
+    Where every step counts, branches must not visit states that trunks cannot.
+    """
+    return self.sampler.branch_time_limit or self.uses_every_step
 
 
 def settings(config: ExperimentConfig) -> dict[str, Any]:

@@ -151,14 +151,21 @@ class EstimatorConfig(Config):
   )
   vine_objective: str = setting(
     'self_normalized',
-    'vine: form of the surrogate (docs/vine.md); all_actions requires '
-    '--branch_proposal=all',
+    'vine: form of the surrogate (docs/vine.md): every_step uses the steps of '
+    'trunks and branches, the others only the first actions of branches; '
+    'all_actions requires --branch_proposal=all',
     choices=(
+      'every_step',
       'self_normalized',
       'mean_baseline',
       'importance_sampled',
       'all_actions',
     ),
+  )
+  occupancy_weights: bool = setting(
+    True,
+    'vine, every_step: weight each step so that states late in an episode, '
+    'where branches go more often, count as often as on trunks',
   )
   standardize_advantages: bool = setting(
     True,

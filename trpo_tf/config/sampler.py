@@ -75,12 +75,14 @@ class SamplerConfig(Config):
   branch_proposal: str = setting(
     'policy',
     'vine: q, the distribution of first actions: policy: the current policy; '
-    'uniform: uniform within the action bounds; all: every action of a '
-    'discrete space once',
-    choices=('policy', 'uniform', 'all'),
+    'antithetic: pairs of actions of a Gaussian policy, mean + noise and '
+    'mean - noise; uniform: uniform within the action bounds; all: every '
+    'action of a discrete space once',
+    choices=('policy', 'antithetic', 'uniform', 'all'),
   )
   branch_time_limit: bool = setting(
     False,
     "vine: end branches at the task's time limit; otherwise the limit "
-    'truncates trunks only',
+    'truncates trunks only (--vine_objective=every_step always ends branches '
+    'there)',
   )

@@ -46,6 +46,7 @@ class NoBaseline:
     timesteps: np.ndarray,
     returns: np.ndarray,
     rng: np.random.Generator,
+    weights: np.ndarray | None = None,
   ) -> NoState:
     """Returns the state as it is.
 
@@ -55,11 +56,12 @@ class NoBaseline:
       timesteps: not used.
       returns: not used.
       rng: not used.
+      weights: not used.
 
     Returns:
       The new state.
     """
-    del x, timesteps, returns, rng
+    del x, timesteps, returns, rng, weights
     return state
 
 
@@ -74,19 +76,26 @@ class TimeState(NamedTuple):
   means: np.ndarray
 
 
-def means_by_time(timesteps: np.ndarray, returns: np.ndarray) -> np.ndarray:
+def means_by_time(
+  timesteps: np.ndarray,
+  returns: np.ndarray,
+  weights: np.ndarray | None = None,
+) -> np.ndarray:
   """Averages returns by time step.
 
   Args:
     timesteps: int [N], step within the episode.
     returns: float64 [N].
+    weights: float64 [N], above 0; None: all are 1.
 
   Returns:
     float64 [H], where H is the largest time step plus one. A time step that
     does not occur takes the mean of the one before.
   """
-  counts = np.bincount(timesteps)
-  means = np.bincount(timesteps, returns) / np.maximum(counts, 1)
+  counts = np.bincount(timesteps, weights)
+  weighted = returns if weights is None else weights * returns
+  sums = np.bincount(timesteps, weighted)
+  means = sums / np.where(counts > 0, counts, 1)
   seen = np.where(counts > 0, np.arange(len(counts)), 0)
   return means[np.maximum.accumulate(seen)]
 
@@ -124,6 +133,7 @@ class TimeBaseline:
     timesteps: np.ndarray,
     returns: np.ndarray,
     rng: np.random.Generator,
+    weights: np.ndarray | None = None,
   ) -> TimeState:
     """Averages the returns of this batch alone by time step.
 
@@ -133,12 +143,13 @@ class TimeBaseline:
       timesteps: int [N], step within the episode.
       returns: float64 [N], targets in units of return.
       rng: not used.
+      weights: float64 [N] of mean 1, of the returns; None: all are 1.
 
     Returns:
       The new state.
     """
     del state, x, rng
-    return TimeState(means_by_time(timesteps, returns))
+    return TimeState(means_by_time(timesteps, returns, weights))
 
 
 class LinearState(NamedTuple):
@@ -201,6 +212,7 @@ class LinearBaseline:
     timesteps: np.ndarray,
     returns: np.ndarray,
     rng: np.random.Generator,
+    weights: np.ndarray | None = None,
   ) -> LinearState:
     """Solves the regression on this batch alone.
 
@@ -210,12 +222,16 @@ class LinearBaseline:
       timesteps: int [N], step within the episode.
       returns: float64 [N], targets in units of return.
       rng: not used.
+      weights: float64 [N] of mean 1, of the squared errors; None: all are 1.
 
     Returns:
       The new state.
     """
     del state, rng
     features = self._features(x, timesteps)
+    if weights is not None:
+      root = np.sqrt(weights)
+      features, returns = features * root[:, np.newaxis], returns * root
     # Scaled to unit mean square, so that the ridge means the same for all.
     scale = np.sqrt(np.square(features).mean(axis=0))
     scale[scale == 0] = 1
@@ -223,5 +239,5 @@ class LinearBaseline:
     gram = scaled.T @ scaled / len(scaled) + self._ridge * np.eye(
       scaled.shape[1]
     )
-    weights = np.linalg.solve(gram, scaled.T @ returns / len(scaled))
-    return LinearState(weights / scale)
+    solution = np.linalg.solve(gram, scaled.T @ returns / len(scaled))
+    return LinearState(solution / scale)

@@ -22,11 +22,14 @@ __all__ = [
   'CandidateEvaluation',
   'Objective',
   'PathData',
+  'WeightedPathData',
   'check_consistency',
   'distribution64',
   'evaluate',
   'importance_sampled',
+  'mean_over_states',
   'output_gradient',
+  'weights_of',
 ]
 
 Objective = Callable[[tfd.Distribution, Any], tf.Tensor]
@@ -46,8 +49,22 @@ class PathData(NamedTuple):
   advantages: tf.Tensor
 
 
+class WeightedPathData(NamedTuple):
+  """PathData of steps that count differently in every mean over the batch.
+
+  Attributes:
+    actions, log_probs, advantages: see PathData.
+    weights: float64 [N] of mean 1.
+  """
+
+  actions: tf.Tensor
+  log_probs: tf.Tensor
+  advantages: tf.Tensor
+  weights: tf.Tensor
+
+
 def importance_sampled(
-  distribution: tfd.Distribution, data: PathData
+  distribution: tfd.Distribution, data: PathData | WeightedPathData
 ) -> tf.Tensor:
   """Computes the terms pi(a|s) / q(a|s) * advantage of equation 14.
 
@@ -61,6 +78,27 @@ def importance_sampled(
   log_probs = tf.cast(data.log_probs, tf.float64)
   ratio = tf.exp(distribution.log_prob(data.actions) - log_probs)
   return ratio * tf.cast(data.advantages, tf.float64)
+
+
+def weights_of(data: Any) -> tf.Tensor | None:
+  """Returns the weights [N] of the states in an objective's data, or None."""
+  return getattr(data, 'weights', None)
+
+
+def mean_over_states(terms: tf.Tensor, data: Any) -> tf.Tensor:
+  """Averages terms [N] over the states, by the weights of the data, if any.
+
+  Args:
+    terms: [N].
+    data: the objective's data.
+
+  Returns:
+    The mean [], in the dtype of the terms.
+  """
+  weights = weights_of(data)
+  if weights is not None:
+    terms = terms * tf.cast(weights, terms.dtype)
+  return tf.reduce_mean(terms)
 
 
 class CandidateEvaluation(NamedTuple):
@@ -119,7 +157,9 @@ def evaluate(
   new = distribution64(policy, theta, outputs)
   kl = tfd.kl_divergence(old, new)
   return CandidateEvaluation(
-    tf.reduce_mean(objective(new, data)), tf.reduce_mean(kl), tf.reduce_max(kl)
+    mean_over_states(objective(new, data), data),
+    mean_over_states(kl, data),
+    tf.reduce_max(kl),
   )
 
 
@@ -149,7 +189,7 @@ def output_gradient(
   with tf.GradientTape() as tape:
     tape.watch((theta, outputs))
     terms = objective(distribution64(policy, theta, outputs), data)
-    surrogate = tf.reduce_mean(terms)
+    surrogate = mean_over_states(terms, data)
   by_outputs, by_theta = tape.gradient(
     surrogate, (outputs, theta), unconnected_gradients='zero'
   )

@@ -172,11 +172,14 @@ class ValueNetwork:
     return state.return_mean + state.return_scale * outputs
 
   def _moved_statistics(
-    self, state: ValueState, returns: np.ndarray
+    self, state: ValueState, returns: np.ndarray, weights: np.ndarray | None
   ) -> ValueState:
     """Moves the statistics towards those of the returns, not predictions."""
     rate = max(1 / (1 + int(state.fits)), _STATISTICS_RATE)
-    mean, square = returns.mean(), np.square(returns).mean()
+    squares = np.square(returns)
+    if weights is not None:
+      returns, squares = weights * returns, weights * squares
+    mean, square = returns.mean(), squares.mean()
     moved = state._replace(
       return_mean=state.return_mean + rate * (mean - state.return_mean),
       return_square=state.return_square + rate * (square - state.return_square),
@@ -197,6 +200,7 @@ class ValueNetwork:
     timesteps: np.ndarray,
     returns: np.ndarray,
     rng: np.random.Generator,
+    weights: np.ndarray | None = None,
   ) -> ValueState:
     """Minimises the squared error to the returns by minibatch Adam.
 
@@ -206,6 +210,7 @@ class ValueNetwork:
       timesteps: not used.
       returns: float64 [N], targets in units of return.
       rng: source of the minibatches.
+      weights: float64 [N] of mean 1, of the squared errors; None: all are 1.
 
     Returns:
       The new state.
@@ -213,22 +218,24 @@ class ValueNetwork:
     del timesteps
     settings = self._settings
     n, size = len(returns), settings.value_minibatch
-    state = self._moved_statistics(state, returns)
+    state = self._moved_statistics(state, returns, weights)
     rows = _minibatches(rng, n, size, settings.value_epochs)
     targets = (returns - state.return_mean) / state.return_scale
-    data: tuple[Any, ...] = x, targets.astype(np.float32)[:, np.newaxis], rows
+    data: list[Any] = [x, targets.astype(np.float32)[:, np.newaxis], rows]
+    if weights is not None:
+      data.append(weights.astype(np.float32)[:, np.newaxis])
     if not isinstance(x, FrameStacks):
       capacity = -(-n // _CAPACITY) * _CAPACITY
       max_steps = max(1, capacity // size) * settings.value_epochs
-      sizes = capacity, capacity, max_steps
-      data = tuple(map(_padded, data, sizes))
+      sizes = capacity, capacity, max_steps, capacity
+      data = [_padded(*pair) for pair in zip(data, sizes, strict=False)]
     moments = self._fit(
       state.theta,
       state.first_moment,
       state.second_moment,
       np.float32(state.adam_steps),
-      *data,
       np.int32(len(rows)),
+      *data,
     )
     theta, first, second = (t.numpy() for t in moments)
     return state._replace(
@@ -256,11 +263,13 @@ def _compile_fit(network: Network, rate: float) -> Callable[..., Any]:
   @functools.partial(
     tf.function, jit_compile=compiled, reduce_retracing=not compiled
   )
-  def fit(theta, m, v, count, x, targets, rows, steps):
+  def fit(theta, m, v, count, steps, x, targets, rows, weights=None):
     def iteration(i, count, theta, m, v):
       chosen = rows[i]
       linearized = network.linearize(theta, stacks.take(x, chosen))
       error = linearized.outputs - tf.gather(targets, chosen)
+      if weights is not None:
+        error *= tf.gather(weights, chosen)
       gradient = linearized.vjp(error / tf.cast(len(chosen), tf.float32))
       theta, m, v = adam_step(theta, m, v, gradient, count + 1, rate)
       return i + 1, count + 1, theta, m, v

@@ -159,8 +159,11 @@ def _networks(backend: Backend, network: Network, value: Network) -> list[Part]:
     drawn = 24 * config.sampler.num_slots * P
     return [*parts, Part('the candidates', drawn, ('--num_slots', *hidden))]
   steps = _learned_steps(backend)
-  vine = config.sampler.sampler == 'vine'
-  states = config.sampler.rollout_set_size if vine else steps
+  if config.uses_every_step:
+    steps += config.max_branch_steps
+  states = steps
+  if config.sampler.sampler == 'vine' and not config.uses_every_step:
+    states = config.sampler.rollout_set_size
   flat = 2 * _observation_bytes(backend) if isinstance(network, MLP) else 16
   activations = 8 * network.activation_size * _at_once(network, states)
   parts += [
@@ -208,10 +211,13 @@ def _branches(
     ends += 2 * N * K * M * observation + 4 * value.activation_size * _at_once(
       value, N * K * M
     )
+  steps = 0.0
+  if config.uses_every_step:  # as recorded, and as parts of the batch
+    steps = config.max_branch_steps * (2 * observation + 20 * outputs + 60)
   flags = ['--rollout_set_size']
   flags += (
     ['--branch_trials', '--branch_length']
-    if noise > ends
+    if noise + steps > ends
     else ['--branch_actions', '--branch_trials']
   )
-  return Part('the branches', noise + clones + ends, tuple(flags))
+  return Part('the branches', noise + clones + ends + steps, tuple(flags))

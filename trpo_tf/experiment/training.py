@@ -171,7 +171,7 @@ class Training:
     )
     normalizer = old.normalizer
     if self._normalizer_learns(old.iteration):
-      normalizer = normalizer.update(batch.flat(batch.observations))
+      normalizer = normalizer.update(batch.steps('observations'))
     end = time.perf_counter()
     self.state = TrainingState(
       iteration=old.iteration + 1,

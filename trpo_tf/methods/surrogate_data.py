@@ -4,17 +4,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trpo_tf.config import EstimatorConfig
+from trpo_tf.config import EstimatorConfig, SamplerConfig
 from trpo_tf.errors import UserError
-from trpo_tf.estimation import returns, vine
+from trpo_tf.estimation import every_step, returns, vine
 from trpo_tf.estimation.baselines import Baseline
-from trpo_tf.estimation.surrogate import PathData
+from trpo_tf.estimation.every_step import Partners
+from trpo_tf.estimation.surrogate import PathData, WeightedPathData
 from trpo_tf.estimation.vine import VineData
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.policies.protocols import Inputs
 from trpo_tf.sampling.batch import Batch, VineBatch
 
-__all__ = ['SurrogateData', 'advantages_and_targets', 'of_paths', 'of_vine']
+__all__ = [
+  'SurrogateData',
+  'advantages_and_targets',
+  'control_first_actions',
+  'of_steps',
+  'of_vine',
+  'step_weights',
+]
 
 
 class SurrogateData(NamedTuple):
@@ -22,8 +30,8 @@ class SurrogateData(NamedTuple):
 
   Attributes:
     x: inputs of N states.
-    data: the objective's data, PathData or VineData, leading dimension N.
-    advantages: float64, before scaling; [N] for the steps of paths, or [N, K]
+    data: the objective's data, leading dimension N.
+    advantages: float64, before scaling; [N] for steps, or [N, K]
       for the first actions of a vine, relative to the mean of their state.
   """
 
@@ -32,28 +40,56 @@ class SurrogateData(NamedTuple):
   advantages: np.ndarray
 
 
-def of_paths(
-  settings: EstimatorConfig, x: Inputs, batch: Batch, advantages: np.ndarray
+def step_weights(settings: EstimatorConfig, batch: Batch) -> np.ndarray | None:
+  """Weights the kept steps of trunks and branches, see every_step.
+
+  Args:
+    settings: whether to weight the steps.
+    batch: the experience.
+
+  Returns:
+    float64 [N] of mean 1; None if all weights are 1.
+  """
+  branches = batch.parts[1:]
+  if not branches or not settings.occupancy_weights:
+    return None
+  count, length = branches[0].kept.shape
+  return every_step.occupancy_weights(
+    batch.steps('timesteps'), count / int(batch.lengths.sum()), length
+  )
+
+
+def of_steps(
+  settings: EstimatorConfig,
+  x: Inputs,
+  batch: Batch,
+  advantages: np.ndarray,
+  weights: np.ndarray | None,
 ) -> SurrogateData:
-  """Collects the data of the kept steps of a batch of paths.
+  """Collects the data of the kept steps of paths, or of trunks and branches.
 
   Args:
     settings: whether to standardise the advantages.
     x: inputs of the N kept steps.
     batch: the experience.
     advantages: float64 [N], in units of return.
+    weights: float64 [N] of mean 1, of the steps; None: all are 1.
 
   Returns:
     The SurrogateData.
   """
   scaled = advantages
-  if settings.standardize_advantages:
+  if settings.standardize_advantages and weights is None:
     scaled = (scaled - scaled.mean()) / (scaled.std() + 1e-8)
-  data = PathData(
-    batch.flat(batch.actions),
-    batch.flat(batch.log_probs),
+  elif settings.standardize_advantages:
+    centred = scaled - np.mean(weights * scaled)
+    scaled = centred / (np.sqrt(np.mean(weights * centred**2)) + 1e-8)
+  steps = PathData(
+    batch.steps('actions'),
+    batch.steps('log_probs'),
     scaled.astype(np.float32),
   )
+  data = steps if weights is None else WeightedPathData(*steps, weights)
   return SurrogateData(x, data, advantages)
 
 
@@ -111,6 +147,34 @@ def of_vine(
   return SurrogateData(x, data, q - q.mean(axis=1, keepdims=True))
 
 
+def control_first_actions(
+  sampler: SamplerConfig,
+  partners: Partners,
+  batch: VineBatch,
+  advantages: np.ndarray,
+) -> Partners:
+  """Subtracts the control variate from the advantages of first actions.
+
+  Args:
+    sampler: K, M and the proposal.
+    partners: the control variate of earlier batches.
+    batch: the experience, with the steps of its branches.
+    advantages: float64 [B, L], of the branches' steps; the first ones are
+      changed in place.
+
+  Returns:
+    The control variate for the next batch.
+  """
+  assert batch.branches is not None
+  shape = batch.branch_lengths.shape
+  first = advantages[:, 0].reshape(shape).copy()  # not a view
+  usable = batch.branches.kept[:, 0].reshape(shape)
+  group = 2 if sampler.branch_proposal == 'antithetic' else 1
+  means = every_step.partner_means(first, usable, group)
+  advantages[:, 0] -= partners.coefficient * means.ravel()
+  return partners.updated(first[usable], means[usable])
+
+
 def advantages_and_targets(
   settings: EstimatorConfig,
   baseline: Baseline,
@@ -121,6 +185,8 @@ def advantages_and_targets(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Estimates advantages, and the returns that the baseline is fitted to.
 
+  Of a batch with several parts, this takes one.
+
   Args:
     settings: the baseline, gamma and lambda.
     baseline: the baseline.
@@ -130,14 +196,15 @@ def advantages_and_targets(
     predictions: float64 [N], the baseline's predictions at these steps.
 
   Returns:
-    Advantages and targets, float64 [N] each, in units of return.
+    Advantages and targets, float64 [S, T] each, in units of return;
+    meaningless where no step is kept.
   """
   arrays = batch.rewards, batch.ends, batch.lengths
   values = np.zeros(batch.rewards.shape)
   values[batch.kept] = predictions
   if settings.baseline != 'value_network':
-    found = returns.monte_carlo(*arrays, settings.gamma)[batch.kept]
-    return found - predictions, found
+    found = returns.monte_carlo(*arrays, settings.gamma)
+    return found - values, found
 
   def value_of(observations: np.ndarray) -> np.ndarray:
     unused = np.zeros(len(observations), np.int32)
@@ -148,7 +215,7 @@ def advantages_and_targets(
   if len(batch.boundary_index):
     slots, steps = batch.boundary_index.T
     boundary[slots, steps] = value_of(batch.boundary_observations)
-  advantages, targets = returns.gae(
+  return returns.gae(
     *arrays,
     values,
     boundary,
@@ -156,4 +223,3 @@ def advantages_and_targets(
     settings.gamma,
     settings.gae_lambda,
   )
-  return advantages[batch.kept], targets[batch.kept]

@@ -6,14 +6,15 @@ derivative-free ones differ from it only in the step.
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.estimation import baselines, surrogate, vine
-from trpo_tf.estimation.surrogate import Consistency
+from trpo_tf.estimation.every_step import Partners
+from trpo_tf.estimation.surrogate import Consistency, Objective
 from trpo_tf.methods import surrogate_data
 from trpo_tf.methods.learner import OnPolicyLearner, Update, check_steps
 from trpo_tf.methods.record import IterationRecord
@@ -24,7 +25,7 @@ from trpo_tf.policies.protocols import Inputs, Policy
 from trpo_tf.sampling.batch import Batch, VineBatch
 from trpo_tf.seeding import Stream
 
-__all__ = ['SamplerMismatch', 'SurrogateLearner']
+__all__ = ['Estimates', 'SamplerMismatch', 'SurrogateLearner']
 
 _OUTPUT_TOLERANCE = 1e-4
 _LOG_PROB_TOLERANCE = 1e-2
@@ -32,6 +33,28 @@ _LOG_PROB_TOLERANCE = 1e-2
 
 class SamplerMismatch(RuntimeError):
   """The sampler's policy is not the one that is about to be updated."""
+
+
+class Estimates(NamedTuple):
+  """What a learner estimates from a batch of N kept steps.
+
+  Attributes:
+    x: inputs of the steps.
+    timesteps: int [N].
+    predictions: float64 [N], of the baseline, before its fit.
+    targets: float64 [N], which the baseline is fitted to.
+    weights: float64 [N] of mean 1, of the steps; None: all are 1.
+    given: the surrogate's states and data.
+    changed: parts of the learner's state that the estimates change.
+  """
+
+  x: Inputs
+  timesteps: np.ndarray
+  predictions: np.ndarray
+  targets: np.ndarray
+  weights: np.ndarray | None
+  given: SurrogateData
+  changed: dict[str, Any]
 
 
 class SurrogateLearner(OnPolicyLearner):
@@ -54,14 +77,7 @@ class SurrogateLearner(OnPolicyLearner):
     """
     self._policy, self._config = policy, config
     self._baseline = baselines.make_baseline(config.estimator, policy.network)
-    objective, num_states = (
-      (
-        vine.OBJECTIVES[config.estimator.vine_objective],
-        config.sampler.rollout_set_size,
-      )
-      if config.sampler.sampler == 'vine'
-      else (surrogate.importance_sampled, config.sampler.batch_steps)
-    )
+    objective, num_states = _objective(config)
     self._step = make_step(policy, objective, config, num_states)
 
   def initial_state(
@@ -77,7 +93,10 @@ class SurrogateLearner(OnPolicyLearner):
       The learner's state.
     """
     del theta
-    return {'baseline': self._baseline.initial_state(rng)._asdict()}
+    state = {'baseline': self._baseline.initial_state(rng)._asdict()}
+    if self._config.uses_every_step:
+      state['partners'] = Partners()._asdict()
+    return state
 
   def take_step(
     self,
@@ -129,42 +148,109 @@ class SurrogateLearner(OnPolicyLearner):
         rollout set was left out.
     """
     check_steps(batch)
-    settings = self._config.estimator
-    baseline = self._baseline.state_type(**state['baseline'])
-    x = batch.inputs(batch.flat(batch.observations), normalizer)
-    timesteps = batch.flat(batch.timesteps)
-    predictions = self._baseline.predict(baseline, x, timesteps)
-    advantages, targets = surrogate_data.advantages_and_targets(
-      settings, self._baseline, baseline, normalizer, batch, predictions
-    )
-    consistency = self._check(theta, x, batch)
-    given = (
-      surrogate_data.of_vine(
-        settings, self._baseline, baseline, normalizer, batch
-      )
-      if isinstance(batch, VineBatch)
-      else surrogate_data.of_paths(settings, x, batch, advantages)
-    )
+    found = self.estimate(state, normalizer, batch)
+    given = found.given
+    consistency = self._check(theta, found.x, batch)
     rows = self._fisher_rows(len(given.advantages), iteration)
     step, changed = self.take_step(theta, given, rows, state)
     seed = self._config.run.seed
     baseline, fit = baselines.fit(
       self._baseline,
-      baseline,
-      x,
-      timesteps,
-      targets,
+      self._baseline.state_type(**state['baseline']),
+      found.x,
+      found.timesteps,
+      found.targets,
       seeding.generator(seed, Stream.VALUE_MINIBATCHES, iteration),
-      predictions,
+      found.predictions,
+      found.weights,
     )
     record = _record(
       step,
       fit,
       sampler_output_error=consistency.outputs_error,
-      masked_states=_num_states(batch) - len(given.advantages),
+      masked_states=self._num_states(batch) - len(given.advantages),
     )
-    state = state | changed | {'baseline': baseline._asdict()}
+    state = state | found.changed | changed | {'baseline': baseline._asdict()}
     return Update(step.theta, state, record, {'advantages': given.advantages})
+
+  def estimate(
+    self, state: dict[str, Any], normalizer: Normalizer, batch: Batch
+  ) -> Estimates:
+    """Estimates advantages and value targets with the old baseline.
+
+    Args:
+      state: the learner's state.
+      normalizer: normaliser of observations, as used while sampling.
+      batch: the experience.
+
+    Returns:
+      The Estimates.
+
+    Raises:
+      UserError: every state of the rollout set was left out.
+    """
+    settings = self._config.estimator
+    baseline = self._baseline.state_type(**state['baseline'])
+    x = batch.inputs(batch.steps('observations'), normalizer)
+    timesteps = batch.steps('timesteps')
+    predictions = self._baseline.predict(baseline, x, timesteps)
+    weights = surrogate_data.step_weights(settings, batch)
+    advantages, targets, changed = self._advantages(
+      state, baseline, normalizer, batch, predictions
+    )
+    given = (
+      surrogate_data.of_vine(
+        settings, self._baseline, baseline, normalizer, batch
+      )
+      if isinstance(batch, VineBatch) and not self._config.uses_every_step
+      else surrogate_data.of_steps(settings, x, batch, advantages, weights)
+    )
+    return Estimates(
+      x, timesteps, predictions, targets, weights, given, changed
+    )
+
+  def _advantages(
+    self,
+    state: dict[str, Any],
+    baseline: Any,
+    normalizer: Normalizer,
+    batch: Batch,
+    predictions: np.ndarray,
+  ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Returns advantages and value targets [N], and a change of the state."""
+    ends = np.cumsum([part.kept.sum() for part in batch.parts])
+    found = [
+      surrogate_data.advantages_and_targets(
+        self._config.estimator,
+        self._baseline,
+        baseline,
+        normalizer,
+        part,
+        predicted,
+      )
+      for part, predicted in zip(
+        batch.parts, np.split(predictions, ends[:-1]), strict=True
+      )
+    ]
+    changed = {}
+    if isinstance(batch, VineBatch) and self._config.uses_every_step:
+      partners = surrogate_data.control_first_actions(
+        self._config.sampler, Partners(**state['partners']), batch, found[1][0]
+      )
+      changed['partners'] = partners._asdict()
+    advantages, targets = (
+      np.concatenate(
+        [part.flat(f) for part, f in zip(batch.parts, fields, strict=True)]
+      )
+      for fields in zip(*found, strict=True)
+    )
+    return advantages, targets, changed
+
+  def _num_states(self, batch: Batch) -> int:
+    """Returns the number of the step's states before any is left out."""
+    if isinstance(batch, VineBatch) and not self._config.uses_every_step:
+      return len(batch.rollout_set)
+    return sum(int(part.kept.sum()) for part in batch.parts)
 
   def _check(self, theta: np.ndarray, x: Inputs, batch: Batch) -> Consistency:
     check = functools.partial(
@@ -172,15 +258,15 @@ class SurrogateLearner(OnPolicyLearner):
       self._policy,
       theta,
       x,
-      batch.flat(batch.actions),
-      batch.flat(batch.outputs),
-      batch.flat(batch.log_probs),
+      batch.steps('actions'),
+      batch.steps('outputs'),
+      batch.steps('log_probs'),
     )
     found = check()
     if found.log_probs_error > _LOG_PROB_TOLERANCE:
       # a small deviation magnifies the rounding of the outputs
       found = check(rounding=True)
-    scale = 1 + np.abs(batch.flat(batch.outputs)[found.outputs_row]).max()
+    scale = 1 + np.abs(batch.steps('outputs')[found.outputs_row]).max()
     if (
       found.outputs_error <= _OUTPUT_TOLERANCE * scale
       and found.log_probs_error <= _LOG_PROB_TOLERANCE
@@ -204,11 +290,15 @@ class SurrogateLearner(OnPolicyLearner):
     return np.sort(rng.choice(num_states, count, replace=False))
 
 
-def _num_states(batch: Batch) -> int:
-  """Returns the number of the step's states before any is left out."""
-  if isinstance(batch, VineBatch):
-    return len(batch.rollout_set)
-  return int(batch.kept.sum())
+def _objective(config: ExperimentConfig) -> tuple[Objective, int]:
+  """Returns the surrogate's terms and about how many states a batch has."""
+  sampler, name = config.sampler, config.estimator.vine_objective
+  if sampler.sampler != 'vine':
+    return surrogate.importance_sampled, sampler.batch_steps
+  if not config.uses_every_step:
+    return vine.OBJECTIVES[name], sampler.rollout_set_size
+  steps = sampler.batch_steps + config.max_branch_steps
+  return surrogate.importance_sampled, steps
 
 
 def _record(

@@ -10,11 +10,19 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from trpo_tf.estimation import surrogate
 from trpo_tf.optim import blocks as blocks_lib
 from trpo_tf.policies.linearization import Linearization
 from trpo_tf.policies.protocols import Inputs, Policy
 
-__all__ = ['Linearized', 'analytic', 'linearize', 'product', 'vjp']
+__all__ = [
+  'Linearized',
+  'analytic',
+  'linearize',
+  'product',
+  'reweighted',
+  'vjp',
+]
 
 
 class Linearized(NamedTuple):
@@ -52,6 +60,27 @@ def linearize(
     tf.concat([part.outputs for part in parts], axis=0),
     parts,
     [policy.metric(theta, part.outputs) for part in parts],
+  )
+
+
+def reweighted(linearized: Linearized, weights: tf.Tensor) -> Linearized:
+  """Weights the states in the products with M.
+
+  Args:
+    linearized: the policy linearised on N states.
+    weights: [N] of mean 1.
+
+  Returns:
+    The Linearized policy, whose `product` is that of the weighted mean.
+  """
+  factors = tf.cast(weights, linearized.outputs.dtype)[:, tf.newaxis]
+  parts = blocks_lib.split(factors, len(linearized.blocks))
+
+  def scaled(metric, part):
+    return lambda tangent: part * metric(tangent)
+
+  return linearized._replace(
+    metrics=list(map(scaled, linearized.metrics, parts))
   )
 
 
@@ -98,16 +127,22 @@ def analytic(
 ) -> Callable[[tf.Tensor], tf.Tensor]:
   """Prepares products with the Fisher matrix of appendix C.1.
 
-  The matrix integrates over the actions, so it needs no sampled action.
+  The matrix integrates over the actions, so it needs no sampled action. States
+  count by the weights of the data, if it has any.
 
   Args:
     policy: the policy.
     theta: not used.
     linearized: the policy linearised on the states.
-    data: not used.
+    data: the objective's data.
 
   Returns:
     A function that maps v float64 [P] to A v, float64 [P].
   """
-  del theta, data
+  del theta
+  weights = surrogate.weights_of(data)
+  if weights is not None:
+    weights = tf.cast(weights, tf.float64)
+    # of mean 1 on any rows of the batch
+    linearized = reweighted(linearized, weights / tf.reduce_mean(weights))
   return lambda v: product(policy, linearized, v)

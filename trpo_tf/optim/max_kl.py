@@ -23,7 +23,6 @@ import tensorflow as tf
 from trpo_tf.config import ExperimentConfig, TrustRegionConfig
 from trpo_tf.errors import UserError
 from trpo_tf.estimation.surrogate import Objective
-from trpo_tf.optim import blocks as blocks_lib
 from trpo_tf.optim import conjugate_gradient, fisher, trust_region
 from trpo_tf.optim.problem import SurrogateProblem, make_problem
 from trpo_tf.optim.step import Step, compile_step
@@ -100,21 +99,6 @@ def _curvatures(problem: SurrogateProblem, s: tf.Tensor) -> tf.Tensor:
   return tf.concat(parts, axis=0) + direct
 
 
-def _reweighted(
-  linearized: fisher.Linearized, weights: tf.Tensor
-) -> fisher.Linearized:
-  """Weights the states by [N], so that their mean Fisher matrix is F_w."""
-  factors = tf.cast(weights, linearized.outputs.dtype)[:, tf.newaxis]
-  parts = blocks_lib.split(factors, len(linearized.blocks))
-
-  def scaled(metric, part):
-    return lambda tangent: part * metric(tangent)
-
-  return linearized._replace(
-    metrics=list(map(scaled, linearized.metrics, parts))
-  )
-
-
 def _solve_reweighted(
   problem: SurrogateProblem,
   settings: TrustRegionConfig,
@@ -122,7 +106,7 @@ def _solve_reweighted(
   last: conjugate_gradient.ConjugateGradientResult,
 ) -> conjugate_gradient.ConjugateGradientResult:
   """Solves (F_w + damping I) s = g for new weights, starting from `last`."""
-  linearized = _reweighted(problem.linearized, weights)
+  linearized = fisher.reweighted(problem.linearized, weights)
 
   def product(v):
     through = fisher.product(problem.policy, linearized, v)

@@ -118,9 +118,18 @@ class Batch:
     """Number of env steps simulated, including dropped ones and branches."""
     return int(self.lengths.sum()) + self.num_branch_steps
 
+  @property
+  def parts(self) -> tuple['Batch', ...]:
+    """The batches of paths whose steps a learner uses."""
+    return (self,)
+
   def flat(self, field: np.ndarray) -> np.ndarray:
     """Returns the kept rows of a field [S, T, ...] as [N, ...]."""
     return field[self.kept]
+
+  def steps(self, name: str) -> np.ndarray:
+    """Returns the kept rows of a field of every part, [N, ...]."""
+    return np.concatenate([p.flat(getattr(p, name)) for p in self.parts])
 
   def inputs(self, observations: np.ndarray, normalizer: Normalizer) -> Any:
     """Returns the inputs of the networks, float32 [N, O].
@@ -145,6 +154,8 @@ class VineBatch(Batch):
     branch_ends: uint8 [N, K, M], bits of End; 0: cut alive at its length.
     final_observations: float32 [N, K, M, O], after a branch's last step;
       meaningless for a branch that diverged.
+    branches: the steps of the N x K x M branches in order, one slot for each,
+      if the objective uses them; None otherwise.
   """
 
   rollout_set: np.ndarray
@@ -154,6 +165,12 @@ class VineBatch(Batch):
   branch_lengths: np.ndarray
   branch_ends: np.ndarray
   final_observations: np.ndarray
+  branches: Batch | None = None
+
+  @property
+  def parts(self) -> tuple[Batch, ...]:
+    """The trunks, and the steps of the branches if they are kept."""
+    return (self,) if self.branches is None else (self, self.branches)
 
   @property
   def num_diverged(self) -> int:

@@ -128,6 +128,10 @@ class Draws(NamedTuple):
     shape = len(outputs), count, space.size
     if proposal == 'policy':
       return actor.propose(outputs, actor.draw(rng, shape))
+    if proposal == 'antithetic':  # mean + noise, mean - noise, ...
+      half = actor.draw(rng, (len(outputs), count // 2, space.size))
+      pairs = np.stack([half, -half], axis=2)
+      return actor.propose(outputs, pairs.reshape(shape))
     if proposal == 'all':
       every = np.array(list(np.ndindex(space.factors)), np.int32)
       actions = np.broadcast_to(every, (len(outputs), *every.shape))

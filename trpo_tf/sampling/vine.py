@@ -5,6 +5,7 @@ exactly. From each of these, branches try K first actions and then follow the
 policy under M noise sequences, which the K actions share.
 """
 
+import dataclasses
 import math
 from typing import Generic, NamedTuple, Protocol
 
@@ -13,12 +14,19 @@ import numpy as np
 from trpo_tf.config import SamplerConfig
 from trpo_tf.errors import UserError
 from trpo_tf.policies.normalizer import Normalizer
-from trpo_tf.sampling.batch import Batch, Divergence, VineBatch
+from trpo_tf.sampling.actors import Actor
+from trpo_tf.sampling.batch import Batch, Divergence, End, VineBatch
 from trpo_tf.sampling.draws import Draws
 from trpo_tf.sampling.sampler import PathSampler, States
 from trpo_tf.tasks.actions import ActionSpace
 
-__all__ = ['BranchFailure', 'BranchResults', 'VineBackend', 'VineSampler']
+__all__ = [
+  'BranchFailure',
+  'BranchResults',
+  'BranchSteps',
+  'VineBackend',
+  'VineSampler',
+]
 
 _MAX_ACTIONS = 64  # tried in each state by --branch_proposal=all
 
@@ -39,6 +47,23 @@ class BranchFailure(NamedTuple):
   header: tuple[str, ...] = ()
 
 
+class BranchSteps(NamedTuple):
+  """The steps of N x K x M branches, before each action.
+
+  Attributes:
+    observations: [N, K, M, L, ...].
+    actions: [N, K, M, L, A].
+    outputs: float32 [N, K, M, L, ...], of the policy; those of first steps are
+      not used.
+    rewards: float64 [N, K, M, L].
+  """
+
+  observations: np.ndarray
+  actions: np.ndarray
+  outputs: np.ndarray
+  rewards: np.ndarray
+
+
 class BranchResults(NamedTuple):
   """The results of N x K x M branches; see VineBatch.
 
@@ -49,6 +74,7 @@ class BranchResults(NamedTuple):
     final_observations: [N, K, M, ...].
     failures: the first MAX_RECORDED branches that diverged, in order.
     deaths: causes of worker crashes.
+    steps: the steps, if the back end keeps them.
   """
 
   returns: np.ndarray
@@ -57,6 +83,7 @@ class BranchResults(NamedTuple):
   final_observations: np.ndarray
   failures: tuple[BranchFailure, ...] = ()
   deaths: tuple[str, ...] = ()
+  steps: BranchSteps | None = None
 
 
 class VineBackend(Protocol[States]):
@@ -161,6 +188,12 @@ class VineSampler(Generic[States]):
       _divergence(failure, trunks, rollout_set, iteration)
       for failure in found.failures
     )
+    branches = None
+    if found.steps is not None:
+      branches = _branch_batch(trunks, rollout_set, found, actor)
+      if config.on_divergence == 'drop':
+        whole = (found.ends & End.DIVERGED == 0).reshape(-1, 1)
+        branches = dataclasses.replace(branches, kept=branches.kept & whole)
     fields = vars(trunks) | dict(
       rollout_set=rollout_set,
       first_actions=first_actions,
@@ -169,6 +202,7 @@ class VineSampler(Generic[States]):
       branch_lengths=found.lengths,
       branch_ends=found.ends,
       final_observations=found.final_observations,
+      branches=branches,
       diverged=trunks.diverged + diverged,
       deaths=trunks.deaths + found.deaths,
     )
@@ -181,6 +215,11 @@ def _check_proposal(name: str, proposal: str, space: ActionSpace) -> None:
     raise UserError(
       f'{name}: --branch_proposal=uniform needs bounded actions (a ctrlrange '
       'on every actuator of a model); use --branch_proposal=policy'
+    )
+  if proposal == 'antithetic' and space.factors:
+    raise UserError(
+      f'{name}: --branch_proposal=antithetic mirrors actions at their mean, '
+      'which discrete actions do not have; use --branch_proposal=policy'
     )
   if proposal != 'all':
     return
@@ -195,6 +234,63 @@ def _check_proposal(name: str, proposal: str, space: ActionSpace) -> None:
       f'{name}: --branch_proposal=all would try {count} actions in each state, '
       f'at most {_MAX_ACTIONS} are possible; use policy or uniform'
     )
+
+
+def _branch_batch(
+  trunks: Batch, rollout_set: np.ndarray, found: BranchResults, actor: Actor
+) -> Batch:
+  """Puts the steps of every branch into a slot of its own, in order.
+
+  A branch that diverged ends at its last finite state, as a trunk does. It is
+  left out if its trunk was dropped.
+  """
+  assert found.steps is not None
+  roots = tuple(rollout_set.T)
+  per_state = math.prod(found.ends.shape[1:])
+  count, horizon = found.ends.size, found.steps.rewards.shape[-1]
+
+  def of_branches(field: np.ndarray) -> np.ndarray:
+    """Repeats a field [S, T, ...] of the trunks' steps: [B, ...]."""
+    return np.repeat(field[roots], per_state, axis=0)
+
+  steps = {
+    name: field.reshape(count, horizon, *field.shape[4:])
+    for name, field in found.steps._asdict().items()
+  }
+  steps['outputs'][:, 0] = of_branches(trunks.outputs)
+  lengths, last = (
+    found.lengths.ravel(),
+    np.maximum(found.lengths.ravel(), 1) - 1,
+  )
+  taken = np.arange(horizon) < lengths[:, np.newaxis]
+  ends = np.where(np.arange(horizon) == last[:, np.newaxis], 1, 0) * taken
+  ends = (ends * found.ends.reshape(-1, 1)).astype(np.uint8)
+  finals = found.final_observations.reshape(
+    count, *found.final_observations.shape[3:]
+  )
+  cut = np.flatnonzero(found.ends.ravel() == End.TRUNCATED)
+  log_probs = np.where(
+    taken, actor.log_prob(steps['outputs'], steps['actions']), 0
+  )
+  return dataclasses.replace(
+    trunks,
+    **steps,
+    log_probs=log_probs.astype(np.float32),
+    ends=ends,
+    timesteps=(
+      of_branches(trunks.timesteps)[:, np.newaxis] + np.arange(horizon)
+    ).astype(np.int32),
+    lengths=lengths,
+    kept=taken & of_branches(trunks.kept)[:, np.newaxis],
+    last_observations=finals,
+    boundary_index=np.stack([cut, last[cut]], axis=1).astype(np.int32),
+    boundary_observations=finals[cut],
+    episode_returns=np.zeros(0),
+    episode_lengths=np.zeros(0, np.int32),
+    episode_terms={},
+    diverged=(),
+    deaths=(),
+  )
 
 
 def _divergence(

@@ -13,6 +13,7 @@ from trpo_tf.tasks.atari import Game
 
 __all__ = [
   'BranchJob',
+  'BranchPath',
   'PathJob',
   'PathResult',
   'SlotState',
@@ -108,6 +109,7 @@ class BranchJob(NamedTuple):
       first entry is not used.
     gamma: discount per env step.
     time_limit: whether the game's time limit ends a branch.
+    keeps_steps: whether the result has the steps.
   """
 
   state: bytes
@@ -116,9 +118,29 @@ class BranchJob(NamedTuple):
   noise: np.ndarray
   gamma: float
   time_limit: bool
+  keeps_steps: bool
 
   def __str__(self) -> str:
     return 'branches of a state'
+
+
+class BranchPath(NamedTuple):
+  """The n env steps of a branch; those after the first are the policy's.
+
+  Attributes:
+    frames: uint8 [F, H, W], those of the state's observation first.
+    observations: int32 [n - 1, 4], before each step after the first. Row i is
+      frames[i - 1].
+    outputs: float32 [n - 1, M], of the policy.
+    actions: int32 [n - 1, factors].
+    rewards: float64 [n], raw or their signs.
+  """
+
+  frames: np.ndarray
+  observations: np.ndarray
+  outputs: np.ndarray
+  actions: np.ndarray
+  rewards: np.ndarray
 
 
 class StateBranches(NamedTuple):
@@ -130,9 +152,11 @@ class StateBranches(NamedTuple):
     ends: uint8 [K, M], bits of End.
     finals: the newest frames, uint8 [n, H, W] with n up to 4, of each branch
       (k, m) that did not terminate.
+    paths: the steps of each branch (k, m), if the job keeps them.
   """
 
   returns: np.ndarray
   lengths: np.ndarray
   ends: np.ndarray
   finals: dict[tuple[int, int], np.ndarray]
+  paths: dict[tuple[int, int], BranchPath]

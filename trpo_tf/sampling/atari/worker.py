@@ -18,6 +18,7 @@ from trpo_tf.sampling.atari import messages
 from trpo_tf.sampling.atari.emulator import AtariSlot, EpisodeStarts, extension
 from trpo_tf.sampling.atari.jobs import (
   BranchJob,
+  BranchPath,
   PathJob,
   PathResult,
   SlotState,
@@ -133,24 +134,39 @@ class Player:
     """
     shape = len(job.first_actions), len(job.noise)
     result = StateBranches(
-      np.zeros(shape), np.zeros(shape, np.int32), np.zeros(shape, np.uint8), {}
+      np.zeros(shape),
+      np.zeros(shape, np.int32),
+      np.zeros(shape, np.uint8),
+      {},
+      {},
     )
     firsts = [self._game.codes[tuple(a)].item() for a in job.first_actions]
     for k, m in np.ndindex(shape):
-      total, length, ends = self._branch(job, firsts[k], job.noise[m])
-      result.returns[k, m], result.lengths[k, m] = total, length
-      result.ends[k, m] = ends
+      rewards, ends = self._branch(job, firsts[k], job.noise[m])
+      result.returns[k, m] = sum(
+        job.gamma**t * reward for t, reward in enumerate(rewards)
+      )
+      result.lengths[k, m], result.ends[k, m] = len(rewards), ends
+      if job.keeps_steps:
+        observations, outputs, actions = self._actor.actions()
+        result.paths[k, m] = BranchPath(
+          self._actor.frames(),
+          observations,
+          outputs,
+          actions,
+          np.array(rewards, np.float64),
+        )
       if not ends & _TERMINATED:
         result.finals[k, m] = self._actor.frames()[-STACK:]
     return result
 
   def _branch(
     self, job: BranchJob, code: int, noise: np.ndarray
-  ) -> tuple[float, int, int]:
-    """Plays a branch; returns its return, its length and bits of End."""
+  ) -> tuple[list[float], int]:
+    """Plays a branch; returns its rewards and bits of End."""
     self._slot.load(job.state)
-    self._actor.begin(job.stack, 0)
-    total = 0.0
+    self._actor.begin(job.stack, STACK if job.keeps_steps else 0)
+    rewards: list[float] = []
     for t, uniforms in enumerate(noise):
       if t > 0:
         code = self._codes[self._actor.act(uniforms)]
@@ -158,12 +174,12 @@ class Player:
       reward, ends = step.learned(self._game.config)
       if not job.time_limit:
         ends &= ~_TRUNCATED
-      total += job.gamma**t * reward
+      rewards.append(reward)
       if not step.ends & _TERMINATED:
         self._observe()
       if ends:
         break
-    return total, t + 1, ends
+    return rewards, ends
 
 
 def main() -> None:

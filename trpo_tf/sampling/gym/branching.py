@@ -26,7 +26,7 @@ from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import MAX_RECORDED, End, VineBatch
 from trpo_tf.sampling.gym import environment
 from trpo_tf.sampling.gym.paths import GymPathSampler
-from trpo_tf.sampling.vine import BranchFailure, BranchResults
+from trpo_tf.sampling.vine import BranchFailure, BranchResults, BranchSteps
 from trpo_tf.tasks.environment import make
 
 __all__ = ['GymVine', 'clonable']
@@ -51,7 +51,8 @@ class GymVine:
         only; truncation by the environment itself always ends a branch.
     """
     self.paths, task = paths, config.task.task
-    limited = config.sampler.branch_time_limit
+    self._keeps_steps = config.uses_every_step
+    limited = config.branches_have_time_limit
     envs = [clonable(task, limited) for _ in range(_LANES)]
     size = paths.spaces.observation_size
     self._lanes = _Lanes(task, envs, size, config.estimator.gamma)
@@ -66,12 +67,19 @@ class GymVine:
   ) -> BranchResults:
     """Runs the branches; see VineBackend."""
     network, actor = self.paths.network(theta), self.paths.actor(theta)
+    width = self.paths.spaces.output_size
+    steps = None
+    if self._keeps_steps:
+      steps = self._lanes.new_steps(first_actions, noise, width)
 
-    def act(observations: np.ndarray, rows: np.ndarray) -> np.ndarray:
-      return actor.act(network(normalizer(observations)), rows)
+    def act(
+      observations: np.ndarray, rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+      outputs = network(normalizer(observations))
+      return outputs, actor.act(outputs, rows)
 
     return self._lanes.run(
-      states, first_actions, noise, act, self.paths.controls
+      states, first_actions, noise, act, self.paths.controls, steps
     )
 
 
@@ -180,13 +188,33 @@ class _Lanes:
       _Lane(i, env, self._observations[i]) for i, env in enumerate(envs)
     ]
 
+  def new_steps(
+    self, first_actions: np.ndarray, noise: np.ndarray, width: int
+  ) -> BranchSteps:
+    """Makes zeros for the steps of all branches.
+
+    Args:
+      first_actions: [N, K, A].
+      noise: float64 [N, M, L, A].
+      width: number of outputs of the policy's network.
+    """
+    N, K, A = first_actions.shape
+    shape = N, K, *noise.shape[1:3]
+    return BranchSteps(
+      np.zeros((*shape, self._observations.shape[1]), np.float32),
+      np.zeros((*shape, A), first_actions.dtype),
+      np.zeros((*shape, width), np.float32),
+      np.zeros(shape),
+    )
+
   def run(
     self,
     snapshots: Sequence[Snapshot],
     first_actions: np.ndarray,
     noise: np.ndarray,
-    act: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    act: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
     controls: Callable[[np.ndarray], np.ndarray],
+    steps: BranchSteps | None,
   ) -> BranchResults:
     """Runs every branch to its end or to its maximum length L.
 
@@ -194,8 +222,10 @@ class _Lanes:
       snapshots: the N states.
       first_actions: [N, K, A].
       noise: float64 [N, M, L, A].
-      act: maps observations [B, O] and noise [B, A] to actions [B, A].
+      act: maps observations [B, O] and noise [B, A] to the policy's outputs
+        [B, M] and actions [B, A].
       controls: maps actions [B, A] to what the environments receive.
+      steps: zeros, to be filled with the steps; None: they are not kept.
 
     Raises:
       UserError: an environment failed to restore.
@@ -212,15 +242,21 @@ class _Lanes:
     while running:
       where = n, k, m = tuple(np.array([lane.branch for lane in running]).T)
       rows, t = [lane.index for lane in running], results.lengths[where]
-      actions = act(self._observations[rows], noise[n, m, t])
+      outputs, actions = act(self._observations[rows], noise[n, m, t])
       first = t == 0
       actions[first] = first_actions[n[first], k[first]]
+      if steps is not None:
+        steps.observations[(*where, t)] = self._observations[rows]
+        steps.outputs[(*where, t)] = outputs
+        steps.actions[(*where, t)] = actions
       rewards, ends = np.array(
         [
           lane.step(control)
           for lane, control in zip(running, controls(actions), strict=True)
         ]
       ).T
+      if steps is not None:
+        steps.rewards[(*where, t)] = rewards
       failed, over = _record_step(
         results,
         noise.shape[2],
@@ -237,7 +273,9 @@ class _Lanes:
         *self._begin(idle, waiting, snapshots),
       ]
     failures.sort(key=lambda failure: failure.branch)
-    return results._replace(failures=tuple(failures[:MAX_RECORDED]))
+    return results._replace(
+      failures=tuple(failures[:MAX_RECORDED]), steps=steps
+    )
 
   def _begin(
     self,

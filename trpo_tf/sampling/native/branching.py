@@ -80,6 +80,8 @@ class Branches:
       or None.
     actions: float64 [N, K, M, L, A] unclipped, 0 after the end, or None; the
       last one of a diverged branch is that of the failed step.
+    outputs: float32 [N, K, M, L, A], the policy's means, 0 at the first step
+      and after the end, or None.
     rewards: float64 [N, K, M, L], 0 after the end, or None.
   """
 
@@ -93,6 +95,7 @@ class Branches:
   final_states: np.ndarray | None = None
   observations: np.ndarray | None = None
   actions: np.ndarray | None = None
+  outputs: np.ndarray | None = None
   rewards: np.ndarray | None = None
 
   @property
@@ -190,7 +193,7 @@ class Brancher:
       gamma: discount per env step.
       time_limit: whether the task's time limit, counted from the episode's
         start, ends a branch.
-      trajectories: whether to keep observations, actions and rewards.
+      trajectories: whether to keep observations, actions, outputs and rewards.
       final_states: whether to keep the state where each branch ended.
 
     Returns:
@@ -300,6 +303,7 @@ class Brancher:
       shapes |= dict(
         observations=((*B, L, O), np.float32),
         actions=((*B, L, A), np.float64),
+        outputs=((*B, L, A), np.float32),
         rewards=((*B, L), np.float64),
       )
     if final_states:

@@ -8,7 +8,7 @@ from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import MAX_RECORDED, End, VineBatch
 from trpo_tf.sampling.native.branching import Brancher, Branches, FrozenPolicy
 from trpo_tf.sampling.native.paths import NativePathSampler
-from trpo_tf.sampling.vine import BranchFailure, BranchResults
+from trpo_tf.sampling.vine import BranchFailure, BranchResults, BranchSteps
 
 __all__ = ['NativeVine']
 
@@ -40,7 +40,8 @@ class NativeVine:
       threads=config.sampler.sampler_threads,
     )
     self._gamma = config.estimator.gamma
-    self._time_limit = config.sampler.branch_time_limit
+    self._time_limit = config.branches_have_time_limit
+    self._keeps_steps = config.uses_every_step
 
   def branch(
     self,
@@ -69,7 +70,7 @@ class NativeVine:
       )
 
     every = slice(None)
-    found = run(every, every, every)
+    found = run(every, every, every, trajectories=self._keeps_steps)
 
     def failure(n: int, k: int, m: int) -> BranchFailure:
       """Describes a failed branch, which is run again to get its actions."""
@@ -93,4 +94,15 @@ class NativeVine:
       found.ends,
       found.final_observations,
       failures=tuple(failure(*branch) for branch in broken.tolist()),
+      steps=_steps(found) if self._keeps_steps else None,
     )
+
+
+def _steps(found: Branches) -> BranchSteps:
+  assert found.observations is not None
+  assert found.actions is not None
+  assert found.outputs is not None
+  assert found.rewards is not None
+  return BranchSteps(
+    found.observations, found.actions, found.outputs, found.rewards
+  )

@@ -1,0 +1,335 @@
+"""What a step of simulation is worth: estimators at a frozen policy.
+
+A policy and its value network are stopped in the middle of training. From one
+batch an estimator takes one trust-region step. Its quality is the cosine, in
+the metric of the Fisher matrix, between that step and a natural gradient from
+many more steps. The steps are those of training, with the same code.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from trpo_tf.config import EstimatorConfig, ExperimentConfig, SamplerConfig
+from trpo_tf.errors import UserError
+from trpo_tf.estimation import surrogate
+from trpo_tf.experiment import backend as backend_lib
+from trpo_tf.experiment import run_directory
+from trpo_tf.experiment.backend import Atari
+from trpo_tf.experiment.trained import load_policy
+from trpo_tf.methods.registry import make_learner
+from trpo_tf.methods.surrogate_learner import SurrogateLearner
+from trpo_tf.optim import blocks, conjugate_gradient, fisher
+from trpo_tf.optim.problem import make_problem
+from trpo_tf.policies import graphs
+from trpo_tf.policies.normalizer import Normalizer
+from trpo_tf.policies.protocols import Policy
+
+__all__ = [
+  'Estimator',
+  'FrozenRun',
+  'Quality',
+  'Reference',
+  'estimators',
+  'load',
+  'measure',
+]
+
+_REFERENCE_SEED = 10_000  # added to the run's seed, so that no draw is shared
+_MEASURE_SEED = 20_000
+_CHUNK = 20_000  # env steps of the reference that are differentiated together
+_FISHER_STATES = 20_000
+_BURN_IN = 2  # batches before the first that counts: slots begin with a reset
+_SLOTS = 8
+
+
+class FrozenRun(NamedTuple):
+  """A policy and its value network in the middle of training.
+
+  Attributes:
+    config: settings of the run.
+    policy: shape of the policy.
+    theta: float32 [P], its parameters.
+    normalizer: frozen normaliser of observations.
+    learner: state of the learner: the value network.
+    env_steps: env steps that it was trained for.
+  """
+
+  config: ExperimentConfig
+  policy: Policy
+  theta: np.ndarray
+  normalizer: Normalizer
+  learner: dict[str, Any]
+  env_steps: int
+
+
+def load(run_dir: str) -> FrozenRun:
+  """Loads the newest checkpoint of a run.
+
+  Args:
+    run_dir: directory of the run.
+
+  Returns:
+    The FrozenRun.
+
+  Raises:
+    UserError: there is no such run or checkpoint, or its settings have no value
+      network and no step on a surrogate.
+  """
+  trained = load_policy(run_dir)
+  config = trained.config
+  if config.estimator.baseline != 'value_network':
+    raise UserError(f'{run_dir}: estimators need --baseline=value_network')
+  if config.method.method != 'trpo' or isinstance(trained.backend, Atari):
+    raise UserError(
+      f'{run_dir}: estimators are compared on runs of --method=trpo outside '
+      'of Atari'
+    )
+  saved = run_directory.load_checkpoint(run_dir, lambda _: None)
+  learner = {'baseline': saved.state['learner']['baseline']}
+  return FrozenRun(
+    config,
+    trained.policy,
+    trained.theta,
+    trained.normalizer,
+    learner,
+    trained.env_steps,
+  )
+
+
+class Estimator(NamedTuple):
+  """A way to turn env steps into a step of the policy.
+
+  Attributes:
+    name: what the tables call it.
+    sampler: settings of the sampler.
+    estimator: settings of returns and advantages.
+  """
+
+  name: str
+  sampler: SamplerConfig
+  estimator: EstimatorConfig
+
+
+class Quality(NamedTuple):
+  """The quality of an estimator.
+
+  Attributes:
+    env_steps: env steps of a batch, branches included, mean over batches.
+    cosines: the quality of each batch; 0 for a refused step.
+  """
+
+  env_steps: float
+  cosines: list[float]
+
+
+def _path(base: EstimatorConfig, steps: int, lam: float | None) -> Estimator:
+  sampler = SamplerConfig(batch_steps=steps, num_slots=_SLOTS)
+  if lam is None:
+    return Estimator(f'single path, GAE, {steps}', sampler, base)
+  settings = dataclasses.replace(base, gae_lambda=lam)
+  return Estimator(f'single path, lambda {lam:g}, {steps}', sampler, settings)
+
+
+def _vine(
+  base: EstimatorConfig,
+  sizes: tuple[int, int, int, int],
+  objective: str,
+  proposal: str = 'policy',
+  **settings: Any,
+) -> Estimator:
+  T, N, K, L = sizes
+  sampler = SamplerConfig(
+    sampler='vine',
+    batch_steps=T,
+    num_slots=_SLOTS,
+    rollout_set_size=N,
+    branch_actions=K,
+    branch_length=L,
+    branch_proposal=proposal,
+  )
+  options = ', '.join(f'{k}={v}' for k, v in settings.items())
+  parts = 'vine', objective, proposal * (proposal != 'policy'), options
+  name = ', '.join(part for part in parts if part)
+  return Estimator(
+    f'{name}, {T}/{N}/{K}/{L}',
+    sampler,
+    dataclasses.replace(base, vine_objective=objective, **settings),
+  )
+
+
+def estimators(base: EstimatorConfig, steps: int) -> list[Estimator]:
+  """Lists the estimators to compare at about equal numbers of env steps.
+
+  Args:
+    base: the settings of the run, with its value network.
+    steps: env steps of a batch, a multiple of 80; single path also gets half
+      and twice as many.
+  """
+  base = dataclasses.replace(base, value_epochs=1)  # its fit is not used
+  half = steps // 2
+  branches = half // 10
+  short, wide = (half, branches, 2, 5), (half, branches // 2, 4, 5)
+  few, long = (half * 3 // 2, branches // 2, 2, 5), (half, branches // 2, 2, 10)
+  found = [_path(base, n, None) for n in (half, steps, 2 * steps)]
+  found.append(_path(base, steps, 1.0))
+  for objective in ('self_normalized', 'mean_baseline', 'importance_sampled'):
+    found.append(_vine(base, short, objective))
+  found.append(_vine(base, wide, 'self_normalized'))
+  for sizes in (short, wide, few, long):
+    for proposal in ('policy', 'antithetic'):
+      found.append(_vine(base, sizes, 'every_step', proposal))
+  found.append(_vine(base, short, 'every_step', occupancy_weights=False))
+  return found
+
+
+class Reference:
+  """A natural gradient from many steps of paths, and the Fisher matrix.
+
+  Attributes:
+    split_half: cosine between the natural gradients of two halves.
+    limit: cosine that a perfect step would have with the reference, by
+      Spearman and Brown's formula.
+  """
+
+  def __init__(self, run: FrozenRun, steps: int):
+    """Samples paths and solves for the natural gradient.
+
+    Args:
+      run: the policy with its value network.
+      steps: env steps.
+    """
+    settings = dataclasses.replace(run.config.estimator, gae_lambda=1.0)
+    sampler = SamplerConfig(batch_steps=_CHUNK, num_slots=_SLOTS)
+    config = _config(run, sampler, settings, _REFERENCE_SEED)
+    learner, batches = _learner(run, config), _batches(run, config)
+    gradient = _gradient(run)
+    count = max(2, steps // _CHUNK)
+    gradients, states = [], []
+    for _, batch in zip(range(count), batches, strict=False):
+      given = learner.estimate(run.learner, run.normalizer, batch).given
+      x = given.x
+      gradients.append(gradient(run.theta, x, given.data).numpy())
+      states.append(x[:: max(1, len(x) * count // _FISHER_STATES)])
+    rows = np.concatenate(states)
+    self._product = _fisher(run, rows)
+    solve = lambda g: self._solve(np.mean(g, axis=0), config)
+    self._direction = solve(gradients)
+    first, second = solve(gradients[::2]), solve(gradients[1::2])
+    self.split_half = self._cosine(first, second)
+    r = max(self.split_half, 0.0)
+    self.limit = float(np.sqrt(2 * r / (1 + r)))
+
+  def _solve(self, gradient: np.ndarray, config: ExperimentConfig):
+    settings = config.trust_region
+    return conjugate_gradient.conjugate_gradient(
+      lambda v: self._product(v) + settings.cg_damping * v,
+      tf.constant(gradient),
+      settings.cg_iterations,
+    ).solution.numpy()
+
+  def _cosine(self, a: np.ndarray, b: np.ndarray) -> float:
+    fa, fb = (self._product(tf.constant(v)).numpy() for v in (a, b))
+    norm = np.sqrt(a @ fa) * np.sqrt(b @ fb)
+    return float(a @ fb / norm) if norm > 0 else 0.0
+
+  def quality(self, step: np.ndarray) -> float:
+    """Returns the cosine of a step float64 [P] with the reference."""
+    return self._cosine(step, self._direction)
+
+
+def _config(
+  run: FrozenRun,
+  sampler: SamplerConfig,
+  estimator: EstimatorConfig,
+  seed: int,
+) -> ExperimentConfig:
+  """Returns the run's settings with another sampler, estimator and seed."""
+  own = run.config.run
+  return dataclasses.replace(
+    run.config,
+    sampler=dataclasses.replace(
+      sampler, sampler_threads=run.config.sampler.sampler_threads
+    ),
+    estimator=estimator,
+    run=dataclasses.replace(own, seed=(own.seed + seed) % 2**31),
+  )
+
+
+def _learner(run: FrozenRun, config: ExperimentConfig) -> SurrogateLearner:
+  learner = make_learner(run.policy, config)
+  assert isinstance(learner, SurrogateLearner)
+  return learner
+
+
+def _batches(run: FrozenRun, config: ExperimentConfig) -> Iterator[Any]:
+  """Yields batches of the frozen policy, after a few that are not used."""
+  sampler = backend_lib.make_sampler(backend_lib.resolve(config))
+  iteration = 0
+  while True:
+    batch = sampler.sample(run.theta, run.normalizer, iteration)
+    iteration += 1
+    if iteration > _BURN_IN:
+      yield batch
+
+
+def _gradient(run: FrozenRun) -> Any:
+  """Compiles the gradient of the surrogate of equation 14, float64 [P]."""
+
+  def gradient(theta, x, data):
+    return make_problem(
+      run.policy,
+      surrogate.importance_sampled,
+      theta,
+      x,
+      data,
+      blocks.num_blocks(_CHUNK),
+    ).gradient
+
+  return graphs.compile_any_batch(gradient, fixed=1)
+
+
+def _fisher(run: FrozenRun, x: np.ndarray) -> Any:
+  """Compiles products with the Fisher matrix on some states."""
+  theta, states = tf.constant(run.theta), tf.constant(x)
+
+  @tf.function(input_signature=[tf.TensorSpec([len(run.theta)], tf.float64)])
+  def product(v):
+    linearized = fisher.linearize(
+      run.policy, theta, states, blocks.num_blocks(len(x))
+    )
+    return fisher.product(run.policy, linearized, v)
+
+  return product
+
+
+def measure(
+  run: FrozenRun, estimator: Estimator, reference: Reference, batches: int
+) -> Quality:
+  """Takes steps from independent batches of the frozen policy.
+
+  Args:
+    run: the policy with its value network.
+    estimator: how a step is made.
+    reference: what it is compared with.
+    batches: how many.
+
+  Returns:
+    The Quality.
+  """
+  config = _config(run, estimator.sampler, estimator.estimator, _MEASURE_SEED)
+  learner = _learner(run, config)
+  zeros = learner.initial_state(run.theta, np.random.default_rng(0))
+  state = zeros | run.learner
+  cosines, costs = [], []
+  for i, batch in zip(range(batches), _batches(run, config), strict=False):
+    update = learner.update(run.theta, state, run.normalizer, batch, i)
+    # the control variate goes on, and the value network stays
+    state = update.state | run.learner
+    step = update.theta.astype(np.float64) - run.theta
+    cosines.append(reference.quality(step))
+    costs.append(batch.num_steps)
+  return Quality(float(np.mean(costs)), cosines)
