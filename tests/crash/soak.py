@@ -21,12 +21,25 @@ from typing import Any
 ROOT = pathlib.Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
 
-from crash.kills import KINDS  # noqa: E402
+from crash import kills  # noqa: E402
 
 from trpo_tf.config import TrustRegionConfig  # noqa: E402
 from trpo_tf.experiment import progress  # noqa: E402
 
 _DELTA = TrustRegionConfig().max_kl
+KINDS = kills.KINDS | {
+  'native, many short batches': (
+    '--task=Swimmer-v5',
+    '--hidden_sizes=8',
+    '--baseline=none',
+    '--whole_episodes',
+    '--time_limit=25',
+    '--batch_steps=100',
+    '--num_slots=4',
+    '--noprogress',
+    '--notensorboard',
+  )
+}
 
 
 def _usage(process: int) -> tuple[float, int]:
@@ -52,7 +65,7 @@ def soak(kind: str, iterations: int, folder: pathlib.Path) -> dict[str, Any]:
   """Trains a kind of run.
 
   Args:
-    kind: one of kills.KINDS.
+    kind: one of KINDS.
     iterations: how many.
     folder: where the run's directory is made.
 
