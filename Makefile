@@ -53,8 +53,8 @@ sanitize_address: CHECKS := address,undefined,float-cast-overflow
 sanitize_address: RUNTIME := libasan.so
 sanitize_thread: CHECKS := thread
 sanitize_thread: RUNTIME := libtsan.so
-sanitize_%: $(VENV)/built
-	$(VENV)/bin/cmake -S . -B build/$@ -DCMAKE_CXX_COMPILER=$(CXX) \
+sanitize_address sanitize_thread: $(VENV)/built
+	CXX=$(CXX) $(VENV)/bin/cmake --fresh -S . -B build/$@ \
 	  -DPython_EXECUTABLE=$(CURDIR)/$(PY) -DTRPO_TF_SANITIZE=$(CHECKS)
 	$(VENV)/bin/cmake --build build/$@ -j 2
 	env TRPO_TF_EXTENSIONS=build/$@ PYTHONMALLOC=malloc \
