@@ -43,23 +43,24 @@ check: $(VENV)/built
 # behaviour and with checks of threads. MuJoCo, Python and TensorFlow are not:
 # their leaks and races are not looked for. Preloaded, because Python itself is
 # not linked against the sanitizers. -s shows their reports.
-SANITIZED := tests/unit/extension_test.py tests/unit/conv_test.py \
+# The fuzzer forks, so it runs before other tests have started threads.
+SANITIZED := tests/property/extension_fuzz_test.py \
+  tests/unit/extension_test.py tests/unit/conv_test.py \
   tests/parity/native_sampler_test.py tests/parity/native_policy_test.py \
-  tests/parity/branching_test.py tests/parity/atari_screen_test.py \
-  tests/property/extension_fuzz_test.py
+  tests/parity/branching_test.py tests/parity/atari_screen_test.py
 
 sanitize: sanitize_address sanitize_thread
 sanitize_address: CHECKS := address,undefined,float-cast-overflow
 sanitize_address: RUNTIME := libasan.so
 sanitize_thread: CHECKS := thread
 sanitize_thread: RUNTIME := libtsan.so
-sanitize_%: $(VENV)/built
-	$(VENV)/bin/cmake -S . -B build/$@ -DCMAKE_CXX_COMPILER=$(CXX) \
+sanitize_address sanitize_thread: $(VENV)/built
+	CXX=$(CXX) $(VENV)/bin/cmake --fresh -S . -B build/$@ \
 	  -DPython_EXECUTABLE=$(CURDIR)/$(PY) -DTRPO_TF_SANITIZE=$(CHECKS)
 	$(VENV)/bin/cmake --build build/$@ -j 2
 	env TRPO_TF_EXTENSIONS=build/$@ PYTHONMALLOC=malloc \
 	  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
-	  TSAN_OPTIONS=ignore_noninstrumented_modules=1 \
+	  TSAN_OPTIONS=ignore_noninstrumented_modules=1:die_after_fork=0 \
 	  LD_PRELOAD="$$($(CXX) -print-file-name=$(RUNTIME)) \
 	    $$($(CXX) -print-file-name=libstdc++.so)" \
 	  $(PY) -m pytest -n 0 -x -s $(SANITIZED) $(ARGS)

@@ -105,3 +105,16 @@ def test_forged_actions_are_refused(games, sticky, first):
   with pytest.raises(UserError, match='the snapshot is damaged or forged'):
     env.restore(forged)
   env.restore(snapshot)
+
+
+def test_what_ale_itself_refuses_is_one_line(games):
+  """A flag that is neither true nor false, which ALE raises as it loads."""
+  env = _moved(games, 'Pong')
+  snapshot = env.snapshot()
+  values = packing.unpack(snapshot.data)
+  state = _put(values[3][0], b'TIA', 19, 5)
+  values[3] = state, *values[3][1:]
+  forged = dataclasses.replace(snapshot, data=packing.pack(values))
+  with pytest.raises(UserError, match='an emulator that ALE refuses'):
+    env.restore(forged)
+  env.restore(snapshot)

@@ -184,8 +184,8 @@ class AleBase:
       raise ValueError(f'{len(first_actions)} actions since a reset')
     try:
       self._env.ale.restore(data, sticky, first_actions, self._include_rng)
-    except RuntimeError as error:  # of the emulator
-      raise ValueError(str(error)) from error
+    except (RuntimeError, SystemError) as error:
+      raise ValueError('an emulator that ALE refuses') from error
 
 
 def _check_action(action: Any) -> None:
