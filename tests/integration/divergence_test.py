@@ -426,15 +426,6 @@ def test_remedies_tell_causes_apart(cause, remedy):
   assert 'normaliser numbers' in engine.remedy((cause,), fine)
 
 
-@pytest.mark.parametrize('name', ['hidden_sizes', 'time_limit', 'frame_skip'])
-def test_numbers_beyond_32_bits_are_named(tmp_path, name):
-  limits = {} if name == 'hidden_sizes' else {name: 2**31}
-  compiled = worlds.make(tmp_path, **limits)
-  hidden = (2**31,) if name == 'hidden_sizes' else ()
-  with pytest.raises(UserError, match=f'{name} of 2147483648 is too large'):
-    worlds.slots(compiled, 1, hidden)
-
-
 def test_no_log_file_is_left(tmp_path):
   """Neither by a model that the compiler warns of nor by a divergence."""
   compile_task(TASKS['HalfCheetah-v5'])

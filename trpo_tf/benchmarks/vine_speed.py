@@ -22,7 +22,7 @@ _CLONES = 20_000
 
 
 def against_physics(
-  cells: Sequence[tuple[Workload, int]], pairs: int
+  cells: Sequence[tuple[Workload, int]], pairs: int, trajectories: bool = False
 ) -> list[dict[str, Any]]:
   """Times the vine, as training runs it, and the physics of its branches.
 
@@ -33,13 +33,15 @@ def against_physics(
     cells: pairs of a workload and its number of threads. They are timed in
       turn, as the machine's speed drifts.
     pairs: number of alternating timings.
+    trajectories: whether the vine keeps the steps of its branches, as
+      --vine_objective=every_step needs.
 
   Returns:
     For each cell: sizes, threads, env_steps, mean_length, diverged branches,
     env_steps_per_second of both, and native_over_physics, the ratio of
     speeds.
   """
-  runs = [_pair(workload, threads) for workload, threads in cells]
+  runs = [_pair(workload, threads, trajectories) for workload, threads in cells]
   functions = [
     f for native_run, physics, _ in runs for f in (native_run, physics)
   ]
@@ -53,7 +55,7 @@ def against_physics(
 
 
 def _pair(
-  workload: Workload, threads: int
+  workload: Workload, threads: int, trajectories: bool
 ) -> tuple[Callable[[], Any], Callable[[], Any], Branches]:
   """Returns functions that run the vine and its physics, and the branches."""
   brancher = workload.brancher(threads)
@@ -65,7 +67,7 @@ def _pair(
   def physics() -> None:
     bare_physics.replay_branches(brancher, workload.states, recorded)
 
-  return lambda: workload.run(brancher), physics, recorded
+  return lambda: workload.run(brancher, trajectories), physics, recorded
 
 
 def _speeds(recorded: Branches, times: np.ndarray) -> dict[str, Any]:

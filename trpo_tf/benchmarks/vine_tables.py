@@ -67,6 +67,13 @@ def _speed(result: dict[str, Any]) -> Table:
     f'{result["physics_env_steps_per_second"]:,.0f}',
     *_ratio(result['native_over_physics'], '>=', 0.97),
   )
+  recorded = result.get('recorded')  # not in earlier files
+  if recorded:
+    table.add_row(
+      'bare physics (vine that keeps its steps)',
+      f'{recorded["physics_env_steps_per_second"]:,.0f}',
+      *_ratio(recorded['native_over_physics'], '>=', 0.96),
+    )
   for name, (label, text, bar) in _RIVALS.items():
     found = result['rivals'][name]
     if name == 'gymnasium' and result['task'] != 'Hopper-v5':

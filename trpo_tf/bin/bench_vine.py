@@ -88,6 +88,11 @@ def _measure(console: Console) -> Iterator[tuple[str, Any]]:
     'native_over_physics',
   ):
     yield name, speed[name]
+  say('speed with recorded steps')
+  (recorded,) = vine_speed.against_physics(
+    [(workload, threads)], _PAIRS.value, trajectories=True
+  )
+  yield 'recorded', recorded
   say('rivals')
   rivals = vine_rivals.against_rivals(workload, threads, _PAIRS.value)
   yield 'rivals', rivals

@@ -34,7 +34,6 @@ _CAUSES = (
   *OUTPUT_ONLY,
   'error',
 )
-_LARGEST = 2**31 - 1  # what C++ counts to
 # What helps where a step fails, by one of its causes; the first one counts.
 _REMEDIES = {
   'error': 'give the model more memory, <size memory="..."/>',
@@ -69,19 +68,9 @@ def engine_setup(
     controls: maps an action to what the simulator receives.
 
   Raises:
-    UserError: the policy has other sizes, or a number is too large.
+    UserError: the policy has other sizes.
   """
   network = policy.network
-  for name, value in (
-    ('hidden_sizes', max(network.hidden_sizes, default=0)),
-    ('time_limit', compiled.task.time_limit),
-    ('frame_skip', compiled.task.frame_skip),
-  ):
-    if value > _LARGEST:
-      raise UserError(
-        f'{compiled.task.name}: {name} of {value} is too large: take at most '
-        f'{_LARGEST}'
-      )
   sizes = compiled.observation_size, compiled.action_size
   if (network.input_size, network.output_size) != sizes:
     raise UserError(
