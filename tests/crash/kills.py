@@ -107,6 +107,7 @@ def _train(command: list[str], log: pathlib.Path, kill: Kill | None) -> None:
   """Trains, and kills itself at a system call if that is the moment."""
   from trpo_tf.bin import flags, train
 
+  os.chdir(ROOT)  # flagfiles name others from there
   output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
   os.dup2(output, 1)
   os.dup2(output, 2)

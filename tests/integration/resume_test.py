@@ -7,6 +7,8 @@ last checkpoint must be the same bytes.
 
 import random
 import signal
+import subprocess
+import sys
 import time
 
 import programs
@@ -128,9 +130,28 @@ def test_run_whose_terminal_or_reader_goes_away(tmp_path):
   _assert_equal(run_dir, _never_stopped(_GYMNASIUM, tmp_path))
 
 
-@pytest.mark.parametrize('seconds', [0.3, 1.0])
+# As `python -m trpo_tf.bin.train`, but says when the package is imported: the
+# start of the interpreter itself is not ours.
+_START = """
+import runpy, sys
+arguments, sys.argv = sys.argv[1:], ['-m']
+import trpo_tf.bin
+print('ready', flush=True)
+sys.argv[1:] = arguments
+runpy.run_module('trpo_tf.bin.train', run_name='__main__', alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize('seconds', [0, 0.3, 1])
 def test_interrupted_while_it_starts(tmp_path, seconds):
-  process = programs.start('train', *_NATIVE, f'--run_dir={tmp_path / "run"}')
+  process = subprocess.Popen(
+    [sys.executable, '-c', _START, *_NATIVE, f'--run_dir={tmp_path / "run"}'],
+    env=programs.environment(),
+    text=True,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+  )
+  assert process.stdout.readline() == 'ready\n'
   time.sleep(seconds)
   process.send_signal(signal.SIGINT)
   result = programs.finish(process)

@@ -54,6 +54,7 @@ def test_large_arrays_inside_a_result():
     np.ones((1, 2), np.int32),
     np.zeros((1, 2), np.uint8),
     frames,
+    {},
   )
   error = ValueError('a state that cannot be loaded')
   first, second = exchanged(result, error)

@@ -96,19 +96,35 @@ def _consistent(values):
   if values['sampler'] == 'single_path':
     whole = values['whole_episodes'] or values['baseline'] != 'value_network'
     return values | dict(whole_episodes=whole)
-  every = values['branch_proposal'] == 'all'
-  centred = values['vine_objective'] != 'importance_sampled'
-  known = values['baseline'] in ('none', 'value_network')
-  return values | dict(
+  return values | _consistent_vine(values, batch_steps)
+
+
+def _consistent_vine(values, batch_steps):
+  proposal, objective = values['branch_proposal'], values['vine_objective']
+  actions, baseline = values['branch_actions'], values['baseline']
+  if proposal == 'all':
+    objective = 'all_actions'
+  elif objective == 'all_actions':
+    objective = 'mean_baseline'
+  if objective == 'every_step' and proposal == 'uniform':
+    proposal = 'policy'
+  if proposal == 'antithetic':
+    actions += actions % 2
+    if objective != 'every_step':
+      objective = 'importance_sampled'
+  if objective in ('self_normalized', 'mean_baseline'):
+    actions = max(actions, 2)
+  if objective == 'every_step':
+    baseline = 'value_network'
+  elif baseline not in ('none', 'value_network'):
+    baseline = 'none'
+  return dict(
     whole_episodes=False,
-    baseline=values['baseline'] if known else 'none',
+    baseline=baseline,
     rollout_set_size=min(values['rollout_set_size'], batch_steps),
-    branch_actions=max(values['branch_actions'], 1 + centred),
-    vine_objective=(
-      'all_actions'
-      if every
-      else values['vine_objective'].replace('all_actions', 'mean_baseline')
-    ),
+    branch_actions=actions,
+    branch_proposal=proposal,
+    vine_objective=objective,
   )
 
 

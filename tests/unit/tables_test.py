@@ -64,7 +64,7 @@ def test_a_run_whose_every_episode_diverged():
   )
   *_, line = tables.markdown(rows).splitlines()
   cells = [cell.strip() for cell in line.strip('|').split('|')]
-  assert cells[3:6] == ['**-**', '-', '1, -']
+  assert cells[3:6] == ['-', '-', '1, -']
 
 
 # what is not the evaluation of a run, by the words of the error

@@ -229,8 +229,7 @@ def run(
     argv: the command line; None: sys.argv.
     takes_arguments: whether there may be arguments that are not flags.
   """
-  if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-    signal.signal(signal.SIGINT, _interrupt)
+  signal.signal(signal.SIGINT, _interrupt)
   # An environment's native code may end the process; this shows where.
   faulthandler.enable(2)
   program = functools.partial(_guarded, main, takes_arguments)

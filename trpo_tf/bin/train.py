@@ -29,10 +29,10 @@ class _StopRequest:
 
   def __init__(self):
     self.received = False
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-      # nohup has a program ignore SIGHUP
-      if signal.getsignal(number) != signal.SIG_IGN:
-        signal.signal(number, self._note)
+    for number in (signal.SIGINT, signal.SIGTERM):
+      signal.signal(number, self._note)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+      signal.signal(signal.SIGHUP, self._note)
 
   def _note(self, number, frame) -> None:
     del frame

@@ -82,7 +82,7 @@ def importance_sampled(
 
 def weights_of(data: Any) -> tf.Tensor | None:
   """Returns the weights [N] of the states in an objective's data, or None."""
-  return getattr(data, 'weights', None)
+  return data.weights if isinstance(data, WeightedPathData) else None
 
 
 def mean_over_states(terms: tf.Tensor, data: Any) -> tf.Tensor:
