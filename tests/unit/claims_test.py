@@ -41,6 +41,8 @@ def test_every_learning_table_is_generated():
     'Figure 4 walker',
     'vine learning',
     'KL bound',
+    'kills',
+    'soak',
   ]
 
 
