@@ -29,6 +29,20 @@ from trpo_tf.tasks.task import (
   uniform_reset,
 )
 
+# a link that swings from a hinge
+LEVER = """
+<mujoco>
+  <worldbody>
+    <body>
+      <joint name="hinge" type="hinge" axis="0 1 0" damping=".1"/>
+      <geom type="capsule" fromto="0 0 0 0 0 -.4" size=".03"/>
+    </body>
+  </worldbody>
+  <actuator>
+    <motor joint="hinge" ctrlrange="-3 3" ctrllimited="true"/>
+  </actuator>
+</mujoco>
+"""
 # two links on a cart, one free ball that bounces on the floor
 CART = """
 <mujoco>

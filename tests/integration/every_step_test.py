@@ -49,19 +49,6 @@ SETTINGS = dict(
   output_scale=1.0,
   seed=4,
 )
-LEVER = """
-<mujoco>
-  <worldbody>
-    <body>
-      <joint name="hinge" type="hinge" axis="0 1 0" damping=".1"/>
-      <geom type="capsule" fromto="0 0 0 0 0 -.4" size=".03"/>
-    </body>
-  </worldbody>
-  <actuator>
-    <motor joint="hinge" ctrlrange="-3 3" ctrllimited="true"/>
-  </actuator>
-</mujoco>
-"""
 
 
 def settings(**changes) -> ExperimentConfig:
@@ -240,7 +227,7 @@ def _fragile(sim):
 
 @pytest.fixture(scope='module')
 def fragile(tmp_path_factory) -> CompiledTask:
-  return worlds.make(tmp_path_factory.mktemp('fragile'), LEVER, _fragile)
+  return worlds.make(tmp_path_factory.mktemp('fragile'), worlds.LEVER, _fragile)
 
 
 def _failed(batch: VineBatch) -> np.ndarray:
@@ -377,7 +364,7 @@ def test_advantages_by_slow_loops(trained, c):
 @pytest.mark.slow
 @pytest.mark.parametrize('divergence', ['cut', 'drop'])
 def test_learns_from_branches_that_diverge(tmp_path, divergence):
-  worlds.write(tmp_path, LEVER)
+  worlds.write(tmp_path, worlds.LEVER)
   path = tmp_path / 'fragile.py'
   path.write_text(
     'import pathlib\n'

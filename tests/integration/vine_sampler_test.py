@@ -33,19 +33,6 @@ _SMALL = dict(
   branch_length=7,
 )
 
-_LEVER = """
-<mujoco>
-  <worldbody>
-    <body>
-      <joint name="hinge" type="hinge" axis="0 1 0" damping=".1"/>
-      <geom type="capsule" fromto="0 0 0 0 0 -.4" size=".03"/>
-    </body>
-  </worldbody>
-  <actuator>
-    <motor joint="hinge" ctrlrange="-3 3" ctrllimited="true"/>
-  </actuator>
-</mujoco>
-"""
 _FRAGILE_FILE = """
 import pathlib
 from trpo_tf.tasks.language import sqrt, square
@@ -204,7 +191,7 @@ def test_failures_are_counted_and_replayable(tmp_path):
   world = compile_task(
     Task(
       'Fragile',
-      worlds.write(tmp_path, _LEVER),
+      worlds.write(tmp_path, worlds.LEVER),
       1,
       1000,
       _fragile,
@@ -229,7 +216,7 @@ def test_failures_are_counted_and_replayable(tmp_path):
 
 def test_a_failure_masks_its_partners_in_the_step(tmp_path):
   path = tmp_path / 'fragile.py'
-  worlds.write(tmp_path, _LEVER)
+  worlds.write(tmp_path, worlds.LEVER)
   path.write_text(_FRAGILE_FILE)
   training = _training(
     task=f'{path}:FRAGILE',
@@ -287,7 +274,7 @@ def _falls(batch):
 
 def test_states_of_dropped_trunks_are_left_out(tmp_path):
   path = tmp_path / 'fragile.py'
-  worlds.write(tmp_path, _LEVER)
+  worlds.write(tmp_path, worlds.LEVER)
   path.write_text(_FRAGILE_FILE)
   training = _training(
     task=f'{path}:FRAGILE',
@@ -363,7 +350,7 @@ def test_one_action_is_enough_for_importance_sampling():
 
 @pytest.mark.parametrize('proposal', ['all', 'uniform'])
 def test_proposals_that_do_not_fit_the_task(tmp_path, proposal):
-  free = _LEVER.replace(' ctrlrange="-3 3" ctrllimited="true"', '')
+  free = worlds.LEVER.replace(' ctrlrange="-3 3" ctrllimited="true"', '')
   world = worlds.make(tmp_path, free)
   with pytest.raises(UserError, match=f'--branch_proposal={proposal}'):
     _sample(world, branch_proposal=proposal)

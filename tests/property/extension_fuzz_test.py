@@ -1,15 +1,14 @@
 """Direct calls of the extensions with wrong arguments raise and do not crash.
 
 The extensions are private, but a wrong argument must raise. Calls are drawn in
-a child process, which says each before it makes it; if the child dies, that
-call is to blame.
+a child process; if the child dies, the call of the next seed is to blame.
 """
 
 import copy
-import multiprocessing
 import pathlib
 import random
 
+import children
 import numpy as np
 import pytest
 import worlds
@@ -283,47 +282,24 @@ _REFUSALS = (
 )
 
 
-def _draw(directory, seeds, connection):
-  calls = _Calls(directory)
-  refused = 0
-  for seed in seeds:
-    rng = random.Random(seed)
-    call = calls.draw(rng)
-    connection.send((seed, call.__name__))
-    try:
-      call(rng)
-    except _REFUSALS:
-      refused += 1
-  connection.send(refused)
-
-
 def draw_calls(directory, seeds):
-  """Returns the calls that killed the child, and the number of refusals."""
-  context = multiprocessing.get_context('fork')
-  seeds, killers, refused = [*seeds], [], 0
-  while seeds:
-    here, there = context.Pipe(duplex=False)
-    child = context.Process(
-      target=_draw, args=(directory, seeds, there), daemon=True
-    )
-    child.start()
-    there.close()
-    last = None
-    try:
-      while True:
-        if not here.poll(60):
-          child.kill()
-          pytest.fail(f'hangs: {last}')
-        last = here.recv()
-    except EOFError:
-      pass
-    child.join()
-    if isinstance(last, int):
-      return killers, refused + last
-    assert last is not None, 'the child died before its first call'
-    killers.append((*last, child.exitcode))
-    seeds = seeds[seeds.index(last[0]) + 1 :]
-  return killers, refused
+  """Returns the seeds of the calls that killed the child, and the refusals."""
+
+  def prepare():
+    calls = _Calls(directory)
+
+    def draw(seed):
+      rng = random.Random(seed)
+      call = calls.draw(rng)
+      try:
+        call(rng)
+      except _REFUSALS:
+        return True
+      return False
+
+    return draw
+
+  return children.attack(prepare, seeds)
 
 
 @pytest.mark.slow

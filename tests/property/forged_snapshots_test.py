@@ -5,11 +5,11 @@ state may be absurd, and steps from it may raise; memory is what must hold.
 """
 
 import dataclasses
-import multiprocessing
 import os
 import random
 
 import ale_py
+import children
 import gymnasium
 import numpy as np
 import pytest
@@ -116,46 +116,23 @@ def _try(env, data, rng):
   return False
 
 
-def _attack(name, seeds, connection):
-  os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-  env = _moved(name)
-  good = env.snapshot()
-  refused = 0
-  for seed in seeds:
-    connection.send(seed)
-    rng = random.Random(seed)
-    refused += _try(env, _forge(good.data, rng), rng)
-    env.restore(good)  # as if nothing had been
-  connection.send(('refused', refused))
-
-
 def attacks(name, seeds):
   """Returns the seeds that killed a child, and the number of refusals."""
-  context = multiprocessing.get_context('fork')
-  seeds, killers, refused = [*seeds], [], 0
-  while seeds:
-    here, there = context.Pipe(duplex=False)
-    child = context.Process(
-      target=_attack, args=(name, seeds, there), daemon=True
-    )
-    child.start()
-    there.close()
-    last = None
-    try:
-      while True:
-        if not here.poll(60):
-          child.kill()
-          pytest.fail(f'{name}: seed {last} hangs')
-        last = here.recv()
-    except EOFError:
-      pass
-    child.join()
-    if isinstance(last, tuple):
-      return killers, refused + last[1]
-    killers.append((last, child.exitcode))
-    assert last is not None and len(killers) < 20, killers
-    seeds = seeds[seeds.index(last) + 1 :]
-  return killers, refused
+
+  def prepare():
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    env = _moved(name)
+    good = env.snapshot()
+
+    def attack(seed):
+      rng = random.Random(seed)
+      refused = _try(env, _forge(good.data, rng), rng)
+      env.restore(good)  # as if nothing had been
+      return refused
+
+    return attack
+
+  return children.attack(prepare, seeds)
 
 
 @pytest.mark.slow
