@@ -18,6 +18,7 @@ from trpo_tf.errors import UserError
 from trpo_tf.estimation import surrogate
 from trpo_tf.experiment import backend as backend_lib
 from trpo_tf.experiment import run_directory
+from trpo_tf.experiment.checkpoint import Checkpoint
 from trpo_tf.experiment.backend import Atari
 from trpo_tf.experiment.trained import load_policy
 from trpo_tf.methods.registry import make_learner
@@ -88,7 +89,12 @@ def load(run_dir: str) -> FrozenRun:
       f'{run_dir}: estimators are compared on runs of --method=trpo outside '
       'of Atari'
     )
-  saved = run_directory.load_checkpoint(run_dir, lambda _: None)
+
+  def accept(saved: Checkpoint) -> None:
+    if saved.path != trained.checkpoint:
+      raise UserError('the policy is of another checkpoint')
+
+  saved = run_directory.load_checkpoint(run_dir, accept)
   learner = {'baseline': saved.state['learner']['baseline']}
   return FrozenRun(
     config,
