@@ -18,8 +18,8 @@ from trpo_tf.errors import UserError
 from trpo_tf.estimation import surrogate
 from trpo_tf.experiment import backend as backend_lib
 from trpo_tf.experiment import run_directory
-from trpo_tf.experiment.checkpoint import Checkpoint
 from trpo_tf.experiment.backend import Atari
+from trpo_tf.experiment.checkpoint import Checkpoint
 from trpo_tf.experiment.trained import load_policy
 from trpo_tf.methods.registry import make_learner
 from trpo_tf.methods.surrogate_learner import SurrogateLearner
