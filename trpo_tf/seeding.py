@@ -18,7 +18,7 @@ class Stream(enum.IntEnum):
   RESET = 2  # slot, chunk of episodes
   ACTION_NOISE = 3  # iteration, slot
   FISHER_STATES = 4  # iteration
-  VALUE_MINIBATCHES = 5  # iteration
+  VALUE_MINIBATCHES = 5  # iteration, and shard if there are several
   ENVIRONMENT = 6  # slot, episode
   EVALUATION = 7  # gives evaluations a seed of their own
   ROLLOUT_SET = 8  # iteration
@@ -26,6 +26,7 @@ class Stream(enum.IntEnum):
   BRANCH_NOISE = 10  # iteration
   RETRY_NOISE = 11  # iteration, slot, failures of the slot so far
   POPULATION = 12  # iteration
+  SHARD_SEEDS = 13  # gives each shard of a batch a seed of its own
 
 
 def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from trpo_tf import config, errors
 from trpo_tf.experiment.training import Training
-from trpo_tf.methods.surrogate_learner import SamplerMismatch
+from trpo_tf.methods.consistency import SamplerMismatch
 
 _HIDDEN = 8
 _same_worker = pytest.mark.xdist_group('learner')

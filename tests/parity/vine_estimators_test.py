@@ -554,9 +554,8 @@ def vine_batch(rng, name, n=1000):
   time = np.broadcast_to(t[:, np.newaxis], actions.shape)
   q = branched_q(w, rng, 4, time, state, actions)
   log_q = np.log(w.pi_old[state, actions])
-  data = vine.VineData(
-    actions[..., np.newaxis].astype(np.int32), log_q, vine.scaled(q)
-  )
+  q /= vine.spread(q).mean()
+  data = vine.VineData(actions[..., np.newaxis].astype(np.int32), log_q, q)
   return np.eye(S, dtype=np.float32)[s], s, data
 
 

@@ -21,7 +21,7 @@ from trpo_tf.config import (
   TrustRegionConfig,
 )
 from trpo_tf.estimation import closed_form, every_step, surrogate
-from trpo_tf.estimation.every_step import Partners
+from trpo_tf.estimation.every_step import Partners, PartnerSums
 from trpo_tf.estimation.surrogate import PathData, WeightedPathData
 from trpo_tf.estimation.value_network import ValueNetwork
 from trpo_tf.methods import surrogate_data
@@ -234,12 +234,13 @@ def estimate(batch, v, lam=1.0, weighted=True, partners=None):
   advantages = np.concatenate(
     [p.flat(f) for p, f in zip(batch.parts, found, strict=True)]
   )
+  per_step = len(batch.branches.kept) / int(batch.lengths.sum())
+  weights = surrogate_data.step_weights(settings, batch, per_step)
   return surrogate_data.of_steps(
-    settings,
     batch.steps('observations'),
     batch,
     advantages,
-    surrogate_data.step_weights(settings, batch),
+    None if weights is None else weights / weights.mean(),
   )
 
 
@@ -456,9 +457,10 @@ def slopes(drawn, partners_by, K, partners):
     branches=types.SimpleNamespace(kept=np.ones((STATES * K * M, 1), bool)),
   )
   column = advantages.reshape(-1, 1)
-  following = surrogate_data.control_first_actions(
+  sums = surrogate_data.control_first_actions(
     SamplerConfig(branch_proposal=partners_by), partners, batch, column
   )
+  following = partners.updated(sums)
   terms = np.stack([z / DEVIATION, z**2 - 1], axis=-1)
   terms = terms * column.reshape(STATES, K, M, 1)
   return terms.mean(axis=(1, 2)), following
@@ -524,7 +526,7 @@ def test_the_fitted_coefficient_lowers_the_variance(K):
   )  # fmt: skip
   usable = np.ones(d.shape[1:], bool)
   means = [every_step.partner_means(each, usable, 1) for each in d]
-  fitted = Partners().updated(d[0], means[0])
+  fitted = Partners().updated(PartnerSums.of(d[0], means[0]))
   expected = common / (common + private / (K - 1))
   # regression of a slope: deviation sqrt(residual / squares / states)
   assert abs(fitted.coefficient - expected) < 5 * np.sqrt(1 / size)
@@ -552,9 +554,10 @@ def test_the_coefficient_comes_from_earlier_batches():
       settings, Table(), v, identity, branches, predicted
     )
     advantages = plain.copy()
-    following = surrogate_data.control_first_actions(
+    sums = surrogate_data.control_first_actions(
       SamplerConfig(), partners, batch, advantages
     )
+    following = partners.updated(sums)
     d = plain[:, 0].reshape(N, 4, M)
     o = (d.sum(axis=1, keepdims=True) - d) / 3
     before = products / squares if squares else 0.0
@@ -573,9 +576,9 @@ def test_partners_of_nothing_change_nothing():
   """No usable first action, or none with a partner."""
   before = Partners(0.7, 1.0)
   for shape in ((0,), (5, 1, 1)):
-    after = before.updated(np.zeros(shape), np.zeros(shape))
-    assert after.coefficient == pytest.approx(0.7)
-    assert Partners().updated(np.zeros(shape), np.zeros(shape)) == Partners()
+    nothing = PartnerSums.of(np.zeros(shape), np.zeros(shape))
+    assert before.updated(nothing).coefficient == pytest.approx(0.7)
+    assert Partners().updated(nothing) == Partners()
 
 
 @pytest.mark.parametrize('group', [1, 2])
@@ -609,8 +612,7 @@ def test_occupancy_weights_by_counting(length):
       steps += range(root, min(root + length, limit))
   weights = every_step.occupancy_weights(np.array(steps), actions, length)
   assert weights.dtype == np.float64
-  assert weights.mean() == pytest.approx(1, rel=1e-12)
-  shares = np.bincount(steps, weights) / len(steps)
+  shares = np.bincount(steps, weights) / weights.sum()
   np.testing.assert_allclose(shares, 1 / limit, rtol=1e-12)
 
 
@@ -619,10 +621,10 @@ def test_weights_are_left_out_where_all_are_one():
   settings = EstimatorConfig(
     baseline='value_network', vine_objective='every_step'
   )
-  assert surrogate_data.step_weights(settings, batch) is not None
-  assert surrogate_data.step_weights(settings, batch.branches) is None
+  assert surrogate_data.step_weights(settings, batch, 0.1) is not None
+  assert surrogate_data.step_weights(settings, batch.branches, 0.1) is None
   plain = EstimatorConfig(occupancy_weights=False)
-  assert surrogate_data.step_weights(plain, batch) is None
+  assert surrogate_data.step_weights(plain, batch, 0.1) is None
 
 
 @pytest.mark.parametrize('weighted', [True, False])
@@ -634,9 +636,8 @@ def test_advantages_are_standardised_by_the_weights(weighted):
   counts = rng.integers(1, 4, n) if weighted else np.ones(n, int)
   advantages = rng.normal(3, 2, n)
   weights = counts / counts.mean() if weighted else None
-  given = surrogate_data.of_steps(
-    EstimatorConfig(), np.zeros((n, S)), batch, advantages, weights
-  )
+  plain = surrogate_data.of_steps(np.zeros((n, S)), batch, advantages, weights)
+  given = surrogate_data.scaled(plain, surrogate_data.spread(plain, weights))
   repeated = np.repeat(advantages, counts)
   expected = (advantages - repeated.mean()) / (repeated.std() + 1e-8)
   found = given.data.advantages
@@ -693,7 +694,7 @@ def test_means_by_time_without_weights_are_those_of_before():
   counts = np.bincount(timesteps)
   means = np.bincount(timesteps, returns) / np.maximum(counts, 1)
   means[3] = means[2]
-  found = closed_form.means_by_time(timesteps, returns)
+  found = closed_form.TimeSums.of(timesteps, returns).means()
   assert found.tobytes() == means.tobytes()
 
 

@@ -8,7 +8,7 @@ import pytest
 _ROOT = pathlib.Path(__file__).parents[2] / 'trpo_tf'
 _ORDER = (
   ('errors',),
-  ('config', 'seeding'),
+  ('config', 'moments', 'seeding'),
   ('theory',),
   ('tasks',),
   ('policies', 'cloning'),
@@ -17,6 +17,7 @@ _ORDER = (
   ('optim',),
   ('methods',),
   ('experiment',),
+  ('distributed',),
   ('reproduction',),
   ('benchmarks',),
   ('bin',),

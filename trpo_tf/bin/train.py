@@ -161,8 +161,8 @@ def _iterate(run, training, made, output) -> None:
     for iteration in training.iterations():
       for sink in made:
         sink.write(iteration.record, iteration.histograms, iteration.terms)
-      divergence_log.write(run.path / 'diverged', iteration.batch.diverged)
-      for death in iteration.batch.deaths:
+      divergence_log.write(run.path / 'diverged', iteration.summary.diverged)
+      for death in iteration.summary.deaths:
         output.say(f'{death}: its work was repeated')
       if time.monotonic() - saved_at >= settings.checkpoint_seconds:
         save()

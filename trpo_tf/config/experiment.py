@@ -52,6 +52,23 @@ class ExperimentConfig:
         f'--num_slots={self.sampler.num_slots}'
       )
 
+    if self.sampler.num_shards > 1:
+      self._check_shards()
+
+  def _check_shards(self) -> None:
+    sampler, estimator = self.sampler, self.estimator
+    sizes = {'num_slots': sampler.num_slots}
+    if sampler.sampler == 'vine':
+      sizes['rollout_set_size'] = sampler.rollout_set_size
+    if estimator.baseline == 'value_network':
+      sizes['value_minibatch'] = estimator.value_minibatch
+    for name, size in sizes.items():
+      if size % sampler.num_shards:
+        raise ValueError(
+          f'--{name}={size} is not a multiple of '
+          f'--num_shards={sampler.num_shards}'
+        )
+
   def _check_whole_paths(self) -> None:
     method = self.method.method
     if self.sampler.sampler == 'vine' or not self.sampler.whole_episodes:

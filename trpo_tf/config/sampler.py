@@ -29,6 +29,15 @@ class SamplerConfig(Config):
     low=1,
     high=10_000,
   )
+  num_shards: int = setting(
+    1,
+    'number of parts into which slots, batch, rollout set and value '
+    'minibatches are cut, so that several processes or machines can share a run '
+    '(docs/cluster.md); it changes the results, while the number of processes '
+    'does not',
+    low=1,
+    high=10_000,
+  )
   whole_episodes: bool = setting(
     False,
     'fill every slot of a batch with complete episodes, as estimators without '

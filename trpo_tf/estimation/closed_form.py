@@ -6,7 +6,7 @@ import numpy as np
 
 from trpo_tf.policies.protocols import Inputs
 
-__all__ = ['LinearBaseline', 'NoBaseline', 'TimeBaseline', 'means_by_time']
+__all__ = ['LinearBaseline', 'NoBaseline', 'TimeBaseline', 'TimeSums']
 
 
 class NoState(NamedTuple):
@@ -76,28 +76,59 @@ class TimeState(NamedTuple):
   means: np.ndarray
 
 
-def means_by_time(
-  timesteps: np.ndarray,
-  returns: np.ndarray,
-  weights: np.ndarray | None = None,
-) -> np.ndarray:
-  """Averages returns by time step.
+class TimeSums(NamedTuple):
+  """Sums of returns by time step.
 
-  Args:
-    timesteps: int [N], step within the episode.
-    returns: float64 [N].
-    weights: float64 [N], above 0; None: all are 1.
-
-  Returns:
-    float64 [H], where H is the largest time step plus one. A time step that
-    does not occur takes the mean of the one before.
+  Attributes:
+    counts: float64 [H], weights of the returns at each time step.
+    sums: float64 [H], weighted sums of the returns.
   """
-  counts = np.bincount(timesteps, weights)
-  weighted = returns if weights is None else weights * returns
-  sums = np.bincount(timesteps, weighted)
-  means = sums / np.where(counts > 0, counts, 1)
-  seen = np.where(counts > 0, np.arange(len(counts)), 0)
-  return means[np.maximum.accumulate(seen)]
+
+  counts: np.ndarray
+  sums: np.ndarray
+
+  @classmethod
+  def of(
+    cls,
+    timesteps: np.ndarray,
+    returns: np.ndarray,
+    weights: np.ndarray | None = None,
+  ) -> 'TimeSums':
+    """Sums returns by time step.
+
+    Args:
+      timesteps: int [N], step within the episode.
+      returns: float64 [N].
+      weights: float64 [N], above 0; None: all are 1.
+    """
+    weighted = returns if weights is None else weights * returns
+    return cls(
+      np.bincount(timesteps, weights), np.bincount(timesteps, weighted)
+    )
+
+  def merge(self, other: 'TimeSums') -> 'TimeSums':
+    """Returns the sums over both sets of returns."""
+    size = max(len(self.counts), len(other.counts))
+
+    def both(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+      a, b = (np.pad(v, (0, size - len(v))) for v in (a, b))
+      return a + b
+
+    return TimeSums(
+      both(self.counts, other.counts), both(self.sums, other.sums)
+    )
+
+  def means(self) -> np.ndarray:
+    """Averages returns by time step.
+
+    Returns:
+      float64 [H], where H is the largest time step plus one. A time step that
+      does not occur takes the mean of the one before.
+    """
+    counts = self.counts
+    means = self.sums / np.where(counts > 0, counts, 1)
+    seen = np.where(counts > 0, np.arange(len(counts)), 0)
+    return means[np.maximum.accumulate(seen)]
 
 
 class TimeBaseline:
@@ -149,7 +180,7 @@ class TimeBaseline:
       The new state.
     """
     del state, x, rng
-    return TimeState(means_by_time(timesteps, returns, weights))
+    return TimeState(TimeSums.of(timesteps, returns, weights).means())
 
 
 class LinearState(NamedTuple):

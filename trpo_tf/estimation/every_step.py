@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ['Partners', 'occupancy_weights', 'partner_means']
+__all__ = ['PartnerSums', 'Partners', 'occupancy_weights', 'partner_means']
 
 _RATE = 0.2  # weight of a new batch in the coefficient
 
@@ -31,11 +31,9 @@ def occupancy_weights(
     length: L, most env steps of a branch.
 
   Returns:
-    float64 [N] of mean 1.
+    float64 [N], one over the number of visits.
   """
-  visits = 1 + branches_per_step * np.minimum(timesteps + 1, length)
-  weights = 1 / visits
-  return weights / weights.mean()
+  return 1 / (1 + branches_per_step * np.minimum(timesteps + 1, length))
 
 
 def partner_means(
@@ -68,6 +66,31 @@ def partner_means(
   return np.where(count > 0, total / np.maximum(count, 1), 0.0)
 
 
+class PartnerSums(NamedTuple):
+  """Sums over the first actions of a batch; those of two batches add up.
+
+  Attributes:
+    actions: number of first actions.
+    products: sum of d_k o_k; see Partners.
+    squares: sum of o_k^2.
+  """
+
+  actions: int
+  products: float
+  squares: float
+
+  @classmethod
+  def of(cls, advantages: np.ndarray, means: np.ndarray) -> 'PartnerSums':
+    """Sums over first actions.
+
+    Args:
+      advantages: float64 [...], d_k.
+      means: float64 [...], o_k.
+    """
+    products, squares = advantages * means, means * means
+    return cls(advantages.size, float(products.sum()), float(squares.sum()))
+
+
 class Partners(NamedTuple):
   """The control variate of first actions: d_k - c o_k.
 
@@ -88,20 +111,15 @@ class Partners(NamedTuple):
     """The least-squares coefficient c; 0 before the first batch."""
     return self.products / self.squares if self.squares > 0 else 0.0
 
-  def updated(self, advantages: np.ndarray, means: np.ndarray) -> 'Partners':
-    """Moves the sums towards those of a batch.
-
-    Args:
-      advantages: float64 [...], d_k.
-      means: float64 [...], o_k.
-
-    Returns:
-      The new sums; the old ones if the batch has no first actions.
-    """
-    if not advantages.size:
+  def updated(self, batch: PartnerSums) -> 'Partners':
+    """Moves the sums towards the means over a batch, if it is not empty."""
+    if not batch.actions:
       return self
-    product, square = np.mean(advantages * means), np.mean(means * means)
+    product, square = (
+      batch.products / batch.actions,
+      batch.squares / batch.actions,
+    )
     return Partners(
-      float((1 - _RATE) * self.products + _RATE * product),
-      float((1 - _RATE) * self.squares + _RATE * square),
+      (1 - _RATE) * self.products + _RATE * product,
+      (1 - _RATE) * self.squares + _RATE * square,
     )

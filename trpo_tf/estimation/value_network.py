@@ -154,6 +154,21 @@ class ValueNetwork:
       theta, zeros, zeros, count, np.zeros(()), np.zeros(()), count
     )
 
+  def compile_gradient(self) -> Callable[..., Any]:
+    """Compiles the gradient of a part of a minibatch.
+
+    Returns:
+      A function of theta float32 [P], inputs of N states, targets float32 [N,
+      1], standardised, rows int32 [n], the size that the sum of the gradients
+      is divided by, and weights float32 [N, 1] or None, to float32 [P].
+    """
+
+    @functools.partial(tf.function, reduce_retracing=True)
+    def gradient(theta, x, targets, chosen, size, weights):
+      return _gradient(self._network, theta, x, targets, chosen, size, weights)
+
+    return gradient
+
   def predict(
     self, state: ValueState, x: Inputs, timesteps: np.ndarray
   ) -> np.ndarray:
@@ -171,15 +186,20 @@ class ValueNetwork:
     outputs = self._predict(state.theta, x).numpy()[:, 0].astype(np.float64)
     return state.return_mean + state.return_scale * outputs
 
-  def _moved_statistics(
-    self, state: ValueState, returns: np.ndarray, weights: np.ndarray | None
+  def with_statistics(
+    self, state: ValueState, mean: float, square: float
   ) -> ValueState:
-    """Moves the statistics towards those of the returns, not predictions."""
+    """Moves the statistics towards those of a batch, and not the predictions.
+
+    Args:
+      state: the baseline's state.
+      mean: mean of the batch's returns.
+      square: mean of their squares.
+
+    Returns:
+      The new state.
+    """
     rate = max(1 / (1 + int(state.fits)), _STATISTICS_RATE)
-    squares = np.square(returns)
-    if weights is not None:
-      returns, squares = weights * returns, weights * squares
-    mean, square = returns.mean(), squares.mean()
     moved = state._replace(
       return_mean=state.return_mean + rate * (mean - state.return_mean),
       return_square=state.return_square + rate * (square - state.return_square),
@@ -218,7 +238,10 @@ class ValueNetwork:
     del timesteps
     settings = self._settings
     n, size = len(returns), settings.value_minibatch
-    state = self._moved_statistics(state, returns, weights)
+    squares, weighted = np.square(returns), returns
+    if weights is not None:
+      weighted, squares = weights * returns, weights * squares
+    state = self.with_statistics(state, weighted.mean(), squares.mean())
     rows = _minibatches(rng, n, size, settings.value_epochs)
     targets = (returns - state.return_mean) / state.return_scale
     data: list[Any] = [x, targets.astype(np.float32)[:, np.newaxis], rows]
@@ -252,6 +275,15 @@ def _padded(array: np.ndarray, rows: int) -> np.ndarray:
   return result
 
 
+def _gradient(network, theta, x, targets, chosen, size, weights):
+  """Returns the gradient of half the squared errors of some rows over size."""
+  linearized = network.linearize(theta, stacks.take(x, chosen))
+  error = linearized.outputs - tf.gather(targets, chosen)
+  if weights is not None:
+    error *= tf.gather(weights, chosen)
+  return linearized.vjp(error / size)
+
+
 def _compile_fit(network: Network, rate: float) -> Callable[..., Any]:
   """Compiles all Adam steps of a fit into one call, by XLA for an MLP.
 
@@ -266,11 +298,8 @@ def _compile_fit(network: Network, rate: float) -> Callable[..., Any]:
   def fit(theta, m, v, count, steps, x, targets, rows, weights=None):
     def iteration(i, count, theta, m, v):
       chosen = rows[i]
-      linearized = network.linearize(theta, stacks.take(x, chosen))
-      error = linearized.outputs - tf.gather(targets, chosen)
-      if weights is not None:
-        error *= tf.gather(weights, chosen)
-      gradient = linearized.vjp(error / tf.cast(len(chosen), tf.float32))
+      size = tf.cast(len(chosen), tf.float32)
+      gradient = _gradient(network, theta, x, targets, chosen, size, weights)
       theta, m, v = adam_step(theta, m, v, gradient, count + 1, rate)
       return i + 1, count + 1, theta, m, v
 

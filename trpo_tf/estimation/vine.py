@@ -18,11 +18,12 @@ __all__ = [
   'OBJECTIVES',
   'VineData',
   'all_actions',
+  'divisor',
   'importance_sampled',
   'mean_baseline',
   'q_values',
-  'scaled',
   'self_normalized',
+  'spread',
 ]
 
 
@@ -172,19 +173,31 @@ def q_values(
   return total / np.maximum(count, 1), count[:, 0] > 0
 
 
-def scaled(q: np.ndarray) -> np.ndarray:
-  """Divides Q by its typical spread over the actions of a state.
-
-  The spread is the mean over states of the standard deviation over actions,
-  as in the authors' 2015 code.
+def spread(q: np.ndarray) -> np.ndarray:
+  """Returns the deviation of Q over the actions of each state.
 
   Args:
     q: float64 [N, K].
 
   Returns:
-    float64 [N, K]; q itself where the spread is zero to rounding, as when no
-    action matters.
+    float64 [N].
   """
-  spread = q.std(axis=1).mean()
-  rounding = q.shape[1] * np.finfo(np.float64).eps * np.abs(q).max()
-  return q / spread if spread > rounding else q
+  return q.std(axis=1)
+
+
+def divisor(mean_spread: float, largest: float, count: int) -> float:
+  """Returns what Q is divided by: its typical spread over the actions.
+
+  The spread is the mean over states of the standard deviation over actions,
+  as in the authors' 2015 code.
+
+  Args:
+    mean_spread: mean of `spread` over the states.
+    largest: largest absolute value of Q.
+    count: number K of actions.
+
+  Returns:
+    The mean spread; 1 where it is zero to rounding, as when no action matters.
+  """
+  rounding = count * np.finfo(np.float64).eps * largest
+  return mean_spread if mean_spread > rounding else 1.0

@@ -67,6 +67,7 @@ def evaluation_config(config: ExperimentConfig, episodes: int):
     config.sampler,
     sampler='single_path',
     num_slots=episodes,
+    num_shards=1,
     batch_steps=episodes,
     whole_episodes=True,
     on_divergence='cut',

@@ -6,7 +6,7 @@ that it yields and may stop after any of them.
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,15 @@ from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.experiment import backend as backend_lib
 from trpo_tf.experiment import memory, state_tree
-from trpo_tf.methods.learner import Update
+from trpo_tf.experiment.backend import Backend
+from trpo_tf.methods.learner import Learner
 from trpo_tf.methods.record import IterationRecord
 from trpo_tf.methods.registry import make_learner
 from trpo_tf.policies.normalizer import Normalizer
+from trpo_tf.policies.protocols import Policy
 from trpo_tf.sampling.batch import Batch
+from trpo_tf.sampling.sampler import Sampler
+from trpo_tf.sampling.summary import Summary
 from trpo_tf.seeding import Stream
 
 # arrays of the learners that are as long as what the run has seen
@@ -72,35 +76,58 @@ class Iteration:
     state: the state after the iteration.
     record: the numbers of the iteration.
     histograms: arrays by name, of any shape.
+    summary: counts and statistics of the batch.
     batch: the batch that was sampled.
   """
 
   state: TrainingState
   record: IterationRecord
   histograms: dict[str, np.ndarray]
+  summary: Summary
   batch: Batch
 
   @property
   def terms(self) -> dict[str, float]:
     """Mean sum of each reward term over the episodes that ended, by name."""
-    return {
-      name: float(sums.mean())
-      for name, sums in self.batch.episode_terms.items()
-      if sums.size
-    }
+    episodes = self.summary.episodes
+    return (
+      {name: float(sums.mean) for name, sums in episodes.terms.items()}
+      if episodes.number
+      else {}
+    )
+
+
+def _whole(backend: Backend, policy: Policy) -> tuple[Sampler, Learner]:
+  """Makes the sampler and the learner of a run in one part."""
+  config = backend.config
+  if config.sampler.num_shards > 1:
+    raise ValueError(
+      'use trpo_tf.distributed for a run that is cut into shards'
+    )
+  memory.check(backend)
+  return backend_lib.make_sampler(backend), make_learner(policy, config)
+
+
+# makes the sampler and the learner of a task and a policy
+MakeParts = Callable[[Backend, Policy], tuple[Sampler, Learner]]
 
 
 class Training:
   """A run: a sampler, a learner and the state between iterations."""
 
   def __init__(
-    self, config: ExperimentConfig, saved: dict[str, Any] | None = None
+    self,
+    config: ExperimentConfig,
+    saved: dict[str, Any] | None = None,
+    make_parts: MakeParts = _whole,
   ):
     """Builds the run, at its beginning or from a saved state.
 
     Args:
       config: the experiment.
       saved: the tree of a saved state; None: begin anew.
+      make_parts: makes the sampler and the learner; see distributed.training
+        for runs that are cut into shards.
 
     Raises:
       UserError: the task, the sampler or the method cannot be built, or the run
@@ -108,10 +135,8 @@ class Training:
     """
     self.config = config
     self.backend = backend_lib.resolve(config)
-    memory.check(self.backend)
     self.policy = self.backend.policy()
-    self.sampler = backend_lib.make_sampler(self.backend)
-    self.learner = make_learner(self.policy, config)
+    self.sampler, self.learner = make_parts(self.backend, self.policy)
     self.state = self._initial_state()
     if saved is not None:
       self.resume(saved)
@@ -170,13 +195,14 @@ class Training:
       old.theta, old.learner, old.normalizer, batch, old.iteration
     )
     normalizer = old.normalizer
-    if self._normalizer_learns(old.iteration):
-      normalizer = normalizer.update(batch.steps('observations'))
+    if normalizer.enabled and self._normalizer_learns(old.iteration):
+      normalizer = normalizer.merge(batch.observation_moments())
     end = time.perf_counter()
+    summary = batch.summary()
     self.state = TrainingState(
       iteration=old.iteration + 1,
-      env_steps=old.env_steps + batch.num_steps,
-      episodes=old.episodes + len(batch.episode_returns),
+      env_steps=old.env_steps + summary.env_steps,
+      episodes=old.episodes + summary.episodes.number,
       elapsed_seconds=old.elapsed_seconds + end - begin,
       theta=update.theta,
       normalizer=normalizer,
@@ -188,17 +214,14 @@ class Training:
       iteration=self.state.iteration,
       env_steps=self.state.env_steps,
       episodes=self.state.episodes,
-      **_episode_fields(batch),
-      clipped_action_fraction=batch.clipped_fraction,
-      diverged=batch.num_diverged,
-      dropped_steps=int(batch.lengths.sum() - batch.kept.sum()),
-      branch_steps=batch.num_branch_steps,
+      **_batch_fields(summary),
       sample_seconds=sampled - begin,
       update_seconds=end - sampled,
-      env_steps_per_second=batch.num_steps / (end - begin),
+      env_steps_per_second=summary.env_steps / (end - begin),
       elapsed_seconds=self.state.elapsed_seconds,
     )
-    return Iteration(self.state, record, _histograms(batch, update), batch)
+    histograms = batch.histograms() | update.histograms
+    return Iteration(self.state, record, histograms, summary, batch)
 
   def _normalizer_learns(self, iteration: int) -> bool:
     count = self.config.policy.normalizer_iterations
@@ -218,23 +241,21 @@ def _check(saved: dict[str, Any], fresh: dict[str, Any]) -> None:
       raise ValueError(f'state.{name} is {saved[name]}')
 
 
-def _episode_fields(batch: Batch) -> dict[str, Any]:
-  """Returns the record's fields about the episodes that ended, if any did."""
-  returns = batch.episode_returns
-  if not returns.size:
-    return {}
-  return dict(
-    return_mean=float(returns.mean()),
-    return_std=float(returns.std()),
-    return_min=float(returns.min()),
-    return_max=float(returns.max()),
-    episode_length_mean=float(batch.episode_lengths.mean()),
+def _batch_fields(summary: Summary) -> dict[str, Any]:
+  """Returns the record's fields about the batch."""
+  fields: dict[str, Any] = dict(
+    clipped_action_fraction=float(summary.clipped.mean),
+    diverged=summary.num_diverged,
+    dropped_steps=summary.trunk_steps - summary.kept_steps,
+    branch_steps=summary.branch_steps,
   )
-
-
-def _histograms(batch: Batch, update: Update) -> dict[str, np.ndarray]:
-  return dict(
-    returns=batch.episode_returns,
-    actions=batch.flat(batch.actions).ravel(),
-    **update.histograms,
-  )
+  episodes = summary.episodes
+  if episodes.number:
+    fields |= dict(
+      return_mean=float(episodes.returns.mean),
+      return_std=float(episodes.returns.std),
+      return_min=episodes.lowest,
+      return_max=episodes.highest,
+      episode_length_mean=float(episodes.lengths.mean),
+    )
+  return fields

@@ -15,6 +15,7 @@ from trpo_tf.methods.record import IterationRecord
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Batch
 from trpo_tf.sampling.sampler import Sampler
+from trpo_tf.sampling.summary import Summary
 
 __all__ = ['Learner', 'OnPolicyLearner', 'Update', 'check_steps']
 
@@ -122,10 +123,10 @@ class OnPolicyLearner:
     return sampler.sample(theta, normalizer, iteration)
 
 
-def check_steps(batch: Batch) -> None:
+def check_steps(summary: Summary) -> None:
   """Raises UserError if every step of a batch was dropped."""
-  if not batch.kept.any():
+  if not summary.kept_steps:
     raise UserError(
-      f'--on_divergence=drop left no step of {batch.num_steps}: take '
+      f'--on_divergence=drop left no step of {summary.env_steps}: take '
       "--on_divergence=cut, or lower the model's time step"
     )

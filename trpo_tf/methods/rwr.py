@@ -14,7 +14,7 @@ from tensorflow_probability import distributions as tfd
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
 from trpo_tf.estimation import returns, surrogate
-from trpo_tf.estimation.closed_form import means_by_time
+from trpo_tf.estimation.closed_form import TimeSums
 from trpo_tf.methods.learner import OnPolicyLearner, Update, check_steps
 from trpo_tf.methods.record import IterationRecord
 from trpo_tf.optim import blocks, lbfgs
@@ -108,7 +108,7 @@ def advantage_weights(
   """
   every = returns.monte_carlo(batch.rewards, batch.ends, batch.lengths, gamma)
   to_go, timesteps = every[batch.kept], batch.flat(batch.timesteps)
-  advantages = to_go - means_by_time(timesteps, to_go)[timesteps]
+  advantages = to_go - TimeSums.of(timesteps, to_go).means()[timesteps]
   scale = max(advantages.std(), _MIN_DEVIATION * np.abs(to_go).mean())
   exponents = (advantages - advantages.max()) / (temperature * (scale or 1.0))
   return np.exp(exponents)
@@ -182,7 +182,7 @@ class Rwr(OnPolicyLearner):
       UserError: every step of the batch was dropped.
     """
     del iteration
-    check_steps(batch)
+    check_steps(batch.summary())
     index, path_returns = paths(batch)
     weights = self._weights(batch, index, path_returns)
     x, actions = (

@@ -5,22 +5,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trpo_tf.config import EstimatorConfig, SamplerConfig
-from trpo_tf.errors import UserError
 from trpo_tf.estimation import every_step, returns, vine
 from trpo_tf.estimation.baselines import Baseline
-from trpo_tf.estimation.every_step import Partners
+from trpo_tf.estimation.every_step import Partners, PartnerSums
 from trpo_tf.estimation.surrogate import PathData, WeightedPathData
 from trpo_tf.estimation.vine import VineData
+from trpo_tf.moments import Moments
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.policies.protocols import Inputs
 from trpo_tf.sampling.batch import Batch, VineBatch
 
 __all__ = [
+  'Spread',
   'SurrogateData',
   'advantages_and_targets',
   'control_first_actions',
   'of_steps',
   'of_vine',
+  'scaled',
+  'spread',
   'step_weights',
 ]
 
@@ -40,27 +43,83 @@ class SurrogateData(NamedTuple):
   advantages: np.ndarray
 
 
-def step_weights(settings: EstimatorConfig, batch: Batch) -> np.ndarray | None:
+class Spread(NamedTuple):
+  """How far advantages are apart, from one part of a batch or from all of it.
+
+  Attributes:
+    moments: of the advantages of steps, or of the deviations of Q over the
+      first actions of each state.
+    largest: largest absolute value of Q; 0 for steps.
+  """
+
+  moments: Moments
+  largest: float
+
+  def merge(self, other: 'Spread') -> 'Spread':
+    """Returns the spread of both parts together."""
+    return Spread(
+      self.moments.merge(other.moments), max(self.largest, other.largest)
+    )
+
+
+def spread(given: SurrogateData, weights: np.ndarray | None) -> Spread:
+  """Measures how far the advantages of some data are apart.
+
+  Args:
+    given: the data, not scaled.
+    weights: float64 [N] of mean 1, of the steps; None: all are 1.
+
+  Returns:
+    The Spread.
+  """
+  if isinstance(given.data, VineData):
+    q = given.data.q_values
+    return Spread(Moments.of(vine.spread(q)), float(np.abs(q).max(initial=0)))
+  return Spread(Moments.of(given.advantages, weights), 0.0)
+
+
+def scaled(given: SurrogateData, over: Spread) -> SurrogateData:
+  """Standardises the advantages of steps, or divides Q by its spread.
+
+  Args:
+    given: the data, not scaled.
+    over: the spread over the whole batch.
+
+  Returns:
+    The data for the step.
+  """
+  data, moments = given.data, over.moments
+  if isinstance(data, VineData):
+    K = data.q_values.shape[1]
+    by = vine.divisor(float(moments.mean), over.largest, K)
+    return given._replace(data=data._replace(q_values=data.q_values / by))
+  found = (given.advantages - moments.mean) / (moments.std + 1e-8)
+  return given._replace(data=data._replace(advantages=found.astype(np.float32)))
+
+
+def step_weights(
+  settings: EstimatorConfig, batch: Batch, branches_per_step: float
+) -> np.ndarray | None:
   """Weights the kept steps of trunks and branches, see every_step.
 
   Args:
     settings: whether to weight the steps.
     batch: the experience.
+    branches_per_step: number of branches over the number of trunk steps.
 
   Returns:
-    float64 [N] of mean 1; None if all weights are 1.
+    float64 [N] of any mean; None if all weights are 1.
   """
   branches = batch.parts[1:]
   if not branches or not settings.occupancy_weights:
     return None
-  count, length = branches[0].kept.shape
+  length = branches[0].kept.shape[1]
   return every_step.occupancy_weights(
-    batch.steps('timesteps'), count / int(batch.lengths.sum()), length
+    batch.steps('timesteps'), branches_per_step, length
   )
 
 
 def of_steps(
-  settings: EstimatorConfig,
   x: Inputs,
   batch: Batch,
   advantages: np.ndarray,
@@ -69,25 +128,18 @@ def of_steps(
   """Collects the data of the kept steps of paths, or of trunks and branches.
 
   Args:
-    settings: whether to standardise the advantages.
     x: inputs of the N kept steps.
     batch: the experience.
     advantages: float64 [N], in units of return.
     weights: float64 [N] of mean 1, of the steps; None: all are 1.
 
   Returns:
-    The SurrogateData.
+    The SurrogateData, not scaled.
   """
-  scaled = advantages
-  if settings.standardize_advantages and weights is None:
-    scaled = (scaled - scaled.mean()) / (scaled.std() + 1e-8)
-  elif settings.standardize_advantages:
-    centred = scaled - np.mean(weights * scaled)
-    scaled = centred / (np.sqrt(np.mean(weights * centred**2)) + 1e-8)
   steps = PathData(
     batch.steps('actions'),
     batch.steps('log_probs'),
-    scaled.astype(np.float32),
+    advantages.astype(np.float32),
   )
   data = steps if weights is None else WeightedPathData(*steps, weights)
   return SurrogateData(x, data, advantages)
@@ -106,7 +158,7 @@ def of_vine(
   its trunk was dropped.
 
   Args:
-    settings: the baseline, whether to scale Q, and the discount.
+    settings: the baseline and the discount.
     baseline: estimates the return after the cut of a branch, unless
       --baseline=none.
     state: the baseline's state.
@@ -114,10 +166,7 @@ def of_vine(
     batch: the experience.
 
   Returns:
-    The SurrogateData.
-
-  Raises:
-    UserError: every state of the rollout set is left out.
+    The SurrogateData, not scaled.
   """
   final_values = None
   if settings.baseline != 'none':
@@ -134,14 +183,8 @@ def of_vine(
     settings.gamma,
   )
   valid &= batch.at_rollout_set(batch.kept)
-  if not valid.any():
-    raise UserError(
-      'a branch of every state of the rollout set diverged: lower the '
-      "model's time step, or the spread of the first actions"
-    )
   q = q[valid]
-  scaled = vine.scaled(q) if settings.standardize_advantages else q
-  data = VineData(batch.first_actions[valid], batch.log_q[valid], scaled)
+  data = VineData(batch.first_actions[valid], batch.log_q[valid], q)
   states = batch.at_rollout_set(batch.observations)[valid]
   x = batch.inputs(states, normalizer)
   return SurrogateData(x, data, q - q.mean(axis=1, keepdims=True))
@@ -152,7 +195,7 @@ def control_first_actions(
   partners: Partners,
   batch: VineBatch,
   advantages: np.ndarray,
-) -> Partners:
+) -> PartnerSums:
   """Subtracts the control variate from the advantages of first actions.
 
   Args:
@@ -163,7 +206,7 @@ def control_first_actions(
       changed in place.
 
   Returns:
-    The control variate for the next batch.
+    Sums for the control variate of the next batch.
   """
   assert batch.branches is not None
   shape = batch.branch_lengths.shape
@@ -172,7 +215,7 @@ def control_first_actions(
   group = 2 if sampler.branch_proposal == 'antithetic' else 1
   means = every_step.partner_means(first, usable, group)
   advantages[:, 0] -= partners.coefficient * means.ravel()
-  return partners.updated(first[usable], means[usable])
+  return PartnerSums.of(first[usable], means[usable])
 
 
 def advantages_and_targets(

@@ -5,8 +5,7 @@ methods that section 8 of the paper compares TRPO with, all but the
 derivative-free ones differ from it only in the step.
 """
 
-import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,47 +13,25 @@ from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.estimation import baselines, surrogate, vine
 from trpo_tf.estimation.every_step import Partners
-from trpo_tf.estimation.surrogate import Consistency, Objective
-from trpo_tf.methods import surrogate_data
+from trpo_tf.estimation.surrogate import Objective
+from trpo_tf.methods import consistency, surrogate_data
+from trpo_tf.methods.estimates import Estimates, Estimator, check_states
 from trpo_tf.methods.learner import OnPolicyLearner, Update, check_steps
 from trpo_tf.methods.record import IterationRecord
 from trpo_tf.methods.surrogate_data import SurrogateData
 from trpo_tf.optim.step import MakeStep, Step, StepResult
 from trpo_tf.policies.normalizer import Normalizer
-from trpo_tf.policies.protocols import Inputs, Policy
-from trpo_tf.sampling.batch import Batch, VineBatch
+from trpo_tf.policies.protocols import Policy
+from trpo_tf.sampling.batch import Batch
 from trpo_tf.seeding import Stream
 
-__all__ = ['Estimates', 'SamplerMismatch', 'SurrogateLearner']
-
-_OUTPUT_TOLERANCE = 1e-4
-_LOG_PROB_TOLERANCE = 1e-2
-
-
-class SamplerMismatch(RuntimeError):
-  """The sampler's policy is not the one that is about to be updated."""
-
-
-class Estimates(NamedTuple):
-  """What a learner estimates from a batch of N kept steps.
-
-  Attributes:
-    x: inputs of the steps.
-    timesteps: int [N].
-    predictions: float64 [N], of the baseline, before its fit.
-    targets: float64 [N], which the baseline is fitted to.
-    weights: float64 [N] of mean 1, of the steps; None: all are 1.
-    given: the surrogate's states and data.
-    changed: parts of the learner's state that the estimates change.
-  """
-
-  x: Inputs
-  timesteps: np.ndarray
-  predictions: np.ndarray
-  targets: np.ndarray
-  weights: np.ndarray | None
-  given: SurrogateData
-  changed: dict[str, Any]
+__all__ = [
+  'SurrogateLearner',
+  'fisher_rows',
+  'initial_state',
+  'make_record',
+  'objective',
+]
 
 
 class SurrogateLearner(OnPolicyLearner):
@@ -77,8 +54,9 @@ class SurrogateLearner(OnPolicyLearner):
     """
     self._policy, self._config = policy, config
     self._baseline = baselines.make_baseline(config.estimator, policy.network)
-    objective, num_states = _objective(config)
-    self._step = make_step(policy, objective, config, num_states)
+    self._estimator = Estimator(config, self._baseline)
+    terms, num_states = objective(config)
+    self._step = make_step(policy, terms, config, num_states)
 
   def initial_state(
     self, theta: np.ndarray, rng: np.random.Generator
@@ -93,10 +71,7 @@ class SurrogateLearner(OnPolicyLearner):
       The learner's state.
     """
     del theta
-    state = {'baseline': self._baseline.initial_state(rng)._asdict()}
-    if self._config.uses_every_step:
-      state['partners'] = Partners()._asdict()
-    return state
+    return initial_state(self._config, self._baseline, rng)
 
   def take_step(
     self,
@@ -147,12 +122,15 @@ class SurrogateLearner(OnPolicyLearner):
       UserError: every step of the batch was dropped, or every state of the
         rollout set was left out.
     """
-    check_steps(batch)
+    check_steps(batch.summary())
     found = self.estimate(state, normalizer, batch)
     given = found.given
-    consistency = self._check(theta, found.x, batch)
-    rows = self._fisher_rows(len(given.advantages), iteration)
+    checked = consistency.check(self._policy, theta, found.x, batch)
+    rows = fisher_rows(self._config, len(given.advantages), iteration)
     step, changed = self.take_step(theta, given, rows, state)
+    if found.partners is not None:
+      partners = Partners(**state['partners']).updated(found.partners)
+      changed['partners'] = partners._asdict()
     seed = self._config.run.seed
     baseline, fit = baselines.fit(
       self._baseline,
@@ -164,13 +142,13 @@ class SurrogateLearner(OnPolicyLearner):
       found.predictions,
       found.weights,
     )
-    record = _record(
+    record = make_record(
       step,
       fit,
-      sampler_output_error=consistency.outputs_error,
-      masked_states=self._num_states(batch) - len(given.advantages),
+      sampler_output_error=checked.outputs_error,
+      masked_states=self._estimator.num_states(batch) - len(given.advantages),
     )
-    state = state | found.changed | changed | {'baseline': baseline._asdict()}
+    state = state | changed | {'baseline': baseline._asdict()}
     return Update(step.theta, state, record, {'advantages': given.advantages})
 
   def estimate(
@@ -184,114 +162,67 @@ class SurrogateLearner(OnPolicyLearner):
       batch: the experience.
 
     Returns:
-      The Estimates.
+      The Estimates, whose data are scaled.
 
     Raises:
       UserError: every state of the rollout set was left out.
     """
-    settings = self._config.estimator
-    baseline = self._baseline.state_type(**state['baseline'])
-    x = batch.inputs(batch.steps('observations'), normalizer)
-    timesteps = batch.steps('timesteps')
-    predictions = self._baseline.predict(baseline, x, timesteps)
-    weights = surrogate_data.step_weights(settings, batch)
-    advantages, targets, changed = self._advantages(
-      state, baseline, normalizer, batch, predictions
+    branches = sum(len(part.kept) for part in batch.parts[1:])
+    found = self._estimator(
+      state, normalizer, batch, branches / int(batch.lengths.sum())
     )
-    given = (
-      surrogate_data.of_vine(
-        settings, self._baseline, baseline, normalizer, batch
-      )
-      if isinstance(batch, VineBatch) and not self._config.uses_every_step
-      else surrogate_data.of_steps(settings, x, batch, advantages, weights)
-    )
-    return Estimates(
-      x, timesteps, predictions, targets, weights, given, changed
-    )
-
-  def _advantages(
-    self,
-    state: dict[str, Any],
-    baseline: Any,
-    normalizer: Normalizer,
-    batch: Batch,
-    predictions: np.ndarray,
-  ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Returns advantages and value targets [N], and a change of the state."""
-    ends = np.cumsum([part.kept.sum() for part in batch.parts])
-    found = [
-      surrogate_data.advantages_and_targets(
-        self._config.estimator,
-        self._baseline,
-        baseline,
-        normalizer,
-        part,
-        predicted,
-      )
-      for part, predicted in zip(
-        batch.parts, np.split(predictions, ends[:-1]), strict=True
-      )
-    ]
-    changed = {}
-    if isinstance(batch, VineBatch) and self._config.uses_every_step:
-      partners = surrogate_data.control_first_actions(
-        self._config.sampler, Partners(**state['partners']), batch, found[1][0]
-      )
-      changed['partners'] = partners._asdict()
-    advantages, targets = (
-      np.concatenate(
-        [part.flat(f) for part, f in zip(batch.parts, fields, strict=True)]
-      )
-      for fields in zip(*found, strict=True)
-    )
-    return advantages, targets, changed
-
-  def _num_states(self, batch: Batch) -> int:
-    """Returns the number of the step's states before any is left out."""
-    if isinstance(batch, VineBatch) and not self._config.uses_every_step:
-      return len(batch.rollout_set)
-    return sum(int(part.kept.sum()) for part in batch.parts)
-
-  def _check(self, theta: np.ndarray, x: Inputs, batch: Batch) -> Consistency:
-    check = functools.partial(
-      surrogate.check_consistency,
-      self._policy,
-      theta,
-      x,
-      batch.steps('actions'),
-      batch.steps('outputs'),
-      batch.steps('log_probs'),
-    )
-    found = check()
-    if found.log_probs_error > _LOG_PROB_TOLERANCE:
-      # a small deviation magnifies the rounding of the outputs
-      found = check(rounding=True)
-    scale = 1 + np.abs(batch.steps('outputs')[found.outputs_row]).max()
-    if (
-      found.outputs_error <= _OUTPUT_TOLERANCE * scale
-      and found.log_probs_error <= _LOG_PROB_TOLERANCE
-    ):
-      return found
-    raise SamplerMismatch(
-      "the sampler's policy and TensorFlow's differ: outputs by "
-      f'{found.outputs_error:.3g} at row {found.outputs_row}, '
-      f'log-probabilities by {found.log_probs_error:.3g} at row '
-      f'{found.log_probs_row}'
-    )
-
-  def _fisher_rows(self, num_states: int, iteration: int) -> np.ndarray | None:
-    fraction = self._config.trust_region.fisher_fraction
-    if fraction == 1:
-      return None
-    rng = seeding.generator(
-      self._config.run.seed, Stream.FISHER_STATES, iteration
-    )
-    count = max(1, round(fraction * num_states))
-    return np.sort(rng.choice(num_states, count, replace=False))
+    check_states(len(found.given.advantages))
+    if self._config.estimator.standardize_advantages:
+      spread = surrogate_data.spread(found.given, found.weights)
+      found = found._replace(given=surrogate_data.scaled(found.given, spread))
+    return found
 
 
-def _objective(config: ExperimentConfig) -> tuple[Objective, int]:
-  """Returns the surrogate's terms and about how many states a batch has."""
+def initial_state(
+  config: ExperimentConfig,
+  baseline: baselines.Baseline,
+  rng: np.random.Generator,
+) -> dict[str, Any]:
+  """Returns a learner's state before any batch.
+
+  Args:
+    config: the experiment.
+    baseline: the baseline.
+    rng: source of the baseline's initial values.
+  """
+  state = {'baseline': baseline.initial_state(rng)._asdict()}
+  if config.uses_every_step:
+    state['partners'] = Partners()._asdict()
+  return state
+
+
+def fisher_rows(
+  config: ExperimentConfig, num_states: int, iteration: int
+) -> np.ndarray | None:
+  """Draws the states of the Fisher matrix.
+
+  Args:
+    config: the experiment.
+    num_states: number N of the step's states.
+    iteration: key of the draw.
+
+  Returns:
+    int [n], ascending; None: all states.
+  """
+  fraction = config.trust_region.fisher_fraction
+  if fraction == 1:
+    return None
+  rng = seeding.generator(config.run.seed, Stream.FISHER_STATES, iteration)
+  count = max(1, round(fraction * num_states))
+  return np.sort(rng.choice(num_states, count, replace=False))
+
+
+def objective(config: ExperimentConfig) -> tuple[Objective, int]:
+  """Returns the surrogate's terms and about how many states a batch has.
+
+  Args:
+    config: the experiment.
+  """
   sampler, name = config.sampler, config.estimator.vine_objective
   if sampler.sampler != 'vine':
     return surrogate.importance_sampled, sampler.batch_steps
@@ -301,9 +232,16 @@ def _objective(config: ExperimentConfig) -> tuple[Objective, int]:
   return surrogate.importance_sampled, steps
 
 
-def _record(
+def make_record(
   step: StepResult, fit: baselines.FitDiagnostics, **fields: Any
 ) -> IterationRecord:
+  """Makes the record of an update.
+
+  Args:
+    step: the step.
+    fit: how well the baseline predicts.
+    **fields: further fields.
+  """
   return IterationRecord(
     mean_kl=float(step.mean_kl),
     max_state_kl=float(step.max_state_kl),

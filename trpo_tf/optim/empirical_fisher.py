@@ -14,7 +14,8 @@ from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
 from trpo_tf.estimation import surrogate
 from trpo_tf.optim import fisher, trust_region
-from trpo_tf.optim.step import Step, compile_step
+from trpo_tf.optim.compiled import compile_step
+from trpo_tf.optim.step import Step
 from trpo_tf.policies.protocols import Policy
 
 __all__ = ['covariance', 'make_step']
@@ -82,17 +83,6 @@ def make_step(
       'paths: take --sampler=single_path, or --method=trpo for the vine'
     )
 
-  def run(theta, x, data, fisher_rows, blocks):
-    return trust_region.trust_region_step(
-      policy,
-      objective,
-      config.trust_region,
-      theta,
-      x,
-      data,
-      fisher_rows,
-      blocks,
-      covariance,
-    )
-
-  return compile_step(run, num_states)
+  return compile_step(
+    trust_region.take, policy, objective, config, num_states, covariance
+  )

@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trpo_tf.optim.problem import SurrogateProblem
+from trpo_tf.optim.problem import Problem
 from trpo_tf.optim.step import StepResult, StepStatus
 
 __all__ = ['full_step']
@@ -16,7 +16,7 @@ _MAX_KL = 1e3
 
 
 def full_step(
-  problem: SurrogateProblem, step: tf.Tensor, sound: tf.Tensor, **fields: Any
+  problem: Problem, step: tf.Tensor, sound: tf.Tensor, **fields: Any
 ) -> StepResult:
   """Takes a step in full, unless it leads to no usable policy.
 

@@ -24,11 +24,12 @@ from trpo_tf.config import ExperimentConfig, TrustRegionConfig
 from trpo_tf.errors import UserError
 from trpo_tf.estimation.surrogate import Objective
 from trpo_tf.optim import conjugate_gradient, fisher, trust_region
-from trpo_tf.optim.problem import SurrogateProblem, make_problem
-from trpo_tf.optim.step import Step, compile_step
+from trpo_tf.optim.compiled import compile_step
+from trpo_tf.optim.problem import Problem, SurrogateProblem
+from trpo_tf.optim.step import Step, StepResult
 from trpo_tf.policies.protocols import Policy
 
-__all__ = ['MAX_STATES', 'Solution', 'make_step', 'solve']
+__all__ = ['MAX_STATES', 'Solution', 'make_step', 'solve', 'take']
 
 # An update of the weights costs up to cg_iterations + 2 products over all
 # states. Cart-pole's batches have 256,000 states, and whole episodes add some.
@@ -221,6 +222,26 @@ def solve(problem: SurrogateProblem, settings: TrustRegionConfig) -> Solution:
   return Solution(direction, tf.exp(last.log_weights), last.updates)
 
 
+def take(problem: Problem, config: ExperimentConfig) -> StepResult:
+  """Maximises the surrogate subject to KL <= delta in every state.
+
+  Args:
+    problem: the surrogate at theta.
+    config: gives delta, in nats, and the settings of CG and line search.
+
+  Returns:
+    The StepResult, of tensors.
+  """
+  assert isinstance(problem, SurrogateProblem)  # states have weights
+  settings = config.trust_region
+  direction = solve(problem, settings).direction
+  curvature = tf.where(direction.sound, direction.curvature, 1.0)
+  beta = tf.sqrt(2 * settings.max_kl / curvature)
+  return trust_region.search(
+    problem, settings, direction, beta, bounded='max_kl'
+  )
+
+
 def _check_states(count: int) -> None:
   if count > MAX_STATES:
     raise UserError(
@@ -262,17 +283,7 @@ def make_step(
     )
   _check_states(num_states)
 
-  def run(theta, x, data, fisher_rows, blocks):
-    del fisher_rows
-    problem = make_problem(policy, objective, theta, x, data, blocks)
-    direction = solve(problem, settings).direction
-    curvature = tf.where(direction.sound, direction.curvature, 1.0)
-    beta = tf.sqrt(2 * settings.max_kl / curvature)
-    return trust_region.search(
-      problem, settings, direction, beta, bounded='max_kl'
-    )
-
-  compiled = compile_step(run, num_states)
+  compiled = compile_step(take, policy, objective, config, num_states)
 
   def step(theta, x, data, fisher_rows=None):
     if fisher_rows is not None:

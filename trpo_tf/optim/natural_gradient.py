@@ -11,12 +11,35 @@ import tensorflow as tf
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.estimation.surrogate import Objective
 from trpo_tf.optim import trust_region
+from trpo_tf.optim.compiled import compile_step
 from trpo_tf.optim.full_step import full_step
-from trpo_tf.optim.problem import make_problem
-from trpo_tf.optim.step import Step, compile_step
+from trpo_tf.optim.problem import Problem
+from trpo_tf.optim.step import Step, StepResult
 from trpo_tf.policies.protocols import Policy
 
-__all__ = ['make_step']
+__all__ = ['make_step', 'take']
+
+
+def take(problem: Problem, config: ExperimentConfig) -> StepResult:
+  """Steps to theta + A^-1 g / multiplier.
+
+  Args:
+    problem: the surrogate at theta.
+    config: gives the multiplier (lambda of equation 17) and the settings of
+      conjugate gradient; delta and the line search are not used.
+
+  Returns:
+    The StepResult, of tensors.
+  """
+  direction = trust_region.solve(problem, config.trust_region)
+  size = tf.constant(1 / config.method.lagrange_multiplier, tf.float64)
+  return full_step(
+    problem,
+    size * direction.s,
+    direction.sound,
+    step_size=size,
+    **trust_region.solution_fields(problem, direction),
+  )
 
 
 def make_step(
@@ -25,30 +48,15 @@ def make_step(
   config: ExperimentConfig,
   num_states: int,
 ) -> Step:
-  """Compiles the step to theta + A^-1 g / multiplier.
+  """Compiles `take`.
 
   Args:
     policy: the policy that samples the batches.
     objective: terms of the surrogate.
-    config: gives the multiplier (lambda of equation 17) and the settings of
-      conjugate gradient; delta and the line search are not used.
+    config: see `take`.
     num_states: about how many states a batch has.
 
   Returns:
     The step.
   """
-  multiplier = config.method.lagrange_multiplier
-
-  def run(theta, x, data, fisher_rows, blocks):
-    problem = make_problem(policy, objective, theta, x, data, blocks)
-    direction = trust_region.solve(problem, config.trust_region, fisher_rows)
-    size = tf.constant(1 / multiplier, tf.float64)
-    return full_step(
-      problem,
-      size * direction.s,
-      direction.sound,
-      step_size=size,
-      **trust_region.solution_fields(problem, direction),
-    )
-
-  return compile_step(run, num_states)
+  return compile_step(take, policy, objective, config, num_states)

@@ -1,6 +1,8 @@
 """The problem that a step solves: a surrogate at the sampling policy."""
 
+import abc
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -10,52 +12,56 @@ from trpo_tf.estimation import surrogate
 from trpo_tf.optim import blocks as blocks_lib
 from trpo_tf.optim import fisher
 from trpo_tf.optim.step import StepResult, StepStatus
+from trpo_tf.policies import stacks
 from trpo_tf.policies.protocols import Inputs, Policy
 
-__all__ = ['SurrogateProblem', 'make_problem']
+__all__ = ['Matrix', 'Problem', 'Product', 'SurrogateProblem', 'make_problem']
+
+Product = Callable[[tf.Tensor], tf.Tensor]
+# (policy, theta, linearized, data) -> v [P] -> A v [P], on the rows of data
+Matrix = Callable[[Policy, tf.Tensor, fisher.Linearized, Any], Product]
 
 
 @dataclasses.dataclass(frozen=True)
-class SurrogateProblem:
+class Problem(abc.ABC):
   """A surrogate at the policy that sampled its batch; fields are tensors.
 
   Attributes:
-    policy: the policy.
-    objective: terms of the surrogate.
     theta: float32 [P].
-    x: inputs of N states.
-    data: the objective's data, leading dimension N.
-    blocks: number of blocks of states, see `blocks.num_blocks`.
-    linearized: the policy linearised on x.
-    old: float64 distribution at theta, batch [N].
     surrogate: float64 [], at theta.
     gradient: float64 [P], of the surrogate.
     norm: float64 [], norm of the gradient.
   """
 
-  policy: Policy
-  objective: surrogate.Objective
   theta: tf.Tensor
-  x: Inputs
-  data: Any
-  blocks: int
-  linearized: fisher.Linearized
-  old: tfd.Distribution
   surrogate: tf.Tensor
   gradient: tf.Tensor
   norm: tf.Tensor
+
+  @abc.abstractmethod
+  def evaluate(self, candidate: tf.Tensor) -> surrogate.CandidateEvaluation:
+    """Evaluates a candidate [P] on the full batch."""
+
+  @abc.abstractmethod
+  def products(self, fraction: float = 1.0) -> Product:
+    """Prepares products with the step's matrix A.
+
+    Args:
+      fraction: share of the states that the matrix uses.
+
+    Returns:
+      A function that maps v float64 [P] to A v, float64 [P].
+    """
+
+  @property
+  @abc.abstractmethod
+  def entropy(self) -> tf.Tensor:
+    """Mean entropy of the policy at theta, float64 []."""
 
   @property
   def usable(self) -> tf.Tensor:
     """Whether the gradient is finite and not zero, bool []."""
     return tf.math.is_finite(self.norm) & (self.norm > 0)
-
-  def evaluate(self, candidate: tf.Tensor) -> surrogate.CandidateEvaluation:
-    """Evaluates a candidate [P] on the full batch."""
-    outputs = blocks_lib.outputs(self.policy, candidate, self.x, self.blocks)
-    return surrogate.evaluate(
-      self.policy, self.objective, self.data, self.old, candidate, outputs
-    )
 
   def status(self, cases: list[tuple[tf.Tensor, StepStatus]]) -> tf.Tensor:
     """Finds the first status that applies, of the gradient or of `cases`.
@@ -111,13 +117,64 @@ class SurrogateProblem:
       surrogate_after=if_accepted(last.surrogate, self.surrogate),
       mean_kl=if_accepted(last.mean_kl, zero),
       max_state_kl=if_accepted(last.max_kl, zero),
-      entropy=tf.reduce_mean(self.old.entropy()),
+      entropy=self.entropy,
       step_fraction=if_accepted(fraction, zero),
       gradient_norm=self.norm,
       tried_surrogate=last.surrogate,
       tried_kl=last.mean_kl,
       **fields,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class SurrogateProblem(Problem):
+  """The problem of a batch that is here.
+
+  Attributes:
+    policy: the policy.
+    objective: terms of the surrogate.
+    x: inputs of N states.
+    data: the objective's data, leading dimension N.
+    blocks: number of blocks of states, see `blocks.num_blocks`.
+    linearized: the policy linearised on x.
+    old: float64 distribution at theta, batch [N].
+    fisher_rows: int [n], rows of x for the matrix; None: all.
+    matrix: prepares the products with the matrix.
+  """
+
+  policy: Policy
+  objective: surrogate.Objective
+  x: Inputs
+  data: Any
+  blocks: int
+  linearized: fisher.Linearized
+  old: tfd.Distribution
+  fisher_rows: tf.Tensor | None
+  matrix: Matrix
+
+  def evaluate(self, candidate: tf.Tensor) -> surrogate.CandidateEvaluation:
+    """Evaluates a candidate [P] on the full batch."""
+    outputs = blocks_lib.outputs(self.policy, candidate, self.x, self.blocks)
+    return surrogate.evaluate(
+      self.policy, self.objective, self.data, self.old, candidate, outputs
+    )
+
+  def products(self, fraction: float = 1.0) -> Product:
+    """Prepares products with the matrix on its rows; see Problem."""
+    linearized, data = self.linearized, self.data
+    if self.fisher_rows is not None:
+      share = max(1, round(self.blocks * fraction))
+      rows = stacks.take(self.x, self.fisher_rows)
+      linearized = fisher.linearize(self.policy, self.theta, rows, share)
+      data = tf.nest.map_structure(
+        lambda t: tf.gather(t, self.fisher_rows), data
+      )
+    return self.matrix(self.policy, self.theta, linearized, data)
+
+  @property
+  def entropy(self) -> tf.Tensor:
+    """Mean entropy of the policy at theta, float64 []."""
+    return tf.reduce_mean(self.old.entropy())
 
 
 def make_problem(
@@ -127,6 +184,8 @@ def make_problem(
   x: Inputs,
   data: Any,
   blocks: int = 1,
+  fisher_rows: tf.Tensor | None = None,
+  matrix: Matrix = fisher.analytic,
 ) -> SurrogateProblem:
   """Linearises the policy and differentiates the surrogate at theta.
 
@@ -137,6 +196,8 @@ def make_problem(
     x: inputs of N states.
     data: the objective's data, leading dimension N.
     blocks: number of blocks of states, see `blocks.num_blocks`.
+    fisher_rows: int [n], rows of x for the matrix; None: all.
+    matrix: prepares the products with the Fisher matrix.
 
   Returns:
     The SurrogateProblem.
@@ -148,15 +209,17 @@ def make_problem(
   )
   gradient = fisher.vjp(linearized, by_outputs) + tf.cast(direct, tf.float64)
   return SurrogateProblem(
+    theta,
+    before,
+    gradient,
+    tf.norm(gradient),
     policy,
     objective,
-    theta,
     x,
     data,
     blocks,
     linearized,
     old,
-    before,
-    gradient,
-    tf.norm(gradient),
+    fisher_rows,
+    matrix,
   )

@@ -8,11 +8,9 @@ import numpy as np
 
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.estimation.surrogate import Objective
-from trpo_tf.optim import blocks as blocks_lib
-from trpo_tf.policies import graphs
 from trpo_tf.policies.protocols import Inputs, Policy
 
-__all__ = ['MakeStep', 'Step', 'StepResult', 'StepStatus', 'compile_step']
+__all__ = ['MakeStep', 'Step', 'StepResult', 'StepStatus']
 
 
 class StepStatus(enum.IntEnum):
@@ -102,38 +100,3 @@ class Step(Protocol):
 # (policy, objective, config, num_states) -> Step. The objective gives the terms
 # of the surrogate, and num_states says about how many states a batch has.
 MakeStep: TypeAlias = Callable[[Policy, Objective, ExperimentConfig, int], Step]
-
-
-def compile_step(run: Callable[..., StepResult], num_states: int) -> Step:
-  """Compiles a step into one graph call per update.
-
-  XLA is not used: on a CPU its matrix products made the step slower at 50,000
-  states (66 ms per product instead of 29 ms).
-
-  Args:
-    run: (theta, x, data, fisher_rows, blocks) -> StepResult, of tensors.
-    num_states: about how many states a batch has; sets the number of blocks.
-
-  Returns:
-    The Step.
-  """
-  blocks = blocks_lib.num_blocks(num_states)
-
-  def graph(theta, x, data, fisher_rows=None):
-    return run(theta, x, data, fisher_rows, blocks)
-
-  on_all = graphs.compile_any_batch(graph, fixed=1)
-  on_rows = graphs.compile_any_batch(graph, fixed=1)
-
-  def step(theta, x, data, fisher_rows=None):
-    found = (
-      on_all(theta, x, data)
-      if fisher_rows is None
-      else on_rows(theta, x, data, fisher_rows)
-    )
-    found = StepResult(*(np.asarray(value)[()] for value in found))
-    status = StepStatus(int(found.status))
-    kept = found.theta if status == StepStatus.ACCEPTED else theta
-    return found._replace(status=status, theta=kept)
-
-  return step

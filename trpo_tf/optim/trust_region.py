@@ -1,17 +1,16 @@
 """The constrained step of TRPO (appendix C of the paper) as one graph call."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from trpo_tf.config import ExperimentConfig, TrustRegionConfig
 from trpo_tf.estimation import surrogate
-from trpo_tf.optim import conjugate_gradient, fisher, line_search
-from trpo_tf.optim.problem import SurrogateProblem, make_problem
-from trpo_tf.optim.step import Step, StepResult, StepStatus, compile_step
-from trpo_tf.policies import stacks
-from trpo_tf.policies.protocols import Inputs, Policy
+from trpo_tf.optim import conjugate_gradient, line_search
+from trpo_tf.optim.compiled import compile_step
+from trpo_tf.optim.problem import Problem
+from trpo_tf.optim.step import Step, StepResult, StepStatus
+from trpo_tf.policies.protocols import Policy
 
 __all__ = [
   'Direction',
@@ -19,12 +18,8 @@ __all__ = [
   'search',
   'solution_fields',
   'solve',
-  'trust_region_step',
+  'take',
 ]
-
-Product = Callable[[tf.Tensor], tf.Tensor]
-# (policy, theta, linearized, data) -> v [P] -> A v [P], on the rows of data
-Matrix = Callable[[Policy, tf.Tensor, fisher.Linearized, Any], Product]
 
 
 class Direction(NamedTuple):
@@ -45,30 +40,17 @@ class Direction(NamedTuple):
   cg: conjugate_gradient.ConjugateGradientResult
 
 
-def solve(
-  problem: SurrogateProblem,
-  settings: TrustRegionConfig,
-  fisher_rows: tf.Tensor | None = None,
-  matrix: Matrix = fisher.analytic,
-) -> Direction:
+def solve(problem: Problem, settings: TrustRegionConfig) -> Direction:
   """Computes the natural gradient by conjugate gradient.
 
   Args:
     problem: the surrogate at theta.
-    settings: iterations and damping.
-    fisher_rows: int [n], rows of x for the matrix; None: all.
-    matrix: prepares the products with A.
+    settings: iterations, damping, and the share of the states for A.
 
   Returns:
     The Direction, which is zero if the gradient is not usable.
   """
-  policy, linearized, data = problem.policy, problem.linearized, problem.data
-  if fisher_rows is not None:
-    share = max(1, round(problem.blocks * settings.fisher_fraction))
-    rows = stacks.take(problem.x, fisher_rows)
-    linearized = fisher.linearize(policy, problem.theta, rows, share)
-    data = tf.nest.map_structure(lambda t: tf.gather(t, fisher_rows), data)
-  product = matrix(policy, problem.theta, linearized, data)
+  product = problem.products(settings.fisher_fraction)
   damping = settings.cg_damping
   solved = conjugate_gradient.conjugate_gradient(
     lambda v: product(v) + damping * v,
@@ -87,7 +69,7 @@ def solve(
 
 
 def search(
-  problem: SurrogateProblem,
+  problem: Problem,
   settings: TrustRegionConfig,
   direction: Direction,
   step_size: tf.Tensor,
@@ -137,9 +119,7 @@ def search(
   )
 
 
-def solution_fields(
-  problem: SurrogateProblem, direction: Direction
-) -> dict[str, Any]:
+def solution_fields(problem: Problem, direction: Direction) -> dict[str, Any]:
   """Returns the fields of a StepResult that say how a direction was found.
 
   Args:
@@ -159,35 +139,18 @@ def solution_fields(
   )
 
 
-def trust_region_step(
-  policy: Policy,
-  objective: surrogate.Objective,
-  settings: TrustRegionConfig,
-  theta: tf.Tensor,
-  x: Inputs,
-  data: Any,
-  fisher_rows: tf.Tensor | None = None,
-  blocks: int = 1,
-  matrix: Matrix = fisher.analytic,
-) -> StepResult:
-  """Maximises the surrogate subject to mean KL <= delta, from theta.
+def take(problem: Problem, config: ExperimentConfig) -> StepResult:
+  """Maximises the surrogate subject to mean KL <= delta.
 
   Args:
-    policy: the policy that sampled the batch.
-    objective: terms of the surrogate.
-    settings: delta in nats, CG and line search.
-    theta: float32 [P] parameters.
-    x: inputs of N states.
-    data: the objective's data, leading dimension N.
-    fisher_rows: int [n], rows of x for the Fisher matrix; None: all.
-    blocks: number of blocks of states, see `blocks.num_blocks`.
-    matrix: prepares the products with the Fisher matrix.
+    problem: the surrogate at theta.
+    config: gives delta in nats, and the settings of CG and line search.
 
   Returns:
     The StepResult, of tensors.
   """
-  problem = make_problem(policy, objective, theta, x, data, blocks)
-  direction = solve(problem, settings, fisher_rows, matrix)
+  settings = config.trust_region
+  direction = solve(problem, settings)
   curvature = tf.where(direction.sound, direction.curvature, 1.0)
   beta = tf.sqrt(2 * settings.max_kl / curvature)
   return search(problem, settings, direction, beta)
@@ -199,7 +162,7 @@ def make_step(
   config: ExperimentConfig,
   num_states: int,
 ) -> Step:
-  """Compiles `trust_region_step`.
+  """Compiles `take`.
 
   Args:
     policy: the policy that samples the batches.
@@ -210,17 +173,4 @@ def make_step(
   Returns:
     The step.
   """
-
-  def run(theta, x, data, fisher_rows, blocks):
-    return trust_region_step(
-      policy,
-      objective,
-      config.trust_region,
-      theta,
-      x,
-      data,
-      fisher_rows,
-      blocks,
-    )
-
-  return compile_step(run, num_states)
+  return compile_step(take, policy, objective, config, num_states)

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from trpo_tf.moments import Moments
+
 __all__ = ['Normalizer', 'initial_normalizer']
 
 # Added to the variance, so that an entry that never changed is divided by 1e-4.
@@ -25,7 +27,7 @@ class Normalizer:
     mean: float64 [O], their mean.
     m2: float64 [O], sum of their squared deviations from the mean.
     clip: bound on a normalised entry; inf for the identity.
-    enabled: False for the identity, which `update` does not change.
+    enabled: False for the identity, which more observations do not change.
   """
 
   count: np.ndarray
@@ -48,27 +50,16 @@ class Normalizer:
     return (1 / np.sqrt(variance)).astype(np.float32)
 
   def update(self, observations: np.ndarray) -> 'Normalizer':
-    """Returns statistics with more observations, as in Chan et al. 1979.
+    """Returns statistics with more observations [N, O], raw."""
+    return self.merge(Moments.of(observations)) if self.enabled else self
 
-    Args:
-      observations: [N, O], raw.
-
-    Returns:
-      The new statistics.
-    """
-    if not self.enabled or not len(observations):
+  def merge(self, seen: Moments) -> 'Normalizer':
+    """Returns statistics with the observations that some moments count."""
+    if not self.enabled or not seen.weight:
       return self
-    observations = np.asarray(observations, np.float64)
-    size = len(observations)
-    mean = observations.mean(axis=0)
-    m2 = np.square(observations - mean).sum(axis=0)
-    count = self.count + size
-    shift = mean - self.mean
+    found = Moments(self.count, self.mean, self.m2).merge(seen)
     return dataclasses.replace(
-      self,
-      count=np.asarray(count, np.float64),
-      mean=self.mean + shift * (size / count),
-      m2=self.m2 + m2 + np.square(shift) * (self.count * size / count),
+      self, count=np.asarray(found.weight), mean=found.mean, m2=found.m2
     )
 
   def __call__(self, observations: np.ndarray) -> np.ndarray:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from trpo_tf.moments import Moments
 from trpo_tf.policies.normalizer import Normalizer
+from trpo_tf.sampling.summary import Summary, summarize
 
 if TYPE_CHECKING:
   from trpo_tf.sampling.actors import Actor
@@ -130,6 +132,20 @@ class Batch:
   def steps(self, name: str) -> np.ndarray:
     """Returns the kept rows of a field of every part, [N, ...]."""
     return np.concatenate([p.flat(getattr(p, name)) for p in self.parts])
+
+  def summary(self) -> Summary:
+    """Returns what a record says about the batch."""
+    return summarize(self)
+
+  def observation_moments(self) -> Moments:
+    """Returns the moments [O] of the kept steps' raw observations."""
+    return Moments.of(self.steps('observations'))
+
+  def histograms(self) -> dict[str, np.ndarray]:
+    """Returns arrays of any shape whose distribution is worth a look."""
+    return dict(
+      returns=self.episode_returns, actions=self.flat(self.actions).ravel()
+    )
 
   def inputs(self, observations: np.ndarray, normalizer: Normalizer) -> Any:
     """Returns the inputs of the networks, float32 [N, O].

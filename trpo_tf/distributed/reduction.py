@@ -1,0 +1,103 @@
+"""The sum over shards, in an order that depends on nothing but their number.
+
+Floating-point sums depend on their order. The shards are therefore the leaves
+of one binary tree, whatever process holds them. A process reduces the subtrees
+that it holds completely, and the learner reduces the rest.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+__all__ = ['Gathered', 'Largest', 'finished', 'merged', 'partial']
+
+Node = tuple[int, int]  # the shards from the first number up to the second
+
+
+class Gathered(NamedTuple):
+  """Values that are kept apart, by the number of the shard."""
+
+  by_shard: dict[int, Any]
+
+  def merge(self, other: 'Gathered') -> 'Gathered':
+    """Returns the values of both sets of shards."""
+    return Gathered(self.by_shard | other.by_shard)
+
+
+class Largest(NamedTuple):
+  """The largest of some numbers; a NaN is larger than any."""
+
+  value: float
+
+  def merge(self, other: 'Largest') -> 'Largest':
+    """Returns the larger one."""
+    return other if not other.value <= self.value else self
+
+
+def merged(a: Any, b: Any) -> Any:
+  """Merges two results: by their own `merge`, by their fields, or as a sum.
+
+  Args:
+    a: the result of the first shards.
+    b: the result of the shards that follow.
+  """
+  if hasattr(a, 'merge'):
+    return a.merge(b)
+  if isinstance(a, tuple):
+    return type(a)(*map(merged, a, b))
+  return a + b
+
+
+def _middle(first: int, end: int) -> int:
+  """Where a node of the tree is divided: its left half is a full tree."""
+  return first + (1 << (end - first - 1).bit_length() - 1)
+
+
+def _reduced(first: int, end: int, results: Mapping[int, Any]) -> Any:
+  if end - first == 1:
+    return results[first]
+  middle = _middle(first, end)
+  return merged(
+    _reduced(first, middle, results), _reduced(middle, end, results)
+  )
+
+
+def partial(num_shards: int, results: Mapping[int, Any]) -> dict[Node, Any]:
+  """Reduces the results of some shards as far as they are complete subtrees.
+
+  Args:
+    num_shards: number S of all shards.
+    results: by the number of the shard.
+
+  Returns:
+    The results of the largest complete subtrees.
+  """
+  found: dict[Node, Any] = {}
+
+  def visit(first: int, end: int) -> None:
+    here = [i in results for i in range(first, end)]
+    if all(here):
+      found[first, end] = _reduced(first, end, results)
+    elif any(here):
+      middle = _middle(first, end)
+      visit(first, middle)
+      visit(middle, end)
+
+  visit(0, num_shards)
+  return found
+
+
+def finished(num_shards: int, parts: Mapping[Node, Any]) -> Any:
+  """Reduces subtrees to the result of all shards.
+
+  Args:
+    num_shards: number S of all shards.
+    parts: the results of subtrees that together have every shard once.
+  """
+
+  def visit(first: int, end: int) -> Any:
+    if (first, end) in parts:
+      return parts[first, end]
+    middle = _middle(first, end)
+    return merged(visit(first, middle), visit(middle, end))
+
+  return visit(0, num_shards)

@@ -1,0 +1,96 @@
+"""What the operations on a shard return; reduced over shards by `merged`."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from trpo_tf.distributed.reduction import Gathered, Largest
+from trpo_tf.estimation.every_step import PartnerSums
+from trpo_tf.methods.surrogate_data import Spread
+from trpo_tf.moments import Moments
+from trpo_tf.sampling.summary import Summary
+
+__all__ = ['Estimated', 'Evaluated', 'Prepared', 'Sampled', 'TargetSums']
+
+
+class Sampled(NamedTuple):
+  """What is known of sampled batches.
+
+  Attributes:
+    summary: counts and statistics.
+    observations: moments of the kept steps' observations; without weight if
+      they are not normalised.
+    branches: number of branches whose steps are kept.
+    states: the samplers' states after the batch, by shard.
+  """
+
+  summary: Summary
+  observations: Moments
+  branches: int
+  states: Gathered
+
+
+class TargetSums(NamedTuple):
+  """Sums of value targets with the steps' weights, for their statistics."""
+
+  weight: float
+  total: float
+  squares: float
+
+
+class Estimated(NamedTuple):
+  """What is known of estimated advantages and value targets.
+
+  Attributes:
+    counts: states for the step, by shard.
+    steps: kept steps, by shard.
+    left_out: states of the rollout set that are left out.
+    spread: how far the advantages are apart.
+    targets: moments of the value targets.
+    errors: moments of the targets minus the predictions.
+    sums: the targets' weighted sums.
+    partners: sums for the control variate.
+  """
+
+  counts: Gathered
+  steps: Gathered
+  left_out: int
+  spread: Spread
+  targets: Moments
+  errors: Moments
+  sums: TargetSums
+  partners: PartnerSums
+
+
+class Prepared(NamedTuple):
+  """Sums over states at the sampling policy.
+
+  Attributes:
+    weight: number of states.
+    matrix_weight: the states of the step's matrix, by their weights.
+    surrogate: of the surrogate's terms.
+    gradient: float64 [P], of their gradients.
+    entropy: of the policy's entropies, in nats.
+    outputs_error: see surrogate.Consistency.
+  """
+
+  weight: float
+  matrix_weight: float
+  surrogate: float
+  gradient: np.ndarray
+  entropy: float
+  outputs_error: Largest
+
+
+class Evaluated(NamedTuple):
+  """Sums over states at a candidate.
+
+  Attributes:
+    surrogate: of the surrogate's terms.
+    kl: of KL(old || candidate), in nats.
+    max_kl: the largest KL of a state, in nats.
+  """
+
+  surrogate: float
+  kl: float
+  max_kl: Largest

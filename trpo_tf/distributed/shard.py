@@ -1,0 +1,306 @@
+"""A shard of a run: some slots, and what a learner makes of their steps.
+
+A shard is a function of the seed, its number, the iteration, theta and the
+normaliser. Its trajectories never leave it. What it returns are sums over its
+steps, counts and moments, which are reduced over the shards.
+"""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trpo_tf import seeding
+from trpo_tf.distributed.kit import Kit
+from trpo_tf.distributed.reduction import Gathered, Largest
+from trpo_tf.distributed.results import (
+  Estimated,
+  Evaluated,
+  Prepared,
+  Sampled,
+  TargetSums,
+)
+from trpo_tf.estimation.closed_form import TimeSums
+from trpo_tf.estimation.every_step import PartnerSums
+from trpo_tf.experiment import backend as backend_lib
+from trpo_tf.methods import consistency, surrogate_data, surrogate_learner
+from trpo_tf.methods.estimates import Estimates
+from trpo_tf.methods.surrogate_data import Spread
+from trpo_tf.moments import Moments
+from trpo_tf.optim import blocks
+from trpo_tf.optim.problem import SurrogateProblem, make_problem
+from trpo_tf.policies.normalizer import Normalizer
+from trpo_tf.sampling.batch import Batch
+from trpo_tf.seeding import Stream
+
+__all__ = ['Shard']
+
+
+class Shard:
+  """One shard; each public method is an operation on it.
+
+  The operations of an iteration come in the order of the methods. `products`,
+  `evaluate` and `value_gradient` may come any number of times.
+  """
+
+  _batch: Batch
+  _normalizer: Normalizer
+  _theta: np.ndarray
+  _found: Estimates
+  _problem: SurrogateProblem | None
+  _matrix_weight: float
+
+  def __init__(self, kit: Kit, index: int):
+    """Builds the shard's sampler, whose slots begin with a reset.
+
+    Args:
+      kit: what the process has.
+      index: the shard's number.
+    """
+    self._kit, self._index = kit, index
+    backend = backend_lib.resolve(kit.of_shard(index))
+    self._sampler = backend_lib.make_sampler(backend)
+
+  def close(self) -> None:
+    """Stops what the sampler started."""
+    self._sampler.close()
+
+  def state(self) -> Gathered:
+    """Returns the sampler's state."""
+    return Gathered({self._index: self._sampler.state()})
+
+  def restore(self, states: dict[int, Any]) -> int:
+    """Continues from a sampler's state; see Sampler.
+
+    Args:
+      states: by the number of the shard.
+    """
+    self._sampler.restore(states[self._index])
+    return 0
+
+  def sample(
+    self, theta: np.ndarray, normalizer: Normalizer, iteration: int
+  ) -> Sampled:
+    """Samples a batch and keeps it.
+
+    Args:
+      theta: float32 [P], the policy.
+      normalizer: normaliser of observations.
+      iteration: key of the random draws.
+    """
+    batch = self._sampler.sample(theta, normalizer, iteration)
+    self._batch, self._normalizer, self._theta = batch, normalizer, theta
+    seen = (
+      batch.observation_moments()
+      if normalizer.enabled
+      else Moments.of(np.zeros((0, *normalizer.mean.shape)))
+    )
+    branches = sum(len(part.kept) for part in batch.parts[1:])
+    return Sampled(batch.summary(), seen, branches, self.state())
+
+  def estimate(
+    self, state: dict[str, Any], branches_per_step: float
+  ) -> Estimated:
+    """Estimates advantages and value targets, and keeps them.
+
+    Args:
+      state: the learner's state.
+      branches_per_step: number of branches over the number of trunk steps.
+    """
+    batch = self._batch
+    found = self._kit.estimator(
+      state, self._normalizer, batch, branches_per_step
+    )
+    self._found = found
+    targets, by = found.targets, found.mean_weight
+    weights = np.ones(len(targets)) if found.weights is None else found.weights
+    count = len(found.given.advantages)
+    spread = surrogate_data.spread(found.given, found.weights)
+    if found.weights is not None:
+      spread = spread._replace(moments=spread.moments.reweighted(by))
+    return Estimated(
+      Gathered({self._index: count}),
+      Gathered({self._index: len(targets)}),
+      self._kit.estimator.num_states(batch) - count,
+      spread,
+      Moments.of(targets),
+      Moments.of(targets - found.predictions),
+      TargetSums(
+        by * len(targets),
+        by * float(np.sum(weights * targets)),
+        by * float(np.sum(weights * np.square(targets))),
+      ),
+      found.partners or PartnerSums(0, 0.0, 0.0),
+    )
+
+  def prepare(
+    self,
+    counts: dict[int, int],
+    spread: Spread,
+    mean_weight: float,
+    iteration: int,
+  ) -> Prepared:
+    """Linearises the policy and differentiates the surrogate.
+
+    Args:
+      counts: states for the step, by shard.
+      spread: how far the advantages of all shards are apart.
+      mean_weight: mean of the weights of all shards' steps, before they were
+        divided by their mean.
+      iteration: key of the random draws.
+    """
+    found, config = self._found, self._kit.config
+    given = found.given
+    if config.estimator.standardize_advantages:
+      given = surrogate_data.scaled(given, spread)
+    data, n = given.data, len(given.advantages)
+    if found.weights is not None:
+      factor = found.mean_weight / mean_weight
+      data = data._replace(weights=factor * data.weights)
+    rows = self._matrix_rows(counts, iteration)
+    self._problem, self._matrix_weight = None, 0.0
+    zeros = np.zeros(len(self._theta))
+    if not n:
+      return Prepared(0, 0.0, 0.0, zeros, 0.0, Largest(0.0))
+    policy, batch = self._kit.policy, self._batch
+    checked = consistency.check(policy, self._theta, found.x, batch)
+    theta, x, data = tf.nest.map_structure(
+      tf.convert_to_tensor, (self._theta, given.x, data)
+    )
+    problem = make_problem(
+      policy,
+      self._kit.objective,
+      theta,
+      x,
+      data,
+      blocks.num_blocks(n),
+      None if rows is None else tf.constant(rows),
+      self._kit.matrix,
+    )
+    self._problem = problem
+    if rows is None or len(rows):
+      share = 1.0 if rows is None else len(rows) / n
+      self._products = problem.products(share)
+      self._matrix_weight = float(n if rows is None else len(rows))
+      if found.weights is not None:
+        chosen = data.weights if rows is None else data.weights.numpy()[rows]
+        self._matrix_weight = float(np.sum(chosen))
+    return Prepared(
+      n,
+      self._matrix_weight,
+      n * float(problem.surrogate),
+      n * problem.gradient.numpy(),
+      n * float(problem.entropy),
+      Largest(checked.outputs_error),
+    )
+
+  def _matrix_rows(
+    self, counts: dict[int, int], iteration: int
+  ) -> np.ndarray | None:
+    """Returns this shard's rows of those that all shards draw together."""
+    total = sum(counts.values())
+    rows = surrogate_learner.fisher_rows(self._kit.config, total, iteration)
+    if rows is None:
+      return None
+    first = sum(counts[i] for i in range(self._index))
+    end = first + counts[self._index]
+    return rows[np.searchsorted(rows, first) : np.searchsorted(rows, end)] - (
+      first
+    )
+
+  def product(self, v: np.ndarray) -> np.ndarray:
+    """Multiplies float64 [P] by the step's matrix, summed over its states."""
+    if not self._matrix_weight:
+      return np.zeros_like(v)
+    return self._matrix_weight * self._products(tf.constant(v)).numpy()
+
+  def evaluate(self, candidate: np.ndarray) -> Evaluated:
+    """Evaluates a candidate, float32 [P]."""
+    if self._problem is None:
+      return Evaluated(0.0, 0.0, Largest(0.0))
+    found = self._problem.evaluate(tf.constant(candidate))
+    n = len(self._found.given.advantages)
+    return Evaluated(
+      n * float(found.surrogate),
+      n * float(found.mean_kl),
+      Largest(float(found.max_kl)),
+    )
+
+  def time_sums(self) -> TimeSums:
+    """Sums the value targets by time step."""
+    return TimeSums.of(self._found.timesteps, self._found.targets)
+
+  def begin_fit(
+    self,
+    mean: float,
+    scale: float,
+    mean_weight: float,
+    counts: dict[int, int],
+    iteration: int,
+  ) -> int:
+    """Draws the rows of this shard's part of every minibatch.
+
+    A shard's gradients count by its number of steps, so that their expectation
+    is the gradient over all steps.
+
+    Args:
+      mean: mean of the value targets' statistics, in units of return.
+      scale: their deviation.
+      mean_weight: mean of the weights of all shards' steps, before they were
+        divided by their mean.
+      counts: kept steps, by shard.
+      iteration: key of the random draws.
+    """
+    found, config = self._found, self._kit.config
+    S, settings = config.sampler.num_shards, config.estimator
+    n, total = counts[self._index], sum(counts.values())
+    size = settings.value_minibatch // S
+    rounds = max(1, total // settings.value_minibatch)
+    rng = seeding.generator(
+      config.run.seed, Stream.VALUE_MINIBATCHES, iteration, self._index
+    )
+    rows = [
+      np.resize(rng.permutation(n), rounds * size)
+      for _ in range(settings.value_epochs)
+    ]
+    self._rows = np.concatenate(rows).reshape(-1, size).astype(np.int32)
+    weights = found.weights
+    if weights is not None:
+      weights = weights * (found.mean_weight / mean_weight)
+      weights = tf.constant(weights.astype(np.float32)[:, np.newaxis])
+    targets = ((found.targets - mean) / scale).astype(np.float32)
+    self._fit_data = (
+      tf.nest.map_structure(tf.convert_to_tensor, found.x),
+      tf.constant(targets[:, np.newaxis]),
+      weights,
+    )
+    self._divisor = tf.constant(size * total / max(n, 1), tf.float32)
+    return 0
+
+  def value_gradient(self, theta: np.ndarray, step: int) -> np.ndarray:
+    """Differentiates the squared errors of a minibatch, float64 [P].
+
+    Args:
+      theta: float32 [P], the value network.
+      step: number of the minibatch.
+    """
+    x, targets, weights = self._fit_data
+    if not len(targets):
+      return np.zeros(len(theta))
+    compiled = self._kit.value_gradient
+    assert compiled is not None
+    rows = tf.constant(self._rows[step])
+    found = compiled(theta, x, targets, rows, self._divisor, weights)
+    return found.numpy().astype(np.float64)
+
+  def squared_error(self, state: dict[str, Any]) -> float:
+    """Sums the squared errors of a baseline's predictions.
+
+    Args:
+      state: the baseline's state.
+    """
+    found, baseline = self._found, self._kit.baseline
+    after = baseline.predict(
+      baseline.state_type(**state), found.x, found.timesteps
+    )
+    return float(np.square(after - found.targets).sum())
