@@ -32,7 +32,7 @@ class SamplerConfig(Config):
   num_shards: int = setting(
     1,
     'number of parts into which slots, batch, rollout set and value '
-    'minibatches are cut, so that several processes or machines can share a run '
+    'minibatches are cut, so that several processes or machines share a run '
     '(docs/cluster.md); it changes the results, while the number of processes '
     'does not',
     low=1,

@@ -5,6 +5,7 @@ of one binary tree, whatever process holds them. A process reduces the subtrees
 that it holds completely, and the learner reduces the rest.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -30,7 +31,8 @@ class Largest(NamedTuple):
 
   def merge(self, other: 'Largest') -> 'Largest':
     """Returns the larger one."""
-    return other if not other.value <= self.value else self
+    stays = math.isnan(self.value) or other.value <= self.value
+    return self if stays else other
 
 
 def merged(a: Any, b: Any) -> Any:

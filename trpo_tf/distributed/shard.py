@@ -264,16 +264,13 @@ class Shard:
       for _ in range(settings.value_epochs)
     ]
     self._rows = np.concatenate(rows).reshape(-1, size).astype(np.int32)
-    weights = found.weights
-    if weights is not None:
-      weights = weights * (found.mean_weight / mean_weight)
-      weights = tf.constant(weights.astype(np.float32)[:, np.newaxis])
-    targets = ((found.targets - mean) / scale).astype(np.float32)
-    self._fit_data = (
+    columns = [(found.targets - mean) / scale]
+    if found.weights is not None:
+      columns.append(found.weights * (found.mean_weight / mean_weight))
+    self._fit_data = [
       tf.nest.map_structure(tf.convert_to_tensor, found.x),
-      tf.constant(targets[:, np.newaxis]),
-      weights,
-    )
+      *(tf.constant(c.astype(np.float32)[:, np.newaxis]) for c in columns),
+    ]
     self._divisor = tf.constant(size * total / max(n, 1), tf.float32)
     return 0
 
@@ -284,13 +281,13 @@ class Shard:
       theta: float32 [P], the value network.
       step: number of the minibatch.
     """
-    x, targets, weights = self._fit_data
+    x, targets, *weights = self._fit_data
     if not len(targets):
       return np.zeros(len(theta))
     compiled = self._kit.value_gradient
     assert compiled is not None
     rows = tf.constant(self._rows[step])
-    found = compiled(theta, x, targets, rows, self._divisor, weights)
+    found = compiled(theta, self._divisor, x, targets, rows, *weights)
     return found.numpy().astype(np.float64)
 
   def squared_error(self, state: dict[str, Any]) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from trpo_tf.config import EstimatorConfig
-from trpo_tf.policies import mlp, stacks
+from trpo_tf.policies import graphs, mlp, stacks
 from trpo_tf.policies.protocols import Inputs, Network
 from trpo_tf.policies.stacks import FrameStacks
 
@@ -158,16 +158,15 @@ class ValueNetwork:
     """Compiles the gradient of a part of a minibatch.
 
     Returns:
-      A function of theta float32 [P], inputs of N states, targets float32 [N,
-      1], standardised, rows int32 [n], the size that the sum of the gradients
-      is divided by, and weights float32 [N, 1] or None, to float32 [P].
+      A function of theta float32 [P], the size that the sum of the gradients
+      is divided by, inputs of N states, standardised targets float32 [N, 1],
+      rows int32 [n], and optionally weights float32 [N, 1], to float32 [P].
     """
 
-    @functools.partial(tf.function, reduce_retracing=True)
-    def gradient(theta, x, targets, chosen, size, weights):
+    def gradient(theta, size, x, targets, chosen, weights=None):
       return _gradient(self._network, theta, x, targets, chosen, size, weights)
 
-    return gradient
+    return graphs.compile_any_batch(gradient, fixed=2)
 
   def predict(
     self, state: ValueState, x: Inputs, timesteps: np.ndarray
