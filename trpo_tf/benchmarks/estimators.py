@@ -224,7 +224,11 @@ class Reference:
     self._product = _fisher(run, rows)
     solve = lambda g: self._solve(np.mean(g, axis=0), config)
     self._direction = solve(gradients)
-    first, second = solve(gradients[::2]), solve(gradients[1::2])
+    # every second chunk would meet other phases of equally long episodes
+    first, second = (
+      solve(gradients[: count // 2]),
+      solve(gradients[count // 2 :]),
+    )
     self.split_half = self._cosine(first, second)
     r = max(self.split_half, 0.0)
     self.limit = float(np.sqrt(2 * r / (1 + r)))

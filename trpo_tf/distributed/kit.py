@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
+from trpo_tf.distributed.stages import ProblemStages
+from trpo_tf.distributed.value_fit import Gradients
 from trpo_tf.errors import UserError
 from trpo_tf.estimation import baselines, value_network
 from trpo_tf.experiment import backend as backend_lib
@@ -69,9 +71,8 @@ class Kit:
     policy: the policy.
     baseline: the baseline.
     estimator: estimates advantages and value targets.
-    objective: terms of the surrogate.
-    matrix: prepares the products with the step's matrix.
-    value_gradient: see ValueNetwork.compile_gradient; None for other baselines.
+    problem: the compiled problem of a step.
+    gradients: of the value network; None for other baselines.
   """
 
   def __init__(self, config: ExperimentConfig):
@@ -86,11 +87,17 @@ class Kit:
       config.estimator, self.policy.network
     )
     self.estimator = Estimator(config, self.baseline)
-    self.objective = surrogate_learner.objective(config)[0]
-    self.value_gradient = None
+    objective, num_states = surrogate_learner.objective(config)
+    self.problem = ProblemStages(
+      self.policy,
+      objective,
+      STEPS[config.method.method].matrix,
+      -(-num_states // config.sampler.num_shards),
+      config.trust_region.fisher_fraction,
+    )
+    self.gradients = None
     if isinstance(self.baseline, value_network.ValueNetwork):
-      self.value_gradient = self.baseline.compile_gradient()
-    self.matrix = STEPS[config.method.method].matrix
+      self.gradients = Gradients(self.baseline.gradient)
 
   def of_shard(self, index: int) -> ExperimentConfig:
     """Returns the settings of one shard's sampler."""

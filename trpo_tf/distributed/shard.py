@@ -20,6 +20,7 @@ from trpo_tf.distributed.results import (
   Sampled,
   TargetSums,
 )
+from trpo_tf.distributed.value_fit import FitData
 from trpo_tf.estimation.closed_form import TimeSums
 from trpo_tf.estimation.every_step import PartnerSums
 from trpo_tf.experiment import backend as backend_lib
@@ -27,8 +28,6 @@ from trpo_tf.methods import consistency, surrogate_data, surrogate_learner
 from trpo_tf.methods.estimates import Estimates
 from trpo_tf.methods.surrogate_data import Spread
 from trpo_tf.moments import Moments
-from trpo_tf.optim import blocks
-from trpo_tf.optim.problem import SurrogateProblem, make_problem
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Batch
 from trpo_tf.seeding import Stream
@@ -39,15 +38,15 @@ __all__ = ['Shard']
 class Shard:
   """One shard; each public method is an operation on it.
 
-  The operations of an iteration come in the order of the methods. `products`,
-  `evaluate` and `value_gradient` may come any number of times.
+  The operations of an iteration come in the order of the methods; `product` and
+  `evaluate` may come any number of times.
   """
 
   _batch: Batch
   _normalizer: Normalizer
   _theta: np.ndarray
   _found: Estimates
-  _problem: SurrogateProblem | None
+  _kept: list[tf.Tensor] | None
   _matrix_weight: float
 
   def __init__(self, kit: Kit, index: int):
@@ -158,39 +157,24 @@ class Shard:
       factor = found.mean_weight / mean_weight
       data = data._replace(weights=factor * data.weights)
     rows = self._matrix_rows(counts, iteration)
-    self._problem, self._matrix_weight = None, 0.0
-    zeros = np.zeros(len(self._theta))
+    self._kept, self._matrix_weight = None, 0.0
     if not n:
+      zeros = np.zeros(len(self._theta))
       return Prepared(0, 0.0, 0.0, zeros, 0.0, Largest(0.0))
-    policy, batch = self._kit.policy, self._batch
-    checked = consistency.check(policy, self._theta, found.x, batch)
-    theta, x, data = tf.nest.map_structure(
-      tf.convert_to_tensor, (self._theta, given.x, data)
+    kit, batch = self._kit, self._batch
+    checked = consistency.check(kit.policy, self._theta, found.x, batch)
+    outputs, self._kept = kit.problem.begin(self._theta, given.x, data, rows)
+    surrogate, gradient, entropy = (t.numpy() for t in outputs)
+    weights = np.ones(n) if found.weights is None else data.weights
+    self._matrix_weight = float(
+      np.sum(weights if rows is None else weights[rows])
     )
-    problem = make_problem(
-      policy,
-      self._kit.objective,
-      theta,
-      x,
-      data,
-      blocks.num_blocks(n),
-      None if rows is None else tf.constant(rows),
-      self._kit.matrix,
-    )
-    self._problem = problem
-    if rows is None or len(rows):
-      share = 1.0 if rows is None else len(rows) / n
-      self._products = problem.products(share)
-      self._matrix_weight = float(n if rows is None else len(rows))
-      if found.weights is not None:
-        chosen = data.weights if rows is None else data.weights.numpy()[rows]
-        self._matrix_weight = float(np.sum(chosen))
     return Prepared(
       n,
       self._matrix_weight,
-      n * float(problem.surrogate),
-      n * problem.gradient.numpy(),
-      n * float(problem.entropy),
+      n * float(surrogate),
+      n * gradient,
+      n * float(entropy),
       Largest(checked.outputs_error),
     )
 
@@ -210,15 +194,15 @@ class Shard:
 
   def product(self, v: np.ndarray) -> np.ndarray:
     """Multiplies float64 [P] by the step's matrix, summed over its states."""
-    if not self._matrix_weight:
+    if self._kept is None or not self._matrix_weight:
       return np.zeros_like(v)
-    return self._matrix_weight * self._products(tf.constant(v)).numpy()
+    return self._matrix_weight * self._kit.problem.product(self._kept, v)
 
   def evaluate(self, candidate: np.ndarray) -> Evaluated:
     """Evaluates a candidate, float32 [P]."""
-    if self._problem is None:
+    if self._kept is None:
       return Evaluated(0.0, 0.0, Largest(0.0))
-    found = self._problem.evaluate(tf.constant(candidate))
+    found = self._kit.problem.evaluate(self._kept, candidate)
     n = len(self._found.given.advantages)
     return Evaluated(
       n * float(found.surrogate),
@@ -230,15 +214,15 @@ class Shard:
     """Sums the value targets by time step."""
     return TimeSums.of(self._found.timesteps, self._found.targets)
 
-  def begin_fit(
+  def fit_data(
     self,
     mean: float,
     scale: float,
     mean_weight: float,
     counts: dict[int, int],
     iteration: int,
-  ) -> int:
-    """Draws the rows of this shard's part of every minibatch.
+  ) -> FitData | None:
+    """Draws this shard's part of every minibatch.
 
     A shard's gradients count by its number of steps, so that their expectation
     is the gradient over all steps.
@@ -250,10 +234,15 @@ class Shard:
         divided by their mean.
       counts: kept steps, by shard.
       iteration: key of the random draws.
+
+    Returns:
+      The data of the fit; None if the shard has no step.
     """
     found, config = self._found, self._kit.config
     S, settings = config.sampler.num_shards, config.estimator
     n, total = counts[self._index], sum(counts.values())
+    if not n:
+      return None
     size = settings.value_minibatch // S
     rounds = max(1, total // settings.value_minibatch)
     rng = seeding.generator(
@@ -263,32 +252,18 @@ class Shard:
       np.resize(rng.permutation(n), rounds * size)
       for _ in range(settings.value_epochs)
     ]
-    self._rows = np.concatenate(rows).reshape(-1, size).astype(np.int32)
     columns = [(found.targets - mean) / scale]
     if found.weights is not None:
       columns.append(found.weights * (found.mean_weight / mean_weight))
-    self._fit_data = [
-      tf.nest.map_structure(tf.convert_to_tensor, found.x),
-      *(tf.constant(c.astype(np.float32)[:, np.newaxis]) for c in columns),
-    ]
-    self._divisor = tf.constant(size * total / max(n, 1), tf.float32)
-    return 0
-
-  def value_gradient(self, theta: np.ndarray, step: int) -> np.ndarray:
-    """Differentiates the squared errors of a minibatch, float64 [P].
-
-    Args:
-      theta: float32 [P], the value network.
-      step: number of the minibatch.
-    """
-    x, targets, *weights = self._fit_data
-    if not len(targets):
-      return np.zeros(len(theta))
-    compiled = self._kit.value_gradient
-    assert compiled is not None
-    rows = tf.constant(self._rows[step])
-    found = compiled(theta, self._divisor, x, targets, rows, *weights)
-    return found.numpy().astype(np.float64)
+    targets, *weights = (c.astype(np.float32)[:, np.newaxis] for c in columns)
+    data = FitData(
+      np.float32(size * total / n),
+      np.concatenate(rows).reshape(-1, size).astype(np.int32),
+      found.x,
+      targets,
+      weights[0] if weights else (),
+    )
+    return tf.nest.map_structure(tf.convert_to_tensor, data)
 
   def squared_error(self, state: dict[str, Any]) -> float:
     """Sums the squared errors of a baseline's predictions.

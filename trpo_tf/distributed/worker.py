@@ -3,10 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from trpo_tf.config import from_settings
 from trpo_tf.distributed import reduction
 from trpo_tf.distributed.kit import Kit
 from trpo_tf.distributed.shard import Shard
+from trpo_tf.distributed.value_fit import FitData
 
 __all__ = ['Worker']
 
@@ -35,26 +38,56 @@ class Worker:
     """
     config = from_settings(settings)
     self._num_shards, self._map = config.sampler.num_shards, map_shards
-    kit = Kit(config)
-    self._shards = {i: Shard(kit, i) for i in shards}
+    self._kit = Kit(config)
+    self._shards = {i: Shard(self._kit, i) for i in shards}
+    self._fit_data: dict[int, FitData] = {}
 
   def call(self, operation: str, arguments: tuple[Any, ...]) -> dict[Any, Any]:
     """Calls an operation on every shard.
 
     Args:
-      operation: name of a method of Shard.
+      operation: 'begin_fit' or 'value_gradient', or a method of Shard.
       arguments: its arguments.
 
     Returns:
       The results, reduced to complete subtrees; see reduction.partial.
     """
+    results: dict[int, Any]
+    if operation == 'begin_fit':
+      results = self._begin_fit(*arguments)
+    elif operation == 'value_gradient':
+      results = self._value_gradient(*arguments)
+    else:
+      results = self._on_each(operation, *arguments)
+    return reduction.partial(self._num_shards, results)
+
+  def _on_each(self, operation: str, *arguments: Any) -> dict[int, Any]:
     results = self._map(
       lambda shard: getattr(shard, operation)(*arguments),
       list(self._shards.values()),
     )
-    return reduction.partial(
-      self._num_shards, dict(zip(self._shards, results, strict=True))
-    )
+    return dict(zip(self._shards, results, strict=True))
+
+  def _begin_fit(self, *arguments: Any) -> dict[int, int]:
+    """Prepares the value network's fit; see Shard.fit_data."""
+    found = self._on_each('fit_data', *arguments)
+    self._fit_data = {i: d for i, d in found.items() if d is not None}
+    return dict.fromkeys(self._shards, 0)
+
+  def _value_gradient(
+    self, theta: np.ndarray, step: int
+  ) -> dict[int, np.ndarray]:
+    """Differentiates the squared errors of a minibatch, float64 [P].
+
+    Args:
+      theta: float32 [P], the value network.
+      step: number of the minibatch.
+    """
+    assert self._kit.gradients is not None
+    data = self._fit_data
+    found = self._kit.gradients(theta, step, list(data.values()))
+    nothing = {i: np.zeros(len(theta)) for i in self._shards}
+    return nothing | dict(zip(data, found, strict=True))
 
   def close(self) -> None:
     """Stops what the shards started."""

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from trpo_tf.config import EstimatorConfig
-from trpo_tf.policies import graphs, mlp, stacks
+from trpo_tf.policies import mlp, stacks
 from trpo_tf.policies.protocols import Inputs, Network
 from trpo_tf.policies.stacks import FrameStacks
 
@@ -154,19 +154,29 @@ class ValueNetwork:
       theta, zeros, zeros, count, np.zeros(()), np.zeros(()), count
     )
 
-  def compile_gradient(self) -> Callable[..., Any]:
-    """Compiles the gradient of a part of a minibatch.
+  def gradient(
+    self,
+    theta: tf.Tensor,
+    size: tf.Tensor,
+    x: Inputs,
+    targets: tf.Tensor,
+    rows: tf.Tensor,
+    weights: tf.Tensor | None,
+  ) -> tf.Tensor:
+    """Differentiates half the squared errors of some rows, over a size.
+
+    Args:
+      theta: float32 [P].
+      size: float32 [], what the sum of the gradients is divided by.
+      x: inputs of N states.
+      targets: float32 [N, 1], standardised.
+      rows: int32 [n].
+      weights: float32 [N, 1]; None: all are 1.
 
     Returns:
-      A function of theta float32 [P], the size that the sum of the gradients
-      is divided by, inputs of N states, standardised targets float32 [N, 1],
-      rows int32 [n], and optionally weights float32 [N, 1], to float32 [P].
+      float32 [P].
     """
-
-    def gradient(theta, size, x, targets, chosen, weights=None):
-      return _gradient(self._network, theta, x, targets, chosen, size, weights)
-
-    return graphs.compile_any_batch(gradient, fixed=2)
+    return _gradient(self._network, theta, x, targets, rows, size, weights)
 
   def predict(
     self, state: ValueState, x: Inputs, timesteps: np.ndarray

@@ -5,7 +5,12 @@ from typing import Any
 
 import tensorflow as tf
 
-__all__ = ['compile_any_batch']
+__all__ = ['any_batch', 'compile_any_batch']
+
+
+def any_batch(t: tf.Tensor) -> tf.TensorSpec:
+  """Returns the specification of a tensor for any number of states."""
+  return tf.TensorSpec([None, *t.shape[1:]], t.dtype)
 
 
 def compile_any_batch(
@@ -28,15 +33,13 @@ def compile_any_batch(
   """
   graph: list[Callable[..., Any]] = []
 
-  def relaxed(t: tf.Tensor) -> tf.TensorSpec:
-    return tf.TensorSpec([None, *t.shape[1:]], t.dtype)
-
   def call(*args):
     args = tf.nest.map_structure(tf.convert_to_tensor, args)
     if not graph:
       kept = tf.nest.map_structure(tf.TensorSpec.from_tensor, args[:fixed])
-      others = tf.nest.map_structure(relaxed, args[fixed:])
-      graph.append(tf.function(function, input_signature=[*kept, *others]))
+      others = tf.nest.map_structure(any_batch, args[fixed:])
+      made = tf.function(function, input_signature=[*kept, *others])
+      graph.append(made.get_concrete_function())  # faster to call
     return graph[0](*args)
 
   return call

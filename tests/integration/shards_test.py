@@ -1,0 +1,263 @@
+"""A run in shards learns what a run in one part learns from the same batch."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from trpo_tf import config, errors
+from trpo_tf.distributed import training as distributed
+from trpo_tf.distributed.local import LocalEngine
+from trpo_tf.estimation.value_network import ValueState
+from trpo_tf.experiment.training import Training
+from trpo_tf.methods.registry import make_learner
+
+S = 4
+SMALL = dict(
+  batch_steps=800,
+  num_slots=8,
+  hidden_sizes=(16,),
+  value_hidden_sizes=(8,),
+  value_epochs=1,
+  value_minibatch=64,
+  total_env_steps=10**9,
+)
+VINE = dict(
+  sampler='vine', rollout_set_size=40, branch_actions=2, branch_length=5
+)
+PATHS = dict(whole_episodes=True, time_limit=60)
+KINDS = {
+  'paths': dict(task='Hopper-v5'),
+  'fisher_fraction': dict(task='Hopper-v5', fisher_fraction=0.2),
+  'not_standardized': dict(task='Hopper-v5', standardize_advantages=False),
+  'time': dict(task='Swimmer-v5', baseline='time', **PATHS),
+  'no_baseline': dict(task='Swimmer-v5', baseline='none', **PATHS),
+  'natural_gradient': dict(
+    task='Hopper-v5', method='natural_gradient', lagrange_multiplier=30.0
+  ),
+  'policy_gradient': dict(
+    task='Hopper-v5', method='policy_gradient', l2_bound=1e-4
+  ),
+  'empirical_fisher': dict(task='Hopper-v5', method='empirical_fisher'),
+  'vine': dict(task='Hopper-v5', **VINE),
+  'every_step': dict(task='Swimmer-v5', vine_objective='every_step', **VINE),
+  'cartpole': dict(task='CartPole-v1'),
+}
+
+
+def settings(**values):
+  return config.from_settings(SMALL | values)
+
+
+def joined(batches):
+  """One batch of the slots of several."""
+  kind = type(batches[0])
+  longest = max(b.rewards.shape[1] for b in batches)
+  slots = np.cumsum([0, *(len(b.lengths) for b in batches)])
+
+  def field(name):
+    values = [getattr(b, name) for b in batches]
+    if name == 'branches':
+      return None if values[0] is None else joined(values)
+    if name in ('boundary_index', 'rollout_set'):
+      values = [
+        v + np.array([s, 0], np.int32)
+        for v, s in zip(values, slots, strict=False)
+      ]
+    if name == 'episode_terms':
+      return {k: np.concatenate([v[k] for v in values]) for k in values[0]}
+    if isinstance(values[0], tuple):
+      return sum(values, ())
+    if isinstance(values[0], float):
+      return float(np.mean(values))
+    if batches[0].kept.shape == values[0].shape[:2]:
+      pads = [longest - v.shape[1] for v in values]
+      values = [
+        np.pad(v, [(0, 0), (0, p), *[(0, 0)] * (v.ndim - 2)])
+        for v, p in zip(values, pads, strict=True)
+      ]
+    return np.concatenate(values)
+
+  return kind(**{f.name: field(f.name) for f in dataclasses.fields(kind)})
+
+
+def both(values, count=2):
+  """The same iterations by shards, and in one part on the joined batches."""
+  c = settings(num_shards=S, **values)
+  engine = LocalEngine(c)
+  run = distributed.on_engine(c, engine)
+  one = dataclasses.replace(
+    c, sampler=dataclasses.replace(c.sampler, num_shards=1)
+  )
+  learner = make_learner(run.policy, one)
+  for iteration, _ in zip(run.iterations(), range(count), strict=False):
+    shards = engine._worker._shards.values()
+    yield run, learner, joined([s._batch for s in shards]), iteration
+  run.sampler.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_step_is_that_of_the_joined_batch(kind):
+  values = KINDS[kind]
+  if values.get('baseline') is None:
+    size = 800 + 400 * (values.get('vine_objective') == 'every_step')
+    values = values | dict(value_minibatch=size)  # all rows in one step
+  before = None
+  for run, learner, batch, iteration in both(values):
+    if before is None:
+      parts = run.sampler, learner
+      before = Training(
+        settings(**values), make_parts=lambda *_, parts=parts: parts
+      ).state
+    expected = learner.update(
+      before.theta,
+      before.learner,
+      before.normalizer,
+      batch,
+      before.iteration,
+    )
+    found, record = iteration.record, expected.record
+    assert found.step_status == record.step_status == 'accepted'
+    for name in (
+      'mean_kl',
+      'max_state_kl',
+      'surrogate_after',
+      'gradient_norm',
+      'curvature',
+      'entropy',
+      'explained_variance',
+      'value_loss',
+      'masked_states',
+    ):
+      assert getattr(found, name) == pytest.approx(
+        getattr(record, name), rel=2e-3, abs=2e-5, nan_ok=True
+      ), name
+    step = iteration.state.theta - before.theta
+    np.testing.assert_allclose(
+      step, expected.theta - before.theta, atol=3e-3 * np.abs(step).max()
+    )
+    assert iteration.summary.env_steps == batch.num_steps
+    normalizer = before.normalizer.update(batch.steps('observations'))
+    np.testing.assert_allclose(
+      iteration.state.normalizer.m2, normalizer.m2, rtol=1e-9
+    )
+    _assert_same_learner(iteration.state.learner, expected.state)
+    before = iteration.state
+
+
+def _assert_same_learner(found, expected):
+  assert found.keys() == expected.keys()
+  for name, value in expected.get('partners', {}).items():
+    assert found['partners'][name] == pytest.approx(value, rel=1e-6)
+  for name, value in expected['baseline'].items():
+    # Adam divides by the size of a gradient, also of one that is nearly zero
+    loose = name == 'theta'
+    np.testing.assert_allclose(
+      found['baseline'][name],
+      value,
+      rtol=1e-3 if name != 'second_moment' else 1e-2,
+      atol=2e-3 if loose else 1e-4 * np.abs(value).max(initial=1e-12),
+    )
+
+
+def test_minibatches_give_every_step_the_same_weight():
+  """Shards of different sizes: the mean gradient is that over all steps."""
+  values = dict(
+    task='Swimmer-v5',
+    baseline='value_network',
+    value_minibatch=S,
+    **PATHS,
+  )
+  c = settings(num_shards=S, **values)
+  engine = LocalEngine(c)
+  run = distributed.on_engine(c, engine)
+  next(run.iterations())
+  shards = [*engine._worker._shards.values()]
+  counts = {i: len(s._found.targets) for i, s in enumerate(shards)}
+  # make the shards uneven
+  first = shards[0]._found
+  cut = counts[0] // 3
+  shards[0]._found = first._replace(
+    x=first.x[:cut],
+    timesteps=first.timesteps[:cut],
+    targets=first.targets[:cut],
+  )
+  counts[0] = cut
+  state = ValueState(**run.state.learner['baseline'])
+  mean, scale = float(state.return_mean), state.return_scale
+  engine.map('begin_fit', mean, scale, 1.0, counts, 0)
+  total = sum(counts.values())
+  # one row of every shard in each minibatch: all of each shard, once
+  exact = np.zeros(len(state.theta))
+  for i, shard in enumerate(shards):
+    n = counts[i]
+    shard._rows = np.arange(n, dtype=np.int32)[:, np.newaxis]
+    mine = [shard.value_gradient(state.theta, k) for k in range(n)]
+    exact += np.mean(mine, axis=0)  # the expectation of its part
+  x = np.concatenate([s._found.x for s in shards])
+  targets = np.concatenate([s._found.targets for s in shards])
+  wanted = run.learner._baseline.compile_gradient()(
+    state.theta,
+    np.float32(total),
+    x,
+    ((targets - mean) / scale).astype(np.float32)[:, np.newaxis],
+    np.arange(total, dtype=np.int32),
+  ).numpy()
+  np.testing.assert_allclose(exact, wanted, rtol=1e-3, atol=1e-6)
+  run.sampler.close()
+
+
+@pytest.mark.parametrize(
+  'values, message',
+  [
+    (dict(num_slots=6, batch_steps=600), 'num_slots=6 is not a multiple'),
+    (dict(value_minibatch=30), 'value_minibatch=30 is not a multiple'),
+    (dict(VINE, rollout_set_size=42), 'rollout_set_size=42 is not a multiple'),
+  ],
+)
+def test_sizes_that_shards_do_not_divide(values, message):
+  with pytest.raises(ValueError, match=message):
+    settings(num_shards=S, **values)
+
+
+@pytest.mark.parametrize(
+  'values, message',
+  [
+    (dict(method='max_kl'), 'num_shards=4 is for --method=trpo'),
+    (dict(method='kl_penalty'), 'num_shards=4 is for --method=trpo'),
+    (
+      dict(method='cem', elite_fraction=0.5, **PATHS),
+      'num_shards=4 is for --method=trpo',
+    ),
+    (dict(baseline='linear', **PATHS), 'has no --baseline=linear'),
+  ],
+)
+def test_what_shards_cannot_do(values, message):
+  with pytest.raises(errors.UserError, match=message):
+    distributed.on_engine(settings(num_shards=S, **values), None)
+
+
+def test_shards_have_seeds_of_their_own():
+  c = settings(num_shards=S, task='Swimmer-v5')
+  engine = LocalEngine(c)
+  run = distributed.on_engine(c, engine)
+  next(run.iterations())
+  batches = [
+    s._batch.actions.tobytes() for s in engine._worker._shards.values()
+  ]
+  assert len(set(batches)) == S
+  run.sampler.close()
+
+
+def test_a_state_of_another_number_of_shards_is_refused():
+  c = settings(num_shards=S, task='Swimmer-v5')
+  engine = LocalEngine(c)
+  run = distributed.on_engine(c, engine)
+  (iteration,) = (i for i, _ in zip(run.iterations(), range(1), strict=False))
+  saved = iteration.state.tree()
+  run.resume(saved)
+  saved['sampler'] = {k: v for k, v in saved['sampler'].items() if k != '3'}
+  with pytest.raises(ValueError, match='does not have 4 shards'):
+    run.resume(saved)
+  run.sampler.close()

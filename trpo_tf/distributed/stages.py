@@ -1,0 +1,260 @@
+"""Compiles a function in two stages, whose second one may run many times.
+
+Conjugate gradient multiplies many vectors by the matrix of one batch. If the
+loop runs in one graph, what does not depend on the vector is computed once. If
+the loop is elsewhere, these values must leave the graph and enter another one.
+They are found in the graph itself, so any network can be cut.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from trpo_tf.estimation.surrogate import CandidateEvaluation, Objective
+from trpo_tf.optim import blocks as blocks_lib
+from trpo_tf.optim.problem import Matrix, make_problem
+from trpo_tf.policies import graphs
+from trpo_tf.policies.protocols import Policy
+
+__all__ = ['ProblemStages', 'Stages', 'compile_stages']
+
+
+class _Late(NamedTuple):
+  """A compiled second stage, and which values of the first one it takes."""
+
+  call: Callable[..., Any]
+  takes: list[int]
+
+
+class Stages:
+  """A function of early and late inputs, compiled in stages."""
+
+  def __init__(self, first: Any, num_outputs: int, late: Sequence[_Late]):
+    """Keeps what `compile_stages` made."""
+    self._first, self._num_outputs, self._late = first, num_outputs, late
+
+  def begin(self, *early: Any) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """Runs the first stage.
+
+    Args:
+      *early: the early inputs, flat.
+
+    Returns:
+      The early outputs, and the values that `finish` takes.
+    """
+    found = self._first(*early)
+    return found[: self._num_outputs], found[self._num_outputs :]
+
+  def finish(
+    self, which: int, kept: Sequence[tf.Tensor], *late: Any
+  ) -> list[tf.Tensor]:
+    """Runs a second stage.
+
+    Args:
+      which: its number.
+      kept: the values that `begin` returned.
+      *late: the late inputs.
+
+    Returns:
+      The late outputs.
+    """
+    call, takes = self._late[which]
+    return call(*late, *(kept[i] for i in takes))
+
+
+def compile_stages(
+  early: Callable[..., tuple[Sequence[tf.Tensor], Any]],
+  early_specs: Sequence[tf.TensorSpec],
+  late: Sequence[tuple[Callable[..., Sequence[tf.Tensor]], tf.TensorSpec]],
+) -> Stages:
+  """Compiles a function in stages.
+
+  Args:
+    early: maps the early inputs to the early outputs and to anything that the
+      second stages need.
+    early_specs: of the early inputs.
+    late: second stages, (what they need, one late input) -> late outputs, and
+      the specification of that input.
+
+  Returns:
+    The Stages.
+  """
+  ends: list[int] = []
+
+  def whole(*inputs):
+    split = len(early_specs)
+    outputs, needed = early(*inputs[:split])
+    found = [*outputs]
+    ends.append(len(found))
+    for (stage, _), value in zip(late, inputs[split:], strict=True):
+      found += stage(needed, value)
+      ends.append(len(found))
+    # a fetch must not be an input, nor the same tensor as another fetch
+    return [tf.identity(t) for t in found]
+
+  specs = [*early_specs, *(spec for _, spec in late)]
+  graph = tf.compat.v1.wrap_function(whole, specs)
+  inputs, outputs = graph.inputs[: len(specs)], graph.outputs
+  split = len(early_specs)
+  from_early = _dependents(inputs[:split])
+  cuts = [
+    _cut(value, outputs[begin:end], from_early)
+    for value, begin, end in zip(
+      inputs[split:], ends[:-1], ends[1:], strict=True
+    )
+  ]
+  kept = list({id(t): t for cut in cuts for t in cut}.values())
+  number = {id(t): i for i, t in enumerate(kept)}
+  first = _part(graph, inputs[:split], [*outputs[: ends[0]], *kept])
+  stages = [
+    _Late(
+      _part(graph, [value, *cut], outputs[begin:end]),
+      [number[id(t)] for t in cut],
+    )
+    for value, cut, begin, end in zip(
+      inputs[split:], cuts, ends[:-1], ends[1:], strict=True
+    )
+  ]
+  return Stages(first, ends[0], stages)
+
+
+def _part(
+  graph: Any, inputs: Sequence[tf.Tensor], outputs: Sequence[tf.Tensor]
+) -> Callable[..., Any]:
+  """Compiles a part of a graph; a call of `prune`'s result takes 1 ms more."""
+  pruned = graph.prune(inputs, outputs)
+  specs = [tf.TensorSpec(t.shape, t.dtype) for t in inputs]
+  return tf.function(
+    lambda *values: pruned(*values), input_signature=specs
+  ).get_concrete_function()
+
+
+def _dependents(tensors: Sequence[tf.Tensor]) -> set[Any]:
+  """Returns the operations that depend on some tensors."""
+  found: set[Any] = set()
+  waiting = [op for t in tensors for op in t.consumers()]
+  while waiting:
+    op = waiting.pop()
+    if op not in found:
+      found.add(op)
+      waiting += [later for t in op.outputs for later in t.consumers()]
+  return found
+
+
+def _cut(
+  value: tf.Tensor, outputs: Sequence[tf.Tensor], from_early: set[Any]
+) -> list[tf.Tensor]:
+  """Returns the tensors of the first stage that outputs need besides value."""
+  late, seen = _dependents([value]), set()
+  waiting, found = [t.op for t in outputs], {}
+  while waiting:
+    op = waiting.pop()
+    if op in seen:
+      continue
+    seen.add(op)
+    for t in op.inputs:
+      if t.op in late:
+        waiting.append(t.op)
+      elif t.op in from_early or t.op.type == 'Placeholder' and t is not value:
+        found[id(t)] = t
+  return list(found.values())
+
+
+class ProblemStages:
+  """A surrogate problem whose products and evaluations are called one by one.
+
+  It is compiled at the first batch, with the number of states unknown.
+  """
+
+  def __init__(
+    self,
+    policy: Policy,
+    objective: Objective,
+    matrix: Matrix,
+    num_states: int,
+    fraction: float,
+  ):
+    """Keeps what the problem is made of.
+
+    Args:
+      policy: the policy.
+      objective: terms of the surrogate.
+      matrix: prepares the products with the step's matrix.
+      num_states: about how many states a batch has.
+      fraction: share of the states that the matrix uses; 1: all.
+    """
+    self._policy, self._objective, self._matrix = policy, objective, matrix
+    self._blocks = blocks_lib.num_blocks(num_states)
+    self._fraction = fraction
+    self._lock = threading.Lock()
+    self._stages: Stages | None = None
+
+  def begin(
+    self, theta: np.ndarray, x: Any, data: Any, rows: np.ndarray | None
+  ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """Linearises the policy and differentiates the surrogate.
+
+    Args:
+      theta: float32 [P], the policy that sampled the batch.
+      x: inputs of N states.
+      data: the objective's data, leading dimension N.
+      rows: int [n], rows of x for the matrix; None: all.
+
+    Returns:
+      Surrogate [], gradient [P] and mean entropy [], float64; and the values
+      that `product` and `evaluate` take.
+    """
+    given = [x, data] if rows is None else [x, data, rows]
+    given = tf.nest.map_structure(tf.convert_to_tensor, given)
+    theta = tf.convert_to_tensor(theta)
+    with self._lock:
+      if self._stages is None:
+        self._stages = self._compiled(theta, given)
+    return self._stages.begin(theta, *tf.nest.flatten(given))
+
+  def product(self, kept: list[tf.Tensor], v: np.ndarray) -> np.ndarray:
+    """Multiplies v float64 [P] by the matrix."""
+    assert self._stages is not None
+    (found,) = self._stages.finish(0, kept, tf.constant(v))
+    return found.numpy()
+
+  def evaluate(
+    self, kept: list[tf.Tensor], candidate: np.ndarray
+  ) -> CandidateEvaluation:
+    """Evaluates a candidate float32 [P]."""
+    assert self._stages is not None
+    found = self._stages.finish(1, kept, tf.constant(candidate))
+    return CandidateEvaluation(*found)
+
+  def _compiled(self, theta: tf.Tensor, given: list[Any]) -> Stages:
+    def early(theta, *flat):
+      x, data, *rows = tf.nest.pack_sequence_as(given, list(flat))
+      problem = make_problem(
+        self._policy,
+        self._objective,
+        theta,
+        x,
+        data,
+        self._blocks,
+        rows[0] if rows else None,
+        self._matrix,
+      )
+      outputs = problem.surrogate, problem.gradient, problem.entropy
+      return outputs, (problem, problem.products(self._fraction))
+
+    vector = tf.TensorSpec(theta.shape, tf.float64)
+    specs = tf.nest.flatten(tf.nest.map_structure(graphs.any_batch, given))
+    return compile_stages(
+      early,
+      [tf.TensorSpec.from_tensor(theta), *specs],
+      [
+        (lambda made, v: [made[1](v)], vector),
+        (
+          lambda made, candidate: made[0].evaluate(candidate),
+          tf.TensorSpec.from_tensor(theta),
+        ),
+      ],
+    )
