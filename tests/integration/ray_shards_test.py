@@ -1,0 +1,261 @@
+"""A run in shards has the same bytes on every engine, whatever dies."""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+ray = pytest.importorskip('ray')
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('ray')]
+
+ROOT = pathlib.Path(__file__).parents[2]
+SMALL = dict(
+  batch_steps=320,
+  num_slots=8,
+  num_shards=8,
+  hidden_sizes=(8,),
+  value_hidden_sizes=(8,),
+  value_epochs=1,
+  value_minibatch=160,
+  total_iterations=10,
+  total_env_steps=10**9,
+)
+KINDS = {
+  'hopper': SMALL | dict(task='Hopper-v5', fisher_fraction=0.5),
+  'hopper_vine': SMALL
+  | dict(
+    task='Hopper-v5',
+    sampler='vine',
+    rollout_set_size=16,
+    branch_actions=2,
+    branch_length=5,
+    vine_objective='every_step',
+  ),
+  'cartpole': SMALL | dict(task='CartPole-v1'),
+  'pong': SMALL
+  | dict(
+    task='atari/pong',
+    batch_steps=64,
+    conv_filters=(4,),
+    value_minibatch=32,
+    total_iterations=3,
+  ),
+}
+
+
+def start(kind, cluster='', kill='', **changed):
+  """Trains in a process of its own; see the end of this file."""
+  values = KINDS[kind] | changed
+  command = [sys.executable, __file__, json.dumps(values), cluster, kill]
+  return subprocess.Popen(
+    command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=_environment()
+  )
+
+
+def _environment():
+  path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+  return os.environ | {'PYTHONPATH': path, 'TF_CPP_MIN_LOG_LEVEL': '3'}
+
+
+def trained(*args, **kwargs):
+  """The digest of every iteration, and the deaths of workers."""
+  process = start(*args, **kwargs)
+  lines = process.communicate(timeout=600)[0].splitlines()
+  assert process.returncode == 0
+  return json.loads(lines[-1])
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_any_number_of_workers_gives_the_bytes_of_this_process(kind):
+  alone = trained(kind)
+  assert len(set(alone['digests'])) == KINDS[kind]['total_iterations']
+  for cluster in ['local 1', 'local 2', 'local 3'][
+    :: 2 if kind == 'pong' else 1
+  ]:
+    assert trained(kind, cluster) == alone, cluster
+
+
+@pytest.mark.parametrize('kind', ['hopper', 'hopper_vine', 'cartpole'])
+def test_workers_that_die_change_no_byte(kind):
+  """A worker dies in each iteration: in sampling, in CG, in the value fit."""
+  alone, killed = trained(kind), trained(kind, 'local 2', 'kill')
+  assert killed['digests'] == alone['digests']
+  assert len(killed['deaths']) == KINDS[kind]['total_iterations']
+  assert all('died' in death for death in killed['deaths'])
+
+
+def test_two_nodes_give_the_same_bytes():
+  assert trained('hopper', 'nodes 2') == trained('hopper')
+
+
+def test_a_learner_that_dies_goes_on_with_other_workers(tmp_path):
+  """By the program, with its checkpoints."""
+  flags = [
+    f'--{name}={",".join(map(str, v)) if isinstance(v, tuple) else v}'
+    for name, v in KINDS['hopper'].items()
+  ]
+  command = [sys.executable, '-m', 'trpo_tf.bin.train', *flags]
+  command += ['--noprogress', '--notensorboard', '--checkpoint_seconds=0']
+
+  def run(directory, *more, **kwargs):
+    return subprocess.Popen(
+      [*command, f'--run_dir={tmp_path / directory}', *more],
+      cwd=ROOT,
+      env=_environment(),
+      **kwargs,
+    )
+
+  assert run('whole').wait(600) == 0
+  first = run('killed', '--ray_workers=2')
+  rows = tmp_path / 'killed' / 'progress.csv'
+  while not rows.exists() or rows.read_bytes().count(b'\n') < 5:
+    assert first.poll() is None
+    with contextlib.suppress(subprocess.TimeoutExpired):
+      first.wait(0.05)
+  first.send_signal(signal.SIGKILL)
+  first.wait(60)
+  assert run('killed', '--ray_workers=3').wait(600) == 0
+  assert _rows(rows) == _rows(tmp_path / 'whole' / 'progress.csv')
+
+
+def _rows(path):
+  """The rows without the columns that measure time."""
+  table = [line.split(',') for line in path.read_text().splitlines()]
+  kept = [i for i, name in enumerate(table[0]) if 'second' not in name]
+  return [[row[i] for i in kept] for row in table]
+
+
+@pytest.mark.parametrize(
+  'kind, changed',
+  [
+    ('hopper', dict(batch_steps=640, value_minibatch=320)),
+    ('hopper_vine', dict(batch_steps=640, rollout_set_size=32)),
+  ],
+)
+def test_what_travels_does_not_grow_with_the_batch(kind, changed):
+  """Bytes of an operation: vectors of parameters, moments and counts."""
+  small, large = (
+    trained(kind, 'local 2', 'measure', total_iterations=2, **more)['bytes']
+    for more in ({}, changed)
+  )
+  assert small.keys() == large.keys()
+  sizes = _sizes(kind)
+  for operation, (sent, received) in small.items():
+    # numbers are pickled in as few bytes as they need
+    assert large[operation] == pytest.approx([sent, received], abs=400)
+    formula = sizes[operation]
+    assert [sent, received] == pytest.approx(formula, abs=6000), operation
+
+
+def _sizes(kind):
+  """By operation, the bytes of the vectors that two workers get and send."""
+  O, A = 11, 3
+  P = (O + 1) * 8 + (8 + 1) * A + A
+  V = (O + 1) * 8 + (8 + 1)
+  return {
+    'state': [0, 0],
+    'sample': [2 * (4 * P + 2 * 8 * O), 2 * (2 * 8 * O) + _slots()],
+    'estimate': [2 * 4 * V, 0],
+    'prepare': [0, 2 * 8 * P],
+    'product': [2 * 8 * P, 2 * 8 * P],
+    'evaluate': [2 * 4 * P, 0],
+    'begin_fit': [0, 0],
+    'value_gradient': [2 * 4 * V, 2 * 8 * V],
+    'squared_error': [2 * 4 * V, 0],
+  }
+
+
+def _slots():
+  """Bytes of the states of 8 slots in 8 shards, with names and types."""
+  return 8 * 2900
+
+
+def _main(values, cluster, kill):
+  from trpo_tf import config
+  from trpo_tf.distributed import ray_engine, training
+
+  values = {
+    k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+  }
+  made = config.from_settings(values)
+  address, _, workers = cluster.partition(' ')
+  stack = contextlib.ExitStack()
+  if address == 'nodes':
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster()
+    stack.callback(nodes.shutdown)
+    for _ in range(int(workers)):
+      nodes.add_node(num_cpus=1)
+    address = nodes.address
+  traffic = {}
+  if kill == 'measure':
+    _measure(ray_engine.RayEngine, traffic)
+  if kill == 'kill':
+    _kill(ray_engine.RayEngine)
+  with stack, training.training(made, address, int(workers or 0)) as run:
+    digests, deaths = [], []
+    for iteration in run.iterations():
+      tree = iteration.state.tree()
+      del tree['elapsed_seconds']
+      digests.append(hashlib.sha256(repr(_bytes(tree)).encode()).hexdigest())
+      deaths += iteration.summary.deaths
+  print(json.dumps(dict(digests=digests, deaths=deaths, bytes=traffic)))
+
+
+def _bytes(tree):
+  if isinstance(tree, dict):
+    return {k: _bytes(v) for k, v in sorted(tree.items())}
+  return tree.tobytes() if hasattr(tree, 'tobytes') else tree
+
+
+def _measure(engine, traffic):
+  """Adds up the pickled arguments and results of the last iteration."""
+  import pickle
+
+  whole = engine.map
+
+  def call(self, index, operation, arguments):
+    found = plain(self, index, operation, arguments)
+    given = ray.get(arguments) if hasattr(arguments, 'hex') else arguments
+    sizes = [len(pickle.dumps(given)), len(pickle.dumps(ray.get(found)))]
+    traffic.setdefault(operation, []).append(sizes)
+    return found
+
+  def mapped(self, operation, *arguments):
+    traffic.pop(operation, None)
+    result = whole(self, operation, *arguments)
+    traffic[operation] = [sum(s) for s in zip(*traffic[operation], strict=True)]
+    return result
+
+  plain, engine._call, engine.map = engine._call, call, mapped
+
+
+def _kill(engine):
+  """Kills a worker in each iteration, in one of three phases."""
+  phases = ['sample', 'product', 'value_gradient']
+  plain, plain_begin = engine._call, engine.begin
+  iteration, killed = [0], set()
+
+  def begin(self, states):
+    iteration[0] += 1
+    plain_begin(self, states)
+
+  def call(self, index, operation, arguments):
+    found, now = plain(self, index, operation, arguments), iteration[0]
+    if operation == phases[now % 3] and now not in killed:
+      killed.add(now)
+      ray.kill(self._actors[index])
+    return found
+
+  engine._call, engine.begin = call, begin
+
+
+if __name__ == '__main__':
+  _main(json.loads(sys.argv[1]), *sys.argv[2:4])
