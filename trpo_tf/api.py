@@ -104,7 +104,19 @@ def make_trust_region_step(
     UserError: there is no such setting, or it is out of range.
   """
   config = flags.parse(_arguments(settings))
-  return trust_region.make_step(policy, objective, config, num_states)
+  compiled = trust_region.make_step(policy, objective, config, num_states)
+
+  def step(theta, x, data, fisher_rows=None):
+    data = tf.nest.map_structure(_float64, data)  # as the surrogate is
+    return compiled(np.asarray(theta, np.float32), x, data, fisher_rows)
+
+  return step
+
+
+def _float64(values: Any) -> np.ndarray:
+  """Returns floating-point numbers in float64, and others as they are."""
+  values = np.asarray(values)
+  return values.astype(np.float64) if values.dtype.kind == 'f' else values
 
 
 def fisher_vector_product(

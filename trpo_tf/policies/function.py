@@ -23,7 +23,7 @@ class FunctionNetwork:
 
   Attributes:
     function: maps (theta [D], x of N states) to outputs [N, M], in TensorFlow
-      operations and in the dtype of theta, which may be float32 or float64.
+      operations; all of them float32.
     initial: float32 [D], the parameters to begin with.
     output_size: width M of an output.
     input_size: width O of an observation.
