@@ -16,6 +16,7 @@ from absl import flags as absl_flags
 from rich.console import Console
 from rich.table import Table
 
+from trpo_tf import extras
 from trpo_tf.bin import flags
 
 _PARTS = ('sampling', 'atari', 'step', 'training', 'memory')
@@ -196,6 +197,8 @@ def _memory(table: Table) -> dict:
 def main(_) -> None:
   """Measures the chosen parts, prints a table and writes the JSON file."""
   flags.import_tensorflow()
+  if 'atari' in _CHOSEN.value:
+    extras.require('ale_py', 'atari', '--parts=atari')
   from trpo_tf.benchmarks import machine, rival
   from trpo_tf.experiment import checkpoint, provenance, threads
 

@@ -27,6 +27,7 @@ from absl import app
 from absl import flags as absl_flags
 
 from trpo_tf import config, errors
+from trpo_tf.bin import usage
 from trpo_tf.experiment import flagfiles, presets
 from trpo_tf.experiment.quiet import import_tensorflow
 
@@ -230,6 +231,7 @@ def run(
   signal.signal(signal.SIGINT, _interrupt)
   # An environment's native code may end the process; this shows where.
   faulthandler.enable(2)
+  usage.define(main)
   program = functools.partial(_guarded, main, takes_arguments)
   app.run(program, argv=argv, flags_parser=_parse)
   raise AssertionError('app.run returned')

@@ -1,6 +1,6 @@
 r"""Trains a policy by TRPO or another method.
 
-  python -m trpo_tf.bin.train --flagfile=configs/v5/hopper.flags --seed=1 \
+  python -m trpo_tf.bin.train --preset=v5/hopper --seed=1 \
     --run_dir=runs/hopper_1
 
 The same command continues a run that was stopped. After SIGINT, SIGTERM or
@@ -30,6 +30,11 @@ absl_flags.DEFINE_list(
   'settings to start from, such as v5/hopper: flagfiles of configs/, which are '
   'installed with the program; later presets override earlier ones, and all '
   'other flags override presets',
+)
+_DRY_RUN = absl_flags.DEFINE_bool(
+  'dry_run',
+  False,
+  'print the settings and what the run would do, and write nothing',
 )
 _LIST_PRESETS = absl_flags.DEFINE_bool(
   'list_presets', False, 'list the presets, and do nothing else'
@@ -62,7 +67,7 @@ def main(_) -> int:
   from trpo_tf.tasks import registry
 
   # these errors are reported before the seconds that TensorFlow's import takes
-  if not config.run.run_dir:
+  if not (config.run.run_dir or _DRY_RUN.value):
     raise UserError('--run_dir is missing: name the directory to use')
   registry.find_task(config.task.task)
   return _train(config)
@@ -71,11 +76,14 @@ def main(_) -> int:
 def _train(config: ExperimentConfig) -> int:
   """Trains to the end or until a stop; returns the exit code."""
   flags.import_tensorflow()
-  from trpo_tf.experiment import console, recording, terminal, threads
+  from trpo_tf.experiment import console, preview, recording, terminal, threads
   from trpo_tf.experiment.training import Training
 
   threads.configure_tensorflow(config.run.tf_threads)
   training = Training(config)  # may fail, so this precedes the directory
+  if _DRY_RUN.value:
+    print(preview.describe(training), end='')
+    return 0
   output = terminal.Terminal()
 
   def watch() -> list[console.ConsoleSink]:
