@@ -149,10 +149,7 @@ def _training(table: Table) -> dict:
   from trpo_tf import config
   from trpo_tf.benchmarks import end_to_end, rival
 
-  values = absl_flags.FlagValues()
-  flags.define(values)
-  values(['bench', '--flagfile=configs/v5/hopper.flags'])
-  tuned = config.settings(flags.experiment_config(values))
+  tuned = config.settings(flags.parse(['--preset=v5/hopper']))
   settings = {
     'its settings': (end_to_end.RIVAL_SETTINGS, 5),
     'our settings': ({k: v for k, v in tuned.items() if k != 'run_dir'}, 8),
