@@ -5,11 +5,12 @@
 # make lint     runs ruff, mypy and clang-format
 # make format   formats the sources
 # make bench    measures speed, also against other libraries
+# make install  installs the package from a wheel, into the virtual environment DIR
 # make clean    removes builds and caches
 #
 # All of them need Python >= 3.11 with its venv module and a C++17 compiler. They
 # make .venv, install the versions of constraints.txt and build the extension.
-# PYTHON chooses the Python of a new .venv. ARGS is passed to pytest:
+# PYTHON chooses the Python of a new .venv or DIR. ARGS is passed to pytest:
 #   make test ARGS="-k fisher"
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -20,7 +21,7 @@ PY := $(VENV)/bin/python
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check sanitize sanitize_address sanitize_thread lint format bench clean
+.PHONY: demo test check install sanitize sanitize_address sanitize_thread lint format bench clean
 .DELETE_ON_ERROR:
 
 # Continues where it stopped; rm -r runs/demo starts anew. A machine that cannot
@@ -81,6 +82,13 @@ format: $(VENV)/built
 	$(PY) -m ruff format .
 	$(VENV)/bin/clang-format -i csrc/*.cc csrc/*.h
 
+# With what Atari games and videos need. Other extras: see pyproject.toml.
+DIR ?= $(HOME)/.local/share/trpo_tf
+install:
+	$(PYTHON) -m venv $(DIR)
+	$(DIR)/bin/python -m pip install -q -c constraints.txt '.[atari,video]'
+	@echo "installed: source $(DIR)/bin/activate, then trpo-train --help"
+
 # Leaves .venv and runs/ alone.
 clean:
 	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -105,7 +113,9 @@ $(VENV)/installed: pyproject.toml constraints.txt $(VENV)/made
 	  all = tomllib.load(open("pyproject.toml", "rb")); \
 	  project = all["project"]; \
 	  print(*all["build-system"]["requires"], *project["dependencies"], \
-	        *project["optional-dependencies"]["dev"], sep="\n")' \
+	        *(package for extra in ("atari", "video", "dev") \
+          for package in project["optional-dependencies"][extra]), \
+        sep="\n")' \
 	  > $(VENV)/requirements.txt
 	$(PY) -m pip install -q -c constraints.txt -r $(VENV)/requirements.txt
 	@touch $@

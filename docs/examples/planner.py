@@ -6,9 +6,7 @@ the same M sequences of random actions. The best on average is taken.
 
 import numpy as np
 
-from trpo_tf.sampling.native.branching import Brancher, initial_snapshots
-from trpo_tf.tasks.registry import NATIVE_TASKS
-from trpo_tf.tasks.task import compile_task
+import trpo_tf
 
 
 def plan(
@@ -20,9 +18,9 @@ def plan(
   horizon: int = 16,
 ) -> float:
   """The undiscounted return of the planner's first `steps` env steps."""
-  task = compile_task(NATIVE_TASKS[name])
-  brancher, rng = Brancher(task), np.random.default_rng(seed)
-  now = initial_snapshots(task, seed, 1)
+  task = trpo_tf.native_task(name)
+  brancher, rng = trpo_tf.Brancher(task), np.random.default_rng(seed)
+  now = trpo_tf.initial_snapshots(task, seed, 1)
   earned = 0.0
   for _ in range(steps):
     first = rng.uniform(task.low, task.high, (1, actions, task.action_size))

@@ -94,6 +94,8 @@ def test_sdist_holds_sources_and_nothing_generated(sdist):
     'pyproject.toml',
     'CMakeLists.txt',
     'LICENSE',
+    'Dockerfile',
+    'configs/v5/hopper.flags',
     'trpo_tf/config/groups.py',
     'trpo_tf/py.typed',
   ]
@@ -119,6 +121,52 @@ def test_wheel_imports_from_another_folder(site, tmp_path):
   )
   for file in printed.split():
     assert pathlib.Path(file).is_relative_to(site)
+
+
+def test_wheel_holds_the_presets(site):
+  for file in ROOT.glob('configs/**/*.flags'):
+    installed = site / 'trpo_tf' / file.relative_to(ROOT)
+    assert installed.read_bytes() == file.read_bytes()
+
+
+_LOOP = """
+import gymnasium, trpo_tf
+policy, env = trpo_tf.load_policy('run'), gymnasium.make('InvertedPendulum-v5')
+observation, done = env.reset(seed=0)[0], False
+while not done:
+  observation, _, terminated, truncated, _ = env.step(policy.act(observation))
+  done = terminated or truncated
+print(trpo_tf.__file__)
+"""
+
+
+def test_programs_and_policies_in_an_empty_folder(site, tmp_path):
+  packages = os.pathsep.join([str(site), sysconfig.get_path('purelib')])
+
+  def python(*command):
+    command = '-S', '-X', 'utf8', *command
+    return _check(_run(*command, cwd=tmp_path, PYTHONPATH=packages))
+
+  def script(name, *arguments):
+    return python(site / 'bin' / f'trpo-{name}', *arguments)
+
+  assert 'v5/hopper ' in script('train', '--list_presets')
+  short = '--total_iterations=2', '--batch_steps=400', '--noprogress'
+  said = script(
+    'train', '--preset=v5/inverted_pendulum', *short, '--run_dir=run'
+  )
+  assert said.startswith('evaluate with: ')
+  said = script('evaluate', '--run_dir=run', '--episodes=2')
+  assert 'InvertedPendulum-v5 after 800 env steps' in said
+  script('plot', 'run', '--out=curve.png')
+  script('table', 'run', '--out=table.md')
+  file = python('-c', _LOOP)
+  assert pathlib.Path(file.strip()).is_relative_to(site)
+  assert {p.name for p in tmp_path.iterdir()} == {
+    'curve.png',
+    'run',
+    'table.md',
+  }
 
 
 def test_wheel_holds_the_models(site):

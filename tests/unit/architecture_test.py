@@ -8,6 +8,7 @@ import pytest
 _ROOT = pathlib.Path(__file__).parents[2] / 'trpo_tf'
 _ORDER = (
   ('errors',),
+  ('extras',),
   ('config', 'moments', 'seeding'),
   ('theory',),
   ('tasks',),
@@ -21,6 +22,7 @@ _ORDER = (
   ('reproduction',),
   ('benchmarks',),
   ('bin',),
+  ('api',),
 )
 _LEVEL = {name: i for i, names in enumerate(_ORDER) for name in names}
 _FILES = sorted(_ROOT.rglob('*.py'))

@@ -16,6 +16,7 @@ from absl import flags as absl_flags
 from rich.console import Console
 from rich.table import Table
 
+from trpo_tf import extras
 from trpo_tf.bin import flags
 
 _PARTS = ('sampling', 'atari', 'step', 'training', 'memory')
@@ -148,10 +149,7 @@ def _training(table: Table) -> dict:
   from trpo_tf import config
   from trpo_tf.benchmarks import end_to_end, rival
 
-  values = absl_flags.FlagValues()
-  flags.define(values)
-  values(['bench', '--flagfile=configs/v5/hopper.flags'])
-  tuned = config.settings(flags.experiment_config(values))
+  tuned = config.settings(flags.parse(['--preset=v5/hopper']))
   settings = {
     'its settings': (end_to_end.RIVAL_SETTINGS, 5),
     'our settings': ({k: v for k, v in tuned.items() if k != 'run_dir'}, 8),
@@ -196,6 +194,8 @@ def _memory(table: Table) -> dict:
 def main(_) -> None:
   """Measures the chosen parts, prints a table and writes the JSON file."""
   flags.import_tensorflow()
+  if 'atari' in _CHOSEN.value:
+    extras.require('ale_py', 'atari', '--parts=atari')
   from trpo_tf.benchmarks import machine, rival
   from trpo_tf.experiment import checkpoint, provenance, threads
 

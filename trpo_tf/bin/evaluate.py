@@ -13,6 +13,7 @@ from absl import flags as absl_flags
 from rich.console import Console
 from rich.table import Table
 
+from trpo_tf import extras
 from trpo_tf.bin import flags
 from trpo_tf.errors import UserError
 from trpo_tf.experiment import checkpoint, run_directory
@@ -77,6 +78,8 @@ def main(_) -> None:
     raise UserError('--run_dir is missing: name the run to evaluate')
   if _VIDEO.value and not _VIDEO.value.endswith(('.mp4', '.gif')):
     raise UserError(f'--video={_VIDEO.value}: end it in .mp4 or .gif')
+  if _VIDEO.value.endswith('.mp4'):
+    extras.require('imageio_ffmpeg', 'video', f'--video={_VIDEO.value}')
   path = run_directory.expanded(_RUN_DIR.value)
   run_directory.read_trusted(path, _TRUST.value)
   run_directory.load_checkpoint(path)

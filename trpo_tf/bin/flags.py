@@ -15,9 +15,9 @@ import glob
 import math
 import os
 import pathlib
+import re
 import signal
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +27,9 @@ from absl import app
 from absl import flags as absl_flags
 
 from trpo_tf import config, errors
-from trpo_tf.experiment import flagfiles
+from trpo_tf.bin import usage
+from trpo_tf.experiment import flagfiles, presets
+from trpo_tf.experiment.quiet import import_tensorflow
 
 __all__ = [
   'EXIT_USER_ERROR',
@@ -42,6 +44,7 @@ __all__ = [
 
 EXIT_USER_ERROR = 2
 _EXIT_INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
+_PRESET = re.compile('--?preset(?:=(.*))?')
 _interrupted = threading.Event()  # whether Ctrl-C was pressed
 
 # --help shows the flags of the program that called define().
@@ -155,12 +158,32 @@ def parse(arguments: Sequence[str]) -> config.ExperimentConfig:
   values = absl_flags.FlagValues()
   define(values)
   try:
-    rest = values(['train', *arguments])[1:]
-  except absl_flags.Error as error:
-    raise errors.UserError(f'{" ".join(arguments)}: {error}') from error
+    rest = values(_with_presets(['train', *arguments], values))[1:]
+  except (absl_flags.Error, UnicodeDecodeError) as error:
+    raise errors.UserError(_one_line(error)) from error
   if rest:
-    raise errors.UserError(f'{arguments[0]}: {rest[0]!r} is not a flag')
+    raise errors.UserError(f'{rest[0]!r} is not a flag: write --NAME=VALUE')
   return experiment_config(values)
+
+
+def _with_presets(
+  argv: Sequence[str], flag_values: absl_flags.FlagValues
+) -> list[str]:
+  """Replaces --preset by the preset's flags, which go before all others.
+
+  So all other flags override them. Flagfiles may name presets too.
+  """
+  names, others = [], []
+  arguments = iter(flag_values.read_flags_from_files(list(argv[1:])))
+  for argument in arguments:
+    found = _PRESET.fullmatch(argument)
+    if found is None:
+      others.append(argument)
+    elif found[1] is None:  # the value is the next argument
+      names.append(next(arguments, ''))
+    else:
+      names.append(found[1])
+  return [argv[0], *presets.arguments(','.join(names)), *others]
 
 
 @contextlib.contextmanager
@@ -175,30 +198,6 @@ def as_user_errors() -> Iterator[None]:
     yield
   except ValueError as error:
     raise errors.UserError(_one_line(error)) from error
-
-
-def import_tensorflow() -> None:
-  """Imports TensorFlow without its messages about missing GPUs.
-
-  No setting of TensorFlow 2.21 silences all of them (tensorflow#100442), and
-  they would bury the program's own messages. They are shown if the import
-  fails.
-  """
-  sys.stderr.flush()
-  terminal = os.dup(2)
-  with tempfile.TemporaryFile() as messages:
-    os.dup2(messages.fileno(), 2)
-    try:
-      import tensorflow as tf
-
-      tf.config.list_physical_devices()  # looks for GPUs
-    except Exception:
-      messages.seek(0)
-      os.write(terminal, messages.read())
-      raise
-    finally:
-      os.dup2(terminal, 2)
-      os.close(terminal)
 
 
 def expand(patterns: Sequence[str]) -> list[str]:
@@ -232,15 +231,19 @@ def run(
   signal.signal(signal.SIGINT, _interrupt)
   # An environment's native code may end the process; this shows where.
   faulthandler.enable(2)
+  usage.define(main)
   program = functools.partial(_guarded, main, takes_arguments)
   app.run(program, argv=argv, flags_parser=_parse)
   raise AssertionError('app.run returned')
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
+  flag_values = absl_flags.FLAGS
   try:
-    return absl_flags.FLAGS(argv)
-  except (absl_flags.Error, UnicodeDecodeError) as error:
+    if 'preset' in flag_values:
+      argv = _with_presets(argv, flag_values)
+    return flag_values(argv)
+  except (absl_flags.Error, UnicodeDecodeError, errors.UserError) as error:
     sys.exit(_report(f'{_one_line(error)} (--help lists the flags)'))
 
 

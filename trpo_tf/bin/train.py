@@ -1,6 +1,6 @@
 r"""Trains a policy by TRPO or another method.
 
-  python -m trpo_tf.bin.train --flagfile=configs/v5/hopper.flags --seed=1 \
+  python -m trpo_tf.bin.train --preset=v5/hopper --seed=1 \
     --run_dir=runs/hopper_1
 
 The same command continues a run that was stopped. After SIGINT, SIGTERM or
@@ -11,17 +11,51 @@ iteration, saves and exits with code 3; a second signal stops it at once.
 import contextlib
 import signal
 import sys
-import time
+from typing import TYPE_CHECKING
 
 from absl import flags as absl_flags
 
 from trpo_tf.bin import flags
+from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
+from trpo_tf.experiment import presets
+
+if TYPE_CHECKING:
+  from trpo_tf.experiment.training import Training
 
 EXIT_STOPPED = 3  # stopped by a signal; the same command continues
 
 flags.define()
 _PROGRESS = absl_flags.DEFINE_bool('progress', True, 'show progress')
+# flags.run replaces it by the flags of the presets
+absl_flags.DEFINE_list(
+  'preset',
+  [],
+  'settings to start from, such as v5/hopper: flagfiles of configs/, which are '
+  'installed with the program; later presets override earlier ones, and all '
+  'other flags override presets',
+)
+_RAY_ADDRESS = absl_flags.DEFINE_string(
+  'ray_address',
+  '',
+  'run the shards (--num_shards) in workers of a Ray cluster: auto, HOST:PORT, '
+  'or local to start Ray on this machine; empty: in this process',
+)
+_RAY_WORKERS = absl_flags.DEFINE_integer(
+  'ray_workers',
+  0,
+  'number of workers of --ray_address, which is local if it is not given; 0: '
+  'one per core; the results do not depend on it',
+  lower_bound=0,
+)
+_DRY_RUN = absl_flags.DEFINE_bool(
+  'dry_run',
+  False,
+  'print the settings and what the run would do, and write nothing',
+)
+_LIST_PRESETS = absl_flags.DEFINE_bool(
+  'list_presets', False, 'list the presets, and do nothing else'
+)
 
 
 class _StopRequest:
@@ -40,139 +74,79 @@ class _StopRequest:
     signal.signal(number, signal.SIG_DFL)
 
 
-def _resume(training, run) -> list[str]:
-  """Continues from the newest checkpoint, if any; returns messages about it.
-
-  Only then is anything written to the directory of the run.
-  """
-  from trpo_tf.experiment import checkpoint, progress
-
-  done = progress.read(run.progress_csv)
-  if not run.resumed:
-    run.begin()
-    return []
-  newest = checkpoint.newest_iteration(run.checkpoints)
-  if done.fault and newest > len(done.rows):
-    raise done.error
-
-  def accept(saved) -> None:
-    done.require(saved.iteration)
-    training.resume(saved.state)
-
-  saved = checkpoint.load_newest(run.checkpoints, accept)
-  run.begin()
-  if saved is None:
-    return ['there is no checkpoint yet: beginning anew']
-  return [
-    *(
-      f'{skipped}; going back to {saved.path.name}' for skipped in saved.damaged
-    ),
-    f'continuing after {training.state.env_steps:,} env steps',
-  ]
-
-
-def _make_sinks(config, run, training, terminal, stack):
-  from trpo_tf.experiment import console, sinks
-
-  iteration = training.state.iteration or None  # None: the run starts anew
-  made: list[sinks.Sink] = [sinks.CsvSink(run.progress_csv, iteration)]
-  if config.run.tensorboard:
-    first = training.state.env_steps or None
-    made.append(sinks.TensorBoardSink(run.tensorboard, first))
-  if _PROGRESS.value:
-    made.append(
-      console.ConsoleSink(
-        terminal,
-        config.run.total_env_steps,
-        training.state.env_steps,
-        total_iterations=config.run.total_iterations,
-        first_iteration=training.state.iteration,
-      )
-    )
-  for sink in made:
-    stack.callback(sink.close)
-  return made
-
-
 def main(_) -> int:
   """Trains the policy; returns the exit code."""
+  if _LIST_PRESETS.value:
+    for name, text in presets.listed().items():
+      print(f'{name:32}{text}')
+    return 0
   config = flags.experiment_config()
   from trpo_tf.tasks import registry
 
   # these errors are reported before the seconds that TensorFlow's import takes
-  if not config.run.run_dir:
+  if not (config.run.run_dir or _DRY_RUN.value):
     raise UserError('--run_dir is missing: name the directory to use')
   registry.find_task(config.task.task)
-  with contextlib.ExitStack() as stack:
-    return _train(config, stack)
+  return _train(config)
 
 
-def _train(config, stack: contextlib.ExitStack) -> int:
+def _train(config: ExperimentConfig) -> int:
+  """Builds the run where the flags want it; returns the exit code."""
   flags.import_tensorflow()
-  from trpo_tf.experiment import run_directory, terminal, threads
-  from trpo_tf.experiment.training import Training
+  from trpo_tf.distributed.training import training
+  from trpo_tf.experiment import preview
 
-  threads.configure_tensorflow(config.run.tf_threads)
-  training = Training(config)  # may fail, so this precedes the directory
-  run = stack.enter_context(
-    run_directory.RunDirectory.open(config, training.backend.resolved())
-  )
-  messages = _resume(training, run)
+  workers = _RAY_WORKERS.value
+  address = _RAY_ADDRESS.value or ('local' if workers else '')
+  # it may fail, so this precedes the directory
+  with training(config, address, workers) as made:
+    if _DRY_RUN.value:
+      print(preview.describe(made), end='')
+      return 0
+    return _iterate(made)
+
+
+def _iterate(training: 'Training') -> int:
+  """Trains to the end or until a stop; returns the exit code."""
+  from trpo_tf.experiment import console, recording, terminal
+
+  config = training.config
   output = terminal.Terminal()
-  made = _make_sinks(config, run, training, output, stack)
-  for message in (*run.messages, *messages, training.backend.describe()):
-    if message:
-      output.say(message)
-  _iterate(run, training, made, output)
-  if not training.finished:
-    stopped = (
-      f'stopped at {training.state.env_steps:,} env steps; the same command '
-      'continues'
+
+  def watch() -> list[console.ConsoleSink]:
+    if text := training.backend.describe():
+      output.say(text)
+    if not _PROGRESS.value:
+      return []
+    display = console.ConsoleSink(
+      output,
+      config.run.total_env_steps,
+      training.state.env_steps,
+      total_iterations=config.run.total_iterations,
+      first_iteration=training.state.iteration,
     )
-    output.say(stopped)
-    if output.closed:
-      print(f'train: nobody reads the output: {stopped}', file=sys.stderr)
-    return EXIT_STOPPED
-  output.say(
-    'evaluate with: python -m trpo_tf.bin.evaluate '
-    f'--run_dir={config.run.run_dir}'
-  )
-  return 0
+    return [display]
 
-
-def _iterate(run, training, made, output) -> None:
-  """Trains to the end or until a stop, writes to the sinks and saves."""
-  from trpo_tf.experiment import checkpoint, divergence_log
-
-  stop, saved_at = _StopRequest(), time.monotonic()
-  settings = training.config.run
-
-  def save() -> None:
-    if not training.state.iteration:
-      return  # there is nothing to lose yet, so the directory stays free
-    checkpoint.save(
-      run.checkpoints,
-      training.state.iteration,
-      training.state.tree(),
-      settings.keep_checkpoints,
-    )
-
-  try:
-    for iteration in training.iterations():
-      for sink in made:
-        sink.write(iteration.record, iteration.histograms, iteration.terms)
-      divergence_log.write(run.path / 'diverged', iteration.summary.diverged)
-      for death in iteration.summary.deaths:
-        output.say(f'{death}: its work was repeated')
-      if time.monotonic() - saved_at >= settings.checkpoint_seconds:
-        save()
-        saved_at = time.monotonic()
+  iterations = recording.iterations(training, output.say, watch)
+  stop = _StopRequest()
+  with contextlib.closing(iterations):  # saves
+    for _ in iterations:
       if stop.received or output.closed:
         break
-  except UserError:  # the task failed: saves what was learned before
-    save()
-    raise
-  save()
+  if training.finished:
+    output.say(
+      'evaluate with: python -m trpo_tf.bin.evaluate '
+      f'--run_dir={config.run.run_dir}'
+    )
+    return 0
+  stopped = (
+    f'stopped at {training.state.env_steps:,} env steps; the same command '
+    'continues'
+  )
+  output.say(stopped)
+  if output.closed:
+    print(f'train: nobody reads the output: {stopped}', file=sys.stderr)
+  return EXIT_STOPPED
 
 
 if __name__ == '__main__':

@@ -19,14 +19,16 @@ were found in ale-py 0.12.1:
 import hashlib
 from typing import Any
 
-import ale_py
 import gymnasium
 import numpy as np
-from ale_py import roms
 
+from trpo_tf import extras
 from trpo_tf.cloning.ale_state import check_state
 
 __all__ = ['AleBase', 'FIRST_FRAMES', 'Recorder']
+
+ale_py = extras.optional('ale_py', 'atari')
+roms = extras.optional('ale_py.roms', 'atari')
 
 _Action = tuple[int, float]
 _NOOP: _Action = (0, 1.0)
@@ -36,8 +38,8 @@ FIRST_FRAMES = 2
 class Recorder:
   """An ALEInterface whose states can be restored exactly."""
 
-  def __init__(self, ale: ale_py.ALEInterface):
-    """Wraps the emulator `ale`."""
+  def __init__(self, ale: Any):
+    """Wraps the emulator `ale`, an ale_py.ALEInterface."""
     self._ale = ale
     self._probability = ale.getFloat('repeat_action_probability')
     self._draws = np.random.MT19937()
@@ -141,9 +143,11 @@ class AleBase:
   """
 
   kind = 'ale'
-  version = f'ale-py {ale_py.__version__}, gymnasium {gymnasium.__version__}'
+  version = (
+    f'ale-py {ale_py and ale_py.__version__}, gymnasium {gymnasium.__version__}'
+  )
 
-  def __init__(self, env: ale_py.AtariEnv, include_rng: bool):
+  def __init__(self, env: Any, include_rng: bool):
     """Puts the recorder between the environment and its emulator.
 
     Args:

@@ -17,10 +17,10 @@ import hashlib
 import importlib.metadata
 from typing import Any, Protocol
 
-import ale_py
 import gymnasium
 from gymnasium.envs.mujoco import MujocoEnv
 
+from trpo_tf import extras
 from trpo_tf.cloning import forms, packing
 from trpo_tf.cloning.ale import AleBase
 from trpo_tf.cloning.known import ENVIRONMENTS, WRAPPERS
@@ -29,6 +29,8 @@ from trpo_tf.cloning.snapshot import Snapshot
 from trpo_tf.errors import UserError
 
 __all__ = ['Cloner', 'Snapshots', 'cloner']
+
+ale_py = extras.optional('ale_py', 'atari')
 
 
 class Snapshots(Protocol):
@@ -131,7 +133,7 @@ def _base(env: Any, include_rng: bool) -> _Base:
     return _OwnBase(env)
   if isinstance(env, MujocoEnv):
     return MujocoBase(env)
-  if type(env) is ale_py.AtariEnv:
+  if ale_py and type(env) is ale_py.AtariEnv:
     return AleBase(env, include_rng)
   if type(env) in ENVIRONMENTS:
     return _FieldsBase(env, ENVIRONMENTS[type(env)])

@@ -49,15 +49,9 @@ class RayEngine:
       workers: number W of actors; each holds a contiguous block of shards.
 
     Raises:
-      UserError: there are more workers than shards, or the task cannot be
-        built.
+      UserError: the task cannot be built.
     """
     S = config.sampler.num_shards
-    if workers > S:
-      raise UserError(
-        f'--ray_workers={workers} exceeds --num_shards={S}: every worker needs '
-        'a shard'
-      )
     self._settings, self._num_shards = settings(config), S
     self._blocks = [
       list(range(S * w // workers, S * (w + 1) // workers))

@@ -7,8 +7,9 @@ from trpo_tf.config import ExperimentConfig
 from trpo_tf.distributed import kit, local
 from trpo_tf.distributed.learner import ShardedLearner, ShardedSampler
 from trpo_tf.distributed.local import Engine, LocalEngine
+from trpo_tf.errors import UserError
 from trpo_tf.experiment import backend as backend_lib
-from trpo_tf.experiment import memory
+from trpo_tf.experiment import memory, threads
 from trpo_tf.experiment.backend import Backend
 from trpo_tf.experiment.training import Training
 from trpo_tf.methods.learner import Learner
@@ -59,13 +60,26 @@ def training(
   Raises:
     UserError: the run cannot be built, or cannot be cut into shards.
   """
-  if config.sampler.num_shards == 1 and not ray_address:
+  S = config.sampler.num_shards
+  if S == 1 and ray_address:
+    raise UserError(
+      f'--ray_address={ray_address} needs shards that workers can hold: give '
+      '--num_shards (see docs/cluster.md)'
+    )
+  if ray_workers > S:
+    raise UserError(
+      f'--ray_workers={ray_workers} exceeds --num_shards={S}: every worker '
+      'needs a shard'
+    )
+  if S == 1:
+    threads.configure_tensorflow(config.run.tf_threads)
     made = Training(config)
     try:
       yield made
     finally:
       made.sampler.close()
     return
+  kit.check(config)
   local.one_thread_per_shard()
   with contextlib.ExitStack() as stack:
     if ray_address:

@@ -16,7 +16,7 @@ from trpo_tf.experiment.backend import Atari, Backend, Gym, Native
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.protocols import Network
 
-__all__ = ['Part', 'available', 'check', 'estimate']
+__all__ = ['Part', 'available', 'check', 'estimate', 'gigabytes']
 
 _CGROUP_LIMITS = (
   '/sys/fs/cgroup/memory.max',
@@ -56,13 +56,14 @@ def check(backend: Backend) -> None:
     return
   largest = max(parts, key=lambda part: part.size)
   raise UserError(
-    f'the run needs about {_gigabytes(needed)} of memory, '
-    f'{_gigabytes(largest.size)} of them for {largest.name}, and there are '
-    f'{_gigabytes(limit)}: lower {" or ".join(largest.flags)}'
+    f'the run needs about {gigabytes(needed)} of memory, '
+    f'{gigabytes(largest.size)} of them for {largest.name}, and there are '
+    f'{gigabytes(limit)}: lower {" or ".join(largest.flags)}'
   )
 
 
-def _gigabytes(size: float) -> str:
+def gigabytes(size: float) -> str:
+  """Formats a number of bytes."""
   return f'{size / 1e9:.3g} GB'
 
 

@@ -32,6 +32,7 @@ __all__ = [
   'RunDirectory',
   'expanded',
   'load_checkpoint',
+  'preview',
   'read_config',
   'read_trusted',
 ]
@@ -150,6 +151,24 @@ class RunDirectory:
 
   def __exit__(self, *unused_exception) -> None:
     self.close()
+
+
+def preview(config: config_lib.ExperimentConfig) -> str:
+  """Says what `open` would do with a run's directory, or raises its error."""
+  path = expanded(config.run.run_dir)
+  _refuse_foreign(path)
+  before = run_record.read(path) if path.exists() else None
+  if before is None:
+    return f'directory: {path} is new'
+  refusal = _refusal(path, config, run_record.settings_of(before, path))
+  if refusal and _has_work(path):
+    raise errors.UserError(refusal)
+  if refusal:
+    return f'directory: {path} holds a run without any iteration, to replace'
+  newest = checkpoint.newest_iteration(path / 'checkpoints')
+  return (
+    f'directory: {path} holds this run, which goes on after iteration {newest}'
+  )
 
 
 def expanded(run_dir: str | os.PathLike[str]) -> pathlib.Path:

@@ -1,25 +1,29 @@
 """Trained policies, loaded from run directories."""
 
 import dataclasses
+import functools
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from gymnasium.spaces import utils as space_utils
+from tensorflow_probability import distributions as tfd
 
 from trpo_tf.config import ExperimentConfig
+from trpo_tf.errors import UserError
 from trpo_tf.experiment import backend as backend_lib
 from trpo_tf.experiment import run_directory, state_tree
 from trpo_tf.experiment.checkpoint import Checkpoint, Damage
 from trpo_tf.policies.categorical import CategoricalPolicy
 from trpo_tf.policies.gaussian import GaussianPolicy
+from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.policies.protocols import Network
 from trpo_tf.policies.stacks import FrameStacks
 from trpo_tf.sampling.actors import CategoricalActor, GaussianActor
-from trpo_tf.tasks.actions import Controls
+from trpo_tf.tasks.atari import PREFIX, STACK, Game
 
 __all__ = ['TrainedPolicy', 'load_policy']
 
@@ -34,6 +38,7 @@ class TrainedPolicy:
     theta: float32 [P], its parameters.
     normalizer: frozen normaliser of observations.
     env_steps: env steps that it was trained for.
+    rng: source of the actions that it samples.
     checkpoint: file of the checkpoint; None if the policy is not from a run.
     damaged: newer checkpoints that were skipped, and why.
   """
@@ -43,6 +48,9 @@ class TrainedPolicy:
   theta: np.ndarray
   normalizer: Normalizer
   env_steps: int
+  rng: np.random.Generator = dataclasses.field(
+    default_factory=np.random.default_rng
+  )
   checkpoint: pathlib.Path | None = None
   damaged: tuple[Damage, ...] = ()
 
@@ -67,77 +75,136 @@ class TrainedPolicy:
     deterministic: bool = True,
     rng: np.random.Generator | None = None,
   ) -> Any:
-    """Chooses the action for one observation.
+    """Chooses the action for an observation, or for each of a batch.
 
     Args:
-      observation: as the environment gives it; for an Atari game the stack of
-        frames uint8 [H, W, 4], the oldest first.
+      observation: as the environment gives it, or N of them as a vector
+        environment gives them; for an Atari game the last four frames, uint8
+        [H, W, 4] or [4, H, W], the oldest first.
       deterministic: whether to take the mean or likeliest choice, or to sample.
-      rng: source of the samples; not used if deterministic.
+      rng: source of the samples; None: the policy's own.
 
     Returns:
       The action, as env.step takes it: for a native task the control, float64
-      [A]; for an Atari game the number of ALE's action.
+      [A]; for another environment an element of its action space; for an Atari
+      game the number of ALE's action. For a batch an array of N actions.
 
     Raises:
-      ValueError: the observation does not fit, or rng is missing.
+      UserError: the observation does not fit.
     """
-    outputs = self._outputs(observation)
-    actor = self._actor()
+    x, batched = self._inputs(observation)
+    outputs = self._outputs(x)
     noise = None
     if not deterministic:
-      if rng is None:
-        raise ValueError('act(deterministic=False) needs an rng')
       size = outputs.shape[1]
       if isinstance(self.policy, CategoricalPolicy):
         size = len(self.policy.factor_sizes)
-      noise = actor.draw(rng, (1, size))
-    return self._sent(actor.act(outputs, noise))
+      noise = self._actor.draw(rng or self.rng, (len(outputs), size))
+    actions = self._sent(self._actor.act(outputs, noise))
+    return actions if batched else actions[0]
 
+  def distribution(self, observation: Any) -> tfd.Distribution:
+    """Builds the distribution that actions are sampled from.
+
+    Its actions are those of the policy, before they are mapped and clipped to
+    the controls or counted from the first choice of the action space.
+
+    Args:
+      observation: as for `act`.
+
+    Returns:
+      A distribution of event [A] (components, or factors of a discrete action);
+      of batch [N] if N observations are given.
+
+    Raises:
+      UserError: the observation does not fit.
+    """
+    x, batched = self._inputs(observation)
+    theta = tf.constant(self.theta)
+    found = self.policy.distribution(theta, self.policy.outputs(theta, x))
+    return found if batched else found[0]
+
+  @functools.cached_property
   def _actor(self) -> GaussianActor | CategoricalActor:
     if isinstance(self.policy, CategoricalPolicy):
       return CategoricalActor(self.policy.factor_sizes)
     return GaussianActor(self.policy.log_std(self.theta))
 
-  def _outputs(self, observation: Any) -> np.ndarray:
-    """Returns the network's outputs, float32 [1, M]."""
+  def _inputs(self, observation: Any) -> tuple[Any, bool]:
+    """Returns the network's inputs, and whether they are of a batch."""
     if isinstance(self.backend, backend_lib.Atari):
-      frames = np.moveaxis(np.asarray(observation, np.uint8), -1, 0)
-      rows = np.arange(len(frames), dtype=np.int32)[np.newaxis]
-      x: Any = FrameStacks(tf.constant(frames), tf.constant(rows))
-    else:
-      if isinstance(self.backend, backend_lib.Gym):
-        space = self.backend.spaces.observation_space
-        observation = space_utils.flatten(space, observation)
-      row = np.asarray(observation, np.float32)
-      if row.shape != (self.policy.observation_size,):
-        raise ValueError(
-          f'observation of shape {row.shape}; {self.task} has '
-          f'({self.policy.observation_size},)'
-        )
-      x = self.normalizer(row[np.newaxis])
+      return _frame_stacks(self.backend.game, observation)
+    if isinstance(self.backend, backend_lib.Gym):
+      observation = self.backend.spaces.flatten(observation)
+    rows = np.asarray(observation, np.float32)
+    size = self.policy.observation_size
+    if rows.ndim not in (1, 2) or rows.shape[-1] != size:
+      raise UserError(
+        f'observation of shape {rows.shape}; {self.task} has ({size},), or '
+        f'(N, {size}) for a batch'
+      )
+    return self.normalizer(np.atleast_2d(rows)), rows.ndim == 2
+
+  def _outputs(self, x: Any) -> np.ndarray:
+    """Returns the network's outputs, float32 [N, M]."""
+    if self._numpy_network:  # that of the Python sampler
+      return self._numpy_network(x)
     return self.policy.outputs(tf.constant(self.theta), x).numpy()
 
-  def _sent(self, actions: np.ndarray) -> Any:
-    """Converts actions [1, A] to the environment's own form."""
-    if isinstance(self.backend, backend_lib.Atari):
-      return int(self.backend.game.codes[tuple(actions[0])])
+  @functools.cached_property
+  def _numpy_network(self) -> Callable[[np.ndarray], np.ndarray] | None:
+    if not isinstance(self.network, MLP):
+      return None
+    return self.network.numpy_function(
+      self.policy.network_parameters(self.theta)
+    )
+
+  @functools.cached_property
+  def _sent(self) -> Callable[[np.ndarray], np.ndarray]:
+    """The map from actions [N, A] to N of the environment's own form."""
     task = self.config.task
-    controls: Controls
+    if isinstance(self.backend, backend_lib.Atari):
+      codes = self.backend.game.codes
+      return lambda actions: codes[tuple(actions.T)]
     if isinstance(self.backend, backend_lib.Native):
-      _, controls = self.backend.task.actions(
-        task.action_range, task.clip_actions
-      )
-      return controls(actions)[0]
+      return self.backend.task.actions(task.action_range, task.clip_actions)[1]
     spaces = self.backend.spaces
     _, controls = spaces.actions(
       task.task, task.action_range, task.clip_actions
     )
-    return spaces.as_sent(controls(actions))[0]
+    return lambda actions: spaces.as_sent(controls(actions))
+
+
+def _frame_stacks(game: Game, observation: Any) -> tuple[FrameStacks, bool]:
+  """Converts frames to the network's inputs; also says whether of a batch.
+
+  Args:
+    game: the game.
+    observation: uint8 [H, W, 4] or [4, H, W], or N of them.
+
+  Raises:
+    UserError: the frames have another size.
+  """
+  frames, shape = np.asarray(observation), game.frame_shape
+  batched = frames.ndim == 4
+  if frames.shape[batched:] == (*shape, STACK):
+    frames = np.moveaxis(frames, -1, batched)
+  if frames.dtype != np.uint8 or frames.shape[batched:] != (STACK, *shape):
+    height, width = shape
+    raise UserError(
+      f'observation {frames.dtype} {list(frames.shape)}: {PREFIX}{game.name} '
+      f'takes the last {STACK} frames, uint8 [{STACK}, {height}, {width}] or '
+      f'[{height}, {width}, {STACK}] (docs/python.md)'
+    )
+  frames = frames.reshape(-1, *shape)
+  rows = np.arange(len(frames), dtype=np.int32).reshape(-1, STACK)
+  return FrameStacks(tf.constant(frames), tf.constant(rows)), batched
 
 
 def load_policy(
-  run_dir: str | os.PathLike[str], trust_task: bool = False
+  run_dir: str | os.PathLike[str],
+  trust_task: bool = False,
+  seed: int | None = None,
 ) -> TrainedPolicy:
   """Loads the newest checkpoint of a run.
 
@@ -145,6 +212,8 @@ def load_policy(
     run_dir: directory of the run.
     trust_task: whether a task that is Python code, a file or a module, may run
       even if it is not known that this user made the run; see SECURITY.md.
+    seed: seed of the actions that the policy samples; None: another one at each
+      call.
 
   Returns:
     The policy.
@@ -171,6 +240,7 @@ def load_policy(
     theta=saved.state['theta'],
     normalizer=Normalizer(**saved.state['normalizer']),
     env_steps=saved.state['env_steps'],
+    rng=np.random.default_rng(seed),
     checkpoint=saved.path,
     damaged=saved.damaged,
   )

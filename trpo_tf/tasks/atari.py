@@ -4,12 +4,11 @@ import dataclasses
 import difflib
 import functools
 
-import ale_py
 import gymnasium
 import numpy as np
-from ale_py import roms
 from gymnasium.envs.registration import EnvSpec
 
+from trpo_tf import extras
 from trpo_tf.config import AtariConfig
 from trpo_tf.errors import UserError
 
@@ -21,6 +20,9 @@ __all__ = [
   'find_game',
   'suggestion',
 ]
+
+ale_py = extras.optional('ale_py', 'atari')  # registers Gymnasium's games
+roms = extras.optional('ale_py.roms', 'atari')
 
 PAPER_GAMES = (
   'beam_rider',
@@ -53,7 +55,7 @@ def _joystick() -> np.ndarray:
   return np.array(codes, np.int32).reshape(3, 3, 2)
 
 
-JOYSTICK = _joystick()
+JOYSTICK = _joystick() if ale_py else np.zeros((3, 3, 2), np.int32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +131,7 @@ def find_game(
   if not task.startswith(PREFIX):
     _check_other_task(task, config)
     return None
+  extras.require('ale_py', 'atari', f'--task={task}')
   name = task.removeprefix(PREFIX)
   rom = _rom_path(task, name)
   screen, legal, minimal = _properties(rom)
@@ -168,6 +171,10 @@ def suggestion(name: str) -> str | None:
   spec = gymnasium.registry.get(identifier)
   if spec is not None and spec.entry_point == _GYMNASIUM:
     return PREFIX + spec.kwargs['game']
+  if identifier.startswith('ALE/'):
+    extras.require('ale_py', 'atari', f'--task={name}')
+  if not ale_py:
+    return None
   game = identifier.rpartition('/')[2].lower()
   return PREFIX + game if game in roms.get_all_rom_ids() else None
 

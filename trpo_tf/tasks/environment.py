@@ -2,13 +2,16 @@
 
 import dataclasses
 import sys
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.spaces import utils as space_utils
+from gymnasium.vector.utils import batch_space, iterate
 from gymnasium.wrappers import FlattenObservation, TimeLimit
 
-from trpo_tf.errors import UserError, cause
+from trpo_tf.errors import UserError, cause, quoted
 from trpo_tf.tasks import atari
 from trpo_tf.tasks.actions import ActionSpace, Controls, continuous_actions
 
@@ -84,6 +87,37 @@ class Spaces:
       f'--task={task}', low, high, action_range, clip, needed
     )
 
+  def flatten(self, observation: Any) -> np.ndarray:
+    """Flattens one observation, or a batch of them, as training does.
+
+    Args:
+      observation: as the environment gives it; or N of them as a vector
+        environment gives them, with N as the first dimension of every array.
+
+    Returns:
+      [O], or [N, O] for a batch.
+
+    Raises:
+      UserError: the observation does not fit the space.
+    """
+    space = self.observation_space
+    try:
+      leaf, value = _first_leaf(space, observation)
+      shape, own = np.shape(value), leaf.shape or ()
+      batched = len(shape) > len(own)
+      if shape[batched:] != own:
+        raise ValueError(f'shape {shape}')
+      if not batched:
+        return np.asarray(space_utils.flatten(space, observation))
+      each = iterate(batch_space(space, len(value)), observation)
+      return np.stack(
+        [np.asarray(space_utils.flatten(space, one)) for one in each]
+      )
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+      raise UserError(
+        f'the observation does not fit {space}: {quoted(error)}'
+      ) from error
+
   def as_sent(self, controls: np.ndarray) -> np.ndarray:
     """Converts controls [S, A] to the environment's [S, *action_shape]."""
     controls = controls.astype(self.action_space.dtype)
@@ -157,6 +191,16 @@ def _flattened(env: gymnasium.Env) -> gymnasium.Env:
   if isinstance(space, spaces.Box) and len(space.shape) == 1:
     return env
   return FlattenObservation(env)
+
+
+def _first_leaf(
+  space: gymnasium.Space, value: Any
+) -> tuple[gymnasium.Space, Any]:
+  """Finds the first space that a Dict or Tuple is made of, and its value."""
+  while isinstance(space, spaces.Dict | spaces.Tuple):
+    key: Any = next(iter(space)) if isinstance(space, spaces.Dict) else 0
+    space, value = space[key], value[key]
+  return space, value
 
 
 def _leaves(space: gymnasium.Space) -> list[gymnasium.Space]:

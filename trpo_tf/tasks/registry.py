@@ -10,7 +10,7 @@ import gymnasium
 
 from trpo_tf.errors import UserError, cause, quoted
 from trpo_tf.tasks import atari, gymnasium_v5, paper
-from trpo_tf.tasks.task import Task
+from trpo_tf.tasks.task import CompiledTask, Task, compile_task
 
 NATIVE_TASKS: dict[str, Task] = gymnasium_v5.TASKS | paper.TASKS
 
@@ -39,6 +39,24 @@ def find_task(name: str) -> Task | None:
     return _load(path, name.rpartition(':')[2])
   _check_gymnasium_id(name)
   return None
+
+
+def native_task(name: str) -> CompiledTask:
+  """Compiles a native task, for instance to branch from its states.
+
+  Args:
+    name: a name in NATIVE_TASKS, or path/to/file.py:NAME.
+
+  Raises:
+    UserError: there is no such task, it is not native, or it is malformed.
+  """
+  task = find_task(name)
+  if task is None:
+    raise UserError(
+      f'{name} is not a native task: take one of {", ".join(NATIVE_TASKS)}, or '
+      'a file of your own'
+    )
+  return compile_task(task)
 
 
 def is_code(name: str) -> bool:

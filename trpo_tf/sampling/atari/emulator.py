@@ -11,12 +11,11 @@ import functools
 import hashlib
 import math
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import ale_py
 import numpy as np
 
-from trpo_tf import seeding
+from trpo_tf import extras, seeding
 from trpo_tf.cloning import packing
 from trpo_tf.cloning.ale import FIRST_FRAMES, Recorder
 from trpo_tf.config import AtariConfig
@@ -43,6 +42,8 @@ __all__ = [
   'unpacked',
 ]
 
+ale_py = extras.optional('ale_py', 'atari')
+
 _NOOP = 0
 _TERMINATED, _TRUNCATED = int(End.TERMINATED), int(End.TRUNCATED)
 
@@ -63,11 +64,11 @@ class Screen:
     self._now = self.screens.now(0), self.screens.now(1)
     self._see, self._learn = self.screens.see, self.screens.learn
 
-  def capture(self, ale: ale_py.ALEInterface, place: int) -> None:
+  def capture(self, ale: Any, place: int) -> None:
     """Takes an emulator's screen.
 
     Args:
-      ale: the emulator.
+      ale: the emulator, an ale_py.ALEInterface.
       place: 0 for the first of the two screens, 1 for the second.
     """
     ale.getScreen(self._now[place])
@@ -87,7 +88,7 @@ class Screen:
 class _Emulator(NamedTuple):
   """An emulator, and the recorder that saves and restores its states."""
 
-  ale: ale_py.ALEInterface
+  ale: Any
   recorder: Recorder
 
 

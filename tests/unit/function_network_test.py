@@ -1,0 +1,113 @@
+"""TRPO's step, Fisher products and CG on a function of one's own."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import trpo_tf
+from trpo_tf.policies.mlp import MLP
+
+_N, _O, _A = 40, 3, 2
+_MLP = MLP(_O, (4,), _A)
+
+
+def _data(policy, theta, x, seed=0):
+  """Actions of the policy and drawn advantages."""
+  rng = np.random.default_rng(seed)
+  found = policy.distribution(theta, policy.outputs(tf.constant(theta), x))
+  tf.random.set_seed(seed)
+  actions = found.sample().numpy()
+  return trpo_tf.PathData(
+    actions, found.log_prob(actions).numpy(), rng.standard_normal(_N)
+  )
+
+
+def _inputs():
+  rng = np.random.default_rng(1)
+  x = rng.standard_normal((_N, _O)).astype(np.float32)
+  return x, _MLP.initial_parameters(rng, 1.0)
+
+
+@pytest.mark.parametrize('kind', ['gaussian', 'categorical'])
+def test_a_function_steps_as_the_network_does(kind):
+  x, initial = _inputs()
+  network = trpo_tf.FunctionNetwork(_MLP.outputs, initial, _A, _O)
+  if kind == 'gaussian':
+    own, reference = map(trpo_tf.GaussianPolicy, (network, _MLP))
+  else:
+    own, reference = (
+      trpo_tf.CategoricalPolicy(n, (_A,)) for n in (network, _MLP)
+    )
+  theta = own.initial_parameters(np.random.default_rng(0))
+  np.testing.assert_array_equal(own.network_parameters(theta), initial)
+  data = _data(own, theta, x)
+  steps = [
+    trpo_tf.make_trust_region_step(policy, max_kl=0.02)(theta, x, data)
+    for policy in (own, reference)
+  ]
+  assert steps[0].status.name == 'ACCEPTED'
+  assert 0.01 < steps[0].mean_kl <= 0.02
+  assert steps[0].surrogate_after > steps[0].surrogate_before
+  np.testing.assert_allclose(steps[0].theta, steps[1].theta, atol=1e-4)
+
+
+def test_products_are_those_of_the_hessian_of_the_kl():
+  x, initial = _inputs()
+  network = trpo_tf.FunctionNetwork(_MLP.outputs, initial, _A, _O)
+  policy = trpo_tf.GaussianPolicy(network)
+  theta = policy.initial_parameters(np.random.default_rng(0))
+  at = tf.Variable(theta, dtype=tf.float64)
+  x64, start = x.astype(np.float64), tf.constant(theta, tf.float64)
+  old = policy.distribution(start, policy.outputs(start, x64))
+  with tf.GradientTape() as outer:
+    with tf.GradientTape() as inner:
+      new = policy.distribution(at, policy.outputs(at, x64))
+      kl = tf.reduce_mean(old.kl_divergence(new))
+    slope = inner.gradient(kl, at)
+  hessian = outer.jacobian(slope, at).numpy()
+  product = trpo_tf.fisher_vector_product(policy, theta, x)
+  v = np.random.default_rng(2).standard_normal(theta.size)
+  np.testing.assert_allclose(product(v), hessian @ v, rtol=1e-4, atol=1e-5)
+  found = trpo_tf.conjugate_gradient(lambda u: product(u) + 0.1 * u, v, 200)
+  want = np.linalg.solve(hessian + 0.1 * np.eye(v.size), v)
+  np.testing.assert_allclose(found.solution, want, rtol=1e-3, atol=1e-3)
+
+
+def test_a_keras_model():
+  keras = tf.keras
+  keras.utils.set_random_seed(0)
+  model = keras.Sequential(
+    [
+      keras.Input([_O]),
+      keras.layers.Dense(5, 'tanh'),
+      keras.layers.BatchNormalization(),
+      keras.layers.Dense(_A),
+    ]
+  )
+  x, _ = _inputs()
+  network = trpo_tf.KerasNetwork(model)
+  assert (network.input_size, network.output_size) == (_O, _A)
+  policy = trpo_tf.GaussianPolicy(network)
+  theta = policy.initial_parameters(np.random.default_rng(0))
+  before = policy.outputs(tf.constant(theta), x).numpy()
+  np.testing.assert_allclose(before, model(x).numpy(), rtol=1e-6)
+  step = trpo_tf.make_trust_region_step(policy)
+  result = step(theta, x, _data(policy, theta, x))
+  assert result.status.name == 'ACCEPTED' and result.mean_kl <= 0.01
+  np.testing.assert_array_equal(model(x).numpy(), before)
+  network.assign(policy.network_parameters(result.theta))
+  after = policy.outputs(tf.constant(result.theta), x).numpy()
+  np.testing.assert_allclose(model(x).numpy(), after, rtol=1e-6)
+  assert (after != before).any()
+
+
+@pytest.mark.parametrize(
+  ('settings', 'says'),
+  [
+    (dict(max_kll=1), "Unknown command line flag 'max_kll'"),
+    (dict(max_kl=-1), '--max_kl=-1.0 is outside'),
+  ],
+)
+def test_wrong_settings_of_the_step(settings, says):
+  with pytest.raises(trpo_tf.UserError, match=says):
+    trpo_tf.make_trust_region_step(trpo_tf.GaussianPolicy(_MLP), **settings)

@@ -1,0 +1,147 @@
+"""The functions that only Python programs need; see trpo_tf.__all__."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trpo_tf import config as config_lib
+from trpo_tf.bin import flags
+from trpo_tf.config import ExperimentConfig
+from trpo_tf.errors import UserError
+from trpo_tf.estimation.surrogate import Objective, importance_sampled
+from trpo_tf.experiment import flagfiles, presets, recording, threads
+from trpo_tf.experiment.training import Iteration, Training
+from trpo_tf.optim import blocks, fisher, trust_region
+from trpo_tf.optim.step import Step
+from trpo_tf.policies.protocols import Inputs, Policy
+
+__all__ = ['fisher_vector_product', 'make_trust_region_step', 'train']
+
+_LOG = logging.getLogger('trpo_tf')
+
+
+def train(
+  preset: str | ExperimentConfig = '', **overrides: Any
+) -> Iterator[Iteration]:
+  """Trains a policy, and yields each iteration: its state, record and batch.
+
+  The numbers are those of the program train. Nothing is written unless run_dir
+  is given. With it, the directory is that of the program: the same call, or the
+  program, continues a run that was stopped. Close the iterator, or use all of
+  it, to save the last state and to unlock the directory.
+
+  Args:
+    preset: names of presets with commas between, such as 'v5/hopper'; or all
+      settings.
+    **overrides: settings by the names of train's flags.
+
+  Returns:
+    The iterator.
+
+  Raises:
+    UserError: a setting has a wrong name or value, or settings contradict each
+      other; the task, the sampler or the method cannot be built. While it is
+      iterated: run_dir cannot be used, or the task failed.
+  """
+  if isinstance(preset, ExperimentConfig):
+    given = _arguments(config_lib.settings(preset))
+  else:
+    given = presets.arguments(preset)
+  config = flags.parse([*given, *_arguments(overrides)])
+  if config.sampler.num_shards > 1:
+    raise UserError(
+      f'--num_shards={config.sampler.num_shards} is for the program train: '
+      'leave num_shards out'
+    )
+  try:
+    threads.configure_tensorflow(config.run.tf_threads)
+  except RuntimeError:  # TensorFlow has its threads already
+    if config.run.tf_threads:
+      raise UserError(
+        f'--tf_threads={config.run.tf_threads}: TensorFlow runs already, with '
+        'other threads: call train first, or leave tf_threads out'
+      ) from None
+  training = Training(config)
+  if not config.run.run_dir:
+    return training.iterations()
+  return recording.iterations(training, _LOG.warning)
+
+
+def _arguments(settings: dict[str, Any]) -> list[str]:
+  """Returns settings as arguments of the program train."""
+  arguments = []
+  for name, value in settings.items():
+    if isinstance(value, list):
+      value = tuple(value)
+    if value is None:
+      raise UserError(f'--{name}=None: leave it out for its default')
+    if isinstance(value, os.PathLike):
+      value = os.fspath(value)
+    arguments.append(f'--{name}={flagfiles.flag_text(value)}')
+  return arguments
+
+
+def make_trust_region_step(
+  policy: Policy,
+  objective: Objective = importance_sampled,
+  num_states: int = 4096,
+  **settings: Any,
+) -> Step:
+  """Compiles TRPO's step for a policy.
+
+  Args:
+    policy: a GaussianPolicy or CategoricalPolicy of any network, or your own
+      Policy.
+    objective: maps (distribution, data) to the terms [N] of the surrogate, to
+      be maximised; by default that of equation 14 on PathData.
+    num_states: about how many states a batch has.
+    **settings: fields of config.TrustRegionConfig, such as max_kl.
+
+  Returns:
+    The step (theta, x, data) -> StepResult: the new theta, its KL divergence
+    and why the step was taken or refused.
+
+  Raises:
+    UserError: there is no such setting, or it is out of range.
+  """
+  config = flags.parse(_arguments(settings))
+  compiled = trust_region.make_step(policy, objective, config, num_states)
+
+  def step(theta, x, data, fisher_rows=None):
+    data = tf.nest.map_structure(_float64, data)  # as the surrogate is
+    return compiled(np.asarray(theta, np.float32), x, data, fisher_rows)
+
+  return step
+
+
+def _float64(values: Any) -> np.ndarray:
+  """Returns floating-point numbers in float64, and others as they are."""
+  values = np.asarray(values)
+  return values.astype(np.float64) if values.dtype.kind == 'f' else values
+
+
+def fisher_vector_product(
+  policy: Policy, theta: np.ndarray, x: Inputs
+) -> Callable[[tf.Tensor], tf.Tensor]:
+  """Prepares products with the Fisher matrix, averaged over states.
+
+  Args:
+    policy: the policy.
+    theta: float32 [P], its parameters.
+    x: inputs of N states.
+
+  Returns:
+    A function that maps v [P] to the product, float64 [P].
+  """
+  theta, x = tf.nest.map_structure(tf.convert_to_tensor, (theta, x))
+  num_states = len(tf.nest.flatten(x)[-1])  # of FrameStacks, the rows
+  linearized = fisher.linearize(policy, theta, x, blocks.num_blocks(num_states))
+
+  def product(v: tf.Tensor) -> tf.Tensor:
+    return fisher.product(policy, linearized, tf.cast(v, tf.float64))
+
+  return product

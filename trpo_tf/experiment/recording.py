@@ -1,0 +1,122 @@
+"""Training in the directory of a run: what it reads, and what it leaves there.
+
+The program train and `trpo_tf.train(run_dir=...)` share it.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+
+from trpo_tf.errors import UserError
+from trpo_tf.experiment import checkpoint, divergence_log, progress, sinks
+from trpo_tf.experiment.run_directory import RunDirectory
+from trpo_tf.experiment.training import Iteration, Training
+
+__all__ = ['iterations']
+
+
+def iterations(
+  training: Training,
+  say: Callable[[str], None],
+  watch: Callable[[], Sequence[sinks.Sink]] = tuple,
+) -> Generator[Iteration, None, None]:
+  """Trains to the end, and yields each iteration once it is recorded.
+
+  The directory is opened when the first iteration is asked for. A run that it
+  holds already continues from its newest checkpoint. The state is saved from
+  time to time, at the end, and when the iterator is closed or interrupted, or
+  when the task fails.
+
+  Args:
+    training: the run, at its beginning.
+    say: receives lines that the user should see.
+    watch: makes further sinks, once the run stands where it continues.
+
+  Yields:
+    The iterations.
+
+  Raises:
+    UserError: the directory cannot be used, or the task failed.
+    OSError: a file could not be written.
+  """
+  config = training.config
+  with contextlib.ExitStack() as stack:
+    run = stack.enter_context(
+      RunDirectory.open(config, training.backend.resolved())
+    )
+    resumed = _resume(training, run)
+
+    def closed_at_end(sink: sinks.Sink) -> sinks.Sink:
+      stack.callback(sink.close)
+      return sink
+
+    made = [closed_at_end(sink) for sink in _files(training, run)]
+    for message in (*run.messages, *resumed):
+      say(message)
+    made += [closed_at_end(sink) for sink in watch()]
+    recorded, saved_at = training.state, time.monotonic()
+
+    def save() -> None:
+      if not recorded.iteration:
+        return  # there is nothing to lose yet, so the directory stays free
+      checkpoint.save(
+        run.checkpoints,
+        recorded.iteration,
+        recorded.tree(),
+        config.run.keep_checkpoints,
+      )
+
+    try:
+      for iteration in training.iterations():
+        for sink in made:
+          sink.write(iteration.record, iteration.histograms, iteration.terms)
+        divergence_log.write(run.path / 'diverged', iteration.summary.diverged)
+        for death in iteration.summary.deaths:
+          say(f'{death}: its work was repeated')
+        recorded = iteration.state
+        if time.monotonic() - saved_at >= config.run.checkpoint_seconds:
+          save()
+          saved_at = time.monotonic()
+        yield iteration
+    except (UserError, GeneratorExit, KeyboardInterrupt):
+      save()
+      raise
+    save()
+
+
+def _resume(training: Training, run: RunDirectory) -> list[str]:
+  """Continues from the newest checkpoint, if any; returns messages about it.
+
+  Only then is anything written to the directory of the run.
+  """
+  done = progress.read(run.progress_csv)
+  if not run.resumed:
+    run.begin()
+    return []
+  newest = checkpoint.newest_iteration(run.checkpoints)
+  if done.fault and newest > len(done.rows):
+    raise done.error
+
+  def accept(saved: checkpoint.Checkpoint) -> None:
+    done.require(saved.iteration)
+    training.resume(saved.state)
+
+  saved = checkpoint.load_newest(run.checkpoints, accept)
+  run.begin()
+  if saved is None:
+    return ['there is no checkpoint yet: beginning anew']
+  return [
+    *(
+      f'{skipped}; going back to {saved.path.name}' for skipped in saved.damaged
+    ),
+    f'continuing after {training.state.env_steps:,} env steps',
+  ]
+
+
+def _files(training: Training, run: RunDirectory) -> Iterator[sinks.Sink]:
+  """Yields the sinks of the run's files, which are opened one by one."""
+  state = training.state
+  # None: the run starts anew
+  yield sinks.CsvSink(run.progress_csv, state.iteration or None)
+  if training.config.run.tensorboard:
+    yield sinks.TensorBoardSink(run.tensorboard, state.env_steps or None)

@@ -1,0 +1,129 @@
+"""Networks of the user: any differentiable function, or a Keras model."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trpo_tf.policies.linearization import Linearization, linearize_autodiff
+from trpo_tf.policies.mlp import MLP
+
+__all__ = ['FunctionNetwork', 'KerasNetwork']
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FunctionNetwork:
+  """A differentiable function as the network of a policy.
+
+  Products with its Jacobian come from automatic differentiation.
+
+  Attributes:
+    function: maps (theta [D], x of N states) to outputs [N, M], in TensorFlow
+      operations; all of them float32.
+    initial: float32 [D], the parameters to begin with.
+    output_size: width M of an output.
+    input_size: width O of an observation.
+  """
+
+  function: Callable[[tf.Tensor, Any], tf.Tensor]
+  initial: np.ndarray
+  output_size: int
+  input_size: int
+
+  @property
+  def num_parameters(self) -> int:
+    """Number D of parameters."""
+    return self.initial.size
+
+  @property
+  def activation_size(self) -> int:
+    """Width of an output, as the values before it are not known."""
+    return self.output_size
+
+  @property
+  def layer_shapes(self) -> tuple[tuple[int, int], ...]:
+    """Returns (), as the layers are not known."""
+    return ()
+
+  @property
+  def input_spec(self) -> tf.TensorSpec:
+    """Specification of float32 inputs [N, O]."""
+    return tf.TensorSpec([None, self.input_size], tf.float32)
+
+  def initial_parameters(
+    self, rng: np.random.Generator, output_scale: float
+  ) -> np.ndarray:
+    """Returns `initial`, float32 [D].
+
+    Args:
+      rng: not used.
+      output_scale: not used.
+    """
+    del rng, output_scale
+    return np.asarray(self.initial, np.float32)
+
+  def with_layers(
+    self, hidden_sizes: tuple[int, ...], output_size: int, activation: str
+  ) -> MLP:
+    """Returns an MLP with the same inputs; see Network."""
+    return MLP(self.input_size, hidden_sizes, output_size, activation)
+
+  def outputs(self, theta: tf.Tensor, x: Any) -> tf.Tensor:
+    """Runs the function; see Network."""
+    return self.function(theta, x)
+
+  def linearize(self, theta: tf.Tensor, x: Any) -> Linearization:
+    """Runs the function and differentiates it; see Network."""
+    return linearize_autodiff(self.function, theta, x)
+
+
+class KerasNetwork(FunctionNetwork):
+  """A Keras model of vectors; theta holds its trainable variables in order.
+
+  The model itself changes only by `assign`. Its other variables, such as the
+  means of a batch normalisation, stay as they are.
+
+  Attributes:
+    model: the model.
+  """
+
+  model: Any
+
+  def __init__(self, model: Any):
+    """Takes a keras.Model that was built, with inputs [N, O], outputs [N, M].
+
+    Args:
+      model: the model.
+    """
+    variables = model.trainable_variables
+    shapes = [tuple(variable.shape) for variable in variables]
+    sizes = [math.prod(shape) for shape in shapes]
+
+    def function(theta: tf.Tensor, x: Any) -> tf.Tensor:
+      parts = zip(tf.split(theta, sizes), shapes, strict=True)
+      return model.stateless_call(
+        [tf.reshape(part, shape) for part, shape in parts],
+        model.non_trainable_variables,
+        x,
+      )[0]
+
+    values = [np.ravel(variable.numpy()) for variable in variables]
+    super().__init__(
+      function,
+      np.concatenate(values).astype(np.float32),
+      output_size=model.output_shape[-1],
+      input_size=model.input_shape[-1],
+    )
+    object.__setattr__(self, 'model', model)
+
+  def assign(self, parameters: np.ndarray) -> None:
+    """Sets the model's trainable variables to parameters [D]."""
+    variables = self.model.trainable_variables
+    ends = itertools.accumulate(math.prod(v.shape) for v in variables)
+    parts = np.split(parameters, list(ends)[:-1])
+    for variable, part in zip(variables, parts, strict=True):
+      variable.assign(np.reshape(part, variable.shape))
