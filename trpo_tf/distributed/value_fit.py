@@ -80,7 +80,7 @@ class Gradients:
           part.x,
           part.targets,
           part.rows[step],
-          part.weights if data[0].weights != () else None,
+          None if isinstance(part.weights, tuple) else part.weights,
         )
         for part in parts
       ]
@@ -88,7 +88,8 @@ class Gradients:
 
     specs = [tf.TensorSpec([size]), tf.TensorSpec([], tf.int32)]
     specs += [graphs.any_batch(t) if t.shape.rank else _spec(t) for t in flat]
-    return tf.function(whole, input_signature=specs).get_concrete_function()
+    compiled = tf.function(whole, input_signature=specs, autograph=False)
+    return compiled.get_concrete_function()
 
 
 def _spec(t: tf.Tensor) -> tf.TensorSpec:

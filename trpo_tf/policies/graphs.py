@@ -38,8 +38,7 @@ def compile_any_batch(
     if not graph:
       kept = tf.nest.map_structure(tf.TensorSpec.from_tensor, args[:fixed])
       others = tf.nest.map_structure(any_batch, args[fixed:])
-      made = tf.function(function, input_signature=[*kept, *others])
-      graph.append(made.get_concrete_function())  # faster to call
+      graph.append(tf.function(function, input_signature=[*kept, *others]))
     return graph[0](*args)
 
   return call
