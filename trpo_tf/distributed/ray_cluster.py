@@ -176,17 +176,7 @@ def _resolved(address: str) -> str:
   """The address for ray.init; HOST:PORT is checked to answer."""
   if address == 'local':
     return address
-  there = address
-  if address == 'auto':
-    from ray._private import services
-
-    try:
-      there = services.canonicalize_bootstrap_address_or_die('auto')
-    except (ConnectionError, ValueError):
-      raise errors.UserError(
-        '--ray_address=auto: this machine belongs to no Ray cluster: start or '
-        'join one (ray start), or use --ray_address=local'
-      ) from None
+  there = _own_cluster() if address == 'auto' else address
   match = _HOST_PORT.fullmatch(there)
   if match is None:
     raise errors.UserError(
@@ -199,6 +189,21 @@ def _resolved(address: str) -> str:
       '(ray start --head --port=6379), or use --ray_address=local'
     )
   return there
+
+
+def _own_cluster() -> str:
+  """The head of the cluster that this machine belongs to, as Ray finds it."""
+  if named := os.environ.get('RAY_ADDRESS'):
+    return named
+  from ray._private import services
+
+  try:
+    return services.canonicalize_bootstrap_address_or_die('auto')
+  except ConnectionError:
+    raise errors.UserError(
+      '--ray_address=auto: this machine belongs to no Ray cluster: start or '
+      'join one (ray start), or use --ray_address=local'
+    ) from None
 
 
 def _answers(host: str, port: int) -> bool:

@@ -63,7 +63,6 @@ class RayPool:
     )(_run)
     # by reference to a task's result: the run and where its log begins
     self._running: dict[Any, tuple[PlannedRun, int]] = {}
-    self._environment = {name: os.environ.get(name) for name in _VARIABLES}
 
   @property
   def busy(self) -> bool:
@@ -81,7 +80,7 @@ class RayPool:
       os.getcwd(),
       run.directory.absolute(),
       log.absolute(),
-      self._environment,
+      {name: os.environ.get(name) for name in _VARIABLES},
     )
     self._running[task] = run, begin
 
@@ -146,8 +145,8 @@ def _run(
   failure = process.failure()
   if process.poll() == -signal.SIGKILL:
     raise ChildProcessError(
-      f'process killed on node {platform.node()}, and {_RETRIES} times before: '
-      'see whether the nodes have enough memory'
+      f'process killed on node {platform.node()}: see whether it has enough '
+      'memory'
     )
   return process.seconds, failure
 
