@@ -5,6 +5,8 @@ import os
 import pathlib
 import platform
 import signal
+import subprocess
+import sys
 import time
 
 import programs
@@ -198,6 +200,34 @@ def test_the_second_stop_kills(pool, runs, tmp_path):
   assert _execute(runs[:1], [code], pool, stops) == ([None], False)
   _wait(lambda: not _processes(name))
   assert 'stopped well' not in _text(runs[0])
+
+
+_DRIVER = """
+import pathlib, sys
+from trpo_tf.distributed import ray_cluster
+from trpo_tf.reproduction import plan
+from trpo_tf.reproduction.ray_pool import RayPool
+run = plan.PlannedRun('', '', '', 0, pathlib.Path(sys.argv[1]), (), None)
+with ray_cluster.connect(sys.argv[2]) as cluster:
+  pool = RayPool(cluster)
+  pool.submit(run, ['-S', '-c', sys.argv[3]])
+  while pool.busy:
+    pool.endings()
+"""
+
+
+def test_processes_do_not_outlive_the_program(cluster, tmp_path):
+  log, name = tmp_path / 'run.log', 'of a killed driver'
+  code = _STOPPABLE.format(seconds=1000, name=name)
+  driver = subprocess.Popen(
+    [sys.executable, '-c', _DRIVER, tmp_path / 'run', cluster.address, code],
+    env=programs.environment(),
+  )
+  _wait(lambda: log.exists() and 'ready' in log.read_text())
+  assert len(_processes(name)) == 2
+  driver.kill()
+  driver.wait()
+  _wait(lambda: not _processes(name))
 
 
 def test_every_node_must_see_the_directory(cluster, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Addresses that name no cluster; integration/ray_test.py has a real one."""
 
+import pathlib
 import platform
 import re
 import socket
@@ -13,6 +14,7 @@ from trpo_tf.errors import UserError
 from trpo_tf.reproduction import ray_pool
 
 pytest.importorskip('ray')
+_ROOT = pathlib.Path(__file__).parents[2]
 
 
 def _refuse(address, message):
@@ -83,3 +85,30 @@ def test_a_node_without_the_directory_says_so(tmp_path):
       'the same file system there'
     )
   assert not list(tmp_path.iterdir())
+
+
+def test_the_example_for_kubernetes():
+  yaml = pytest.importorskip('yaml')  # which Ray depends on
+  text = (_ROOT / 'docs/examples/kuberay.yaml').read_text()
+  claim, cluster = yaml.safe_load_all(text)
+  assert claim['spec']['accessModes'] == ['ReadWriteMany']
+  spec = cluster['spec']
+  versions = (_ROOT / 'constraints.txt').read_text().splitlines()
+  assert f'ray=={spec["rayVersion"]}' in versions
+  assert spec['enableInTreeAutoscaling']
+  assert spec['authOptions'] == {'mode': 'token'}
+  (workers,) = spec['workerGroupSpecs']
+  assert workers['minReplicas'] <= workers['replicas'] <= workers['maxReplicas']
+  # the same directory on all nodes, which the command in the comment uses
+  for group in (spec['headGroupSpec'], workers):
+    pod = group['template']['spec']
+    (container,), (volume,) = pod['containers'], pod['volumes']
+    assert container['volumeMounts'] == [
+      {'name': volume['name'], 'mountPath': '/shared'}
+    ]
+    assert volume['persistentVolumeClaim'] == {
+      'claimName': claim['metadata']['name']
+    }
+  assert '--out=/shared/' in text
+  # and the service of the head is that of the comment
+  assert f'service/{cluster["metadata"]["name"]}-head-svc' in text

@@ -1,8 +1,13 @@
 """Processes side by side, and the order in which a campaign starts them."""
 
 import contextlib
+import pathlib
 import shutil
+import subprocess
+import sys
+import time
 
+import programs
 import pytest
 import reproductions
 
@@ -165,6 +170,47 @@ def test_a_ctrl_c_reaches_this_process_alone(entries):
   command = _python('import os; print(os.getpgid(0) == os.getpid())')
   runner.execute([run], lambda run: command, LocalPool(1), lambda ending: ())
   assert runner.log_file(run).read_text() == 'True\n'
+
+
+_DRIVER = """
+import pathlib, sys
+from trpo_tf.reproduction import plan
+from trpo_tf.reproduction.local_pool import LocalPool
+run = plan.PlannedRun('', '', '', 0, pathlib.Path(sys.argv[1]), (), None)
+pool = LocalPool(1)
+pool.submit(run, ['-S', '-c', sys.argv[2]])
+while pool.busy:
+  pool.endings()
+"""
+
+
+def test_processes_do_not_outlive_this_one(tmp_path):
+  log = tmp_path / 'run.log'
+  code = 'import os, time; print(os.getpid(), flush=True); time.sleep(1000)'
+  driver = subprocess.Popen(
+    [sys.executable, '-c', _DRIVER, str(tmp_path / 'run'), code],
+    env=programs.environment(),
+  )
+  _until(lambda: log.exists() and log.read_text().endswith('\n'))
+  process = pathlib.Path('/proc', log.read_text().strip(), 'cmdline')
+  assert process.read_bytes()
+  driver.kill()
+  driver.wait()
+
+  def ended():  # or a zombie, which has no command line
+    try:
+      return not process.read_bytes()
+    except OSError:
+      return True
+
+  _until(ended)
+
+
+def _until(condition):
+  end = time.monotonic() + 60
+  while not condition():
+    assert time.monotonic() < end
+    time.sleep(0.01)
 
 
 _COPY = 'import shutil; shutil.copytree({!r}, {!r})'

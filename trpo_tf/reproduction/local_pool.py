@@ -1,6 +1,5 @@
 """Runs processes on this machine."""
 
-import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -39,8 +38,7 @@ class LocalPool:
     """See runner.Pool."""
     while self._waiting and len(self._running) < self.size:
       run, arguments = self._waiting.popleft()
-      command = [sys.executable, *arguments]
-      self._running[run] = LoggedProcess(command, log_file(run))
+      self._running[run] = LoggedProcess(arguments, log_file(run))
     ended = [r for r, p in self._running.items() if p.poll() is not None]
     if not ended:
       time.sleep(_POLL_SECONDS)

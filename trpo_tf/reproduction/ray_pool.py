@@ -5,7 +5,6 @@ import os
 import pathlib
 import platform
 import signal
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,16 +25,6 @@ _LOCK_SECONDS = 150.0
 _BEGUN = '--- begun on '  # the first line of each process in the log
 # What changes the bits of a run is set as it is here; Ray sets the first one.
 _VARIABLES = 'OMP_NUM_THREADS', 'TF_ENABLE_ONEDNN_OPTS', 'PYTHONPATH'
-# Becomes the program, which the kernel kills when the worker of Ray dies. Ray
-# blocks SIGINT in its workers, and what they start would inherit that.
-_TETHER = """
-import ctypes, os, signal, sys
-worker, program = int(sys.argv[1]), sys.argv[2:]
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-signal.pthread_sigmask(signal.SIG_SETMASK, ())
-if os.getppid() == worker:
-  os.execv(program[0], program)
-"""
 
 
 class RayPool:
@@ -164,9 +153,7 @@ def _start(
     variables.pop(name, None)
     if value is not None:
       variables[name] = value
-  tether = [sys.executable, '-S', '-c', _TETHER, str(os.getpid())]
-  command = [*tether, sys.executable, *arguments]
-  return LoggedProcess(command, log, cwd=folder, env=variables)
+  return LoggedProcess(arguments, log, cwd=folder, env=variables)
 
 
 def _await_lock(directory: pathlib.Path) -> None:

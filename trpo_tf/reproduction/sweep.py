@@ -17,7 +17,7 @@ from trpo_tf.tasks import atari, registry
 
 __all__ = ['Axis', 'make_entries', 'make_table', 'parse_grid']
 
-_MAX_RUNS = 10_000
+_MAX_RUNS = 2_000
 _DEFAULTS = config_lib.settings(ExperimentConfig())
 # These name a run and say how it is done. They do not change what it learns.
 _NOT_SWEPT = run_directory.FREE_SETTINGS | {'seed'}
