@@ -48,7 +48,7 @@ def define() -> None:
 
 def run(
   table: Table,
-  entries: Sequence[Entry],
+  plan: Callable[[], Sequence[Entry]],
   out: pathlib.Path,
   report: Callable[[], bool],
 ) -> int:
@@ -56,7 +56,7 @@ def run(
 
   Args:
     table: how the runs are measured.
-    entries: the runs.
+    plan: returns the runs; not called under --report_only.
     out: directory of the runs.
     report: writes the results and returns whether there were any.
 
@@ -70,6 +70,7 @@ def run(
     if not report():
       raise errors.UserError(f'{out} has no results yet')
     return 0
+  entries = plan()
   with _pool(out) as pool:
     campaign = Campaign(
       table, entries, pool, lambda line: print(line, flush=True)

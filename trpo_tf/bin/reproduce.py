@@ -85,10 +85,14 @@ def main(_) -> int:
   pairs = plan.select(table, _TASKS.value, _METHODS.value)
   seeds = _SEEDS.value or table.budgets[_BUDGET.value].seeds
   out = pathlib.Path(_OUT.value or f'runs/{table.name}') / _BUDGET.value
-  entries = plan.make_entries(
-    table, _BUDGET.value, pairs, seeds, out, flags.parse
+  return campaigns.run(
+    table,
+    lambda: plan.make_entries(
+      table, _BUDGET.value, pairs, seeds, out, flags.parse
+    ),
+    out,
+    lambda: _report(table, seeds, out),
   )
-  return campaigns.run(table, entries, out, lambda: _report(table, seeds, out))
 
 
 if __name__ == '__main__':

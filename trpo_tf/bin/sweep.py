@@ -58,7 +58,7 @@ def main(_) -> int:
     print(f'written to {out}: table.md, curves.png')
     return True
 
-  return campaigns.run(table, entries, out, report)
+  return campaigns.run(table, lambda: entries, out, report)
 
 
 if __name__ == '__main__':
