@@ -244,6 +244,73 @@ def test_every_node_must_see_the_directory(cluster, tmp_path, monkeypatch):
   assert not list(tmp_path.iterdir())
 
 
+_OTHER_VERSION = """
+import sys, ray
+from trpo_tf.distributed import ray_cluster
+ray.__version__ = '1.0'
+with ray_cluster.connect(sys.argv[1]):
+  pass
+"""
+
+
+def test_the_cluster_must_have_the_version_of_ray(cluster):
+  done = subprocess.run(
+    [sys.executable, '-c', _OTHER_VERSION, cluster.address],
+    env=programs.environment(),
+    capture_output=True,
+    text=True,
+  )
+  line = done.stderr.splitlines()[-1]
+  assert f'UserError: --ray_address={cluster.address}: ' in line
+  assert 'Version mismatch' in line and 'Ray: 1.0' in line
+
+
+# Its first process waits for a file; a second one would be told by the log.
+_WAITING = """
+import pathlib, time
+print('ready', flush=True)
+while not pathlib.Path({path!r}).exists():
+  time.sleep(0.01)
+"""
+
+
+def test_a_node_that_dies(pool, runs, tmp_path):
+  """A second node takes the third run. Once it is dead, a core is needed."""
+  import ray
+
+  go = tmp_path / 'go'
+  address = ray.get_runtime_context().gcs_address
+  command = pathlib.Path(sys.executable).with_name('ray')
+  flags = f'--address={address}', '--num-cpus=1', '--block'
+  with open(tmp_path / 'node.log', 'w') as log:
+    node = subprocess.Popen(
+      [command, 'start', *flags, '--disable-usage-stats'],
+      stdout=log,
+      stderr=subprocess.STDOUT,
+    )
+  try:
+    _wait(lambda: ray.cluster_resources()['CPU'] == 3)
+    names = [*ray_cluster.on_each_node(os.getcwd)]
+    assert len({*names}) == 2  # though the machine has one name
+    for run in runs[:3]:
+      pool.submit(run, ['-S', '-c', _WAITING.format(path=str(go))])
+    _wait(lambda: all('ready' in _text(run) for run in runs[:3]))
+    (raylet,) = [
+      p for p in _processes('raylet/raylet') if _parent(p) == node.pid
+    ]
+    os.kill(raylet, signal.SIGKILL)
+    _wait(lambda: sum(n['Alive'] for n in ray.nodes()) == 1)
+    go.touch()
+    endings = []
+    while pool.busy:
+      endings += pool.endings()
+  finally:
+    node.terminate()
+    node.wait()
+  assert not any(ending.failure for ending in endings)
+  assert sorted(ending.processes for ending in endings) == [1, 1, 2]
+
+
 def test_every_node_must_have_the_versions_of_here(cluster, monkeypatch):
   theirs = platform.python_version()
   monkeypatch.setattr(platform, 'python_version', lambda: '3.99.1')

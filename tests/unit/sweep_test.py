@@ -13,6 +13,7 @@ from hypothesis import strategies
 from trpo_tf import config as config_lib
 from trpo_tf.bin import flags
 from trpo_tf.errors import UserError
+from trpo_tf.experiment import plots
 from trpo_tf.reproduction import estimate, logs, sweep, sweep_report
 from trpo_tf.reproduction.campaign import Campaign
 from trpo_tf.reproduction.local_pool import LocalPool
@@ -201,6 +202,19 @@ def test_table_and_curves(tmp_path):
   ]
   assert '"n of m" is not finished' in lines[1]
   assert (tmp_path / 'curves.png').read_bytes()[:4] == b'\x89PNG'
+
+
+def test_many_cells_have_lines_of_their_own(tmp_path):
+  values = ','.join(f'0.0{i}' for i in range(1, 10))
+  _, entries = _plan(f'max_kl={values}', out=tmp_path, seeds=1)
+  for entry in entries:
+    reproductions.write(entry.runs('')[0], [1.0, 2.0])
+  runs = [plots.load_run(entry.runs('')[0].directory) for entry in entries]
+  (axis,) = plots.learning_curves(plots.group_runs(runs)).axes
+  lines = {(line.get_color(), line.get_linestyle()) for line in axis.lines}
+  assert len(lines) == 9
+  labels = [text.get_text() for text in axis.get_legend().get_texts()]
+  assert labels == [f'max_kl=0.0{i} (n=1)' for i in range(1, 10)]
 
 
 def test_a_sweep_without_results_writes_nothing(tmp_path):

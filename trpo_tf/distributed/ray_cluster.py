@@ -84,8 +84,11 @@ def connect(address: str, workers: int | None = None) -> Iterator[Cluster]:
         **options, log_to_driver=False, logging_level=logging.ERROR
       )
     except Exception as error:  # Ray raises errors of many types
+      hint = ''
+      if isinstance(error, ConnectionError):  # it answered before
+        hint = '; see whether RAY_AUTH_TOKEN or its file is that of the cluster'
       raise errors.UserError(
-        f'--ray_address={address}: {errors.quoted(error)}'
+        f'--ray_address={address}: {errors.quoted(error)}{hint}'
       ) from error
     if signal.getsignal(signal.SIGTERM) is not on_sigterm:
       signal.signal(signal.SIGTERM, on_sigterm)
