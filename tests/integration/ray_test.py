@@ -38,6 +38,8 @@ def _processes(text):
 def cluster():
   """Two cores; other processes of the tests can join it."""
   handler = signal.getsignal(signal.SIGTERM)
+  # otherwise its tasks wait for whatever else this machine does
+  os.environ['RAY_worker_niceness'] = '0'
   with ray_cluster.connect('local', 2) as connected:
     assert signal.getsignal(signal.SIGTERM) is handler
     assert connected.cores == 2 and connected.nodes == (platform.node(),)
@@ -290,7 +292,7 @@ def test_a_node_that_dies(pool, runs, tmp_path):
     )
   try:
     _wait(lambda: ray.cluster_resources()['CPU'] == 3)
-    names = [*ray_cluster.on_each_node(os.getcwd)]
+    names = [*ray_cluster.on_each_node(os.path.exists, '/')]
     assert len({*names}) == 2  # though the machine has one name
     for run in runs[:3]:
       pool.submit(run, ['-S', '-c', _WAITING.format(path=str(go))])
@@ -381,7 +383,7 @@ def test_a_sweep_that_is_stopped_and_continued(cluster, tmp_path):
   flags = (
     *_FLAGS,
     '--total_iterations=6',
-    '--grid=value_learning_rate=0.001,1e-4,1000',
+    '--grid=value_learning_rate=0.001,1000',
     f'--out={tmp_path}/out',
     f'--ray_address={cluster.address}',
   )
@@ -404,8 +406,7 @@ def test_a_sweep_that_is_stopped_and_continued(cluster, tmp_path):
   assert 'value_learning_rate=1000.0 0: FAILED after' in continued.stdout
   assert 'holds other files and no run of trpo_tf' in continued.stdout
   assert f'({spoiled}.log)' in continued.stdout
-  assert '2 of 3 runs done, 1 failed' in continued.stdout
+  assert '1 of 2 runs done, 1 failed' in continued.stdout
   table = (out / 'table.md').read_text()
-  for value in ('0.001', '0.0001'):
-    assert f'| InvertedPendulum-v5 | {value} | 1 | 6 | 1.2k | ' in table
+  assert '| InvertedPendulum-v5 | 0.001 | 1 | 6 | 1.2k | ' in table
   assert (out / 'curves.png').read_bytes()[:4] == b'\x89PNG'
