@@ -21,7 +21,7 @@ from trpo_tf.reproduction.ray_pool import RayPool
 
 pytest.importorskip('ray')
 pytestmark = [pytest.mark.xdist_group('ray'), pytest.mark.slow]
-_PATIENCE = 300  # seconds
+_PATIENCE = 900  # seconds
 
 
 def _processes(text):
@@ -395,13 +395,13 @@ def test_a_sweep_that_is_stopped_and_continued(cluster, tmp_path):
   process = programs.start('sweep', *flags)
   _wait(lambda: _rows(first) >= 1 or process.poll() is not None)
   process.send_signal(signal.SIGINT)
-  stopped = programs.finish(process)
+  stopped = programs.finish(process, _PATIENCE)
   assert not _processes(f'--run_dir={out}')
   if _rows(first) < 6:  # else it was done before
     assert stopped.code == 3, stopped
     assert 'the same command continues' in stopped.stdout
     assert not (out / 'table.md').exists()
-  continued = programs.finish(programs.start('sweep', *flags))
+  continued = programs.finish(programs.start('sweep', *flags), _PATIENCE)
   assert continued.code == 1, continued
   assert 'value_learning_rate=1000.0 0: FAILED after' in continued.stdout
   assert 'holds other files and no run of trpo_tf' in continued.stdout
