@@ -1,6 +1,7 @@
 """Puts the helpers beside this file (oracle, worlds) on the import path.
 
-The key that signs runs is made in a folder of the tests, not in the user's.
+The key that signs runs is made in a folder of the tests, not in the user's, and
+Ray, which reads its token when it is imported, gets one of the tests.
 TRPO_TF_EXTENSIONS names a folder from which the extensions are loaded instead
 of the installed ones; `make sanitize` sets it.
 """
@@ -8,6 +9,7 @@ of the installed ones; `make sanitize` sets it.
 import importlib.util
 import os
 import pathlib
+import secrets
 import sys
 import tempfile
 
@@ -15,6 +17,8 @@ sys.path.insert(0, os.path.dirname(__file__))
 
 _STATE = tempfile.TemporaryDirectory(prefix='trpo_tf_state')
 os.environ['XDG_STATE_HOME'] = _STATE.name
+os.environ['RAY_AUTH_MODE'] = 'token'
+os.environ['RAY_AUTH_TOKEN'] = secrets.token_hex(32)
 
 
 def _load_extensions(folder: str) -> None:

@@ -27,7 +27,7 @@ LIMIT = 60  # seconds until a call with a mistake counts as hanging
 _TRAINING = 300  # seconds that a call without one may take
 TRAINS = ('train', 'evaluate')  # they import TensorFlow
 # Without a mistake these would measure or train for minutes.
-_ALWAYS_WRONG = ('reproduce', 'bench', 'bench_vine', 'theory')
+_ALWAYS_WRONG = ('reproduce', 'sweep', 'bench', 'bench_vine', 'theory')
 _TAKE_ARGUMENTS = ('plot', 'table')
 _MEMORY = 2 * 10**9  # what the machine is said to have
 
@@ -41,6 +41,7 @@ _BASE = {
   'evaluate': ['--run_dir=run', '--episodes=1'],
   'plot': ['run', '--out=new.png'],
   'table': ['run'],
+  'sweep': ['--out=new'],
   'bench_vine': ['--task=InvertedPendulum-v5'],
 }
 # What makes any text flag wrong or strange; no word of it names a good value.

@@ -106,9 +106,9 @@ def start(program: str, *arguments, **options) -> subprocess.Popen:
   )
 
 
-def finish(process: subprocess.Popen) -> Result:
-  """Waits for a program that was started."""
-  stdout, stderr = process.communicate(timeout=300)
+def finish(process: subprocess.Popen, timeout: float = 300) -> Result:
+  """Waits for a program that was started, for so many seconds."""
+  stdout, stderr = process.communicate(timeout=timeout)
   return Result(process.returncode, stdout, stderr)
 
 

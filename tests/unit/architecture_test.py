@@ -124,3 +124,14 @@ def test_no_file_is_too_long():
   sources = [*_FILES, *(_ROOT.parent / 'csrc').glob('*.[ch]*')]
   lengths = {p.name: len(p.read_text().splitlines()) for p in sources}
   assert not {name: n for name, n in lengths.items() if n > 350}
+
+
+def test_ray_is_imported_inside_of_functions_only():
+  """It is an extra, which is imported when it is asked for."""
+  for path in _FILES:
+    tree = ast.parse(path.read_text())
+    for node in tree.body:
+      if isinstance(node, ast.Import | ast.ImportFrom):
+        names = [a.name for a in node.names]
+        modules = [getattr(node, 'module', None) or '', *names]
+        assert not any(m.split('.')[0] == 'ray' for m in modules), path

@@ -1,14 +1,19 @@
 """Processes side by side, and the order in which a campaign starts them."""
 
 import contextlib
+import pathlib
 import shutil
+import subprocess
 import sys
+import time
 
+import programs
 import pytest
 import reproductions
 
 from trpo_tf.reproduction import runner
 from trpo_tf.reproduction.campaign import Campaign
+from trpo_tf.reproduction.local_pool import LocalPool
 
 _N = reproductions.ITERATIONS
 
@@ -24,7 +29,7 @@ def entries(table, tmp_path):
 
 
 def _python(code):
-  return [sys.executable, '-S', '-c', code]
+  return ['-S', '-c', code]
 
 
 def _runs(entries):
@@ -61,7 +66,7 @@ def test_at_most_so_many_processes(tmp_path, entries, jobs):
 
   runs = _runs(entries)[:4]
   command = _python(_NOTE.format(path=str(path), jobs=jobs))
-  assert runner.execute(runs, lambda run: command, jobs, on_end)
+  assert runner.execute(runs, lambda run: command, LocalPool(jobs), on_end)
   running, most = 0, 0
   for line in path.read_text().splitlines():
     running += 1 if line == 'begin' else -1
@@ -88,12 +93,12 @@ def test_failures_are_told_and_the_others_go_on(entries):
     endings[runs.index(ending.run)] = ending.failure
     return ()
 
-  assert runner.execute(runs, command, 2, on_end)
+  assert runner.execute(runs, command, LocalPool(2), on_end)
   assert endings == {0: 'the reason', 1: 'exit code 7', 2: 'x', 3: ''}
   assert runner.log_file(runs[0]).read_text() == 'before\n  the reason \n\n'
   # a second try that says nothing is not told of in the words of the first
   codes[0] = 'raise SystemExit(1)'
-  assert runner.execute(runs[:1], command, 1, on_end)
+  assert runner.execute(runs[:1], command, LocalPool(1), on_end)
   assert endings[0] == 'exit code 1'
   assert runner.log_file(runs[0]).read_text().startswith('before\n')
 
@@ -107,7 +112,7 @@ def test_runs_that_an_ending_makes_possible(entries):
     order.append(ending.run)
     return more[ending.run]
 
-  assert runner.execute([first], lambda run: _python(''), 1, on_end)
+  assert runner.execute([first], lambda run: _python(''), LocalPool(1), on_end)
   assert order == [first, second, third]
 
 
@@ -137,7 +142,7 @@ def test_a_stop_is_passed_on_and_waited_for(entries):
 
   told = []
   assert not runner.execute(
-    runs, lambda run: _python(_STOPPABLE), 2, told.append, stops
+    runs, lambda run: _python(_STOPPABLE), LocalPool(2), told.append, stops
   )
   assert not told
   for run in runs[:2]:
@@ -155,16 +160,60 @@ def test_processes_do_not_outlive_an_error(entries):
     raise OSError('disk full')
 
   with pytest.raises(OSError, match='disk full'):
-    runner.execute(runs, lambda run: _python(codes[run]), 2, on_end)
+    runner.execute(runs, lambda run: _python(codes[run]), LocalPool(2), on_end)
   assert 'stopped well' in runner.log_file(runs[1]).read_text()
 
 
 def test_a_ctrl_c_reaches_this_process_alone(entries):
   """The processes are in groups of their own."""
   (run,) = _runs(entries)[:1]
-  code = 'import os; print(os.getpgid(0) == os.getpid())'
-  runner.execute([run], lambda run: _python(code), 1, lambda ending: ())
+  command = _python('import os; print(os.getpgid(0) == os.getpid())')
+  runner.execute([run], lambda run: command, LocalPool(1), lambda ending: ())
   assert runner.log_file(run).read_text() == 'True\n'
+
+
+_DRIVER = """
+import pathlib, sys
+from trpo_tf.reproduction import plan
+from trpo_tf.reproduction.local_pool import LocalPool
+run = plan.PlannedRun('', '', '', 0, pathlib.Path(sys.argv[1]), (), None)
+pool = LocalPool(1)
+pool.submit(run, ['-S', '-c', sys.argv[2]])
+while pool.busy:
+  pool.endings()
+"""
+
+
+def test_processes_do_not_outlive_this_one(tmp_path):
+  log = tmp_path / 'run.log'
+  code = 'import os, time; print(os.getpid(), flush=True); time.sleep(1000)'
+  driver = subprocess.Popen(
+    [sys.executable, '-c', _DRIVER, str(tmp_path / 'run'), code],
+    env=programs.environment(),
+  )
+  _until(lambda: log.exists() and log.read_text().endswith('\n'))
+  process = pathlib.Path('/proc', log.read_text().strip(), 'cmdline')
+  assert process.read_bytes()
+  driver.kill()
+  driver.wait()
+
+  def ended():  # or a zombie, which has no command line
+    try:
+      return not process.read_bytes()
+    except OSError:
+      return True
+
+  _until(ended)
+
+
+def _until(condition):
+  end = time.monotonic() + 60
+  while not condition():
+    assert time.monotonic() < end
+    time.sleep(0.01)
+
+
+_COPY = 'import shutil; shutil.copytree({!r}, {!r})'
 
 
 class _Fake:
@@ -183,7 +232,7 @@ class _Fake:
     level = float(run.variant or 1)
     reproductions.write(run, [1000 * level] * _N, prepared)
     shutil.rmtree(run.directory, ignore_errors=True)
-    return ['cp', '-r', str(prepared), str(run.directory)]
+    return _python(_COPY.format(str(prepared), str(run.directory)))
 
 
 def _campaign(table, entries, folder, failing=()):
@@ -192,7 +241,7 @@ def _campaign(table, entries, folder, failing=()):
     [],
     _Fake(folder / f'prepared_{len(list(folder.iterdir()))}', failing),
   )
-  campaign = Campaign(table, entries, 1, lines.append)
+  campaign = Campaign(table, entries, LocalPool(1), lines.append)
   assert campaign.run(fake)
   return campaign, fake.started, lines
 
@@ -269,7 +318,7 @@ def test_campaign_with_failures(table, entries, tmp_path):
 
 
 def test_a_process_that_ends_too_early_has_failed(table, entries, tmp_path):
-  campaign = Campaign(table, entries[:1], 2, lambda line: None)
+  campaign = Campaign(table, entries[:1], LocalPool(2), lambda line: None)
   assert campaign.run(lambda run: _python(''))
   assert [e.failure for e in campaign.failures] == [
     'it ended before its last iteration'

@@ -10,22 +10,14 @@ means that runs have failed. Runs and results are in OUT/BUDGET: table.md,
 figure.png and csv/ with one small file per run.
 """
 
-import os
 import pathlib
-import signal
-import sys
-from collections.abc import Callable, Sequence
 
 from absl import flags as absl_flags
 
-from trpo_tf import errors
-from trpo_tf.bin import flags
+from trpo_tf.bin import campaigns, flags
 from trpo_tf.reproduction import atari, locomotion, plan
-from trpo_tf.reproduction.campaign import Campaign
 from trpo_tf.reproduction.table import Table
 
-_EXIT_FAILED = 1
-_EXIT_STOPPED = 3  # as in train: the same command continues
 _TABLES = {table.name: table for table in (locomotion.TABLE, atari.TABLE)}
 
 _TABLE = absl_flags.DEFINE_enum(
@@ -51,17 +43,8 @@ _SEEDS = absl_flags.DEFINE_integer(
   lower_bound=0,
   upper_bound=plan.MAX_SEEDS,
 )
-_JOBS = absl_flags.DEFINE_integer(
-  'jobs',
-  0,
-  'runs side by side, which share the cores; 0: one per core',
-  lower_bound=0,
-)
 _OUT = absl_flags.DEFINE_string(
   'out', '', 'directory for runs and results; empty: runs/TABLE'
-)
-_REPORT_ONLY = absl_flags.DEFINE_bool(
-  'report_only', False, 'run nothing: write the results of existing runs'
 )
 _PUBLISH = absl_flags.DEFINE_string(
   'publish',
@@ -69,62 +52,7 @@ _PUBLISH = absl_flags.DEFINE_string(
   'directory that receives a copy of the results, besides '
   'what it already holds; empty: none',
 )
-
-
-def _count_stops() -> Callable[[], int]:
-  """Starts counting signals that ask to stop; returns the counter."""
-  received = []
-  for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
-      signal.signal(number, lambda number, frame: received.append(number))
-  return lambda: len(received)
-
-
-def _command(threads: int) -> Callable[[plan.PlannedRun], list[str]]:
-  return lambda run: [
-    sys.executable,
-    '-m',
-    'trpo_tf.bin.train',
-    *run.flags,
-    '--noprogress',
-    f'--sampler_threads={threads}',
-    f'--tf_threads={threads}',
-  ]
-
-
-def _run(
-  table: Table, pairs: Sequence[tuple[str, str]], seeds: int, out: pathlib.Path
-) -> int:
-  """Does the remaining runs of the (task, method) pairs; returns the exit code.
-
-  Args:
-    table: the figure or table.
-    pairs: the (task, method) pairs.
-    seeds: number of seeds, from 0.
-    out: directory of the runs.
-  """
-  entries = plan.make_entries(
-    table, _BUDGET.value, pairs, seeds, out, flags.parse
-  )
-  cores = len(os.sched_getaffinity(0))
-  jobs = _JOBS.value or cores
-  campaign = Campaign(
-    table, entries, jobs, lambda line: print(line, flush=True)
-  )
-  command = _command(max(1, cores // jobs))
-  if not campaign.run(command, _count_stops()):
-    print(
-      'stopped: the same command continues; with --report_only it writes '
-      'the table of what there is'
-    )
-    return _EXIT_STOPPED
-  if campaign.failures:
-    count = len(campaign.failures)
-    print(
-      f'{count} run{"s" * (count > 1)} failed; the same command tries again'
-    )
-    return _EXIT_FAILED
-  return 0
+campaigns.define()
 
 
 def _report(table: Table, seeds: int, out: pathlib.Path) -> bool:
@@ -157,14 +85,14 @@ def main(_) -> int:
   pairs = plan.select(table, _TASKS.value, _METHODS.value)
   seeds = _SEEDS.value or table.budgets[_BUDGET.value].seeds
   out = pathlib.Path(_OUT.value or f'runs/{table.name}') / _BUDGET.value
-  if _REPORT_ONLY.value:
-    if not _report(table, seeds, out):
-      raise errors.UserError(f'{out} has no results yet')
-    return 0
-  code = _run(table, pairs, seeds, out)
-  if code != _EXIT_STOPPED:
-    _report(table, seeds, out)
-  return code
+  return campaigns.run(
+    table,
+    lambda: plan.make_entries(
+      table, _BUDGET.value, pairs, seeds, out, flags.parse
+    ),
+    out,
+    lambda: _report(table, seeds, out),
+  )
 
 
 if __name__ == '__main__':

@@ -46,6 +46,7 @@ COLORS = (
   '#56B4E9',
   '#000000',
 )
+_LINES = '-', '--', ':', '-.'  # the next one when all colours are taken
 STYLE: dict[Any, Any] = {
   'font.size': 9,
   'axes.spines.top': False,
@@ -272,6 +273,7 @@ def _draw_panel(
   window = smooth * max(xs[-1] for xs in raw)
   for number, group in enumerate(groups):
     color = COLORS[number % len(COLORS)]
+    line = _LINES[number // len(COLORS) % len(_LINES)]
     curves = [_xy(run, x, y, window) for run in group.runs]
     grid, values = _on_common_grid(curves)
     if len(curves) > 1:
@@ -284,6 +286,7 @@ def _draw_panel(
       grid,
       values.mean(axis=0),
       color=color,
+      linestyle=line,
       linewidth=1.8,
       label=f'{group.label} (n={len(curves)})',
     )

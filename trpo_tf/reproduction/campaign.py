@@ -1,5 +1,6 @@
 """Runs everything that a table needs and reports its progress."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 from trpo_tf.reproduction import estimate, logs, runner
@@ -24,7 +25,7 @@ class Campaign:
     self,
     table: Table,
     entries: Sequence[Entry],
-    jobs: int,
+    pool: runner.Pool,
     tell: Callable[[str], None],
   ):
     """Prepares the campaign; nothing runs yet.
@@ -32,10 +33,10 @@ class Campaign:
     Args:
       table: the table.
       entries: the runs to do.
-      jobs: number of processes that run side by side.
+      pool: runs the processes.
       tell: called with each line of the progress report.
     """
-    self._table, self._entries, self._jobs = table, entries, jobs
+    self._table, self._entries, self._pool = table, entries, pool
     self._tell = tell
     self._logs = logs.Logs(table)
     self._begun = set[PlannedRun]()
@@ -49,13 +50,13 @@ class Campaign:
 
   def run(
     self,
-    command: Callable[[PlannedRun], Sequence[str]],
+    arguments: Callable[[PlannedRun], Sequence[str]],
     stops: Callable[[], int] = lambda: 0,
   ) -> bool:
     """Runs everything that has not finished yet.
 
     Args:
-      command: returns the command line of a run.
+      arguments: returns the arguments of Python for a run.
       stops: returns the number of requests to stop so far; see runner.execute.
 
     Returns:
@@ -63,7 +64,7 @@ class Campaign:
     """
     self._tell(self._plan())
     return runner.execute(
-      list(self._first()), command, self._jobs, self._on_end, stops
+      list(self._first()), arguments, self._pool, self._on_end, stops
     )
 
   def _first(self) -> Iterator[PlannedRun]:
@@ -98,12 +99,14 @@ class Campaign:
     """Reports the ending of a run and returns the runs that can start now."""
     run, log = ending.run, self._logs(ending.run)
     name, minutes = ' '.join(run.parts), _duration(ending.seconds)
+    if ending.processes > 1:
+      minutes += f', begun {ending.processes} times'
     if log and log.finished and not ending.failure:
       value = logs.tail_mean(log.values)
       what = f'{self._table.metric_name} {value:.4g}, {minutes}'
     else:
       reason = ending.failure or 'it ended before its last iteration'
-      self.failures.append(runner.Ending(run, ending.seconds, reason))
+      self.failures.append(dataclasses.replace(ending, failure=reason))
       what = f'FAILED after {minutes}: {reason} ({runner.log_file(run)})'
     ready = self._ready(self._entry[run])
     self._tell(f'{name}: {what}; {self._state()}')
@@ -121,13 +124,17 @@ class Campaign:
     runs = [run for _, runs in work for run in runs]
     done = sum(map(self._logs.finished, runs))
     steps = estimate.max_env_steps(runs, self._logs)
-    seconds = estimate.seconds_left(self._table, work, self._logs, self._jobs)
+    seconds, size = self._seconds_left(work), self._pool.size
     return (
       f'{len(runs)} run{"s" * (len(runs) > 1)}, {done} of them finished; at '
       f'most {steps:.3g} env steps to go, about {_duration(seconds)} on '
-      f'{self._jobs} '
-      f'process{"es" * (self._jobs > 1)}'
+      f'{size} process{"es" * (size > 1)}'
     )
+
+  def _seconds_left(
+    self, work: Sequence[tuple[Entry, Sequence[PlannedRun]]]
+  ) -> float:
+    return estimate.seconds_left(self._table, work, self._logs, self._pool.size)
 
   def _state(self) -> str:
     failed = self._failed
@@ -137,7 +144,7 @@ class Campaign:
     ]
     runs = [run for _, runs in work for run in runs]
     done = sum(map(self._logs.finished, runs))
-    seconds = estimate.seconds_left(self._table, work, self._logs, self._jobs)
+    seconds = self._seconds_left(work)
     failures = f', {len(failed)} failed' if failed else ''
     return (
       f'{done} of {len(runs) + len(failed)} runs done{failures}, about '

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from trpo_tf.config import POPULATION_METHODS, ExperimentConfig
-from trpo_tf.reproduction.table import Budget, Curve, Sweep, Table
+from trpo_tf.reproduction.table import Budget, Curve, Sweep, Table, carried
 from trpo_tf.tasks import registry
 
 __all__ = ['TABLE', 'reward_per_step']
@@ -128,9 +128,7 @@ def reward_per_step(
   horizon = config.task.time_limit or (task.time_limit if task else 0)
   if not horizon:
     raise ValueError(f'{config.task.task} needs a --time_limit')
-  returns = progress['return_mean']
-  known = np.where(np.isfinite(returns), np.arange(returns.size), 0)
-  return returns[np.maximum.accumulate(known)] / horizon
+  return carried(progress['return_mean']) / horizon
 
 
 def _curves() -> dict[str, dict[str, Curve]]:

@@ -8,7 +8,7 @@ import matplotlib.ticker
 from trpo_tf.reproduction.results import Result
 from trpo_tf.reproduction.table import Table
 
-__all__ = ['render', 'task_table']
+__all__ = ['counts', 'mean', 'render', 'task_table']
 
 _HEAD = (
   '| method | seeds | iterations | env steps a run | ours (95 % interval) '
@@ -111,7 +111,7 @@ def _summary(table: Table, results: Sequence[Result]) -> str:
 
 
 def _so_far(result: Result) -> str:
-  return _ours(result) + ', so far' * result.unfinished
+  return mean(result) + ', so far' * result.unfinished
 
 
 def _differences(
@@ -134,17 +134,24 @@ def _differences(
   return [f'| ours less {name} | {" | ".join(cells)} |']
 
 
-def _row(table: Table, result: Result) -> str:
+def counts(result: Result) -> tuple[str, str, str]:
+  """Formats the seeds, and the iterations and env steps of each run."""
   seeds, iterations = result.values.shape
+  return (
+    _of(seeds, result.planned_seeds),
+    _of(iterations, result.planned_iterations),
+    _env_steps(result),
+  )
+
+
+def _row(table: Table, result: Result) -> str:
   method = _label(table, result.method)
   if result.setting:
     method += f' ({result.setting})'
   cells = (
     method,
-    _of(seeds, result.planned_seeds),
-    _of(iterations, result.planned_iterations),
-    _env_steps(result),
-    _ours(result),
+    *counts(result),
+    mean(result),
     _number(result.reference_there),
     _number(result.reference_end),
   )
@@ -153,13 +160,14 @@ def _row(table: Table, result: Result) -> str:
 
 def _env_steps(result: Result) -> str:
   count = matplotlib.ticker.EngFormatter(places=1, sep='')
-  mean = count(result.env_steps[:, -1].mean())
+  steps = count(result.env_steps[:, -1].mean())
   if result.planned_iterations or not result.unfinished:
-    return mean
-  return f'{mean} of {count(result.planned_env_steps)}'
+    return steps
+  return f'{steps} of {count(result.planned_env_steps)}'
 
 
-def _ours(result: Result) -> str:
+def mean(result: Result) -> str:
+  """Formats the mean over seeds with its interval; bold: above the paper."""
   text = _number(result.final.mean())
   low, high = result.final_interval
   if low > result.reference_there:

@@ -1,17 +1,13 @@
-"""Runs the processes of planned runs side by side, each with a log file."""
+"""Runs planned runs side by side until each has ended."""
 
 import dataclasses
 import pathlib
-import subprocess
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 from trpo_tf.reproduction.plan import PlannedRun
 
-__all__ = ['Ending', 'execute', 'log_file']
-
-_POLL_SECONDS = 0.05
+__all__ = ['Ending', 'Pool', 'execute', 'log_file']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,22 +16,46 @@ class Ending:
 
   Attributes:
     run: the run.
-    seconds: wall-clock time of the process.
+    seconds: wall-clock time of its last process.
     failure: empty if the process succeeded. Otherwise its last line of output,
       or, without output, its exit code, which is negative after a signal.
+    processes: number of processes that were begun for it; more than one if
+      some were killed.
   """
 
   run: PlannedRun
   seconds: float
   failure: str
+  processes: int = 1
 
 
-@dataclasses.dataclass(frozen=True)
-class _Job:
-  run: PlannedRun
-  process: subprocess.Popen
-  began: float
-  log_begin: int  # offset in the log file, behind what earlier processes wrote
+class Pool(Protocol):
+  """Runs the processes of runs, as many at a time as it has room for."""
+
+  @property
+  def size(self) -> int:
+    """About how many processes run side by side."""
+
+  @property
+  def busy(self) -> bool:
+    """Whether runs are waiting or running."""
+
+  def submit(self, run: PlannedRun, arguments: Sequence[str]) -> None:
+    """Starts the process of a run when there is room, in the order of calls.
+
+    Args:
+      run: the run; its process writes to the end of `log_file(run)`.
+      arguments: what follows the name of the Python interpreter.
+    """
+
+  def endings(self) -> list[Ending]:
+    """Waits for a moment; returns the runs that have ended since."""
+
+  def stop(self) -> None:
+    """Drops what is waiting and asks each process to save and to end.
+
+    A second call ends the processes at once.
+    """
 
 
 def log_file(run: PlannedRun) -> pathlib.Path:
@@ -45,79 +65,44 @@ def log_file(run: PlannedRun) -> pathlib.Path:
 
 def execute(
   runs: Iterable[PlannedRun],
-  command: Callable[[PlannedRun], Sequence[str]],
-  jobs: int,
+  arguments: Callable[[PlannedRun], Sequence[str]],
+  pool: Pool,
   on_end: Callable[[Ending], Iterable[PlannedRun]],
   stops: Callable[[], int] = lambda: 0,
 ) -> bool:
-  """Runs the processes of runs in the given order, `jobs` at a time.
-
-  Each process is in a process group of its own, so that Ctrl-C reaches only
-  this process. When a process fails, the others continue.
+  """Runs the processes of runs; when one fails, the others continue.
 
   Args:
-    runs: the runs to begin with.
-    command: returns the command line of a run.
-    jobs: number of processes that run side by side.
+    runs: the runs to begin with, in their order.
+    arguments: returns the arguments of Python for a run.
+    pool: runs the processes.
     on_end: called after each ending, except after a stop was requested; returns
       further runs, which are started after those that are waiting.
-    stops: returns the number of requests to stop so far. No run is started
-      after the first request. Each request is passed on to the processes as
-      SIGTERM.
+    stops: returns the number of requests to stop so far. Each is passed on to
+      the pool, and no run is started after the first.
 
   Returns:
     True if all runs ended, False if a stop was requested.
   """
-  waiting, running = deque(runs), list[_Job]()
+
+  def submit(new: Iterable[PlannedRun]) -> None:
+    for run in new:
+      if not stops():
+        pool.submit(run, arguments(run))
+
   passed_on = 0
   try:
-    while running or (waiting and not stops()):
+    submit(runs)
+    while pool.busy:
       while passed_on < stops():
         passed_on += 1
-        _terminate(running)
-      while waiting and len(running) < jobs and not stops():
-        running.append(_start(waiting.popleft(), command))
-      for job in [j for j in running if j.process.poll() is not None]:
-        running.remove(job)
+        pool.stop()
+      for ending in pool.endings():
         if not stops():
-          waiting.extend(on_end(_ending(job)))
-      if running:
-        time.sleep(_POLL_SECONDS)
+          submit(on_end(ending))
   finally:  # no process outlives an error
-    _terminate(running)
-    for job in running:
-      job.process.wait()
+    if pool.busy:
+      pool.stop()
+    while pool.busy:
+      pool.endings()
   return not stops()
-
-
-def _start(
-  run: PlannedRun, command: Callable[[PlannedRun], Sequence[str]]
-) -> _Job:
-  log_file(run).parent.mkdir(parents=True, exist_ok=True)
-  with open(log_file(run), 'ab') as log:
-    begin = log.tell()
-    process = subprocess.Popen(
-      command(run),
-      stdin=subprocess.DEVNULL,
-      stdout=log,
-      stderr=subprocess.STDOUT,
-      process_group=0,
-    )
-  return _Job(run, process, time.monotonic(), begin)
-
-
-def _terminate(jobs: Iterable[_Job]) -> None:
-  for job in jobs:
-    job.process.terminate()
-
-
-def _ending(job: _Job) -> Ending:
-  code, failure = job.process.returncode, ''
-  if code:
-    output = log_file(job.run).read_bytes()[job.log_begin :]
-    lines = output.decode(errors='replace').split('\n')
-    failure = next(
-      (line.strip() for line in reversed(lines) if line.strip()),
-      f'exit code {code}',
-    )
-  return Ending(job.run, time.monotonic() - job.began, failure)

@@ -7,7 +7,7 @@ import numpy as np
 
 from trpo_tf.config import ExperimentConfig
 
-__all__ = ['Budget', 'Curve', 'Metric', 'Sweep', 'Table']
+__all__ = ['Budget', 'Curve', 'Metric', 'Sweep', 'Table', 'carried']
 
 # Maps the columns of progress.csv, [iterations] each, and the settings of the
 # run to numbers, [iterations].
@@ -123,3 +123,16 @@ class Table:
   def methods(self) -> tuple[str, ...]:
     """The methods that at least one task has, each once."""
     return tuple(dict.fromkeys(m for ms in self.tasks.values() for m in ms))
+
+
+def carried(values: np.ndarray) -> np.ndarray:
+  """Gives each value that is not finite the last finite one before it.
+
+  Args:
+    values: float64 [iterations].
+
+  Returns:
+    float64 [iterations]; what precedes the first finite value is as it was.
+  """
+  known = np.where(np.isfinite(values), np.arange(values.size), 0)
+  return values[np.maximum.accumulate(known)]
