@@ -12,7 +12,8 @@ import numpy as np
 
 from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
-from trpo_tf.estimation import baselines, surrogate, vine
+from trpo_tf.estimation import amortized, baselines, surrogate, vine
+from trpo_tf.estimation.amortized import Amortized
 from trpo_tf.estimation.every_step import Partners
 from trpo_tf.estimation.surrogate import Consistency, Objective
 from trpo_tf.methods import surrogate_data
@@ -76,6 +77,8 @@ class SurrogateLearner(OnPolicyLearner):
       UserError: the baseline or the step does not fit the other settings.
     """
     self._policy, self._config = policy, config
+    if config.estimator.amortized_advantage:
+      amortized.check(policy)
     self._baseline = baselines.make_baseline(config.estimator, policy.network)
     objective, num_states = _objective(config)
     self._step = make_step(policy, objective, config, num_states)
@@ -96,6 +99,8 @@ class SurrogateLearner(OnPolicyLearner):
     state = {'baseline': self._baseline.initial_state(rng)._asdict()}
     if self._config.uses_every_step:
       state['partners'] = Partners()._asdict()
+    if self._config.estimator.amortized_advantage:
+      state['amortized'] = amortized.initial(self._policy, rng)._asdict()
     return state
 
   def take_step(
@@ -148,7 +153,7 @@ class SurrogateLearner(OnPolicyLearner):
         rollout set was left out.
     """
     check_steps(batch)
-    found = self.estimate(state, normalizer, batch)
+    found = self.estimate(theta, state, normalizer, batch)
     given = found.given
     consistency = self._check(theta, found.x, batch)
     rows = self._fisher_rows(len(given.advantages), iteration)
@@ -174,11 +179,16 @@ class SurrogateLearner(OnPolicyLearner):
     return Update(step.theta, state, record, {'advantages': given.advantages})
 
   def estimate(
-    self, state: dict[str, Any], normalizer: Normalizer, batch: Batch
+    self,
+    theta: np.ndarray,
+    state: dict[str, Any],
+    normalizer: Normalizer,
+    batch: Batch,
   ) -> Estimates:
     """Estimates advantages and value targets with the old baseline.
 
     Args:
+      theta: float32 [P], the policy that sampled the batch.
       state: the learner's state.
       normalizer: normaliser of observations, as used while sampling.
       batch: the experience.
@@ -196,7 +206,7 @@ class SurrogateLearner(OnPolicyLearner):
     predictions = self._baseline.predict(baseline, x, timesteps)
     weights = surrogate_data.step_weights(settings, batch)
     advantages, targets, changed = self._advantages(
-      state, baseline, normalizer, batch, predictions
+      theta, state, baseline, normalizer, batch, x, predictions
     )
     given = (
       surrogate_data.of_vine(
@@ -211,10 +221,12 @@ class SurrogateLearner(OnPolicyLearner):
 
   def _advantages(
     self,
+    theta: np.ndarray,
     state: dict[str, Any],
     baseline: Any,
     normalizer: Normalizer,
     batch: Batch,
+    x: Inputs,
     predictions: np.ndarray,
   ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Returns advantages and value targets [N], and a change of the state."""
@@ -234,6 +246,16 @@ class SurrogateLearner(OnPolicyLearner):
     ]
     changed = {}
     if isinstance(batch, VineBatch) and self._config.uses_every_step:
+      if self._config.estimator.amortized_advantage:
+        changed['amortized'] = surrogate_data.amortize(
+          self._config.estimator,
+          Amortized(**state['amortized']),
+          self._policy.log_std(theta),
+          normalizer,
+          batch,
+          x,
+          [advantages for advantages, _ in found],
+        )._asdict()
       partners = surrogate_data.control_first_actions(
         self._config.sampler, Partners(**state['partners']), batch, found[1][0]
       )
