@@ -102,24 +102,29 @@ class Amortized(NamedTuple):
       return self
     # K - 1 independent differences of the K actions of a state
     helmert = scipy.linalg.helmert(returns.shape[1])
-    contrasts = np.concatenate(helmert @ basis(noise))
+    contrasts = np.concatenate(helmert @ basis(noise)).astype(np.float32)
     found = np.concatenate(returns @ helmert.T)
     x = np.repeat(x, len(helmert), axis=0)
-    differences = np.concatenate([self.differences, found])[-_PAIRS:]
-    limit = _CLIP * np.sqrt(np.mean(differences[differences != 0] ** 2))
     predicted = (self._slopes(x) * contrasts).sum(axis=1)
-    measured = Partners(self.products, self.squares).updated(
-      np.clip(found, -limit, limit), predicted
-    )
-    newest = self._replace(
+    state = self._replace(
       inputs=np.concatenate([self.inputs, x])[-_PAIRS:],
-      contrasts=np.concatenate([self.contrasts, contrasts.astype(np.float32)])[
-        -_PAIRS:
-      ],
-      differences=differences,
-      **measured._asdict(),
+      contrasts=np.concatenate([self.contrasts, contrasts])[-_PAIRS:],
+      differences=np.concatenate([self.differences, found])[-_PAIRS:],
     )
-    return newest._replace(phi=newest._fitted(limit))
+    clipped = np.clip(found, -state._limit, state._limit)
+    before = Partners(self.products, self.squares)
+    measured = before.updated(clipped, predicted)
+    return state._replace(phi=state._fitted(), **measured._asdict())
+
+  @property
+  def _rows(self) -> np.ndarray:
+    """Which of the P differences there are, bool [P]."""
+    return self.contrasts.any(axis=1)
+
+  @property
+  def _limit(self) -> float:
+    """The bound that differences are clipped to."""
+    return _CLIP * float(np.sqrt(np.mean(self.differences[self._rows] ** 2)))
 
   def _features(self, x: np.ndarray) -> np.ndarray:
     hidden = np.tanh(x @ self.layer[:-1] + self.layer[-1])
@@ -129,12 +134,12 @@ class Amortized(NamedTuple):
     """Returns g and q, float64 [N, 2A]."""
     return self._features(x) @ self.phi
 
-  def _fitted(self, limit: float) -> np.ndarray:
+  def _fitted(self) -> np.ndarray:
     """Solves the ridge regression in its dual form: one unknown a difference.
 
     Its matrix does not grow with the number of observations and actions.
     """
-    rows = self.contrasts.any(axis=1)
+    rows, limit = self._rows, self._limit
     features = self._features(self.inputs[rows]).astype(np.float64)
     contrasts = self.contrasts[rows].astype(np.float64)
     kernel = (features @ features.T) * (contrasts @ contrasts.T)
