@@ -18,10 +18,10 @@ from trpo_tf.estimation.every_step import Partners
 from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.protocols import Policy
 
-__all__ = ['Amortized', 'basis', 'check', 'initial']
+__all__ = ['FEATURES', 'PAIRS', 'Amortized', 'basis', 'check', 'initial']
 
-_PAIRS = 2000  # newest differences that phi is fitted to
-_FEATURES = 64
+PAIRS = 2000  # newest differences that phi is fitted to
+FEATURES = 64  # random ones, besides the inputs
 # Differences have heavy tails: a branch that falls loses the rest of the return
 _CLIP = 3.0  # root mean squares of the differences
 _RIDGE = 1.0  # multiple of the mean squared length of a row of the regression
@@ -107,9 +107,9 @@ class Amortized(NamedTuple):
     x = np.repeat(x, len(helmert), axis=0)
     predicted = (self._slopes(x) * contrasts).sum(axis=1)
     state = self._replace(
-      inputs=np.concatenate([self.inputs, x])[-_PAIRS:],
-      contrasts=np.concatenate([self.contrasts, contrasts])[-_PAIRS:],
-      differences=np.concatenate([self.differences, found])[-_PAIRS:],
+      inputs=np.concatenate([self.inputs, x])[-PAIRS:],
+      contrasts=np.concatenate([self.contrasts, contrasts])[-PAIRS:],
+      differences=np.concatenate([self.differences, found])[-PAIRS:],
     )
     clipped = np.clip(found, -state._limit, state._limit)
     before = Partners(self.products, self.squares)
@@ -119,7 +119,7 @@ class Amortized(NamedTuple):
   @property
   def _rows(self) -> np.ndarray:
     """Which of the P differences there are, bool [P]."""
-    return self.contrasts.any(axis=1)
+    return np.count_nonzero(self.contrasts, axis=1) > 0
 
   @property
   def _limit(self) -> float:
@@ -166,15 +166,15 @@ def initial(policy: Policy, rng: np.random.Generator) -> Amortized:
     rng: source of the random features.
   """
   observation_size, action_size = policy.observation_size, policy.output_size
-  weights = rng.normal(size=(observation_size + 1, _FEATURES))
+  weights = rng.normal(size=(observation_size + 1, FEATURES))
   weights[:-1] /= np.sqrt(observation_size)
-  width = 1 + observation_size + _FEATURES
+  width = 1 + observation_size + FEATURES
   return Amortized(
     weights.astype(np.float32),
     np.zeros((width, 2 * action_size)),
-    np.zeros((_PAIRS, observation_size), np.float32),
-    np.zeros((_PAIRS, 2 * action_size), np.float32),
-    np.zeros(_PAIRS),
+    np.zeros((PAIRS, observation_size), np.float32),
+    np.zeros((PAIRS, 2 * action_size), np.float32),
+    np.zeros(PAIRS),
     0.0,
     0.0,
   )
