@@ -49,11 +49,16 @@ def test_every_estimator_is_measured(bench):
   found = json.loads((folder / 'found.json').read_text())
   names = [*found['estimators']]
   assert sum(name.startswith('single path') for name in names) == 4
-  assert sum('every_step, antithetic' in name for name in names) == 4
+  assert sum('every_step, antithetic' in name for name in names) == 5
   for name, quality in found['estimators'].items():
     assert np.all(np.abs(quality['cosines']) <= 1), name
     assert len(quality['cosines']) == 2
     assert name.split(', ')[-1] in first.stdout
+  taught = {
+    name for name, q in found['estimators'].items() if q['taught_steps']
+  }
+  assert taught == {name for name in names if 'amortized_advantage' in name}
+  assert len(taught) == 2
   costs = {name: q['env_steps'] for name, q in found['estimators'].items()}
   assert costs['single path, GAE, 160'] == 160
   assert 0 < costs['vine, every_step, 80/8/2/5'] <= 160
@@ -65,8 +70,8 @@ def test_the_same_command_measures_nothing_twice(bench):
   _, (first, second, *_) = bench
   assert second.code == 0, second.stderr
   assert 'reference' in first.stdout
-  assert '17/17' in first.stdout
-  assert '1/17' not in second.stdout
+  assert '19/19' in first.stdout
+  assert '1/19' not in second.stdout
 
 
 @pytest.mark.parametrize('says', _REFUSED)

@@ -11,6 +11,7 @@ import worlds
 from trpo_tf import config
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
+from trpo_tf.estimation.amortized import Amortized
 from trpo_tf.estimation.value_network import ValueNetwork, ValueState
 from trpo_tf.experiment import checkpoint
 from trpo_tf.experiment.training import Training
@@ -391,28 +392,38 @@ def test_learns_from_branches_that_diverge(tmp_path, divergence):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('proposal', ['policy', 'antithetic'])
-def test_resumes_to_the_same_bytes(tmp_path, proposal):
-  """Through a checkpoint, with the sums of the control variate."""
+@pytest.mark.parametrize(
+  'proposal, amortized',
+  [('policy', False), ('antithetic', False), ('policy', True)],
+)
+def test_resumes_to_the_same_bytes(tmp_path, proposal, amortized):
+  """Through a checkpoint, with the sums of the control variate and A_phi."""
 
   def states(run):
     return [
       (
         step.state.theta.tobytes(),
         step.state.learner['partners'],
+        {
+          name: np.asarray(value).tobytes()
+          for name, value in step.state.learner.get('amortized', {}).items()
+        },
         step.state.learner['baseline']['theta'].tobytes(),
         step.state.normalizer.mean.tobytes(),
       )
       for step in run.iterations()
     ]
 
-  changes = dict(branch_proposal=proposal)
+  changes = dict(branch_proposal=proposal, amortized_advantage=amortized)
   whole = states(training(total_iterations=5, **changes))
   first = training(total_iterations=2, **changes)
   begun = states(first)
   checkpoint.save(tmp_path, 2, first.state.tree(), 1)
   saved = checkpoint.load_newest(tmp_path).state
   assert saved['learner']['partners']['squares'] > 0
+  assert ('amortized' in saved['learner']) == amortized
+  if amortized:
+    assert saved['learner']['amortized']['squares'] > 0
   rest = training(total_iterations=5, **changes)
   rest.resume(saved)
   assert begun + states(rest) == whole
@@ -465,6 +476,22 @@ def test_the_normaliser_and_the_record_see_every_step(trained):
       ('--vine_objective=every_step', '--baseline=value_network'),
     ),
     (dict(whole_episodes=True), ('--sampler=vine', '--whole_episodes')),
+    (
+      dict(amortized_advantage=True, sampler='single_path'),
+      ('--amortized_advantage', '--sampler=vine', '--vine_objective'),
+    ),
+    (
+      dict(amortized_advantage=True, vine_objective='mean_baseline'),
+      ('--amortized_advantage', '--vine_objective=every_step'),
+    ),
+    (
+      dict(amortized_advantage=True, branch_actions=1),
+      ('--amortized_advantage', '--branch_actions of 2 or more, not 1'),
+    ),
+    (
+      dict(amortized_advantage=True, baseline='none'),
+      ('--vine_objective=every_step', '--baseline=value_network'),
+    ),
   ],
 )
 def test_settings_that_contradict_each_other(changes, texts):
@@ -473,6 +500,51 @@ def test_settings_that_contradict_each_other(changes, texts):
   message = str(caught.value)
   assert '\n' not in message
   assert all(text in message for text in texts), message
+
+
+def test_amortized_discrete_actions_are_refused():
+  with pytest.raises(UserError) as caught:
+    Training(settings(task='CartPole-v1', amortized_advantage=True))
+  message = str(caught.value)
+  assert '\n' not in message
+  assert '--amortized_advantage' in message
+
+
+@pytest.mark.slow
+def test_amortized_advantages_of_a_learner():
+  """Later terms of the steps of a real vine, by slow loops."""
+  run = training(branch_proposal='antithetic', amortized_advantage=True)
+  for step in run.iterations():
+    before, after = step.state, step.state.learner['amortized']
+    if after['squares'] > 0:
+      break
+  batch = run.sampler.sample(before.theta, before.normalizer, 9)
+  state = Amortized(**after)
+  assert state.coefficient != 0
+  partners = dict(products=0.0, squares=0.0)
+  learner = before.learner | {'partners': partners}
+  update = run.learner.update(
+    before.theta, learner, before.normalizer, batch, 9
+  )
+  value = value_of(run)
+  std = np.exp(run.policy.log_std(before.theta).astype(np.float64))
+  expected = []
+  for part in batch.parts:
+    z = (part.actions - part.outputs) / std
+    for slot, length in enumerate(part.lengths):
+      later = state.values(before.normalizer(part.observations[slot]), z[slot])
+      advantages = slow_gae(part, slot, value)
+      for t in range(length):
+        discount = 1.0
+        for u in range(t, length - 1):
+          if part.ends[slot, u]:
+            break
+          discount *= GAMMA * LAMBDA
+          advantages[t] -= discount * later[u + 1]
+      expected += advantages
+  found = update.histograms['advantages']
+  # V of a float32 network on batches of other sizes
+  np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize('objective', ['every_step', 'importance_sampled'])

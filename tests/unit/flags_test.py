@@ -92,8 +92,9 @@ def _consistent(values):
   batch_steps = max(1, share) * values['num_slots']
   values = values | dict(batch_steps=batch_steps)
   if values['method'] in (*config.POPULATION_METHODS, 'rwr'):
-    return values | dict(sampler='single_path', whole_episodes=True)
+    values = values | dict(sampler='single_path', whole_episodes=True)
   if values['sampler'] == 'single_path':
+    values = values | dict(amortized_advantage=False)
     whole = values['whole_episodes'] or values['baseline'] != 'value_network'
     return values | dict(whole_episodes=whole)
   return values | _consistent_vine(values, batch_steps)
@@ -112,7 +113,8 @@ def _consistent_vine(values, batch_steps):
     actions += actions % 2
     if objective != 'every_step':
       objective = 'importance_sampled'
-  if objective in ('self_normalized', 'mean_baseline'):
+  amortized = values['amortized_advantage'] and objective == 'every_step'
+  if amortized or objective in ('self_normalized', 'mean_baseline'):
     actions = max(actions, 2)
   if objective == 'every_step':
     baseline = 'value_network'
@@ -125,6 +127,7 @@ def _consistent_vine(values, batch_steps):
     branch_actions=actions,
     branch_proposal=proposal,
     vine_objective=objective,
+    amortized_advantage=amortized,
   )
 
 

@@ -131,3 +131,11 @@ def test_threads_that_the_machine_bears():
   cores = threads.available_cores()
   assert threads.thread_count('--tf_threads', 0) == cores
   assert threads.thread_count('--tf_threads', 16 * cores) == 16 * cores
+
+
+def test_the_advantages_of_pairs():
+  """The matrix of the regression at least, if they are asked for."""
+  values = _VINE | dict(vine_objective='every_step', gamma=0.9)
+  name = 'the advantages of pairs'
+  assert name not in _parts(**values)
+  assert _parts(**values, amortized_advantage=True)[name].size > 8 * 2000**2

@@ -111,3 +111,22 @@ def test_slots_do_not_mix():
       0.8,
     )
     np.testing.assert_array_equal(whole[s : s + 1], one)
+
+
+# Values 1, 2 and 4 with a decay of 1/4.
+@pytest.mark.parametrize(
+  'ends, length, expected',
+  [
+    pytest.param([0, 0, 0], 3, [2 / 4 + 4 / 16, 1, 0], id='one episode'),
+    pytest.param([0, T, 0], 3, [0.5, 0, 0], id='terminated inside'),
+    pytest.param([X, 0, 0], 3, [0, 1, 0], id='truncated at first'),
+    pytest.param([0, D, 0], 3, [0.5, 0, 0], id='diverged'),
+    pytest.param([0, 0, 0], 2, [0.5, 0, 0], id='a shorter slot'),
+    pytest.param([0, 0, 0], 0, [0, 0, 0], id='an empty slot'),
+  ],
+)
+def test_later_sums(ends, length, expected):
+  found = returns.later_sums(
+    np.array([[1.0, 2.0, 4.0]]), np.array([ends]), np.array([length]), 0.25
+  )
+  np.testing.assert_array_equal(found, [expected])

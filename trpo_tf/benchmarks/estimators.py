@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from trpo_tf.benchmarks import estimators_list
+from trpo_tf.benchmarks.estimators_list import Estimator
 from trpo_tf.config import EstimatorConfig, ExperimentConfig, SamplerConfig
 from trpo_tf.errors import UserError
 from trpo_tf.estimation import surrogate
@@ -30,11 +32,9 @@ from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.policies.protocols import Policy
 
 __all__ = [
-  'Estimator',
   'FrozenRun',
   'Quality',
   'Reference',
-  'estimators',
   'load',
   'measure',
 ]
@@ -43,8 +43,9 @@ _REFERENCE_SEED = 10_000  # added to the run's seed, so that no draw is shared
 _MEASURE_SEED = 20_000
 _CHUNK = 20_000  # env steps of the reference that are differentiated together
 _FISHER_STATES = 20_000
+_TEACH_SEED = 30_000
+_TEACH = 10  # batches that teach A_phi before the first that counts
 _BURN_IN = 2  # batches before the first that counts: slots begin with a reset
-_SLOTS = 8
 
 
 class FrozenRun(NamedTuple):
@@ -106,90 +107,18 @@ def load(run_dir: str) -> FrozenRun:
   )
 
 
-class Estimator(NamedTuple):
-  """A way to turn env steps into a step of the policy.
-
-  Attributes:
-    name: what the tables call it.
-    sampler: settings of the sampler.
-    estimator: settings of returns and advantages.
-  """
-
-  name: str
-  sampler: SamplerConfig
-  estimator: EstimatorConfig
-
-
 class Quality(NamedTuple):
   """The quality of an estimator.
 
   Attributes:
     env_steps: env steps of a batch, branches included, mean over batches.
     cosines: the quality of each batch; 0 for a refused step.
+    taught_steps: env steps of the earlier batches that A_phi is fitted to.
   """
 
   env_steps: float
   cosines: list[float]
-
-
-def _path(base: EstimatorConfig, steps: int, lam: float | None) -> Estimator:
-  sampler = SamplerConfig(batch_steps=steps, num_slots=_SLOTS)
-  if lam is None:
-    return Estimator(f'single path, GAE, {steps}', sampler, base)
-  settings = dataclasses.replace(base, gae_lambda=lam)
-  return Estimator(f'single path, lambda {lam:g}, {steps}', sampler, settings)
-
-
-def _vine(
-  base: EstimatorConfig,
-  sizes: tuple[int, int, int, int],
-  objective: str,
-  proposal: str = 'policy',
-  **settings: Any,
-) -> Estimator:
-  T, N, K, L = sizes
-  sampler = SamplerConfig(
-    sampler='vine',
-    batch_steps=T,
-    num_slots=_SLOTS,
-    rollout_set_size=N,
-    branch_actions=K,
-    branch_length=L,
-    branch_proposal=proposal,
-  )
-  options = ', '.join(f'{k}={v}' for k, v in settings.items())
-  parts = 'vine', objective, proposal * (proposal != 'policy'), options
-  name = ', '.join(part for part in parts if part)
-  return Estimator(
-    f'{name}, {T}/{N}/{K}/{L}',
-    sampler,
-    dataclasses.replace(base, vine_objective=objective, **settings),
-  )
-
-
-def estimators(base: EstimatorConfig, steps: int) -> list[Estimator]:
-  """Lists the estimators to compare at about equal numbers of env steps.
-
-  Args:
-    base: the settings of the run, with its value network.
-    steps: env steps of a batch, a multiple of 80; single path also gets half
-      and twice as many.
-  """
-  base = dataclasses.replace(base, value_epochs=1)  # its fit is not used
-  half = steps // 2
-  branches = half // 10
-  short, wide = (half, branches, 2, 5), (half, branches // 2, 4, 5)
-  few, long = (half * 3 // 2, branches // 2, 2, 5), (half, branches // 2, 2, 10)
-  found = [_path(base, n, None) for n in (half, steps, 2 * steps)]
-  found.append(_path(base, steps, 1.0))
-  for objective in ('self_normalized', 'mean_baseline', 'importance_sampled'):
-    found.append(_vine(base, short, objective))
-  found.append(_vine(base, wide, 'self_normalized'))
-  for sizes in (short, wide, few, long):
-    for proposal in ('policy', 'antithetic'):
-      found.append(_vine(base, sizes, 'every_step', proposal))
-  found.append(_vine(base, short, 'every_step', occupancy_weights=False))
-  return found
+  taught_steps: int = 0
 
 
 class Reference:
@@ -209,14 +138,16 @@ class Reference:
       steps: env steps.
     """
     settings = dataclasses.replace(run.config.estimator, gae_lambda=1.0)
-    sampler = SamplerConfig(batch_steps=_CHUNK, num_slots=_SLOTS)
+    sampler = SamplerConfig(batch_steps=_CHUNK, num_slots=estimators_list.SLOTS)
     config = _config(run, sampler, settings, _REFERENCE_SEED)
     learner, batches = _learner(run, config), _batches(run, config)
     gradient = _gradient(run)
     count = max(2, steps // _CHUNK)
     gradients, states = [], []
     for _, batch in zip(range(count), batches, strict=False):
-      given = learner.estimate(run.learner, run.normalizer, batch).given
+      given = learner.estimate(
+        run.theta, run.learner, run.normalizer, batch
+      ).given
       x = given.x
       gradients.append(gradient(run.theta, x, given.data).numpy())
       states.append(x[:: max(1, len(x) * count // _FISHER_STATES)])
@@ -334,12 +265,32 @@ def measure(
   learner = _learner(run, config)
   zeros = learner.initial_state(run.theta, np.random.default_rng(0))
   state = zeros | run.learner
+  taught_steps = 0
+  if estimator.estimator.amortized_advantage:
+    state, taught_steps = _taught(run, estimator, learner, state)
   cosines, costs = [], []
   for i, batch in zip(range(batches), _batches(run, config), strict=False):
     update = learner.update(run.theta, state, run.normalizer, batch, i)
-    # the control variate goes on, and the value network stays
+    # control variates go on, and the value network stays
     state = update.state | run.learner
     step = update.theta.astype(np.float64) - run.theta
     cosines.append(reference.quality(step))
     costs.append(batch.num_steps)
-  return Quality(float(np.mean(costs)), cosines)
+  return Quality(float(np.mean(costs)), cosines, taught_steps)
+
+
+def _taught(
+  run: FrozenRun,
+  estimator: Estimator,
+  learner: SurrogateLearner,
+  state: dict[str, Any],
+) -> tuple[dict[str, Any], int]:
+  """Returns the state with A_phi fitted to other batches, and their steps."""
+  config = _config(run, estimator.sampler, estimator.estimator, _TEACH_SEED)
+  steps = 0
+  for _, batch in zip(range(_TEACH), _batches(run, config), strict=False):
+    found = learner.estimate(run.theta, state, run.normalizer, batch)
+    assert found.amortized is not None
+    state = state | {'amortized': found.amortized._asdict()}
+    steps += batch.num_steps
+  return state, steps

@@ -60,9 +60,9 @@ def _begin(path: pathlib.Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 def _measure(run: Any, result: dict[str, Any], say: Any, save: Any) -> None:
   """Measures what is missing; saves after each estimator."""
-  from trpo_tf.benchmarks import estimators
+  from trpo_tf.benchmarks import estimators, estimators_list
 
-  listed = estimators.estimators(run.config.estimator, _STEPS.value)
+  listed = estimators_list.estimators(run.config.estimator, _STEPS.value)
   missing = [e for e in listed if e.name not in result['estimators']]
   if not missing:
     return

@@ -46,6 +46,8 @@ class ExperimentConfig:
       self._check_vine()
     elif not self.sampler.whole_episodes:
       self._check_cut_paths()
+    if self.estimator.amortized_advantage:
+      self._check_amortized()
     if self.sampler.batch_steps % self.sampler.num_slots:
       raise ValueError(
         f'--batch_steps={self.sampler.batch_steps} is not a multiple of '
@@ -144,6 +146,18 @@ class ExperimentConfig:
       raise ValueError(
         '--vine_objective=every_step estimates the advantage of every step: '
         'take --baseline=value_network'
+      )
+
+  def _check_amortized(self) -> None:
+    if not self.uses_every_step:
+      raise ValueError(
+        '--amortized_advantage corrects every step by what pairs of branches '
+        'teach: add --sampler=vine with --vine_objective=every_step'
+      )
+    if self.sampler.branch_actions < 2:
+      raise ValueError(
+        '--amortized_advantage compares the actions of a state: take '
+        f'--branch_actions of 2 or more, not {self.sampler.branch_actions}'
       )
 
   @property

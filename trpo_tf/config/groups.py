@@ -167,6 +167,11 @@ class EstimatorConfig(Config):
     'vine, every_step: weight each step so that states late in an episode, '
     'where branches go more often, count as often as on trunks',
   )
+  amortized_advantage: bool = setting(
+    False,
+    'vine, every_step: learn from differences of branches what actions are '
+    'worth, and subtract it from the later terms of GAE',
+  )
   standardize_advantages: bool = setting(
     True,
     'shift and scale the advantages of a batch to mean 0 and standard '

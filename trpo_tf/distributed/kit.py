@@ -57,6 +57,8 @@ def check(config: ExperimentConfig) -> None:
       f'{shards} is for --method={", ".join(STEPS)}, not {method}: take '
       '--num_shards=1'
     )
+  if config.estimator.amortized_advantage:
+    raise UserError(f'{shards} has no --amortized_advantage: leave it out')
   if baseline == 'linear':
     raise UserError(
       f'{shards} has no --baseline=linear: take time, none or value_network'
@@ -86,7 +88,7 @@ class Kit:
     self.baseline = baselines.make_baseline(
       config.estimator, self.policy.network
     )
-    self.estimator = Estimator(config, self.baseline)
+    self.estimator = Estimator(config, self.policy, self.baseline)
     objective, num_states = surrogate_learner.objective(config)
     self.problem = ProblemStages(
       self.policy,

@@ -117,7 +117,7 @@ class ShardedLearner(OnPolicyLearner):
       config: the experiment.
       engine: calls the shards.
     """
-    self._config, self._engine = config, engine
+    self._config, self._policy, self._engine = config, policy, engine
     self._baseline = baselines.make_baseline(config.estimator, policy.network)
     self._rule = kit.STEPS[config.method.method].rule
     self._adam = tf.function(value_network.adam_step, reduce_retracing=True)
@@ -127,7 +127,9 @@ class ShardedLearner(OnPolicyLearner):
   ) -> dict[str, Any]:
     """Returns the state before any batch; see SurrogateLearner."""
     del theta
-    return surrogate_learner.initial_state(self._config, self._baseline, rng)
+    return surrogate_learner.initial_state(
+      self._config, self._policy, self._baseline, rng
+    )
 
   def update(
     self,

@@ -108,7 +108,7 @@ class Shard:
     """
     batch = self._batch
     found = self._kit.estimator(
-      state, self._normalizer, batch, branches_per_step
+      self._theta, state, self._normalizer, batch, branches_per_step
     )
     self._found = found
     targets, by = found.targets, found.mean_weight

@@ -8,7 +8,7 @@ import numpy as np
 
 from trpo_tf.sampling.batch import End
 
-__all__ = ['gae', 'monte_carlo']
+__all__ = ['gae', 'later_sums', 'monte_carlo']
 
 
 def _scan(deltas: np.ndarray, factors: np.ndarray) -> np.ndarray:
@@ -95,3 +95,23 @@ def gae(
   factors = np.where(valid & (ends == 0), gamma * lam, 0.0)
   advantages = _scan(deltas, factors)
   return advantages, advantages + values
+
+
+def later_sums(
+  values: np.ndarray, ends: np.ndarray, lengths: np.ndarray, decay: float
+) -> np.ndarray:
+  """Sums a quantity of the later steps of the episode, as GAE sums its deltas.
+
+  Args:
+    values: float64 [S, T], the quantity at each step.
+    ends: integer [S, T]; any bit ends the episode with that step.
+    lengths: integer [S], valid steps of each slot.
+    decay: factor of each later step, gamma lambda for GAE.
+
+  Returns:
+    float64 [S, T], sum over l >= 1 of decay^l values[:, t + l]; 0 where an
+    episode or a slot ends.
+  """
+  valid = _valid(values.shape, lengths)
+  here = np.where(valid, values, 0.0)
+  return _scan(here, np.where(valid & (ends == 0), decay, 0.0)) - here

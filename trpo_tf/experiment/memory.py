@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from trpo_tf.config import POPULATION_METHODS
 from trpo_tf.errors import UserError
+from trpo_tf.estimation import amortized
 from trpo_tf.experiment.backend import Atari, Backend, Gym, Native
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.protocols import Network
@@ -94,6 +95,8 @@ def estimate(backend: Backend) -> list[Part]:
   ]
   if config.sampler.sampler == 'vine':
     parts.append(_branches(backend, observation, policy.output_size, value))
+  if config.estimator.amortized_advantage:
+    parts.append(_amortized(backend, observation, policy.output_size))
   return parts
 
 
@@ -222,3 +225,12 @@ def _branches(
     else ['--branch_actions', '--branch_trials']
   )
   return Part('the branches', noise + clones + ends + steps, tuple(flags))
+
+
+def _amortized(backend: Backend, observation: int, outputs: int) -> Part:
+  """A_phi at every step, and the matrix of its regression."""
+  steps = _learned_steps(backend) + backend.config.max_branch_steps
+  features = 3 * (observation + 4 * amortized.FEATURES)  # float32 and float64
+  matrix = 4 * 8 * amortized.PAIRS**2  # its factors and the solver's copy
+  size = matrix + steps * (features + 100 * outputs)
+  return Part('the advantages of pairs', size, ('--batch_steps',))

@@ -6,12 +6,13 @@ import numpy as np
 
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
+from trpo_tf.estimation.amortized import Amortized
 from trpo_tf.estimation.baselines import Baseline
 from trpo_tf.estimation.every_step import Partners, PartnerSums
 from trpo_tf.methods import surrogate_data
 from trpo_tf.methods.surrogate_data import SurrogateData
 from trpo_tf.policies.normalizer import Normalizer
-from trpo_tf.policies.protocols import Inputs
+from trpo_tf.policies.protocols import Inputs, Policy
 from trpo_tf.sampling.batch import Batch, VineBatch
 
 __all__ = ['Estimates', 'Estimator', 'check_states']
@@ -29,6 +30,7 @@ class Estimates(NamedTuple):
     mean_weight: what these weights were divided by.
     given: the surrogate's states and data, not scaled.
     partners: sums for the next batch's control variate; None without one.
+    amortized: A_phi for the next batch; None without one.
   """
 
   x: Inputs
@@ -39,22 +41,27 @@ class Estimates(NamedTuple):
   mean_weight: float
   given: SurrogateData
   partners: PartnerSums | None
+  amortized: Amortized | None
 
 
 class Estimator:
   """Estimates with the settings of a run and an old baseline."""
 
-  def __init__(self, config: ExperimentConfig, baseline: Baseline):
+  def __init__(
+    self, config: ExperimentConfig, policy: Policy, baseline: Baseline
+  ):
     """Makes the estimator.
 
     Args:
       config: the experiment.
+      policy: the policy.
       baseline: the baseline.
     """
-    self._config, self._baseline = config, baseline
+    self._config, self._policy, self._baseline = config, policy, baseline
 
   def __call__(
     self,
+    theta: np.ndarray,
     state: dict[str, Any],
     normalizer: Normalizer,
     batch: Batch,
@@ -63,6 +70,7 @@ class Estimator:
     """Estimates.
 
     Args:
+      theta: float32 [P], the policy that sampled the batch.
       state: the learner's state.
       normalizer: normaliser of observations, as used while sampling.
       batch: the experience, or a part of it.
@@ -81,8 +89,14 @@ class Estimator:
     if weights is not None:
       mean_weight = float(weights.mean())
       weights = weights / mean_weight
-    advantages, targets, partners = self._advantages(
-      state, baseline, normalizer, batch, predictions
+    found = self._of_parts(baseline, normalizer, batch, predictions)
+    later = self._amortized(theta, state, normalizer, batch, x, found)
+    partners = self._partners(state, batch, found)
+    advantages, targets = (
+      np.concatenate(
+        [part.flat(f) for part, f in zip(batch.parts, fields, strict=True)]
+      )
+      for fields in zip(*found, strict=True)
     )
     given = (
       surrogate_data.of_vine(
@@ -100,19 +114,19 @@ class Estimator:
       mean_weight,
       given,
       partners,
+      later,
     )
 
-  def _advantages(
+  def _of_parts(
     self,
-    state: dict[str, Any],
     baseline: Any,
     normalizer: Normalizer,
     batch: Batch,
     predictions: np.ndarray,
-  ) -> tuple[np.ndarray, np.ndarray, PartnerSums | None]:
-    """Returns advantages and value targets [N], and the partners' sums."""
+  ) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns advantages and value targets [S, T] of each part."""
     ends = np.cumsum([part.kept.sum() for part in batch.parts])
-    found = [
+    return [
       surrogate_data.advantages_and_targets(
         self._config.estimator,
         self._baseline,
@@ -125,18 +139,42 @@ class Estimator:
         batch.parts, np.split(predictions, ends[:-1]), strict=True
       )
     ]
-    partners = None
-    if isinstance(batch, VineBatch) and self._config.uses_every_step:
-      partners = surrogate_data.control_first_actions(
-        self._config.sampler, Partners(**state['partners']), batch, found[1][0]
-      )
-    advantages, targets = (
-      np.concatenate(
-        [part.flat(f) for part, f in zip(batch.parts, fields, strict=True)]
-      )
-      for fields in zip(*found, strict=True)
+
+  def _amortized(
+    self,
+    theta: np.ndarray,
+    state: dict[str, Any],
+    normalizer: Normalizer,
+    batch: Batch,
+    x: Inputs,
+    found: list[tuple[np.ndarray, np.ndarray]],
+  ) -> Amortized | None:
+    """Subtracts A_phi from the advantages in place, if the settings say so."""
+    if not self._config.estimator.amortized_advantage:
+      return None
+    assert isinstance(batch, VineBatch)
+    return surrogate_data.amortize(
+      self._config.estimator,
+      Amortized(**state['amortized']),
+      self._policy.log_std(theta),
+      normalizer,
+      batch,
+      x,
+      [advantages for advantages, _ in found],
     )
-    return advantages, targets, partners
+
+  def _partners(
+    self,
+    state: dict[str, Any],
+    batch: Batch,
+    found: list[tuple[np.ndarray, np.ndarray]],
+  ) -> PartnerSums | None:
+    """Subtracts the control variate from first actions in place, if any."""
+    if not (isinstance(batch, VineBatch) and self._config.uses_every_step):
+      return None
+    return surrogate_data.control_first_actions(
+      self._config.sampler, Partners(**state['partners']), batch, found[1][0]
+    )
 
   def num_states(self, batch: Batch) -> int:
     """Returns the number of the step's states before any is left out."""

@@ -1,11 +1,13 @@
 """Turns a batch, of paths or of a vine, into the data of a surrogate."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from trpo_tf.config import EstimatorConfig, SamplerConfig
 from trpo_tf.estimation import every_step, returns, vine
+from trpo_tf.estimation.amortized import Amortized
 from trpo_tf.estimation.baselines import Baseline
 from trpo_tf.estimation.every_step import Partners, PartnerSums
 from trpo_tf.estimation.surrogate import PathData, WeightedPathData
@@ -19,6 +21,7 @@ __all__ = [
   'Spread',
   'SurrogateData',
   'advantages_and_targets',
+  'amortize',
   'control_first_actions',
   'of_steps',
   'of_vine',
@@ -188,6 +191,56 @@ def of_vine(
   states = batch.at_rollout_set(batch.observations)[valid]
   x = batch.inputs(states, normalizer)
   return SurrogateData(x, data, q - q.mean(axis=1, keepdims=True))
+
+
+def amortize(
+  settings: EstimatorConfig,
+  state: Amortized,
+  log_std: np.ndarray,
+  normalizer: Normalizer,
+  batch: VineBatch,
+  x: Inputs,
+  advantages: Sequence[np.ndarray],
+) -> Amortized:
+  """Subtracts A_phi of the later steps from the advantages of trunks, branches.
+
+  A state teaches if the first steps of all its branches are kept.
+
+  Args:
+    settings: gamma and lambda.
+    state: A_phi as earlier batches left it.
+    log_std: [A], of the policy.
+    normalizer: normaliser of observations, as used while sampling.
+    batch: the experience, with the steps of its branches.
+    x: inputs of the kept steps.
+    advantages: float64 [S, T] of each part, by GAE; changed in place.
+
+  Returns:
+    A_phi for the next batch.
+  """
+  assert isinstance(x, np.ndarray)
+  trunks, branches = batch.parts
+  std = np.exp(log_std.astype(np.float64))
+  shape = batch.branch_lengths.shape
+  first = advantages[1][:, 0].reshape(shape).copy()  # not a view
+
+  noise = (batch.steps('actions') - batch.steps('outputs')) / std
+  at_steps = np.split(state.values(x, noise), [trunks.kept.sum()])
+  for part, kept, changed in zip(
+    batch.parts, at_steps, advantages, strict=True
+  ):
+    values = np.zeros(part.kept.shape)
+    values[part.kept] = kept
+    decay = settings.gamma * settings.gae_lambda
+    changed -= returns.later_sums(values, part.ends, part.lengths, decay)
+
+  teaches = branches.kept[:, 0].reshape(shape).all(axis=(1, 2))
+  roots = batch.at_rollout_set(batch.observations)[teaches]
+  means = batch.at_rollout_set(batch.outputs)[:, np.newaxis]
+  noise = (batch.first_actions - means) / std
+  return state.updated(
+    batch.inputs(roots, normalizer), noise[teaches], first[teaches].mean(axis=2)
+  )
 
 
 def control_first_actions(

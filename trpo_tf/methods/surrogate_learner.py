@@ -11,7 +11,7 @@ import numpy as np
 
 from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
-from trpo_tf.estimation import baselines, surrogate, vine
+from trpo_tf.estimation import amortized, baselines, surrogate, vine
 from trpo_tf.estimation.every_step import Partners
 from trpo_tf.estimation.surrogate import Objective
 from trpo_tf.methods import consistency, surrogate_data
@@ -53,8 +53,10 @@ class SurrogateLearner(OnPolicyLearner):
       UserError: the baseline or the step does not fit the other settings.
     """
     self._policy, self._config = policy, config
+    if config.estimator.amortized_advantage:
+      amortized.check(policy)
     self._baseline = baselines.make_baseline(config.estimator, policy.network)
-    self._estimator = Estimator(config, self._baseline)
+    self._estimator = Estimator(config, policy, self._baseline)
     terms, num_states = objective(config)
     self._step = make_step(policy, terms, config, num_states)
 
@@ -71,7 +73,7 @@ class SurrogateLearner(OnPolicyLearner):
       The learner's state.
     """
     del theta
-    return initial_state(self._config, self._baseline, rng)
+    return initial_state(self._config, self._policy, self._baseline, rng)
 
   def take_step(
     self,
@@ -123,7 +125,7 @@ class SurrogateLearner(OnPolicyLearner):
         rollout set was left out.
     """
     check_steps(batch.summary())
-    found = self.estimate(state, normalizer, batch)
+    found = self.estimate(theta, state, normalizer, batch)
     given = found.given
     checked = consistency.check(self._policy, theta, found.x, batch)
     rows = fisher_rows(self._config, len(given.advantages), iteration)
@@ -131,6 +133,8 @@ class SurrogateLearner(OnPolicyLearner):
     if found.partners is not None:
       partners = Partners(**state['partners']).updated(found.partners)
       changed['partners'] = partners._asdict()
+    if found.amortized is not None:
+      changed['amortized'] = found.amortized._asdict()
     seed = self._config.run.seed
     baseline, fit = baselines.fit(
       self._baseline,
@@ -152,11 +156,16 @@ class SurrogateLearner(OnPolicyLearner):
     return Update(step.theta, state, record, {'advantages': given.advantages})
 
   def estimate(
-    self, state: dict[str, Any], normalizer: Normalizer, batch: Batch
+    self,
+    theta: np.ndarray,
+    state: dict[str, Any],
+    normalizer: Normalizer,
+    batch: Batch,
   ) -> Estimates:
     """Estimates advantages and value targets with the old baseline.
 
     Args:
+      theta: float32 [P], the policy that sampled the batch.
       state: the learner's state.
       normalizer: normaliser of observations, as used while sampling.
       batch: the experience.
@@ -169,7 +178,7 @@ class SurrogateLearner(OnPolicyLearner):
     """
     branches = sum(len(part.kept) for part in batch.parts[1:])
     found = self._estimator(
-      state, normalizer, batch, branches / int(batch.lengths.sum())
+      theta, state, normalizer, batch, branches / int(batch.lengths.sum())
     )
     check_states(len(found.given.advantages))
     if self._config.estimator.standardize_advantages:
@@ -180,6 +189,7 @@ class SurrogateLearner(OnPolicyLearner):
 
 def initial_state(
   config: ExperimentConfig,
+  policy: Policy,
   baseline: baselines.Baseline,
   rng: np.random.Generator,
 ) -> dict[str, Any]:
@@ -187,12 +197,15 @@ def initial_state(
 
   Args:
     config: the experiment.
+    policy: the policy to update.
     baseline: the baseline.
     rng: source of the baseline's initial values.
   """
   state = {'baseline': baseline.initial_state(rng)._asdict()}
   if config.uses_every_step:
     state['partners'] = Partners()._asdict()
+  if config.estimator.amortized_advantage:
+    state['amortized'] = amortized.initial(policy, rng)._asdict()
   return state
 
 
