@@ -33,7 +33,13 @@ class Stages:
   """A function of early and late inputs, compiled in stages."""
 
   def __init__(self, first: Any, num_outputs: int, late: Sequence[_Late]):
-    """Keeps what `compile_stages` made."""
+    """Keeps what `compile_stages` made.
+
+    Args:
+      first: the compiled first stage.
+      num_outputs: number of its outputs; kept values follow them.
+      late: the second stages.
+    """
     self._first, self._num_outputs, self._late = first, num_outputs, late
 
   def begin(self, *early: Any) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
