@@ -23,7 +23,7 @@ _PURPOSES = {
   'What to do': (
     *('list_presets', 'dry_run', 'episodes', 'table', 'budget', 'tasks'),
     *('methods', 'seeds', 'report_only', 'parts', 'iterations', 'delta'),
-    *('starts', 'seed', 'states', 'actions', 'trials', 'horizon'),
+    *('starts', 'seed', 'states', 'actions', 'trials', 'horizon', 'grid'),
   ),
   'What to show': ('x', 'y', 'group', 'smooth', 'progress'),
   'What to write': ('out', 'out_dir', 'json', 'video', 'publish'),
@@ -31,7 +31,10 @@ _PURPOSES = {
     *('pairs', 'variance_states', 'noise_sequences', 'steps', 'batches'),
     'reference_steps',
   ),
-  'How many cores to use': ('jobs', 'sampler_threads', 'threads'),
+  'Where and on how many cores to run': (
+    *('jobs', 'sampler_threads', 'threads', 'ray_address', 'ray_workers'),
+    'workers',
+  ),
 }
 _COMMON = """\
 Flags of all programs:

@@ -1,0 +1,157 @@
+"""Measures what one run on many workers costs, for a model of its time."""
+
+import contextlib
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from trpo_tf import config as config_lib
+from trpo_tf.config import ExperimentConfig
+from trpo_tf.distributed import training as distributed
+from trpo_tf.distributed.local import Engine, LocalEngine
+from trpo_tf.distributed.ray_engine import RayEngine
+from trpo_tf.experiment.training import Training
+
+__all__ = ['Timed', 'echo_seconds', 'experiment', 'timed_run']
+
+ROUNDS = 30  # maps of an echo
+_SETTINGS = dict(
+  task='Hopper-v5',
+  num_slots=64,
+  value_epochs=10,
+  hidden_sizes=(64, 64),
+  total_env_steps=2**50,
+)
+
+
+def experiment(batch_steps: int, num_shards: int) -> ExperimentConfig:
+  """Returns the settings of the runs: Hopper-v5, ten minibatches an epoch.
+
+  Args:
+    batch_steps: env steps of a batch, a multiple of 640.
+    num_shards: S.
+  """
+  return config_lib.from_settings(
+    _SETTINGS
+    | dict(
+      batch_steps=batch_steps,
+      value_minibatch=batch_steps // 10,
+      num_shards=num_shards,
+    )
+  )
+
+
+class Timed(NamedTuple):
+  """The time of a run's iterations, medians over iterations.
+
+  Attributes:
+    seconds: of an iteration.
+    operations: seconds and number of the calls of each operation.
+  """
+
+  seconds: float
+  operations: dict[str, tuple[float, float]]
+
+
+class _Stopwatch:
+  """An engine that measures another one's operations."""
+
+  def __init__(self, engine: Engine):
+    self._engine = engine
+    self.seconds: dict[str, float] = defaultdict(float)
+    self.calls: dict[str, int] = defaultdict(int)
+    self.begin, self.deaths = engine.begin, engine.deaths
+    self.close = engine.close
+
+  def map(self, operation: str, *arguments: Any) -> Any:
+    """Calls an operation; see Engine."""
+    begin = time.perf_counter()
+    found = self._engine.map(operation, *arguments)
+    self.seconds[operation] += time.perf_counter() - begin
+    self.calls[operation] += 1
+    return found
+
+
+@contextlib.contextmanager
+def _engine(config: ExperimentConfig, workers: int) -> Iterator[Engine]:
+  """An engine in this process (0 workers), or in the Ray that runs here."""
+  made = RayEngine(config, workers) if workers else LocalEngine(config)
+  try:
+    yield made
+  finally:
+    made.close()
+
+
+def timed_run(config: ExperimentConfig, workers: int, iterations: int) -> Timed:
+  """Measures iterations, after one that compiles everything.
+
+  Args:
+    config: the experiment.
+    workers: number of Ray actors; 0: the shards run in this process. With one
+      shard and no workers, the run is one in one part.
+    iterations: how many.
+  """
+  if config.sampler.num_shards == 1 and not workers:
+    run = Training(config)
+    return Timed(statistics.median(_seconds(run, iterations)), {})
+  with _engine(config, workers) as engine:
+    watch = _Stopwatch(engine)
+    run = distributed.on_engine(config, watch)
+    next(run.iterations())
+    watch.seconds.clear()
+    watch.calls.clear()
+    seconds = _seconds(run, iterations, warm=True)
+    operations = {
+      name: (total / iterations, watch.calls[name] / iterations)
+      for name, total in watch.seconds.items()
+    }
+  return Timed(statistics.median(seconds), operations)
+
+
+def _seconds(run: Training, count: int, warm: bool = False) -> list[float]:
+  iterations = run.iterations()
+  if not warm:
+    next(iterations)
+  found = []
+  for _ in range(count):
+    begin = time.perf_counter()
+    next(iterations)
+    found.append(time.perf_counter() - begin)
+  return found
+
+
+class _Echo:
+  """A worker that does nothing but answer."""
+
+  def call(self, values: np.ndarray) -> np.ndarray:
+    """Returns its argument."""
+    return values
+
+
+def echo_seconds(workers: int, size: int) -> float:
+  """Measures a map to some workers and the sum of what they return.
+
+  Args:
+    workers: number of Ray actors.
+    size: float64 numbers that each worker gets and returns.
+
+  Returns:
+    The median time of a map, in seconds.
+  """
+  import ray
+
+  actors = [ray.remote(num_cpus=0)(_Echo).remote() for _ in range(workers)]
+  values, times = np.ones(size), []
+  for _ in range(ROUNDS + 3):
+    begin = time.perf_counter()
+    shared = ray.put(values) if workers > 1 else values
+    calls = [actor.call.remote(shared) for actor in actors]
+    sum(ray.get(call) for call in calls)
+    times.append(time.perf_counter() - begin)
+  for actor in actors:
+    ray.kill(actor)
+  return statistics.median(times[3:])

@@ -1,0 +1,119 @@
+"""Measures one run on many workers, and predicts it for a thousand.
+
+  python -m trpo_tf.bin.bench_scale --json=FILE
+
+Starts Ray on this machine. Measures a map without work, the operations on a
+shard, and iterations for several numbers of shards and workers; fits a model of
+the time of an iteration, and predicts the efficiency for up to 1,000 workers.
+Prints tables, and writes FILE and a picture next to it.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+from absl import flags as absl_flags
+from rich.console import Console
+
+from trpo_tf.bin import flags
+from trpo_tf.errors import UserError
+
+_JSON = absl_flags.DEFINE_string(
+  'json', 'runs/bench_scale.json', 'where to write; the picture is FILE.png'
+)
+_STEPS = absl_flags.DEFINE_integer(
+  'steps', 51_200, 'env steps of a batch, a multiple of 640', lower_bound=640
+)
+_ITERATIONS = absl_flags.DEFINE_integer(
+  'iterations', 5, 'iterations of each measurement', lower_bound=1
+)
+_WORKERS = absl_flags.DEFINE_integer(
+  'workers', 2, 'largest number of workers that get shards', lower_bound=1
+)
+_SHARDS = 8
+
+
+def _measure(say: Any) -> dict[str, Any]:
+  """Measures everything but the run in one part."""
+  from trpo_tf.benchmarks import scale, scale_model
+  from trpo_tf.distributed import ray_cluster
+  from trpo_tf.experiment import backend
+
+  steps, count = _STEPS.value, _ITERATIONS.value
+  runs, echo = [], []
+
+  def run(shards: int, workers: int) -> Any:
+    engine = f'{workers} Ray workers' if workers else 'this process'
+    say(f'{shards} shards, {engine}')
+    found = scale.timed_run(scale.experiment(steps, shards), workers, count)
+    runs.append(
+      dict(
+        shards=shards,
+        engine=engine,
+        workers=workers,
+        batch_steps=steps,
+        seconds=found.seconds,
+        operations=found.operations,
+      )
+    )
+    return found
+
+  for shards in (2, 8, 64):
+    run(shards, 0)
+  with ray_cluster.connect('local', _WORKERS.value):
+    for workers in (1, 2, 4, 8):
+      for size in (1_000, 10_000, 100_000, 1_000_000):
+        say(f'a map to {workers} workers, {8 * size:,} bytes')
+        seconds = scale.echo_seconds(workers, size)
+        echo.append((workers, 8 * size, seconds))
+    found = {w: run(_SHARDS, w) for w in range(1, _WORKERS.value + 1)}
+  latency = scale_model.fit_latency({(w, 2 * b): s for w, b, s in echo})
+  config = scale.experiment(steps, _SHARDS)
+  policy = backend.resolve(config).policy()
+  value = policy.network.with_layers(
+    config.estimator.value_hidden_sizes, 1, 'tanh'
+  )
+  sizes = policy.num_parameters, value.num_parameters
+  model = scale_model.fit_model(
+    found[1].operations, steps, sizes, latency, found[1].seconds
+  )
+  for made in runs:
+    if made['workers']:
+      parts = model.seconds(made['workers'], steps)
+      made['predicted'] = sum(parts.values())
+  return dict(
+    echo=echo,
+    runs=runs,
+    model=model._asdict() | {'latency': latency._asdict()},
+    assumptions=scale_model.ASSUMPTIONS,
+  )
+
+
+def main(_) -> None:
+  """Measures, prints tables and writes the JSON file and the picture."""
+  path = pathlib.Path(_JSON.value)
+  if path.suffix != '.json':
+    raise UserError(f'--json={path}: end it in .json')
+  if _STEPS.value % 640:
+    raise UserError(f'--steps={_STEPS.value} is not a multiple of 640')
+  flags.import_tensorflow()
+  from trpo_tf.benchmarks import scale_figure
+  from trpo_tf.distributed import local
+  from trpo_tf.experiment import checkpoint, provenance
+
+  local.one_thread_per_shard()
+  console = Console(markup=False, highlight=False)
+  result = dict(session=provenance.session())
+  result |= _measure(lambda text: console.print(text, style='dim'))
+  path.parent.mkdir(parents=True, exist_ok=True)
+  text = json.dumps(result, indent=2) + '\n'
+  checkpoint.write_atomically(path, text.encode())
+  for table in scale_figure.tables(result):
+    console.print(table)
+  picture = path.with_suffix('.png')
+  scale_figure.draw(result).savefig(picture)
+  console.print(f'written to {path} and {picture}')
+
+
+if __name__ == '__main__':
+  flags.run(main)
