@@ -18,7 +18,7 @@ from trpo_tf.experiment.training import Training
 
 __all__ = ['Timed', 'echo_seconds', 'experiment', 'timed_run']
 
-ROUNDS = 30  # maps of an echo
+_ROUNDS = 15  # maps of an echo
 _SETTINGS = dict(
   task='Hopper-v5',
   num_slots=64,
@@ -146,7 +146,7 @@ def echo_seconds(workers: int, size: int) -> float:
 
   actors = [ray.remote(num_cpus=0)(_Echo).remote() for _ in range(workers)]
   values, times = np.ones(size), []
-  for _ in range(ROUNDS + 3):
+  for _ in range(_ROUNDS + 3):
     begin = time.perf_counter()
     shared = ray.put(values) if workers > 1 else values
     calls = [actor.call.remote(shared) for actor in actors]

@@ -1,4 +1,4 @@
-"""Writes the tables of README.md, RESULTS.md and docs/results/reliability.md.
+"""Writes the tables of README.md, RESULTS.md and some pages of docs/.
 
 A generated table stands between two comments, which name it:
 
@@ -16,6 +16,7 @@ from trpo_tf.errors import UserError
 from trpo_tf.experiment import progress
 from trpo_tf.reproduction import (
   atari,
+  estimators,
   learning,
   locomotion,
   markdown,
@@ -29,7 +30,12 @@ from trpo_tf.reproduction.table import Table
 __all__ = ['FILES', 'files', 'fill']
 
 # Files with tables, and the reports that are generated as a whole.
-FILES = ('README.md', 'RESULTS.md', 'docs/results/reliability.md')
+FILES = (
+  'README.md',
+  'RESULTS.md',
+  'docs/vine.md',
+  'docs/results/reliability.md',
+)
 _REPORTS = {
   'docs/results/locomotion': (locomotion.TABLE, 'short', 5),
   'docs/results/locomotion/paper': (locomotion.TABLE, 'paper', 5),
@@ -146,6 +152,7 @@ def _tables(
     'v5 bars': learning.bars(rows),
     'v5 fresh seeds': learning.fresh(learning.read(data / 'v5_fresh')),
     'vine learning': learning.vine(data / 'vine', data / 'v5'),
+    'estimators': estimators.table(data / 'vine/estimators'),
   }
   figure4 = reports[0]
   for task in figure4.table.tasks:
