@@ -40,6 +40,8 @@ def test_every_learning_table_is_generated():
     'Figure 4 hopper',
     'Figure 4 walker',
     'vine learning',
+    'estimators',
+    'vine every step',
     'KL bound',
     'kills',
     'soak',

@@ -152,6 +152,7 @@ def _tables(
     'v5 bars': learning.bars(rows),
     'v5 fresh seeds': learning.fresh(learning.read(data / 'v5_fresh')),
     'vine learning': learning.vine(data / 'vine', data / 'v5'),
+    'vine every step': learning.every_step(data / 'vine', data / 'v5'),
     'estimators': estimators.table(data / 'vine/estimators'),
   }
   figure4 = reports[0]

@@ -9,7 +9,15 @@ import numpy as np
 from trpo_tf.experiment import statistics, tables
 from trpo_tf.experiment.tables import Row
 
-__all__ = ['against_published', 'bars', 'evaluations', 'fresh', 'read', 'vine']
+__all__ = [
+  'against_published',
+  'bars',
+  'evaluations',
+  'every_step',
+  'fresh',
+  'read',
+  'vine',
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +46,7 @@ _TARGETS = {
   'Walker2d-v5': _Target(3800, 4502, 'sb3-contrib, v3', 3),
 }
 _VINE_TASKS = 'hopper', 'walker2d', 'swimmer'
+_EVERY_STEP_TASKS = 'hopper', 'walker2d', 'half_cheetah', 'swimmer'
 _VINE_METHODS = {
   'vine_no_value': 'vine, no value function',
   'single_path_no_value': 'single path, no value function (time baseline)',
@@ -126,6 +135,32 @@ def vine(directory: pathlib.Path, v5: pathlib.Path) -> str:
     rows = [_row(directory / f'{task}_{method}') for method in _VINE_METHODS]
     rows.append(_row(v5 / task))
     lines.append(f'| {rows[0].task} | {" | ".join(map(_cell, rows))} |')
+  return '\n'.join(lines)
+
+
+def every_step(directory: pathlib.Path, v5: pathlib.Path) -> str:
+  """Renders the vine whose every step counts beside single path.
+
+  Args:
+    directory: the runs TASK_every_step/SEED.
+    v5: the runs TASK/SEED of single path.
+
+  Returns:
+    The Markdown text. The bar is single path's mean minus half the width of its
+    interval.
+  """
+  lines = [
+    '| task | single path | vine, every step | bar |',
+    '|---|---|---|---|',
+  ]
+  for task in _EVERY_STEP_TASKS:
+    path, vine = _row(v5 / task), _row(directory / f'{task}_every_step')
+    low, high = statistics.bootstrap_interval(path.deterministic)
+    bar = np.mean(path.deterministic) - (high - low) / 2
+    met = 'met' if np.mean(vine.deterministic) >= bar else '**missed**'
+    lines.append(
+      f'| {path.task} | {_cell(path)} | {_cell(vine)} | {bar:.0f} {met} |'
+    )
   return '\n'.join(lines)
 
 
