@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from trpo_tf import config, errors
 from trpo_tf.distributed import training as distributed
@@ -161,50 +162,49 @@ def _assert_same_learner(found, expected):
     )
 
 
+@pytest.mark.slow
 def test_minibatches_give_every_step_the_same_weight():
   """Shards of different sizes: the mean gradient is that over all steps."""
-  values = dict(
-    task='Swimmer-v5',
-    baseline='value_network',
-    value_minibatch=S,
-    **PATHS,
-  )
-  c = settings(num_shards=S, **values)
-  engine = LocalEngine(c)
-  run = distributed.on_engine(c, engine)
+  values = dict(task='Swimmer-v5', baseline='value_network', **PATHS)
+  engine = LocalEngine(settings(num_shards=S, value_minibatch=S, **values))
+  run = distributed.on_engine(settings(num_shards=S, **values), engine)
   next(run.iterations())
-  shards = [*engine._worker._shards.values()]
-  counts = {i: len(s._found.targets) for i, s in enumerate(shards)}
-  # make the shards uneven
+  worker = engine._worker
+  shards = [*worker._shards.values()]
   first = shards[0]._found
-  cut = counts[0] // 3
+  cut = len(first.targets) // 3  # makes the shards uneven
   shards[0]._found = first._replace(
     x=first.x[:cut],
     timesteps=first.timesteps[:cut],
     targets=first.targets[:cut],
   )
-  counts[0] = cut
+  counts = {i: len(s._found.targets) for i, s in enumerate(shards)}
+  total = sum(counts.values())
   state = ValueState(**run.state.learner['baseline'])
   mean, scale = float(state.return_mean), state.return_scale
   engine.map('begin_fit', mean, scale, 1.0, counts, 0)
-  total = sum(counts.values())
-  # one row of every shard in each minibatch: all of each shard, once
-  exact = np.zeros(len(state.theta))
-  for i, shard in enumerate(shards):
-    n = counts[i]
-    shard._rows = np.arange(n, dtype=np.int32)[:, np.newaxis]
-    mine = [shard.value_gradient(state.theta, k) for k in range(n)]
-    exact += np.mean(mine, axis=0)  # the expectation of its part
-  x = np.concatenate([s._found.x for s in shards])
-  targets = np.concatenate([s._found.targets for s in shards])
-  wanted = run.learner._baseline.compile_gradient()(
-    state.theta,
+  expected = np.zeros(len(state.theta))
+  for i, data in worker._fit_data.items():
+    # every row once, alone: the expectation of this shard's part
+    rows = np.arange(counts[i], dtype=np.int32)[:, np.newaxis]
+    one = [data._replace(rows=tf.constant(rows))]
+    mine = [
+      worker._kit.gradients(state.theta, k, one) for k in range(counts[i])
+    ]
+    expected += np.mean(mine, axis=(0, 1))
+  found = run.learner._baseline.gradient(
+    tf.constant(state.theta),
     np.float32(total),
-    x,
-    ((targets - mean) / scale).astype(np.float32)[:, np.newaxis],
-    np.arange(total, dtype=np.int32),
-  ).numpy()
-  np.testing.assert_allclose(exact, wanted, rtol=1e-3, atol=1e-6)
+    tf.constant(np.concatenate([s._found.x for s in shards])),
+    tf.constant(
+      (
+        (np.concatenate([s._found.targets for s in shards]) - mean) / scale
+      ).astype(np.float32)[:, np.newaxis]
+    ),
+    tf.range(total),
+    None,
+  )
+  np.testing.assert_allclose(expected, found, rtol=1e-3, atol=1e-6)
   run.sampler.close()
 
 

@@ -107,7 +107,12 @@ class Model(NamedTuple):
     )
 
   def efficiency(self, workers: int, batch_steps: int) -> float:
-    """Predicts the speed-up over one worker, over the number of workers."""
+    """Predicts the speed-up over one worker, over the number of workers.
+
+    Args:
+      workers: number of workers.
+      batch_steps: env steps of a batch.
+    """
     one, many = (
       sum(self.seconds(w, batch_steps).values()) for w in (1, workers)
     )

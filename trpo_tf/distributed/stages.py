@@ -112,13 +112,13 @@ def compile_stages(
       inputs[split:], ends[:-1], ends[1:], strict=True
     )
   ]
-  kept = list({id(t): t for cut in cuts for t in cut}.values())
-  number = {id(t): i for i, t in enumerate(kept)}
+  kept = list({t.name: t for cut in cuts for t in cut}.values())
+  number = {t.name: i for i, t in enumerate(kept)}
   first = _part(graph, inputs[:split], [*outputs[: ends[0]], *kept])
   stages = [
     _Late(
       _part(graph, [value, *cut], outputs[begin:end]),
-      [number[id(t)] for t in cut],
+      [number[t.name] for t in cut],
     )
     for value, cut, begin, end in zip(
       inputs[split:], cuts, ends[:-1], ends[1:], strict=True
@@ -139,14 +139,21 @@ def _part(
 
 
 def _dependents(tensors: Sequence[tf.Tensor]) -> set[Any]:
-  """Returns the operations that depend on some tensors."""
+  """Returns the operations that depend on some tensors of one graph.
+
+  An operation also depends on what it has to wait for, as the gradient of a
+  squared difference waits for what it is multiplied by.
+  """
+  inputs = {t.name for t in tensors}
   found: set[Any] = set()
-  waiting = [op for t in tensors for op in t.consumers()]
-  while waiting:
-    op = waiting.pop()
-    if op not in found:
-      found.add(op)
-      waiting += [later for t in op.outputs for later in t.consumers()]
+  size = -1
+  while len(found) > size:  # one pass suffices if the order is topological
+    size = len(found)
+    for op in tensors[0].graph.get_operations():
+      before = [t.op for t in op.inputs] + list(op.control_inputs)
+      named = any(t.name in inputs for t in op.inputs)
+      if named or not found.isdisjoint(before):
+        found.add(op)
   return found
 
 
@@ -155,17 +162,20 @@ def _cut(
 ) -> list[tf.Tensor]:
   """Returns the tensors of the first stage that outputs need besides value."""
   late, seen = _dependents([value]), set()
-  waiting, found = [t.op for t in outputs], {}
+  waiting: list[Any] = [t.op for t in outputs]
+  found: dict[str, tf.Tensor] = {}
   while waiting:
     op = waiting.pop()
     if op in seen:
       continue
     seen.add(op)
+    waiting += [earlier for earlier in op.control_inputs if earlier in late]
     for t in op.inputs:
+      early = t.op in from_early or t.op.type == 'Placeholder'
       if t.op in late:
         waiting.append(t.op)
-      elif t.op in from_early or t.op.type == 'Placeholder' and t is not value:
-        found[id(t)] = t
+      elif early and t.name != value.name:
+        found[t.name] = t
   return list(found.values())
 
 
@@ -222,7 +232,15 @@ class ProblemStages:
     return self._stages.begin(theta, *tf.nest.flatten(given))
 
   def product(self, kept: list[tf.Tensor], v: np.ndarray) -> np.ndarray:
-    """Multiplies v float64 [P] by the matrix."""
+    """Multiplies by the matrix.
+
+    Args:
+      kept: the values that `begin` returned.
+      v: float64 [P].
+
+    Returns:
+      float64 [P].
+    """
     assert self._stages is not None
     (found,) = self._stages.finish(0, kept, tf.constant(v))
     return found.numpy()
@@ -230,7 +248,15 @@ class ProblemStages:
   def evaluate(
     self, kept: list[tf.Tensor], candidate: np.ndarray
   ) -> CandidateEvaluation:
-    """Evaluates a candidate float32 [P]."""
+    """Evaluates a candidate on the states.
+
+    Args:
+      kept: the values that `begin` returned.
+      candidate: float32 [P].
+
+    Returns:
+      The CandidateEvaluation.
+    """
     assert self._stages is not None
     found = self._stages.finish(1, kept, tf.constant(candidate))
     return CandidateEvaluation(*found)
