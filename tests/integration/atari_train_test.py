@@ -156,7 +156,7 @@ def test_a_forged_checkpoint_is_refused(tmp_path):
     ]
 
   forged = plain_atari.forged_slot(training.sampler.state(), forge)
-  checkpoint.save(tmp_path, 0, state.tree() | {'sampler': forged})
+  checkpoint.save(tmp_path, 0, state.tree() | {'sampler': forged}, keep=1)
   with pytest.raises(UserError, match='stored emulator is damaged: .* M6532'):
     checkpoint.load_newest(tmp_path, lambda saved: training.resume(saved.state))
   training.sampler.close()
