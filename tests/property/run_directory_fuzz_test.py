@@ -21,6 +21,7 @@ from trpo_tf.experiment import checkpoint
 
 _TRAIN = (*programs.TINY, '--checkpoint_seconds=0', '--notensorboard')
 _DONE = 5  # iterations of the good run
+_PATIENCE = 240  # seconds; a run that can go on compiles and trains
 _ARGUMENTS = {
   'train': [*_TRAIN, f'--total_env_steps={200 * _DONE + 200}'],
   'evaluate': ['--episodes=2'],
@@ -299,7 +300,7 @@ def _fuzz(good, folder, program, seeds, timeout):
   before = [_contents(run) for run, _ in runs]
   option = '' if program in ('plot', 'table') else '--run_dir='
   commands = [[*_ARGUMENTS[program], f'{option}{run}'] for run, _ in runs]
-  results = programs.run(program, commands, folder, timeout, patience=60)
+  results = programs.run(program, commands, folder, timeout, _PATIENCE)
   refused, faults = 0, []
   for (run, kind), result, files in zip(runs, results, before, strict=True):
     case = f'{program} {run.name} {kind}: {result}'
