@@ -56,7 +56,7 @@ def _resume(training, run) -> list[str]:
     raise done.error
 
   def accept(saved) -> None:
-    done.require(saved.iteration)
+    done.require_steps(saved.iteration, saved.state.get('env_steps'))
     training.resume(saved.state)
 
   saved = checkpoint.load_newest(run.checkpoints, accept)
