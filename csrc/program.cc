@@ -144,12 +144,17 @@ bool Inside(int64_t start, int64_t stride, int64_t n, int64_t size) {
   return n >= 1 && start >= 0 && start < size && last >= 0 && last < size;
 }
 
+// Returns how many registers an instruction writes.
+int64_t Written(const Instruction& in) {
+  return in.op == kWeightedSum ? in.c : in.op >= kSum ? 1 : in.n;
+}
+
 // Returns whether all that an instruction reads and writes exists.
 bool Exists(const Instruction& in, int64_t registers, const mjModel* m) {
   if (in.op < 0 || in.op > kWeightedSum) return false;
-  const bool sums = in.op == kWeightedSum, reduces = in.op >= kSum;
-  const int64_t n = in.n, written = sums ? in.c : reduces ? 1 : n;
-  if (!Inside(in.dst, 1, written, registers)) return false;
+  const bool sums = in.op == kWeightedSum;
+  const int64_t n = in.n;
+  if (!Inside(in.dst, 1, Written(in), registers)) return false;
   if (in.op == kLoad) {
     for (const Field& field : Fields()) {
       if (field.offset != static_cast<size_t>(in.a)) continue;
@@ -182,9 +187,14 @@ void CheckProgram(const Program& p, const mjModel* m) {
               p.num_outputs >= p.observation_size + 2 && p.reset_passes >= 1 &&
               p.reset_passes <= p.num_prev + 1;
   for (int i : p.current) good = good && block(i, 1);
+  // More registers than anything writes would only fill the memory.
+  int64_t written = static_cast<int64_t>(p.constants.size()) + m->nu +
+                    p.num_prev + p.num_outputs;
   for (const Instruction& in : p.code) {
     good = good && Exists(in, p.num_registers, m);
+    written += Written(in);
   }
+  good = good && p.num_registers <= written;
   Require(good, "malformed task program");
 }
 

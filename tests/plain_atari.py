@@ -3,6 +3,7 @@
 import ale_py
 import numpy as np
 
+from trpo_tf.cloning import packing
 from trpo_tf.policies import conv
 from trpo_tf.sampling import _atari
 
@@ -109,3 +110,34 @@ class Policy:
       actor.act(None)
       logits[place] = actor.actions()[1]
     return logits
+
+
+def forged_chip(state, chip, at, value):
+  """Changes an integer of an emulator's state.
+
+  Args:
+    state: a serialised ALEState.
+    chip: name of the chip or cartridge.
+    at: number of the integer behind the name.
+    value: its new value.
+  """
+  begin = state.index(len(chip).to_bytes(4, 'little') + chip) + 4 + len(chip)
+  begin += 4 * at
+  return state[:begin] + value.to_bytes(4, 'little') + state[begin + 4 :]
+
+
+def forged_slot(state, change):
+  """Changes what the last slot of a sampler has saved.
+
+  Args:
+    state: the sampler's state, after a batch.
+    change: returns other values for [origin, slot, episode, elapsed, lives,
+      state of the recorder].
+  """
+  emulators, sizes = state['emulators'], state['emulator_sizes'].copy()
+  values = packing.unpack(emulators[-1, : sizes[-1]].tobytes())
+  data = np.frombuffer(packing.pack(change(values)), np.uint8)
+  wide = np.zeros((len(sizes), max(len(data), emulators.shape[1])), np.uint8)
+  wide[:, : emulators.shape[1]] = emulators
+  wide[-1, : len(data)], sizes[-1] = data, len(data)
+  return state | dict(emulators=wide, emulator_sizes=sizes)

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 import pytest
 import worlds
-from plain_atari import Policy, choices
+from plain_atari import Policy, choices, forged_chip, forged_slot
 
 from trpo_tf import seeding
 from trpo_tf.config import AtariConfig, SamplerConfig
@@ -224,6 +224,51 @@ def test_state_that_does_not_fit_is_refused(reference):
   sampler, _ = make(name='pong')
   with pytest.raises(UserError, match='stored emulator is .* begin anew'):
     sampler.restore(state)
+
+
+def _other(place, value):
+  return lambda values: [*values[:place], value, *values[place + 1 :]]
+
+
+def _other_state(change):
+  return lambda values: [*values[:5], change(*values[5])]
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    _other_state(
+      lambda data, *rest: (forged_chip(data, b'M6532', 0, 2**20), *rest)
+    ),
+    _other_state(lambda data, *rest: (forged_chip(data, b'TIA', 19, 5), *rest)),
+    _other_state(lambda data, *rest: (data[:-1], *rest)),
+    _other_state(lambda data, *rest: (None, *rest)),
+    _other_state(
+      lambda data, sticky, first, rng: (data, (0, float('nan')), first, rng)
+    ),
+    _other_state(
+      lambda data, sticky, first, rng: (data, sticky, [(0, 1.0)] * 9, rng)
+    ),
+    _other_state(lambda data, sticky, first, rng: (data, sticky, first, False)),
+    _other_state(lambda *state: None),
+    _other_state(lambda *state: state[:3]),
+    _other(1, 0),
+    _other(2, 2**70),
+    _other(3, -1),
+    _other(3, 90),
+    _other(3, True),
+    _other(4, 'x'),
+    lambda values: values[:-1],
+    lambda values: values[:1],
+  ],
+)
+def test_a_forged_state_reaches_no_worker(reference, change):
+  (sampler, _), state, _ = reference
+  sampler.restore(state)
+  with pytest.raises(UserError, match='the stored emulator is damaged'):
+    sampler.restore(forged_slot(state, change))
+  now = sampler.state()
+  assert all(np.array_equal(now[name], state[name]) for name in state)
 
 
 def kill(sampler, worker=0):

@@ -9,7 +9,7 @@ import pytest
 
 from trpo_tf import config, seeding
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import atari_video, backend, evaluation
+from trpo_tf.experiment import atari_video, backend, checkpoint, evaluation
 from trpo_tf.experiment.training import Training
 from trpo_tf.policies.stacks import FrameStacks
 from trpo_tf.seeding import Stream
@@ -140,3 +140,23 @@ def test_video_is_of_the_episode(tmp_path):
 def test_refuses(changed, message):
   with pytest.raises(UserError, match=message):
     Training(settings(**changed))
+
+
+def test_a_forged_checkpoint_is_refused(tmp_path):
+  """By the program itself, not by the worker that it would crash."""
+  training = Training(settings())
+  state = training.state
+  training.sampler.sample(state.theta, state.normalizer, 0)
+
+  def forge(values):
+    data, *rest = values[5]
+    return [
+      *values[:5],
+      (plain_atari.forged_chip(data, b'M6532', 0, 2**20), *rest),
+    ]
+
+  forged = plain_atari.forged_slot(training.sampler.state(), forge)
+  checkpoint.save(tmp_path, 0, state.tree() | {'sampler': forged}, keep=1)
+  with pytest.raises(UserError, match='stored emulator is damaged: .* M6532'):
+    checkpoint.load_newest(tmp_path, lambda saved: training.resume(saved.state))
+  training.sampler.close()

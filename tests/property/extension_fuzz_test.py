@@ -310,7 +310,15 @@ def test_drawn_calls_do_not_crash(tmp_path):
 
 
 @pytest.mark.fuzz
-@pytest.mark.parametrize('begin', range(1000, 11_000, 1000))
-def test_many_drawn_calls_do_not_crash(tmp_path, begin):
-  killers, _ = draw_calls(str(tmp_path), range(begin, begin + 1000))
+@pytest.mark.parametrize('part', range(10))
+def test_many_drawn_calls_do_not_crash(tmp_path, fuzz, part):
+  seeds = fuzz.seeds(part, 1000)
+  killers, refused = draw_calls(str(tmp_path), seeds)
+  fuzz.count(
+    'calls of the extensions',
+    f'{seeds[0]} to {seeds[-1]}',
+    len(seeds),
+    refused,
+    len(killers),
+  )
   assert not killers

@@ -21,6 +21,7 @@ from trpo_tf.experiment import checkpoint
 
 _TRAIN = (*programs.TINY, '--checkpoint_seconds=0', '--notensorboard')
 _DONE = 5  # iterations of the good run
+_PATIENCE = 240  # seconds; a run that can go on compiles and trains
 _ARGUMENTS = {
   'train': [*_TRAIN, f'--total_env_steps={200 * _DONE + 200}'],
   'evaluate': ['--episodes=2'],
@@ -292,14 +293,14 @@ def _check(result, text, before, run):
 
 
 def _fuzz(good, folder, program, seeds, timeout):
-  """Gives damaged runs to a program; returns how many it refused."""
+  """Gives damaged runs to a program; returns the refusals and the faults."""
   folder = folder / program
   folder.mkdir()
   runs = [_damaged(good, folder, seed) for seed in seeds]
   before = [_contents(run) for run, _ in runs]
   option = '' if program in ('plot', 'table') else '--run_dir='
   commands = [[*_ARGUMENTS[program], f'{option}{run}'] for run, _ in runs]
-  results = programs.run(program, commands, folder, timeout, patience=240)
+  results = programs.run(program, commands, folder, timeout, _PATIENCE)
   refused, faults = 0, []
   for (run, kind), result, files in zip(runs, results, before, strict=True):
     case = f'{program} {run.name} {kind}: {result}'
@@ -310,8 +311,7 @@ def _fuzz(good, folder, program, seeds, timeout):
         _check_trained(run, kind, good.parent / 'longer', case)
     except AssertionError as error:
       faults.append(str(error))
-  assert not faults, '\n'.join(faults)
-  return refused
+  return refused, faults
 
 
 def _check_trained(run, kind, unbroken, case):
@@ -332,14 +332,23 @@ def _check_trained(run, kind, unbroken, case):
 @pytest.mark.slow
 @pytest.mark.parametrize('program', _ARGUMENTS)
 def test_a_hundred_damaged_runs(good, tmp_path, program):
-  refused = _fuzz(good, tmp_path, program, range(25), 120)
+  refused, faults = _fuzz(good, tmp_path, program, range(25), 120)
+  assert not faults, '\n'.join(faults)
   assert 0 < refused < 25
 
 
 @pytest.mark.fuzz
 @pytest.mark.parametrize('program', _ARGUMENTS)
-@pytest.mark.parametrize('part', range(5))
-def test_a_thousand_damaged_runs(good, tmp_path, program, part):
-  first = 1000 + 200 * part
-  _fuzz(good, tmp_path, program, range(first, first + 200), 3000)
+@pytest.mark.parametrize('part', range(20))
+def test_a_thousand_damaged_runs(good, tmp_path, fuzz, program, part):
+  seeds = fuzz.seeds(part, 50)
+  refused, faults = _fuzz(good, tmp_path, program, seeds, 3000)
+  fuzz.count(
+    f'{program} with a damaged run directory',
+    f'{seeds[0]} to {seeds[-1]}',
+    len(seeds),
+    refused,
+    len(faults),
+  )
+  assert not faults, '\n'.join(faults)
   shutil.rmtree(tmp_path)

@@ -5,6 +5,7 @@ import dataclasses
 import ale_py
 import gymnasium
 import pytest
+from plain_atari import forged_chip
 
 from trpo_tf.cloning import packing
 from trpo_tf.cloning.ale_state import check_state
@@ -27,12 +28,6 @@ def _moved(games, game):
       env.step(0)
     games[game] = env
   return games[game]
-
-
-def _put(state, name, at, value):
-  begin = state.index(len(name).to_bytes(4, 'little') + name) + 4 + len(name)
-  begin += 4 * at
-  return state[:begin] + value.to_bytes(4, 'little') + state[begin + 4 :]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +54,7 @@ def test_forged_chips_are_refused(games, game, chip, at, value):
   state = env.unwrapped.ale.cloneState(include_rng=True).serialize()
   check_state(state, state, True)
   own = state
-  state = _put(state, chip, at, value)
+  state = forged_chip(state, chip, at, value)
   with pytest.raises(ValueError, match=f'wrong {chip.decode()}'):
     check_state(state, own, True)
 
@@ -112,7 +107,7 @@ def test_what_ale_itself_refuses_is_one_line(games):
   env = _moved(games, 'Pong')
   snapshot = env.snapshot()
   values = packing.unpack(snapshot.data)
-  state = _put(values[3][0], b'TIA', 19, 5)
+  state = forged_chip(values[3][0], b'TIA', 19, 5)
   values[3] = state, *values[3][1:]
   forged = dataclasses.replace(snapshot, data=packing.pack(values))
   with pytest.raises(UserError, match='an emulator that ALE refuses'):

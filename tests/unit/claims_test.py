@@ -45,6 +45,7 @@ def test_every_learning_table_is_generated():
     'KL bound',
     'kills',
     'soak',
+    'fuzz',
   ]
 
 

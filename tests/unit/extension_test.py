@@ -107,6 +107,14 @@ def _setup(compiled):
   return copy.deepcopy(engine.engine_setup(compiled, policy, controls))
 
 
+def test_registers_that_nothing_writes_are_refused(compiled):
+  """Zeros in them would fill the memory."""
+  setup = _setup(compiled)
+  setup['program']['num_registers'] = 2**31 - 1
+  with pytest.raises(ValueError, match='malformed task program'):
+    engine.make_engine('Sampler', compiled, setup, 2, 1)
+
+
 @pytest.mark.parametrize(
   ('op', 'column', 'value'),
   [

@@ -1,11 +1,15 @@
 """Estimates of a run's memory, against the arrays that it makes."""
 
+import os
+
 import numpy as np
+import programs
 import pytest
 
 from trpo_tf import config
+from trpo_tf.bin import flags as flags_lib
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import backend, memory
+from trpo_tf.experiment import backend, evaluation, memory
 from trpo_tf.experiment.training import Training
 from trpo_tf.policies.normalizer import initial_normalizer
 from trpo_tf.sampling import threads
@@ -111,6 +115,32 @@ def test_what_does_not_fit_is_refused_before_it_is_built(values, flag):
   message = str(caught.value)
   assert 'the run needs about' in message and '\n' not in message
   assert flag in message.partition(': lower ')[2]
+
+
+def test_episodes_that_do_not_fit_are_refused_before_they_are_played():
+  """Their run fits, as it has four slots."""
+  settings = config.from_settings(_SMALL | dict(time_limit=10**6))
+  memory.check(backend.resolve(settings))
+  policy = backend.resolve(settings).policy()
+  theta = policy.initial_parameters(np.random.default_rng(0))
+  normalizer = initial_normalizer(policy.observation_size)
+  text = 'the evaluation needs about .*of memory.*: lower --episodes$'
+  with pytest.raises(UserError, match=text):
+    evaluation.evaluate(settings, theta, normalizer, 10_000, True)
+
+
+@pytest.mark.slow
+def test_the_smallest_run(tmp_path):
+  """Most of its memory is the program's."""
+  flags = [flag for flag in programs.TINY if flag != '--noprogress']
+  more = '--noprogress', '--total_env_steps=600', f'--run_dir={tmp_path}/run'
+  process = programs.start('train', *flags, *more)
+  _, status, usage = os.wait4(process.pid, 0)
+  assert status == 0
+  task = backend.resolve(flags_lib.parse(flags))
+  estimated = sum(part.size for part in memory.estimate(task))
+  measured = 1024 * usage.ru_maxrss
+  assert measured / 2 < estimated < 2 * measured
 
 
 def test_the_machine_has_some_memory():

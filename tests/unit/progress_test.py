@@ -83,3 +83,18 @@ def test_rows(tmp_path):
   assert not progress.has_rows(path)
   _write(path, _ROWS[:1])
   assert progress.has_rows(path)
+
+
+def test_a_checkpoint_of_other_env_steps_does_not_go_with_its_row(tmp_path):
+  """A run that went on from it would write rows that nothing reads."""
+  path = tmp_path / 'progress.csv'
+  _write(path, _ROWS)
+  found = progress.read(path)
+  found.require_steps(0, 0)
+  found.require_steps(5, 500)
+  found.require_steps(5, [0])
+  for iteration, env_steps in (5, 0), (5, 600), (0, 100):
+    with pytest.raises(UserError, match=f'checkpoint has {env_steps}$'):
+      found.require_steps(iteration, env_steps)
+  with pytest.raises(UserError, match='ends at iteration 6'):
+    found.require_steps(7, 700)

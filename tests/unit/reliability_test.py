@@ -1,5 +1,7 @@
 """The count of steps that exceed their KL bound, against counts by hand."""
 
+import json
+
 import numpy as np
 import pytest
 import reproductions
@@ -72,3 +74,18 @@ def test_the_csv_files_of_a_report_are_its_logs(tmp_path):
     assert got.finished and want.finished
   assert read(entries[1].variants['3'][0]) is None
   assert len(reliability.planned_runs(entries, read)) == 2
+
+
+def test_drawn_calls_are_added_up(tmp_path):
+  calls = dict(
+    one={'1': dict(calls=900, refused=800, findings=0)}
+    | {'2': dict(calls=600, refused=500, findings=1)},
+    two={'1': dict(calls=5, refused=5, findings=0)},
+  )
+  path = tmp_path / 'fuzz.json'
+  path.write_text(json.dumps(calls))
+  assert reliability.fuzz(path).splitlines()[2:] == [
+    '| one | 1,500 | 1,300 | 1 |',
+    '| two | 5 | 5 | 0 |',
+    '| all of these | 1,505 | 1,305 | 1 |',
+  ]

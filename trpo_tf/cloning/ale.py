@@ -120,6 +120,29 @@ class Recorder:
         self.act(*sticky)
     self._load(state, include_rng)
 
+  def restore_foreign(self, state: Any, own: bytes, include_rng: bool) -> None:
+    """Restores a state that may come from anywhere.
+
+    Args:
+      state: what `save` should have returned.
+      own: a serialised state that an emulator of the same ROM made.
+      include_rng: whether both hold the emulator's random generator.
+
+    Raises:
+      TypeError: the state is damaged or forged.
+      ValueError: the state is damaged or forged.
+    """
+    data, sticky, first_actions = state
+    check_state(data, own, include_rng)
+    for action in (sticky, *(first_actions or ())):
+      _check_action(action)
+    if first_actions is not None and len(first_actions) > FIRST_FRAMES:
+      raise ValueError(f'{len(first_actions)} actions since a reset')
+    try:
+      self.restore(data, sticky, first_actions, include_rng)
+    except (RuntimeError, SystemError) as error:
+      raise ValueError('an emulator that ALE refuses') from error
+
   def _load(self, state: bytes, include_rng: bool) -> None:
     self._ale.restoreState(ale_py.ALEState(state))
     if include_rng:
@@ -180,16 +203,7 @@ class AleBase:
     Raises:
       ValueError: it is not a state of this game.
     """
-    data, sticky, first_actions = state
-    check_state(data, self._own, self._include_rng)
-    for action in (sticky, *(first_actions or ())):
-      _check_action(action)
-    if first_actions is not None and len(first_actions) > FIRST_FRAMES:
-      raise ValueError(f'{len(first_actions)} actions since a reset')
-    try:
-      self._env.ale.restore(data, sticky, first_actions, self._include_rng)
-    except (RuntimeError, SystemError) as error:
-      raise ValueError('an emulator that ALE refuses') from error
+    self._env.ale.restore_foreign(state, self._own, self._include_rng)
 
 
 def _check_action(action: Any) -> None:

@@ -208,31 +208,32 @@ def _newest_first(directory: pathlib.Path) -> list[pathlib.Path]:
 
 def _encode(state: dict[str, Any]) -> bytes:
   arrays: dict[str, np.ndarray] = {}
-
-  def tree(value: Any, where: str) -> Any:
-    if isinstance(value, dict) and all(isinstance(k, str) for k in value):
-      return {k: tree(v, f'{where}.{k}') for k, v in value.items()}
-    if isinstance(value, list):
-      return [tree(v, f'{where}[{i}]') for i, v in enumerate(value)]
-    if isinstance(value, np.ndarray | np.generic) and value.dtype != object:
-      name = f'array_{len(arrays)}'
-      # Row-major always, so that equal states are equal files.
-      arrays[name] = np.asarray(value, order='C')
-      return {_ARRAY if isinstance(value, np.ndarray) else _SCALAR: name}
-    if value is None or isinstance(value, bool | int | float | str):
-      return value
-    raise ValueError(
-      f'{where} is a {type(value).__name__}: a checkpoint holds dicts with '
-      'string keys, lists, arrays, numbers, strings, bools and None'
-    )
-
-  text = json.dumps(tree(state, 'state')).encode()
+  text = json.dumps(_plain(state, 'state', arrays)).encode()
   buffer = io.BytesIO()
   np.savez(
     buffer, allow_pickle=False, tree=np.frombuffer(text, np.uint8), **arrays
   )
   body = buffer.getvalue()
   return body + hashlib.sha256(body).digest()
+
+
+def _plain(value: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
+  """Returns a value with names in the place of arrays, which join `arrays`."""
+  if isinstance(value, dict) and all(isinstance(k, str) for k in value):
+    return {k: _plain(v, f'{where}.{k}', arrays) for k, v in value.items()}
+  if isinstance(value, list):
+    return [_plain(v, f'{where}[{i}]', arrays) for i, v in enumerate(value)]
+  if isinstance(value, np.ndarray | np.generic) and value.dtype != object:
+    name = f'array_{len(arrays)}'
+    # Row-major always, so that equal states are equal files.
+    arrays[name] = np.asarray(value, order='C')
+    return {_ARRAY if isinstance(value, np.ndarray) else _SCALAR: name}
+  if value is None or isinstance(value, bool | int | float | str):
+    return value
+  raise ValueError(
+    f'{where} is a {type(value).__name__}: a checkpoint holds dicts with '
+    'string keys, lists, arrays, numbers, strings, bools and None'
+  )
 
 
 def _verified(content: bytes) -> bytes:

@@ -6,7 +6,7 @@ import numpy as np
 
 from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
-from trpo_tf.experiment import backend, statistics
+from trpo_tf.experiment import backend, memory, statistics
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Batch
 from trpo_tf.seeding import Stream
@@ -98,9 +98,13 @@ def evaluate(
 
   Returns:
     The evaluation, and the batch of its episodes, one per slot.
+
+  Raises:
+    UserError: the episodes need more memory than there is.
   """
-  config = evaluation_config(config, episodes)
-  sampler = backend.resolve(config).paths()
+  task = backend.resolve(evaluation_config(config, episodes))
+  memory.check_evaluation(task)
+  sampler = task.paths()
   batch = sampler.sample(theta, normalizer, 0, deterministic=deterministic)
   found = Evaluation(
     batch.episode_returns,

@@ -1,13 +1,14 @@
 """An estimate of a run's memory, before anything is built.
 
-It counts the arrays that grow with a setting, to within a factor of two. A run
-that cannot fit is refused with the flags to change; otherwise it would end in a
-failed allocation, or in minutes without an answer.
+It counts the program itself and the arrays that grow with a setting, to within
+a factor of two. A run that cannot fit is refused with the flags to change;
+otherwise it would end in a failed allocation, or in minutes without an answer.
 """
 
 import math
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from trpo_tf.config import POPULATION_METHODS
@@ -16,8 +17,16 @@ from trpo_tf.estimation import amortized
 from trpo_tf.experiment.backend import Atari, Backend, Gym, Native
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.protocols import Network
+from trpo_tf.sampling.threads import available_cores
 
-__all__ = ['Part', 'available', 'check', 'estimate', 'gigabytes']
+__all__ = [
+  'Part',
+  'available',
+  'check',
+  'check_evaluation',
+  'estimate',
+  'gigabytes',
+]
 
 _CGROUP_LIMITS = (
   '/sys/fs/cgroup/memory.max',
@@ -29,6 +38,7 @@ _STATE_CHUNK = 256  # states that a convolution sees at once
 # keep, in float64, and the factorisation that draws the initial weights.
 _PER_PARAMETER = 160
 _PER_CLONE = 20_000  # bytes of the state of an environment or an emulator
+_PER_WORKER = 60e6  # bytes of a process that plays an Atari game
 
 
 class Part(NamedTuple):
@@ -37,12 +47,16 @@ class Part(NamedTuple):
   Attributes:
     name: what they hold.
     size: bytes.
-    flags: the flags to lower.
+    flags: the flags to lower; none if no flag does.
   """
 
   name: str
   size: float
-  flags: tuple[str, ...]
+  flags: tuple[str, ...] = ()
+
+
+# after a few iterations of the smallest run, with all that TensorFlow compiles
+_PROGRAM = Part('Python and TensorFlow', 800e6)
 
 
 def check(backend: Backend) -> None:
@@ -51,13 +65,28 @@ def check(backend: Backend) -> None:
   Args:
     backend: the task with the settings of the run.
   """
-  parts = estimate(backend)
+  _require('the run', estimate(backend))
+
+
+def check_evaluation(backend: Backend) -> None:
+  """Raises UserError if an evaluation needs more memory than there is.
+
+  Args:
+    backend: the task with the settings of the evaluation.
+  """
+  policy = backend.policy()
+  parts = _paths(backend, _observation_bytes(backend), policy.output_size)
+  few = [part._replace(flags=('--episodes',)) for part in parts]
+  _require('the evaluation', [_PROGRAM, *few])
+
+
+def _require(what: str, parts: Sequence[Part]) -> None:
   needed, limit = sum(part.size for part in parts), available()
   if needed <= limit:
     return
-  largest = max(parts, key=lambda part: part.size)
+  largest = max((p for p in parts if p.flags), key=lambda part: part.size)
   raise UserError(
-    f'the run needs about {gigabytes(needed)} of memory, '
+    f'{what} needs about {gigabytes(needed)} of memory, '
     f'{gigabytes(largest.size)} of them for {largest.name}, and there are '
     f'{gigabytes(limit)}: lower {" or ".join(largest.flags)}'
   )
@@ -90,9 +119,14 @@ def estimate(backend: Backend) -> list[Part]:
   value = network.with_layers(config.estimator.value_hidden_sizes, 1, 'tanh')
   observation = _observation_bytes(backend)
   parts = [
+    _PROGRAM,
     *_paths(backend, observation, policy.output_size),
     *_networks(backend, network, value),
   ]
+  if isinstance(backend, Atari):
+    threads = config.sampler.sampler_threads or available_cores()
+    workers = _PER_WORKER * min(threads, config.sampler.num_slots)
+    parts.append(Part('the workers', workers, ('--sampler_threads',)))
   if config.sampler.sampler == 'vine':
     parts.append(_branches(backend, observation, policy.output_size, value))
   if config.estimator.amortized_advantage:

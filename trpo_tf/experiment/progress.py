@@ -54,6 +54,23 @@ class Progress:
       f'of iteration {iteration}'
     )
 
+  def require_steps(self, iteration: int, env_steps: object) -> None:
+    """Raises UserError unless there is a row that goes with a checkpoint.
+
+    Args:
+      iteration: iteration of the checkpoint.
+      env_steps: env steps of the checkpoint. What is no number is not compared,
+        as it is refused elsewhere.
+    """
+    self.require(iteration)
+    place = COLUMNS.index('env_steps')
+    written = int(self.rows[iteration - 1][place]) if iteration else 0
+    if isinstance(env_steps, int) and env_steps != written:
+      raise UserError(
+        f'{self.path} has {written} env steps at iteration {iteration} but the '
+        f'checkpoint has {env_steps}'
+      )
+
   def content(self, last_iteration: int) -> bytes:
     """Returns the bytes of the file up to an iteration.
 

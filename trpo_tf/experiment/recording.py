@@ -98,7 +98,7 @@ def _resume(training: Training, run: RunDirectory) -> list[str]:
     raise done.error
 
   def accept(saved: checkpoint.Checkpoint) -> None:
-    done.require(saved.iteration)
+    done.require_steps(saved.iteration, saved.state.get('env_steps'))
     training.resume(saved.state)
 
   saved = checkpoint.load_newest(run.checkpoints, accept)

@@ -179,5 +179,6 @@ def _tables(
   counts += reliability.count('locomotion/extra', extra)
   found['KL bound'] = reliability.markdown(counts)
   found['kills'] = reliability.kills(data / 'reliability/kills.json')
+  found['fuzz'] = reliability.fuzz(data / 'reliability/fuzz.json')
   found['soak'] = reliability.soak(data / 'reliability/soak.json')
   return found

@@ -15,6 +15,7 @@ from trpo_tf.reproduction.plan import Entry
 __all__ = [
   'KlCount',
   'count',
+  'fuzz',
   'kills',
   'markdown',
   'planned_runs',
@@ -163,6 +164,27 @@ def kills(path: pathlib.Path) -> str:
       f'| {kind} | {found["runs"]} | {found["kills"]} | {found["equal"]} |'
     )
   return '\n'.join(lines)
+
+
+def fuzz(path: pathlib.Path) -> str:
+  """Renders what the tests with the marker fuzz wrote.
+
+  Args:
+    path: their JSON file.
+  """
+  lines = ['| drawn | calls | refused | findings |', '|---|---|---|---|']
+  names = 'calls', 'refused', 'findings'
+  total = dict.fromkeys(names, 0)
+  for kind, draws in json.loads(path.read_bytes()).items():
+    counts = {name: sum(one[name] for one in draws.values()) for name in names}
+    total = {name: total[name] + counts[name] for name in names}
+    lines.append(_fuzz_line(kind, counts))
+  return '\n'.join([*lines, _fuzz_line('all of these', total)])
+
+
+def _fuzz_line(kind: str, counts: Mapping[str, int]) -> str:
+  cells = ' | '.join(f'{count:,}' for count in counts.values())
+  return f'| {kind} | {cells} |'
 
 
 def soak(path: pathlib.Path) -> str:

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import math
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,13 +39,14 @@ __all__ = [
   'EpisodeStarts',
   'Screen',
   'Step',
+  'check_slots',
   'extension',
-  'unpacked',
 ]
 
 ale_py = extras.optional('ale_py', 'atari')
 
 _NOOP = 0
+_LARGE = 2**31
 _TERMINATED, _TRUNCATED = int(End.TERMINATED), int(End.TRUNCATED)
 
 
@@ -251,22 +253,57 @@ class AtariSlot:
     Raises:
       UserError: the state is of another ROM or version of ale_py.
     """
-    _, self._index, self._episode, self._elapsed, self._lives, state = unpacked(
+    self._index, self._episode, self._elapsed, self._lives, state = _unpacked(
       self._game, data
     )
     self._emulator.recorder.restore(*state)
 
 
-def unpacked(game: Game, data: bytes) -> list:
-  """Unpacks what `save` packed.
+# what a value of another type or form raises where it is used
+_DAMAGES = (AttributeError, LookupError, TypeError, ValueError)
+
+
+def check_slots(game: Game, slots: Sequence[bytes]) -> None:
+  """Refuses saved slots that no run of the game has saved.
+
+  ALE would write past its memory at some of them. The others are restored by an
+  emulator of this process, as their worker will do.
 
   Args:
     game: the game.
-    data: the packed state.
+    slots: what each slot saved, in order; empty before its first episode.
 
   Raises:
-    UserError: the state is of another ROM or version of ale_py, or damaged.
+    UserError: a state is of another ROM or version of ale_py, or damaged.
   """
+  if not any(slots):
+    return
+  ale, recorder = _start(game, seed=0)
+  own = ale.cloneState(include_rng=True).serialize()
+  for index, data in enumerate(slots):
+    if not data:
+      continue
+    found = _unpacked(game, data)
+    try:
+      _check_numbers(found[:-1], index, game.time_limit)
+      *state, include_rng = found[-1]
+      if include_rng is not True:
+        raise ValueError('no random generator')
+      recorder.restore_foreign(state, own, include_rng)
+    except _DAMAGES as error:
+      raise UserError(f'the stored emulator is damaged: {error}') from error
+
+
+def _check_numbers(numbers: list, index: int, time_limit: int) -> None:
+  lives = -_LARGE, _LARGE  # compared only
+  bounds = (index, index), (1, _LARGE), (0, time_limit - 1), lives
+  for number, (least, most) in zip(numbers, bounds, strict=True):
+    if type(number) is not int or not least <= number <= most:
+      raise ValueError(f'{numbers} of slot {index}')
+
+
+def _unpacked(game: Game, data: bytes) -> list:
+  """Unpacks what AtariSlot.save packed, without the origin; see `load`."""
   try:
     origin, *state = packing.unpack(data)
   except Exception as error:  # of json, zlib or NumPy
@@ -276,7 +313,7 @@ def unpacked(game: Game, data: bytes) -> list:
       f'the stored emulator is {origin}, this one is {_origin(game)}: begin '
       'anew in another --run_dir'
     )
-  return [origin, *state]
+  return state
 
 
 def _origin(game: Game) -> str:

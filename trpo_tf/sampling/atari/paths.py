@@ -17,7 +17,7 @@ from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.policies.stacks import FrameStore
 from trpo_tf.sampling.actors import CategoricalActor
 from trpo_tf.sampling.atari.batch import AtariBatch
-from trpo_tf.sampling.atari.emulator import unpacked
+from trpo_tf.sampling.atari.emulator import check_slots
 from trpo_tf.sampling.atari.jobs import (
   PathJob,
   PathResult,
@@ -130,9 +130,7 @@ class AtariPathSampler(PathSampler[AtariStates]):
       )
       for s, stack in enumerate(state['stacks'])
     ]
-    for slot in restored:
-      if slot.emulator:
-        unpacked(self.game, slot.emulator)
+    check_slots(self.game, [slot.emulator for slot in restored])
     self._slots = restored
 
   def _sample(
