@@ -87,5 +87,5 @@ def test_drawn_calls_are_added_up(tmp_path):
   assert reliability.fuzz(path).splitlines()[2:] == [
     '| one | 1,500 | 1,300 | 1 |',
     '| two | 5 | 5 | 0 |',
-    '| all of these | 1,505 | 1,305 | 1 |',
+    '| all calls | 1,505 | 1,305 | 1 |',
   ]

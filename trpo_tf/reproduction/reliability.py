@@ -179,7 +179,7 @@ def fuzz(path: pathlib.Path) -> str:
     counts = {name: sum(one[name] for one in draws.values()) for name in names}
     total = {name: total[name] + counts[name] for name in names}
     lines.append(_fuzz_line(kind, counts))
-  return '\n'.join([*lines, _fuzz_line('all of these', total)])
+  return '\n'.join([*lines, _fuzz_line('all calls', total)])
 
 
 def _fuzz_line(kind: str, counts: Mapping[str, int]) -> str:
