@@ -56,13 +56,27 @@ def _double(run):
   _rewrite(run, lambda rows: rows.insert(2, rows[2]))
 
 
-def _wrong(run, *iterations):
-  """Checkpoints with a whole checksum and a policy of another size."""
+def _forge(run, iterations, change):
+  """Checkpoints with a whole checksum and another state."""
   for iteration in iterations:
     path = run / 'checkpoints' / f'iteration_{iteration:08d}.npz'
     state = checkpoint._decode(checkpoint._verified(path.read_bytes()))
-    state['theta'] = np.append(state['theta'], np.float32(0))
+    change(state)
     path.write_bytes(checkpoint._encode(state))
+
+
+def _wrong(run, *iterations):
+  """A policy of another size."""
+
+  def change(state):
+    state['theta'] = np.append(state['theta'], np.float32(0))
+
+  _forge(run, iterations, change)
+
+
+def _steps(run, *iterations, env_steps=0):
+  """Env steps that are not those of the rows of progress.csv."""
+  _forge(run, iterations, lambda state: state.update(env_steps=env_steps))
 
 
 def _foreign(run):
@@ -78,6 +92,10 @@ _GOES_ON = {
     lambda run: _wrong(run, 5),
     'iteration_00000005.npz cannot be used (state.theta is float32 [',
   ),
+  'wrong env steps': (
+    lambda run: _steps(run, 5),
+    'has 1000 env steps at iteration 5 but the checkpoint has 0',
+  ),
   'foreign names': (_foreign, 'continuing after 1,000 env steps'),
 }
 _REFUSED = {
@@ -85,6 +103,22 @@ _REFUSED = {
   'doubled row': (_double, "row 3: its iteration is '2', not 3"),
   'wrong trees': (
     lambda run: _wrong(run, 3, 4, 5),
+    'none of the 3 checkpoints',
+  ),
+  'no env steps': (
+    lambda run: _steps(run, 3, 4, 5),
+    'has 1000 env steps at iteration 5 but the checkpoint has 0',
+  ),
+  'env steps to come': (
+    lambda run: _steps(run, 3, 4, 5, env_steps=2000),
+    'has 1000 env steps at iteration 5 but the checkpoint has 2000',
+  ),
+  'fractional env steps': (
+    lambda run: _steps(run, 3, 4, 5, env_steps=0.0),
+    'none of the 3 checkpoints',
+  ),
+  'an array of env steps': (
+    lambda run: _steps(run, 3, 4, 5, env_steps=np.zeros((), np.int64)),
     'none of the 3 checkpoints',
   ),
   'all rows': (lambda run: (run / 'progress.csv').unlink(), 'none of the 3'),

@@ -93,7 +93,9 @@ def test_a_checkpoint_of_other_env_steps_does_not_go_with_its_row(tmp_path):
   found.require_steps(0, 0)
   found.require_steps(5, 500)
   found.require_steps(5, [0])
-  for iteration, env_steps in (5, 0), (5, 600), (0, 100):
+  found.require_steps(5, np.array(500))
+  numpy = (5, np.array(0)), (5, np.int64(600))
+  for iteration, env_steps in (5, 0), (5, 600), (0, 100), *numpy:
     with pytest.raises(UserError, match=f'checkpoint has {env_steps}$'):
       found.require_steps(iteration, env_steps)
   with pytest.raises(UserError, match='ends at iteration 6'):

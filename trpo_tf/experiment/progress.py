@@ -59,10 +59,12 @@ class Progress:
 
     Args:
       iteration: iteration of the checkpoint.
-      env_steps: env steps of the checkpoint. What is no number is not compared,
-        as it is refused elsewhere.
+      env_steps: env steps of the checkpoint, an integer of Python or NumPy.
+        Anything else is not compared, as it is refused elsewhere.
     """
     self.require(iteration)
+    if isinstance(env_steps, np.ndarray | np.generic) and env_steps.ndim == 0:
+      env_steps = env_steps.item()
     place = COLUMNS.index('env_steps')
     written = int(self.rows[iteration - 1][place]) if iteration else 0
     if isinstance(env_steps, int) and env_steps != written:
