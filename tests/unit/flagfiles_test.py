@@ -11,7 +11,7 @@ from trpo_tf.reproduction import atari, locomotion
 from trpo_tf.tasks.atari import PAPER_GAMES
 
 _CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
-_OVERLAYS = 'vine_short', 'vine_no_value', 'single_path_no_value'
+_OVERLAYS = 'vine', 'vine_short', 'vine_no_value', 'single_path_no_value'
 
 
 def _resolve(*arguments):

@@ -90,7 +90,7 @@ def _consistent(values):
   """The settings with those that contradict others made to agree."""
   share = values['batch_steps'] // values['num_slots']
   batch_steps = max(1, share) * values['num_slots']
-  values = values | dict(batch_steps=batch_steps)
+  values = values | dict(batch_steps=batch_steps, num_shards=1)
   if values['method'] in (*config.POPULATION_METHODS, 'rwr'):
     values = values | dict(sampler='single_path', whole_episodes=True)
   if values['sampler'] == 'single_path':

@@ -74,6 +74,12 @@ def batch_of(policy=LINEAR, dropped=0, steps=T, seed=0):
       kept=kept,
       lengths=lengths,
       timesteps=np.tile(timesteps, (S, 1)),
+      episode_returns=np.zeros(0),
+      episode_lengths=np.zeros(0, np.int32),
+      episode_terms={},
+      clipped_fraction=0.0,
+      diverged=(),
+      deaths=(),
     )
   )
 

@@ -171,7 +171,10 @@ def make_entries(
       *more,
       '--notensorboard',
     )
-    config = parse(shared)  # once, as it reads files
+    try:
+      config = parse(shared)  # once, as it reads files
+    except UserError as error:
+      raise UserError(f'{" ".join(shared)}: {error}') from error
     found = []
     for seed in range(seeds):
       directory = out.joinpath(*parts, str(seed))
