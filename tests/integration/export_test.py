@@ -13,28 +13,27 @@ import onnx
 import programs
 import pytest
 
-import trpo_tf
-from trpo_tf.experiment import export
+from trpo_tf.bin import flags
+from trpo_tf.experiment import backend, export
 from trpo_tf.experiment.evaluation import evaluate
+from trpo_tf.experiment.trained import TrainedPolicy
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('export')]
 
 # actions of order 1 and more, so that some are clipped
-_WIDE = dict(batch_steps=400, hidden_sizes=(8,), output_scale=3.0)
-_RUNS = {
+_WIDE = dict(hidden_sizes=8, output_scale=3.0, num_slots=1)
+_SETTINGS = {
   'native': dict(task='Reacher-v5', action_range='control', **_WIDE),
   'unclipped': dict(task='Reacher-v5', clip_actions=False, **_WIDE),
   'softplus': dict(
     task='MountainCarContinuous-v0', activation='softplus', **_WIDE
   ),
-  'plain': dict(
-    task='CartPole-v1', **(_WIDE | dict(normalize_observations=False))
-  ),
+  'plain': dict(task='CartPole-v1', normalize_observations=False, **_WIDE),
   'dict': dict(task='lock:Lock-v0', **_WIDE),
   'atari': dict(
     task='atari/pong',
-    conv_filters=(4, 6),
-    hidden_sizes=(8,),
+    conv_filters='4,6',
+    hidden_sizes=8,
     num_slots=4,
     batch_steps=64,
     time_limit=40,
@@ -90,21 +89,37 @@ assert 'trpo_tf' not in sys.modules
 """
 
 
+def _policy(name):
+  """A policy of random parameters that has seen random observations."""
+  made = backend.resolve(
+    flags.parse([f'--{k}={v}' for k, v in _SETTINGS[name].items()])
+  )
+  policy, normalizer = made.policy(), made.normalizer()
+  rng = np.random.default_rng(0)
+  seen = rng.normal(0.5, 2.0, (50, normalizer.mean.size))
+  return TrainedPolicy(
+    made,
+    policy,
+    policy.initial_parameters(rng),
+    normalizer.update(seen),
+    env_steps=0,
+    checkpoint=pathlib.Path('none.npz'),
+  )
+
+
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-  """A folder with a run, its export and what that gave, by name."""
+  """A folder with exports and what they gave, by name."""
   folder = tmp_path_factory.mktemp('export')
   (folder / 'lock.py').write_text(_LOCK)
   with pytest.MonkeyPatch.context() as patch:
     patch.chdir(folder)
     patch.syspath_prepend(folder)
-    short = dict(total_iterations=1, value_hidden_sizes=(), tensorboard=False)
-    for name, settings in _RUNS.items():
-      list(trpo_tf.train(**short, **settings, run_dir=f'{name}/run'))
-      policy = trpo_tf.load_policy(f'{name}/run')
+    for name in _SETTINGS:
+      policy = _policy(name)
       export.write(policy, pathlib.Path(name, 'export'), onnx=True)
       np.save(f'{name}/observations', _sampled(policy)[0])
-    _clean(_CHILD, *_RUNS, cwd=folder)
+    _clean(_CHILD, *_SETTINGS, cwd=folder)
     yield folder
 
 
@@ -136,9 +151,9 @@ def _sampled(policy):
 
 
 @pytest.mark.parametrize('kind', ['saved_model', 'onnx'])
-@pytest.mark.parametrize('name', _RUNS)
+@pytest.mark.parametrize('name', _SETTINGS)
 def test_equals_the_run_and_its_sampler(folder, name, kind):
-  policy = trpo_tf.load_policy(folder / name / 'run')
+  policy = _policy(name)
   observations, outputs = _sampled(policy)
   np.testing.assert_array_equal(
     np.load(folder / name / 'observations.npy'), observations
@@ -169,7 +184,9 @@ def _vector(observations):
 
 def test_cases_differ(folder):
   """Clipped and unclipped actions occur, and so does each choice."""
-  actions = {n: np.load(folder / n / 'found.npz')['onnx action'] for n in _RUNS}
+  actions = {
+    n: np.load(folder / n / 'found.npz')['onnx action'] for n in _SETTINGS
+  }
   assert (np.abs(actions['native']) <= 1).all()
   for name, some in (('native', True), ('unclipped', False)):
     assert (np.abs(actions[name]) == 1).any() == some
@@ -178,7 +195,7 @@ def test_cases_differ(folder):
   assert actions['dict'][:, 1].min() >= 5
 
 
-@pytest.mark.parametrize('name', _RUNS)
+@pytest.mark.parametrize('name', _SETTINGS)
 def test_description(folder, name):
   export_dir = folder / name / 'export'
   assert sorted(os.listdir(export_dir)) == [
@@ -189,7 +206,7 @@ def test_description(folder, name):
   text = json.loads((export_dir / 'export.json').read_text())
   observations = np.load(folder / name / 'observations.npy')
   action = np.load(folder / name / 'found.npz')['saved_model action']
-  assert text['task'] == _RUNS[name]['task']
+  assert text['task'] == _SETTINGS[name]['task']
   assert text['observation'] == dict(
     shape=list(observations.shape[1:]), dtype=str(observations.dtype)
   )
@@ -201,29 +218,31 @@ def test_description(folder, name):
   assert [x for x in os.listdir(folder / name) if x.startswith('.')] == []
 
 
-def test_program(folder):
-  (folder / 'native' / 'taken').mkdir()
-  (folder / 'native' / 'file').touch()
-  run = '--run_dir=native/run'
+def test_program(tmp_path):
+  (trained,) = programs.run(
+    'train', [[*programs.TINY, '--total_iterations=1', '--run_dir=r']], tmp_path
+  )
+  assert trained.code == 0, trained.stderr
+  (tmp_path / 'taken').mkdir()
+  (tmp_path / 'file').touch()
   commands = {
-    'native/taken exists already': [run, '--out=native/taken'],
-    'native/file exists already': [run, '--out=native/file'],
-    '--out is missing': [run],
-    '--run_dir is missing': ['--out=x'],
+    'taken exists already': ['--run_dir=r', '--out=taken'],
+    'file exists already': ['--run_dir=r', '--out=file'],
+    '--out is missing': ['--run_dir=r'],
     'none is not a directory': ['--run_dir=none', '--out=x'],
-    '': [run, '--out=native/new/deep'],
+    '': ['--run_dir=r', '--out=new/deep'],
   }
-  found = programs.run('export', list(commands.values()), folder)
+  found = programs.run('export', list(commands.values()), tmp_path)
   for text, result in zip(commands, found, strict=True):
     assert result.code == (2 if text else 0), result
     assert text in result.stderr and result.stderr.count('\n') == bool(text)
-  assert found[-1].stdout == 'Reacher-v5 after 400 env steps: native/new/deep\n'
-  assert sorted(os.listdir(folder / 'native/new/deep')) == [
-    'export.json',
-    'saved_model',
-  ]
-  assert not (folder / 'x').exists()
-  assert not os.listdir(folder / 'native/taken')
+  said = 'InvertedPendulum-v5 after 200 env steps: new/deep\n'
+  assert found[-1].stdout == said
+  names = ['export.json', 'saved_model']
+  assert sorted(os.listdir(tmp_path / 'new/deep')) == names
+  assert os.listdir(tmp_path / 'new') == ['deep']
+  assert not (tmp_path / 'x').exists()
+  assert not os.listdir(tmp_path / 'taken')
 
 
 def _snippets(language):
@@ -252,17 +271,14 @@ def test_the_pages_c_api_runs(folder, exported):
   (source,) = [x for x in _snippets('cpp') if 'tensorflow' in x]
   (exported / 'act.cc').write_text(source)
   home = pathlib.Path(tf.__file__).parent
-  library = [x for x in ('libtensorflow_cc.so.2',) if (home / x).exists()]
+  libraries = 'libtensorflow_cc.so.2', 'libtensorflow_framework.so.2'
   command = ['c++', '-std=c++17', 'act.cc', '-o', 'act', f'-I{home}/include']
   command += [f'-L{home}', f'-Wl,-rpath,{home}']
-  command += [
-    f'-l:{name}' for name in (*library, 'libtensorflow_framework.so.2')
-  ]
+  command += [f'-l:{name}' for name in libraries]
   subprocess.run(command, cwd=exported, check=True)
-  done = subprocess.run(
-    ['./act'], cwd=exported, check=True, capture_output=True, text=True
-  )
-  policy = trpo_tf.load_policy(folder / 'native/run')
+  done = subprocess.run(['./act'], cwd=exported, capture_output=True, text=True)
+  assert done.returncode == 0, done.stdout
+  policy = _policy('native')
   expected = policy.act(np.zeros(10))
   found = np.array(done.stdout.split(), float)
   np.testing.assert_allclose(found, expected, 1e-5, 1e-5)
