@@ -234,6 +234,10 @@ def without_tensorflow(tmp_path_factory):
     ('evaluate', ['--run_dir=begun'], 'begun has no checkpoint yet'),
     ('evaluate', ['--run_dir=begun', '--episodes=0'], '--episodes=0'),
     ('evaluate', ['--run_dir=begun', '--video=v.avi'], 'end it in .mp4 or'),
+    ('export', ['--out=r'], '--run_dir is missing'),
+    ('export', ['--run_dir=run'], '--out is missing'),
+    ('export', ['--run_dir=run', '--out=run'], '--out=run exists already'),
+    ('export', ['--run_dir=begun', '--out=r'], 'begun has no checkpoint yet'),
   ],
 )
 def test_mistakes_are_answered_before_tensorflow_is_imported(

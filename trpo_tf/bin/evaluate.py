@@ -25,12 +25,7 @@ _EPISODES = absl_flags.DEFINE_integer(
 _VIDEO = absl_flags.DEFINE_string(
   'video', '', 'write a video (.mp4, .gif) of one deterministic episode'
 )
-_TRUST = absl_flags.DEFINE_bool(
-  'trust_task',
-  False,
-  'let the Python code run that run.json names as the task (a file or a '
-  'module), though it is not known that you made the run here: see SECURITY.md',
-)
+_TRUST = absl_flags.DEFINE_bool('trust_task', False, flags.TRUST_HELP)
 
 
 def _table(task: str, env_steps: int, result: dict) -> Table:

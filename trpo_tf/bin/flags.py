@@ -33,6 +33,7 @@ from trpo_tf.experiment.quiet import import_tensorflow
 
 __all__ = [
   'EXIT_USER_ERROR',
+  'TRUST_HELP',
   'as_user_errors',
   'define',
   'expand',
@@ -43,6 +44,10 @@ __all__ = [
 ]
 
 EXIT_USER_ERROR = 2
+TRUST_HELP = (
+  'let the Python code run that run.json names as the task (a file or a '
+  'module), though it is not known that you made the run here: see SECURITY.md'
+)
 _EXIT_INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 _PRESET = re.compile('--?preset(?:=(.*))?')
 _interrupted = threading.Event()  # whether Ctrl-C was pressed

@@ -26,7 +26,7 @@ _PURPOSES = {
     *('starts', 'seed', 'states', 'actions', 'trials', 'horizon', 'grid'),
   ),
   'What to show': ('x', 'y', 'group', 'smooth', 'progress'),
-  'What to write': ('out', 'out_dir', 'json', 'video', 'publish'),
+  'What to write': ('out', 'out_dir', 'json', 'onnx', 'video', 'publish'),
   'How precisely to measure': (
     *('pairs', 'variance_states', 'noise_sequences', 'steps', 'batches'),
     'reference_steps',

@@ -25,9 +25,9 @@ from trpo_tf.policies import linearization, mlp, stacks
 from trpo_tf.policies.protocols import Inputs
 from trpo_tf.policies.stacks import FrameStacks
 
-__all__ = ['ConvNet']
+__all__ = ['STRIDE', 'ConvNet']
 
-_KERNEL, _STRIDE = 4, 2
+_KERNEL, STRIDE = 4, 2
 _CHUNK = 256  # states, whose activations fit into the cache
 
 
@@ -84,7 +84,7 @@ class ConvNet:
     """Heights and widths before, between and after the convolutions."""
     sizes: list[tuple[int, ...]] = [self.input_shape[:2]]
     for _ in self.filters:
-      sizes.append(tuple((n - _KERNEL) // _STRIDE + 1 for n in sizes[-1]))
+      sizes.append(tuple((n - _KERNEL) // STRIDE + 1 for n in sizes[-1]))
     return sizes
 
   @functools.cached_property
@@ -175,7 +175,7 @@ class ConvNet:
     h = tf.cast(pixels, theta.dtype) / 255
     for layer, filters in zip(kernels, self.filters, strict=True):
       kernel = tf.reshape(layer[:-filters], [_KERNEL, _KERNEL, -1, filters])
-      convolved = tf.nn.conv2d(h, kernel, _STRIDE, 'VALID')
+      convolved = tf.nn.conv2d(h, kernel, STRIDE, 'VALID')
       h = function(convolved + layer[-filters:])
     return self.head.outputs(head, tf.reshape(h, [-1, self.head.input_size]))
 
