@@ -27,6 +27,7 @@ class Stream(enum.IntEnum):
   RETRY_NOISE = 11  # iteration, slot, failures of the slot so far
   POPULATION = 12  # iteration
   SHARD_SEEDS = 13  # gives each shard of a batch a seed of its own
+  TRAINING_EVALUATION = 14  # iteration; seeds an evaluation in training
 
 
 def generator(seed: int, stream: Stream, *index: int) -> np.random.Generator:

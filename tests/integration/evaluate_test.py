@@ -10,7 +10,7 @@ import numpy as np
 import programs
 import pytest
 
-from trpo_tf.experiment import backend, checkpoint, run_directory
+from trpo_tf.experiment import backend, checkpoint, saved_runs
 from trpo_tf.experiment.evaluation import evaluate, evaluation_config
 from trpo_tf.experiment.video import episode_poses
 from trpo_tf.policies.normalizer import Normalizer
@@ -128,7 +128,7 @@ def test_damaged_checkpoint(evaluations):
 
 def _loaded(folder, name):
   """Settings of the evaluation, theta, normaliser, by their files."""
-  config = run_directory.read_config(folder / name)
+  config = saved_runs.read_config(folder / name)
   state = checkpoint.load_newest(folder / name / 'checkpoints').state
   normalizer = Normalizer(**state['normalizer'])
   return evaluation_config(config, _EPISODES), state['theta'], normalizer

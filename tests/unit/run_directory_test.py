@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from trpo_tf import config, errors
-from trpo_tf.experiment import provenance, run_directory
+from trpo_tf.experiment import provenance, run_directory, saved_runs
 from trpo_tf.methods.record import COLUMNS
 
 
@@ -48,7 +48,7 @@ def test_new_run(tmp_path):
   assert record['versions']['numpy']
   assert record['host']['cores'] >= 1
   assert '--seed=3\n' in (path / 'flags.txt').read_text()
-  assert run_directory.read_config(path) == _config(path, seed=3)
+  assert saved_runs.read_config(path) == _config(path, seed=3)
 
 
 def test_missing_run_dir():
@@ -72,7 +72,7 @@ def test_foreign_directory_is_refused_untouched(tmp_path, files):
   with pytest.raises(errors.UserError, match='holds other files'):
     _open(tmp_path)
   with pytest.raises(errors.UserError, match='not the directory of a run'):
-    run_directory.read_config(tmp_path)
+    saved_runs.read_config(tmp_path)
   assert _files(tmp_path) == before
 
 
@@ -106,7 +106,7 @@ def test_resume_with_other_free_settings(tmp_path):
   )
   with _open(tmp_path, **changes) as run:
     assert (run.resumed, run.messages) == (True, ())
-  assert run_directory.read_config(tmp_path) == _config(tmp_path, **changes)
+  assert saved_runs.read_config(tmp_path) == _config(tmp_path, **changes)
   assert '--total_env_steps=7\n' in (tmp_path / 'flags.txt').read_text()
   _open(tmp_path, **changes).close()
   record = json.loads((tmp_path / 'run.json').read_text())
@@ -143,7 +143,7 @@ def test_a_run_without_an_iteration_is_replaced(tmp_path, changes):
   assert run.messages == (
     f'{tmp_path} held a run without any iteration: it is replaced',
   )
-  assert run_directory.read_config(tmp_path) == _config(tmp_path, **changes)
+  assert saved_runs.read_config(tmp_path) == _config(tmp_path, **changes)
 
 
 def test_a_checkpoint_is_something_to_lose(tmp_path):
@@ -207,7 +207,7 @@ def test_damaged_run_json(tmp_path, words):
       record['resumes'][0] |= dict(time='', git=None, host=record['host'])
     path.write_text(json.dumps(record))
   before = _files(tmp_path)
-  for call in (run_directory.read_config, _open):
+  for call in (saved_runs.read_config, _open):
     with pytest.raises(errors.UserError) as error:
       call(tmp_path)
     assert words in str(error.value)
@@ -221,14 +221,14 @@ def test_published_runs_can_be_read():
   found = list(root.rglob('run.json'))
   assert len(found) >= 25
   for path in found:
-    assert run_directory.read_config(path.parent).task.task
+    assert saved_runs.read_config(path.parent).task.task
 
 
 def test_home_directories():
   with pytest.raises(
     errors.UserError, match='--run_dir=~nosuchuser/x: .*whole'
   ):
-    run_directory.read_config('~nosuchuser/x')
+    saved_runs.read_config('~nosuchuser/x')
   with pytest.raises(errors.UserError, match='--run_dir=~nosuchuser/x'):
     _open('~nosuchuser/x')
 
@@ -239,11 +239,11 @@ def test_settings_of_another_version(tmp_path):
   record = json.loads(path.read_text())
   del record['settings']['gamma']  # added since: has its default
   path.write_text(json.dumps(record))
-  assert run_directory.read_config(tmp_path) == _config(tmp_path)
+  assert saved_runs.read_config(tmp_path) == _config(tmp_path)
   record['settings']['removed'] = 1
   path.write_text(json.dumps(record))
   with pytest.raises(errors.UserError, match='another version of .* removed'):
-    run_directory.read_config(tmp_path)
+    saved_runs.read_config(tmp_path)
 
 
 def test_warns_of_other_versions_and_processor(tmp_path):
@@ -305,9 +305,9 @@ def test_an_error_lets_the_lock_go(tmp_path):
 def test_a_directory_of_runs_gives_a_hint(tmp_path):
   _open(tmp_path / 'seed_1').close()
   with pytest.raises(errors.UserError, match='has runs in it: .*seed_1'):
-    run_directory.read_config(tmp_path)
+    saved_runs.read_config(tmp_path)
   with pytest.raises(errors.UserError, match='not a directory'):
-    run_directory.read_config(tmp_path / 'missing')
+    saved_runs.read_config(tmp_path / 'missing')
 
 
 def test_commit_is_that_of_this_checkout():

@@ -10,7 +10,7 @@ import pytest
 
 from trpo_tf import config
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import run_directory, trust
+from trpo_tf.experiment import run_directory, saved_runs, trust
 from trpo_tf.tasks import registry
 
 _CODE = 'import pathlib\npathlib.Path("it_ran").touch()\n'
@@ -32,7 +32,7 @@ def _make(run_dir='run', task='task.py:T'):
 
 
 def _read(run_dir='run', trust_task=False):
-  return run_directory.read_trusted(run_dir, trust_task)
+  return saved_runs.read_trusted(run_dir, trust_task)
 
 
 def _assert_asks(run_dir='run', words='add --trust_task'):

@@ -19,7 +19,7 @@ from trpo_tf.config import EstimatorConfig, ExperimentConfig, SamplerConfig
 from trpo_tf.errors import UserError
 from trpo_tf.estimation import surrogate
 from trpo_tf.experiment import backend as backend_lib
-from trpo_tf.experiment import run_directory
+from trpo_tf.experiment import saved_runs
 from trpo_tf.experiment.backend import Atari
 from trpo_tf.experiment.checkpoint import Checkpoint
 from trpo_tf.experiment.trained import load_policy
@@ -95,7 +95,7 @@ def load(run_dir: str) -> FrozenRun:
     if saved.path != trained.checkpoint:
       raise UserError('the policy is of another checkpoint')
 
-  saved = run_directory.load_checkpoint(run_dir, accept)
+  saved = saved_runs.load_checkpoint(run_dir, accept)
   learner = {'baseline': saved.state['learner']['baseline']}
   return FrozenRun(
     config,

@@ -10,7 +10,7 @@ import numpy as np
 from trpo_tf import config, seeding
 from trpo_tf.errors import UserError
 from trpo_tf.experiment import backend as backend_lib
-from trpo_tf.experiment import run_directory
+from trpo_tf.experiment import saved_runs
 from trpo_tf.experiment.trained import TrainedPolicy, load_policy
 from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.sampling.draws import Draws
@@ -156,7 +156,7 @@ def trained(run_dir: str | os.PathLike[str], task: str) -> TrainedPolicy:
     UserError: there is no such run, it has no checkpoint yet, or it is of
       another task.
   """
-  found = run_directory.read_config(run_dir).task.task
+  found = saved_runs.read_config(run_dir).task.task
   if found != task:
     raise UserError(
       f'--run_dir={run_dir} is a run of {found}; --task={task}: name a run of '

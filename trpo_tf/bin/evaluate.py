@@ -1,13 +1,15 @@
-"""Evaluates the newest checkpoint of a run.
+"""Evaluates a checkpoint of a run, by default the newest.
 
   python -m trpo_tf.bin.evaluate --run_dir=DIR --episodes=20 [--video=FILE]
 
 Loads the policy, its normaliser and the settings, runs whole episodes with the
 mean of the policy and with sampled actions, prints a table and writes
-DIR/evaluation.json.
+DIR/evaluation.json, or evaluation_best.json with --checkpoint=best, and so on.
 """
 
+import dataclasses
 import json
+import pathlib
 
 from absl import flags as absl_flags
 from rich.console import Console
@@ -15,8 +17,9 @@ from rich.table import Table
 
 from trpo_tf import extras
 from trpo_tf.bin import flags
+from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import checkpoint, run_directory
+from trpo_tf.experiment import checkpoint, saved_runs
 
 _RUN_DIR = absl_flags.DEFINE_string('run_dir', '', 'directory of the run')
 _EPISODES = absl_flags.DEFINE_integer(
@@ -24,6 +27,19 @@ _EPISODES = absl_flags.DEFINE_integer(
 )
 _VIDEO = absl_flags.DEFINE_string(
   'video', '', 'write a video (.mp4, .gif) of one deterministic episode'
+)
+_CHECKPOINT = absl_flags.DEFINE_string(
+  'checkpoint',
+  'newest',
+  'what to evaluate: newest; best, by the evaluations in training; or the name '
+  'of a file of checkpoints/',
+)
+_SEED = absl_flags.DEFINE_integer(
+  'seed',
+  None,
+  "seed of the episodes; without it, they follow from the run's seed",
+  lower_bound=0,
+  upper_bound=2**31 - 1,
 )
 _TRUST = absl_flags.DEFINE_bool('trust_task', False, flags.TRUST_HELP)
 
@@ -66,6 +82,20 @@ def _terms_table(result: dict) -> Table:
   return table
 
 
+def _seeded(config: ExperimentConfig) -> ExperimentConfig:
+  """Returns the settings with the seed that --seed gives, if any."""
+  if _SEED.value is None:
+    return config
+  run = dataclasses.replace(config.run, seed=_SEED.value)
+  return dataclasses.replace(config, run=run)
+
+
+def _file_name() -> str:
+  """Names the file of the results, so that no checkpoint replaces another."""
+  name = pathlib.Path(_CHECKPOINT.value).stem
+  return f'evaluation_{name}.json' if name != 'newest' else 'evaluation.json'
+
+
 def main(_) -> None:
   """Evaluates the run and writes the results."""
   # these errors are reported before the seconds that TensorFlow's import takes
@@ -75,15 +105,15 @@ def main(_) -> None:
     raise UserError(f'--video={_VIDEO.value}: end it in .mp4 or .gif')
   if _VIDEO.value.endswith('.mp4'):
     extras.require('imageio_ffmpeg', 'video', f'--video={_VIDEO.value}')
-  path = run_directory.expanded(_RUN_DIR.value)
-  run_directory.read_trusted(path, _TRUST.value)
-  run_directory.load_checkpoint(path)
+  path = saved_runs.expanded(_RUN_DIR.value)
+  saved_runs.read_trusted(path, _TRUST.value)
+  saved_runs.load_checkpoint(path, name=_CHECKPOINT.value)
   flags.import_tensorflow()
   from trpo_tf.experiment import atari_video, backend, trained, video
   from trpo_tf.experiment.evaluation import evaluate, evaluation_config
 
-  policy = trained.load_policy(path, _TRUST.value)
-  config, task = policy.config, policy.backend
+  policy = trained.load_policy(path, _TRUST.value, checkpoint=_CHECKPOINT.value)
+  config, task = _seeded(policy.config), policy.backend
   if _VIDEO.value and isinstance(task, backend.Gym):
     raise UserError(
       f'--video: {policy.task} is neither a native task nor an Atari game; '
@@ -122,10 +152,11 @@ def main(_) -> None:
     task=policy.task,
     env_steps=policy.env_steps,
     checkpoint=policy.checkpoint.name,
-    seed=config.run.seed,
+    seed=policy.config.run.seed,
+    evaluation_seed=_SEED.value,
   )
   checkpoint.write_atomically(
-    path / 'evaluation.json', (json.dumps(record, indent=2) + '\n').encode()
+    path / _file_name(), (json.dumps(record, indent=2) + '\n').encode()
   )
   if not _VIDEO.value:
     return

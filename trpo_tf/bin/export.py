@@ -14,7 +14,7 @@ from absl import flags as absl_flags
 from trpo_tf import extras
 from trpo_tf.bin import flags
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import run_directory
+from trpo_tf.experiment import saved_runs
 
 _RUN_DIR = absl_flags.DEFINE_string('run_dir', '', 'directory of the run')
 _OUT = absl_flags.DEFINE_string('out', '', 'directory to make')
@@ -29,14 +29,14 @@ def main(_) -> None:
     raise UserError('--run_dir is missing: name the run to export')
   if not _OUT.value:
     raise UserError('--out is missing: name the directory to make')
-  out = run_directory.expanded(_OUT.value)
+  out = saved_runs.expanded(_OUT.value)
   if os.path.lexists(out):
     raise UserError(f'--out={out} exists already: name a new directory')
   if _ONNX.value:
     extras.require('onnx', 'onnx', '--onnx')
-  path = run_directory.expanded(_RUN_DIR.value)
-  run_directory.read_trusted(path, _TRUST.value)
-  run_directory.load_checkpoint(path)
+  path = saved_runs.expanded(_RUN_DIR.value)
+  saved_runs.read_trusted(path, _TRUST.value)
+  saved_runs.load_checkpoint(path)
   flags.import_tensorflow()
   from trpo_tf.experiment import export, trained
 

@@ -16,7 +16,7 @@ from absl import flags as absl_flags
 
 from trpo_tf import errors
 from trpo_tf.bin import campaigns, flags
-from trpo_tf.experiment import run_directory
+from trpo_tf.experiment import saved_runs
 from trpo_tf.reproduction import plan, sweep
 
 flags.define()
@@ -44,7 +44,7 @@ def main(_) -> int:
   """Does the runs and writes the results; returns the exit code."""
   if not _OUT.value:
     raise errors.UserError('--out is missing: name the directory to use')
-  out = run_directory.expanded(_OUT.value)
+  out = saved_runs.expanded(_OUT.value)
   axes = sweep.parse_grid(_GRID.value)
   base = flags.experiment_config()
   entries = sweep.make_entries(axes, base, _SEEDS.value, out, flags.parse)

@@ -19,7 +19,9 @@ __all__ = ['define', 'purposes']
 
 # The flags of every program but the settings of a training run.
 _PURPOSES = {
-  'What to start from': ('preset', 'run_dir', 'trust_task', 'task'),
+  'What to start from': (
+    *('preset', 'run_dir', 'checkpoint', 'trust_task', 'task'),
+  ),
   'What to do': (
     *('list_presets', 'dry_run', 'episodes', 'table', 'budget', 'tasks'),
     *('methods', 'seeds', 'report_only', 'parts', 'iterations', 'delta'),

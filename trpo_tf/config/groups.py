@@ -285,6 +285,16 @@ class RunConfig(Config):
     low=1,
     high=2**31 - 1,
   )
+  eval_every_env_steps: int = setting(
+    0,
+    'evaluate the mean policy each time that training passes a multiple of '
+    'this number of env steps; 0: never',
+    low=0,
+    high=2**53,
+  )
+  eval_episodes: int = setting(
+    10, 'whole episodes of an evaluation in training', low=1, high=10_000
+  )
   tensorboard: bool = setting(True, 'write TensorBoard event files')
   tf_threads: int = setting(
     0,

@@ -35,9 +35,11 @@ from trpo_tf import errors
 __all__ = [
   'Checkpoint',
   'Damage',
+  'load',
   'load_newest',
   'newest_iteration',
   'save',
+  'write',
   'write_atomically',
 ]
 
@@ -104,7 +106,7 @@ def save(
   for partial in _own(directory, '.tmp'):  # of a killed process
     partial.unlink()
   path = directory / f'iteration_{iteration:08d}.npz'
-  write_atomically(path, _encode(state))
+  write(path, state)
   paths = _newest_first(directory)
   current = paths.index(path)
   for stale in paths[:current] + paths[current + keep :]:
@@ -134,7 +136,7 @@ def load_newest(
   damaged: list[Damage] = []
   for path in _newest_first(pathlib.Path(directory)):
     try:
-      state = _decode(_verified(path.read_bytes()))
+      state = _read(path)
       saved = Checkpoint(_iteration(path), state, path, tuple(damaged))
       if state.get('iteration', saved.iteration) != saved.iteration:
         raise ValueError(f'it holds iteration {state["iteration"]}')
@@ -151,6 +153,45 @@ def load_newest(
       'directory'
     )
   return None
+
+
+def write(path: pathlib.Path, state: dict[str, Any]) -> None:
+  """Writes a state atomically to a file of any name.
+
+  Args:
+    path: the file.
+    state: the tree of values.
+
+  Raises:
+    ValueError: a value of a kind that a state cannot hold.
+    OSError: the file could not be written; the old file is unchanged.
+  """
+  write_atomically(path, _encode(state))
+
+
+def load(
+  path: pathlib.Path, accept: Callable[[Checkpoint], None] | None = None
+) -> Checkpoint:
+  """Reads one checkpoint.
+
+  Args:
+    path: the file.
+    accept: raises ValueError for a state that does not fit; see `load_newest`.
+
+  Raises:
+    UserError: there is no such file, or it cannot be used.
+  """
+  try:
+    state = _read(path)
+    saved = Checkpoint(state.get('iteration', 0), state, path)
+    if accept:
+      accept(saved)
+  except (FileNotFoundError, IsADirectoryError):
+    raise errors.UserError(f'there is no checkpoint {path}') from None
+  except ValueError as error:
+    damage = Damage(path, ' '.join(str(error).split()))
+    raise errors.UserError(f'{damage}: choose another checkpoint') from None
+  return saved
 
 
 def newest_iteration(directory: str | os.PathLike[str]) -> int:
@@ -186,6 +227,10 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
     os.fsync(descriptor)
   finally:
     os.close(descriptor)
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+  return _decode(_verified(path.read_bytes()))
 
 
 def _iteration(path: pathlib.Path) -> int:

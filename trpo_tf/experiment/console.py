@@ -7,6 +7,7 @@ from collections.abc import Callable
 import rich.progress
 
 from trpo_tf.experiment import sinks
+from trpo_tf.experiment.evaluations import Evaluated
 from trpo_tf.experiment.terminal import Terminal
 from trpo_tf.methods.record import IterationRecord
 
@@ -48,6 +49,7 @@ class ConsoleSink:
     self._last_line = -math.inf
     self._pending = ''
     self._refused = self._diverged = 0
+    self._evaluated = ''
     self._live = None
     if terminal.is_interactive:
       self._live = rich.progress.Progress(
@@ -66,6 +68,7 @@ class ConsoleSink:
     record: IterationRecord,
     histograms: sinks.Histograms,
     terms: sinks.Terms = sinks.NO_TERMS,
+    evaluated: Evaluated | None = None,
   ) -> None:
     """Shows the state of the run.
 
@@ -73,8 +76,12 @@ class ConsoleSink:
       record: the numbers of the iteration.
       histograms: not used.
       terms: not used.
+      evaluated: the evaluation after the iteration, if there was one; it is
+        shown until the next.
     """
     del histograms, terms
+    if evaluated is not None:
+      self._evaluated = f'evaluated {evaluated.return_mean:.1f}'
     self._refused += record.step_fraction == 0
     self._diverged += record.diverged
     text = self._text(record)
@@ -122,6 +129,8 @@ class ConsoleSink:
       f'KL {record.mean_kl:.4f}',
       f'{_duration(seconds_left)} left' if done < 1 else _duration(elapsed),
     ]
+    if self._evaluated:
+      parts.append(self._evaluated)
     if self._refused:
       parts.append(f'{self._refused} refused')
     if self._diverged:

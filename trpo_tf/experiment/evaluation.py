@@ -7,6 +7,7 @@ import numpy as np
 from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.experiment import backend, memory, statistics
+from trpo_tf.experiment.evaluations import Evaluated
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Batch
 from trpo_tf.seeding import Stream
@@ -72,7 +73,9 @@ def evaluation_config(config: ExperimentConfig, episodes: int):
     whole_episodes=True,
     on_divergence='cut',
   )
-  estimator = dataclasses.replace(config.estimator, baseline='none')
+  estimator = dataclasses.replace(
+    config.estimator, baseline='none', amortized_advantage=False
+  )
   seed = seeding.derived_seed(config.run.seed, Stream.EVALUATION)
   run = dataclasses.replace(config.run, seed=seed)
   return dataclasses.replace(
@@ -105,7 +108,10 @@ def evaluate(
   task = backend.resolve(evaluation_config(config, episodes))
   memory.check_evaluation(task)
   sampler = task.paths()
-  batch = sampler.sample(theta, normalizer, 0, deterministic=deterministic)
+  try:
+    batch = sampler.sample(theta, normalizer, 0, deterministic=deterministic)
+  finally:
+    sampler.close()
   found = Evaluation(
     batch.episode_returns,
     batch.episode_lengths,
@@ -113,3 +119,49 @@ def evaluate(
     diverged=len(batch.diverged),
   )
   return found, batch
+
+
+def in_training(
+  config: ExperimentConfig,
+  theta: np.ndarray,
+  normalizer: Normalizer,
+  iteration: int,
+  env_steps: int,
+) -> Evaluated:
+  """Evaluates the mean policy between two iterations of a run.
+
+  Each evaluation has a sampler and a seed of its own, so it leaves the training
+  as it is, and its episodes are not those of the program evaluate.
+
+  Args:
+    config: settings of the run.
+    theta: float32 [P], the policy.
+    normalizer: normaliser of observations.
+    iteration: iterations done.
+    env_steps: env steps trained.
+
+  Returns:
+    The row of evaluations.csv.
+
+  Raises:
+    UserError: the environment failed.
+  """
+  seed = seeding.derived_seed(
+    config.run.seed, Stream.TRAINING_EVALUATION, iteration
+  )
+  seeded = dataclasses.replace(
+    config, run=dataclasses.replace(config.run, seed=seed)
+  )
+  episodes = config.run.eval_episodes
+  found, _ = evaluate(seeded, theta, normalizer, episodes, deterministic=True)
+  number = found.returns.size
+  nan = float('nan')
+  return Evaluated(
+    int(iteration),
+    int(env_steps),
+    return_mean=float(found.returns.mean()) if number else nan,
+    return_std=float(found.returns.std(ddof=1)) if number > 1 else nan,
+    episodes=number,
+    length_mean=float(found.lengths.mean()) if number else nan,
+    diverged=found.diverged,
+  )

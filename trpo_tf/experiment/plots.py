@@ -22,6 +22,7 @@ from trpo_tf.experiment import (
   flagfiles,
   progress,
   run_directory,
+  saved_runs,
   statistics,
 )
 from trpo_tf.methods.record import COLUMNS
@@ -107,8 +108,8 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     UserError: there is no such directory, it is not that of a run, or no
       iteration has finished yet.
   """
-  path = run_directory.expanded(path)
-  settings = config_lib.settings(run_directory.read_config(path))
+  path = saved_runs.expanded(path)
+  settings = config_lib.settings(saved_runs.read_config(path))
   columns = progress.read_csv(path / 'progress.csv')
   if not columns['iteration'].size:
     raise errors.UserError(f'{path} has no finished iteration yet')

@@ -4,13 +4,20 @@ The program train and `trpo_tf.train(run_dir=...)` share it.
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import checkpoint, divergence_log, progress, sinks
+from trpo_tf.experiment import (
+  checkpoint,
+  divergence_log,
+  evaluations,
+  progress,
+  sinks,
+)
 from trpo_tf.experiment.run_directory import RunDirectory
-from trpo_tf.experiment.training import Iteration, Training
+from trpo_tf.experiment.training import Iteration, Training, TrainingState
 
 __all__ = ['iterations']
 
@@ -50,6 +57,9 @@ def iterations(
       stack.callback(sink.close)
       return sink
 
+    evaluated = stack.enter_context(
+      contextlib.closing(_Evaluations(run, training))
+    )
     made = [closed_at_end(sink) for sink in _files(training, run)]
     for message in (*run.messages, *resumed):
       say(message)
@@ -69,7 +79,14 @@ def iterations(
     try:
       for iteration in training.iterations():
         for sink in made:
-          sink.write(iteration.record, iteration.histograms, iteration.terms)
+          sink.write(
+            iteration.record,
+            iteration.histograms,
+            iteration.terms,
+            iteration.evaluated,
+          )
+        if iteration.evaluated:
+          evaluated.write(iteration.evaluated, iteration.state)
         divergence_log.write(run.path / 'diverged', iteration.summary.diverged)
         for death in iteration.summary.deaths:
           say(f'{death}: its work was repeated')
@@ -120,3 +137,31 @@ def _files(training: Training, run: RunDirectory) -> Iterator[sinks.Sink]:
   yield sinks.CsvSink(run.progress_csv, state.iteration or None)
   if training.config.run.tensorboard:
     yield sinks.TensorBoardSink(run.tensorboard, state.env_steps or None)
+
+
+class _Evaluations:
+  """Writes evaluations.csv and keeps the best state of the run."""
+
+  def __init__(self, run: RunDirectory, training: Training):
+    """Opens the file at the iteration that the run has reached."""
+    self._run = run
+    path, last = run.evaluations_csv, training.state.iteration
+    rows = evaluations.read(path, last) if last else []
+    self._best, self._file = -math.inf, None
+    if run.best.exists():
+      self._best = evaluations.best_return(rows)
+    if training.config.run.eval_every_env_steps or path.exists():
+      self._file = evaluations.EvaluationsFile(path, rows)
+
+  def write(self, row: evaluations.Evaluated, state: TrainingState) -> None:
+    """Appends a row, and saves the state if no return was higher before."""
+    assert self._file is not None
+    self._file.write(row)
+    if not math.isnan(row.return_mean) and row.return_mean > self._best:
+      checkpoint.write(self._run.best, state.tree())
+      self._best = row.return_mean
+
+  def close(self) -> None:
+    """Closes the file."""
+    if self._file:
+      self._file.close()

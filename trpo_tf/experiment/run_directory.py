@@ -3,6 +3,8 @@
 run.json      settings, command, versions, git commit, host (run_record.py)
 flags.txt     the flagfile that repeats the run
 progress.csv  one row per iteration (progress.py)
+evaluations.csv  one row per evaluation in training (evaluations.py)
+best.npz      the state with the highest evaluated return
 tensorboard/  the same, and histograms (sinks.TensorBoardSink)
 checkpoints/  the newest states (checkpoint.py)
 run.lock      held by the process that trains
@@ -13,7 +15,7 @@ import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Self
 
 from trpo_tf import config as config_lib
@@ -24,17 +26,14 @@ from trpo_tf.experiment import (
   progress,
   provenance,
   run_record,
+  saved_runs,
   trust,
 )
 
 __all__ = [
   'FREE_SETTINGS',
   'RunDirectory',
-  'expanded',
-  'load_checkpoint',
   'preview',
-  'read_config',
-  'read_trusted',
 ]
 
 # Settings that may differ when a run resumes: they do not change its results.
@@ -48,6 +47,8 @@ FREE_SETTINGS = frozenset(
     'tensorboard',
     'checkpoint_seconds',
     'keep_checkpoints',
+    'eval_every_env_steps',
+    'eval_episodes',
     'resume',
   }
 )
@@ -82,6 +83,16 @@ class RunDirectory:
     return self.path / 'tensorboard'
 
   @property
+  def evaluations_csv(self) -> pathlib.Path:
+    """File of the evaluations in training."""
+    return self.path / 'evaluations.csv'
+
+  @property
+  def best(self) -> pathlib.Path:
+    """The state with the highest evaluated return."""
+    return self.path / saved_runs.BEST
+
+  @property
   def checkpoints(self) -> pathlib.Path:
     """Directory of the checkpoints."""
     return self.path / 'checkpoints'
@@ -112,7 +123,7 @@ class RunDirectory:
     if not config.run.run_dir:
       raise errors.UserError('--run_dir is missing: name the directory to use')
     flags_text = flagfiles.flagfile(config)
-    path = expanded(config.run.run_dir)
+    path = saved_runs.expanded(config.run.run_dir)
     _refuse_foreign(path)
     try:
       path.mkdir(parents=True, exist_ok=True)
@@ -155,7 +166,7 @@ class RunDirectory:
 
 def preview(config: config_lib.ExperimentConfig) -> str:
   """Says what `open` would do with a run's directory, or raises its error."""
-  path = expanded(config.run.run_dir)
+  path = saved_runs.expanded(config.run.run_dir)
   _refuse_foreign(path)
   before = run_record.read(path) if path.exists() else None
   if before is None:
@@ -171,98 +182,8 @@ def preview(config: config_lib.ExperimentConfig) -> str:
   )
 
 
-def expanded(run_dir: str | os.PathLike[str]) -> pathlib.Path:
-  """Replaces the ~ of a directory's name.
-
-  Raises:
-    UserError: there is no such user, or no home directory.
-  """
-  try:
-    return pathlib.Path(run_dir).expanduser()
-  except RuntimeError as error:
-    raise errors.UserError(
-      f'--run_dir={run_dir}: {error}: write the whole path'
-    ) from None
-
-
-def read_config(
-  run_dir: str | os.PathLike[str],
-) -> config_lib.ExperimentConfig:
-  """Reads the settings of a run.
-
-  Args:
-    run_dir: the directory of the run; it is not locked or changed.
-
-  Returns:
-    The settings with which the run was last started.
-
-  Raises:
-    UserError: there is no such directory, it is not that of a run, or its
-      run.json is damaged.
-  """
-  path = expanded(run_dir)
-  return run_record.settings_of(_existing(path), path)
-
-
-def read_trusted(
-  run_dir: str | os.PathLike[str], trust_task: bool
-) -> config_lib.ExperimentConfig:
-  """Reads the settings of a run whose task is to be loaded.
-
-  Args:
-    run_dir: the directory of the run; it is not locked or changed.
-    trust_task: whether the user trusts a task that is Python code; see trust.
-
-  Returns:
-    The settings with which the run was last started.
-
-  Raises:
-    UserError: as `read_config`; or the task is code that is not trusted.
-  """
-  path = expanded(run_dir)
-  record = _existing(path)
-  config = run_record.settings_of(record, path)
-  signed = record.get('signature')
-  trust.require(path, record['settings'], signed, trust_task)
-  return config
-
-
-def load_checkpoint(
-  run_dir: str | os.PathLike[str],
-  accept: Callable[[checkpoint.Checkpoint], None] | None = None,
-) -> checkpoint.Checkpoint:
-  """Reads the newest checkpoint of a run.
-
-  Args:
-    run_dir: the directory of the run; it is not locked or changed.
-    accept: see `checkpoint.load_newest`.
-
-  Raises:
-    UserError: there is no checkpoint, or none that can be used.
-  """
-  path = expanded(run_dir)
-  saved = checkpoint.load_newest(path / 'checkpoints', accept)
-  if saved is None:
-    raise errors.UserError(
-      f'{path} has no checkpoint yet: let it train for longer'
-    )
-  return saved
-
-
 def _write(path: pathlib.Path, text: str) -> None:
   checkpoint.write_atomically(path, text.encode())
-
-
-def _existing(path: pathlib.Path) -> run_record.RunRecord:
-  """Reads the record of a directory that must be that of a run."""
-  if not path.is_dir():
-    raise errors.UserError(f'{path} is not a directory')
-  record = run_record.read(path)
-  if record is None:
-    runs = [p.parent.name for p in sorted(path.glob('*/run.json'))]
-    hint = f', but has runs in it: {path}/{runs[0]}, ...' if runs else ''
-    raise errors.UserError(f'{path} is not the directory of a run{hint}')
-  return record
 
 
 def _refuse_foreign(path: pathlib.Path) -> None:

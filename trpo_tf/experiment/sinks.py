@@ -21,6 +21,7 @@ from tensorboard.plugins.scalar import summary_v2 as scalar_summary
 from tensorboard.summary.writer import record_writer
 
 from trpo_tf.experiment import checkpoint, progress
+from trpo_tf.experiment.evaluations import Evaluated
 from trpo_tf.methods import record as record_lib
 from trpo_tf.methods.record import COLUMNS, IterationRecord
 
@@ -48,6 +49,7 @@ class Sink(Protocol):
     record: IterationRecord,
     histograms: Histograms,
     terms: Terms = NO_TERMS,
+    evaluated: Evaluated | None = None,
   ) -> None:
     """Receives the record of the next iteration.
 
@@ -55,6 +57,7 @@ class Sink(Protocol):
       record: the numbers of the iteration.
       histograms: arrays by name, of any shape.
       terms: means of the reward's terms.
+      evaluated: the evaluation after the iteration, if there was one.
     """
 
   def close(self) -> None:
@@ -96,6 +99,7 @@ class CsvSink:
     record: IterationRecord,
     histograms: Histograms,
     terms: Terms = NO_TERMS,
+    evaluated: Evaluated | None = None,
   ) -> None:
     """Appends a row.
 
@@ -103,12 +107,13 @@ class CsvSink:
       record: the numbers of the iteration.
       histograms: not used.
       terms: not used.
+      evaluated: not used.
 
     Raises:
       ValueError: the iteration does not follow the one before.
       OSError: the disk is full; a partial row is cut off on resume.
     """
-    del histograms, terms
+    del histograms, terms, evaluated
     if self._last is not None and record.iteration != self._last + 1:
       raise ValueError(
         f'iteration {record.iteration} after {self._last} in {self._path}'
@@ -172,6 +177,7 @@ class TensorBoardSink:
     record: IterationRecord,
     histograms: Histograms,
     terms: Terms = NO_TERMS,
+    evaluated: Evaluated | None = None,
   ) -> None:
     """Adds a point to each curve; leaves out numbers that are not finite.
 
@@ -179,6 +185,7 @@ class TensorBoardSink:
       record: the numbers of the iteration.
       histograms: arrays by name, of any shape.
       terms: means of the reward's terms.
+      evaluated: the evaluation after the iteration, if there was one.
 
     Raises:
       OSError: the disk is full; TensorBoard can still read earlier points.
@@ -192,6 +199,11 @@ class TensorBoardSink:
           self._add(step, summary=scalar_summary.scalar_pb(tag, float(value)))
     for name, mean in terms.items():
       self._add(step, summary=scalar_summary.scalar_pb(f'terms/{name}', mean))
+    for name in ('return_mean', 'return_std', 'length_mean'):
+      value = getattr(evaluated, name, math.nan)
+      if math.isfinite(value):
+        tag = f'evaluation/{name}'
+        self._add(step, summary=scalar_summary.scalar_pb(tag, value))
     for name, values in histograms.items():
       finite = values[np.isfinite(values)]
       if finite.size:

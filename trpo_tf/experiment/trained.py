@@ -14,7 +14,7 @@ from tensorflow_probability import distributions as tfd
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
 from trpo_tf.experiment import backend as backend_lib
-from trpo_tf.experiment import run_directory, state_tree
+from trpo_tf.experiment import saved_runs, state_tree
 from trpo_tf.experiment.checkpoint import Checkpoint, Damage
 from trpo_tf.policies.categorical import CategoricalPolicy
 from trpo_tf.policies.gaussian import GaussianPolicy
@@ -205,8 +205,9 @@ def load_policy(
   run_dir: str | os.PathLike[str],
   trust_task: bool = False,
   seed: int | None = None,
+  checkpoint: str = 'newest',
 ) -> TrainedPolicy:
-  """Loads the newest checkpoint of a run.
+  """Loads a checkpoint of a run.
 
   Args:
     run_dir: directory of the run.
@@ -214,6 +215,8 @@ def load_policy(
       even if it is not known that this user made the run; see SECURITY.md.
     seed: seed of the actions that the policy samples; None: another one at each
       call.
+    checkpoint: 'newest'; 'best', by the evaluations in training; or the name of
+      a file of checkpoints/.
 
   Returns:
     The policy.
@@ -222,7 +225,7 @@ def load_policy(
     UserError: there is no such run, it has no checkpoint that can be used, its
       task is code that is not trusted, or the task cannot be made.
   """
-  config = run_directory.read_trusted(run_dir, trust_task)
+  config = saved_runs.read_trusted(run_dir, trust_task)
   backend = backend_lib.resolve(config)
   policy, normalizer = backend.policy(), backend.normalizer()
   like = dict(
@@ -233,7 +236,7 @@ def load_policy(
   def accept(saved: Checkpoint) -> None:
     state_tree.check_policy(saved.state, like)
 
-  saved = run_directory.load_checkpoint(run_dir, accept)
+  saved = saved_runs.load_checkpoint(run_dir, accept, checkpoint)
   return TrainedPolicy(
     backend,
     policy,

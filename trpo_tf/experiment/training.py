@@ -14,8 +14,9 @@ import numpy as np
 from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.experiment import backend as backend_lib
-from trpo_tf.experiment import memory, state_tree
+from trpo_tf.experiment import evaluation, evaluations, memory, state_tree
 from trpo_tf.experiment.backend import Backend
+from trpo_tf.experiment.evaluations import Evaluated
 from trpo_tf.methods.learner import Learner
 from trpo_tf.methods.record import IterationRecord
 from trpo_tf.methods.registry import make_learner
@@ -78,6 +79,7 @@ class Iteration:
     histograms: arrays by name, of any shape.
     summary: counts and statistics of the batch.
     batch: the batch that was sampled.
+    evaluated: the evaluation after the iteration; None if none was due.
   """
 
   state: TrainingState
@@ -85,6 +87,7 @@ class Iteration:
   histograms: dict[str, np.ndarray]
   summary: Summary
   batch: Batch
+  evaluated: Evaluated | None = None
 
   @property
   def terms(self) -> dict[str, float]:
@@ -221,7 +224,21 @@ class Training:
       elapsed_seconds=self.state.elapsed_seconds,
     )
     histograms = batch.histograms() | update.histograms
-    return Iteration(self.state, record, histograms, summary, batch)
+    evaluated = self._evaluate(old.env_steps)
+    return Iteration(self.state, record, histograms, summary, batch, evaluated)
+
+  def _evaluate(self, env_steps_before: int) -> Evaluated | None:
+    """Evaluates the policy if the last iteration made it due."""
+    every, state = self.config.run.eval_every_env_steps, self.state
+    if not evaluations.is_due(every, env_steps_before, state.env_steps):
+      return None
+    return evaluation.in_training(
+      self.config,
+      state.theta,
+      state.normalizer,
+      state.iteration,
+      state.env_steps,
+    )
 
   def _normalizer_learns(self, iteration: int) -> bool:
     count = self.config.policy.normalizer_iterations

@@ -8,7 +8,7 @@ import numpy as np
 from trpo_tf import config as config_lib
 from trpo_tf.errors import UserError
 from trpo_tf.experiment import progress as progress_lib
-from trpo_tf.experiment import run_directory
+from trpo_tf.experiment import run_directory, saved_runs
 from trpo_tf.reproduction.plan import Entry, PlannedRun
 from trpo_tf.reproduction.table import Table
 
@@ -69,7 +69,7 @@ def read(table: Table, run: PlannedRun) -> Log | None:
     has no iteration yet, or belongs to a run with other settings.
   """
   try:
-    found = run_directory.read_config(run.directory)
+    found = saved_runs.read_config(run.directory)
     progress = progress_lib.read_csv(run.directory / 'progress.csv')
   except UserError:  # not begun, or damaged: the train binary will say so
     return None

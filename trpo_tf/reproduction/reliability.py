@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from trpo_tf.config import ExperimentConfig
-from trpo_tf.experiment import progress, run_directory
+from trpo_tf.experiment import progress, saved_runs
 from trpo_tf.reproduction import logs
 from trpo_tf.reproduction.plan import Entry
 
@@ -102,7 +102,7 @@ def run_directories(directory: pathlib.Path) -> list[Run]:
   """
   paths = sorted(path.parent for path in directory.rglob('run.json'))
   return [
-    (progress.read_csv(path / 'progress.csv'), run_directory.read_config(path))
+    (progress.read_csv(path / 'progress.csv'), saved_runs.read_config(path))
     for path in paths
   ]
 
