@@ -40,7 +40,8 @@ class Broken(gymnasium.Env):
       raise RuntimeError('lost\\nthe robot')
     seen = np.nan if broken == 'observation' else self.steps / 120
     reward = np.nan if broken == 'reward' else float(action)
-    return np.array([seen, action]), reward, self.steps % 20 == 0, False, {}
+    seen = np.array([seen, action], np.float32)
+    return seen, reward, self.steps % 20 == 0, False, {}
 
 for what in ('observation', 'reward', 'raises'):
   gymnasium.register(f'Broken-{what}-v0', Broken, kwargs=dict(what=what))

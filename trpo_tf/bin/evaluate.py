@@ -28,8 +28,9 @@ _VIDEO = absl_flags.DEFINE_string(
 _TRUST = absl_flags.DEFINE_bool(
   'trust_task',
   False,
-  'let the Python code run that run.json names as the task (a file or a '
-  'module), though it is not known that you made the run here: see SECURITY.md',
+  'let the Python code run that run.json names as the task or the policy (a '
+  'file or a module), though it is not known that you made the run here: see '
+  'SECURITY.md',
 )
 
 
@@ -84,16 +85,13 @@ def main(_) -> None:
   run_directory.read_trusted(path, _TRUST.value)
   run_directory.load_checkpoint(path)
   flags.import_tensorflow()
-  from trpo_tf.experiment import atari_video, backend, trained, video
+  from trpo_tf.experiment import atari_video, backend, gym_video, trained, video
   from trpo_tf.experiment.evaluation import evaluate, evaluation_config
 
   policy = trained.load_policy(path, _TRUST.value)
   config, task = policy.config, policy.backend
   if _VIDEO.value and isinstance(task, backend.Gym):
-    raise UserError(
-      f'--video: {policy.task} is neither a native task nor an Atari game; '
-      'leave --video out'
-    )
+    gym_video.require_images(config.task)
   if _VIDEO.value:
     video.require_writable(_VIDEO.value)
   result = {}
@@ -141,6 +139,9 @@ def main(_) -> None:
   elif isinstance(task, backend.Native):
     poses = video.episode_poses(task.task, sampled_under, batch, 0)
     video.write_video(_VIDEO.value, task.task, poses)
+  else:
+    spaces = task.spaces
+    gym_video.write_video(_VIDEO.value, spaces, sampled_under, batch, 0)
   console.print(f'video: {_VIDEO.value}')
 
 

@@ -49,6 +49,7 @@ FREE_SETTINGS = frozenset(
     'checkpoint_seconds',
     'keep_checkpoints',
     'resume',
+    'check_env',
   }
 )
 _LOCK = 'run.lock'
