@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -72,6 +73,9 @@ def _values(field):
     return st.sampled_from(meta['choices'])
   if isinstance(default, bool):
     return st.booleans()
+  if field.name == 'env_kwargs':
+    values = st.none() | st.integers() | st.text()
+    return st.dictionaries(st.text(), values).map(json.dumps)
   if isinstance(default, str):
     lines = st.text(st.characters(codec='utf-8'))
     return lines.filter(
