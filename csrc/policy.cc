@@ -24,7 +24,7 @@ void CheckNetwork(const Network& net, int64_t inputs, int outputs) {
               net.sizes.back() == outputs,
           "layer_sizes do not fit the task");
   for (int size : net.sizes) Require(size > 0, "layer_sizes must be positive");
-  Require(net.activation == kTanh || net.activation == kSoftplus,
+  Require(net.activation >= kTanh && net.activation <= kRelu,
           "unknown activation");
 }
 
@@ -97,6 +97,10 @@ void Softplus(float* x, int n) {
   }
 }
 
+void Relu(float* x, int n) {
+  for (int i = 0; i < n; i++) x[i] = std::max(x[i], 0.0f);
+}
+
 }  // namespace
 
 // A rational function of x^2, fitted on [-8, 8] to a relative error of 7e-9;
@@ -121,7 +125,14 @@ void Tanh(float* x, int n) {
 }
 
 void Activate(Activation activation, float* x, int n) {
-  activation == kTanh ? Tanh(x, n) : Softplus(x, n);
+  switch (activation) {
+    case kTanh:
+      return Tanh(x, n);
+    case kSoftplus:
+      return Softplus(x, n);
+    case kRelu:
+      return Relu(x, n);
+  }
 }
 
 void Forward(const Network& net, const float* theta, const float* x,

@@ -22,7 +22,7 @@
 
 namespace trpo_tf {
 
-enum Activation : int32_t { kTanh, kSoftplus };
+enum Activation : int32_t { kTanh, kSoftplus, kRelu };
 
 // theta is [W1 (in x out, row-major), b1, W2, b2, ...], then log deviations
 struct Network {

@@ -7,6 +7,7 @@ step's values, and a reset evaluates it by its definition.
 """
 
 import dataclasses
+import functools
 import math
 
 import mujoco
@@ -407,7 +408,7 @@ def network(
   Args:
     theta: [W1 (in x out, row-major), b1, W2, b2, ...].
     sizes: units of the input, the hidden layers and the output.
-    activation: 'tanh' or 'softplus'.
+    activation: 'tanh', 'softplus' or 'relu'.
     x: [N, in].
 
   Returns:
@@ -420,5 +421,9 @@ def network(
     theta = theta[(rows + 1) * columns :]
     x = x @ weights + bias
     if layer < len(sizes) - 2:
-      x = np.tanh(x) if activation == 'tanh' else np.logaddexp(0, x)
+      x = {
+        'tanh': np.tanh,
+        'softplus': functools.partial(np.logaddexp, 0),
+        'relu': functools.partial(np.maximum, 0),
+      }[activation](x)
   return x

@@ -1,5 +1,6 @@
 """The functions that only Python programs need; see trpo_tf.__all__."""
 
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -67,6 +68,8 @@ def train(
       ) from None
   training = Training(config)
   if not config.run.run_dir:
+    for message in training.backend.check():
+      _LOG.warning(message)
     return training.iterations()
   return recording.iterations(training, _LOG.warning)
 
@@ -79,10 +82,19 @@ def _arguments(settings: dict[str, Any]) -> list[str]:
       value = tuple(value)
     if value is None:
       raise UserError(f'--{name}=None: leave it out for its default')
+    if isinstance(value, dict):
+      value = _json(name, value)
     if isinstance(value, os.PathLike):
       value = os.fspath(value)
     arguments.append(f'--{name}={flagfiles.flag_text(value)}')
   return arguments
+
+
+def _json(name: str, value: dict[str, Any]) -> str:
+  try:
+    return json.dumps(value)
+  except (TypeError, ValueError) as error:
+    raise UserError(f'--{name} cannot be written as JSON: {error}') from None
 
 
 def make_trust_region_step(

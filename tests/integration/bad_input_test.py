@@ -161,6 +161,7 @@ def results(world):
     commands[name] = [
       *programs.TINY,
       f'--task=broken_module:Broken-{name}-v0',
+      '--check_env=false',  # it counts steps over all episodes
       '--total_env_steps=2000',
       f'--run_dir=broken_{name}',
     ]

@@ -238,7 +238,7 @@ gymnasium.register('Broken-v0', Broken)
   (tmp_path / 'broken.py').write_text(module)
   end = ['--total_env_steps=200', '--run_dir=run']
   commands = [
-    [*_TRAIN, '--task=broken:Broken-v0', *end],
+    [*_TRAIN, '--task=broken:Broken-v0', '--check_env=false', *end],
     [*_TRAIN, *end, '--seed=3'],
     [*_TRAIN, *end, '--seed=4'],
   ]

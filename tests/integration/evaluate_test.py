@@ -61,7 +61,7 @@ def evaluations(tmp_path_factory):
     'damaged': [],
     'reacher': ['--video=videos/reacher.mp4'],
     'cartpole': [],
-    'no video': ['--run_dir=cartpole', '--video=cartpole.mp4'],
+    'video': ['--run_dir=cartpole', '--video=cartpole.gif'],
     'one episode': ['--run_dir=again', '--episodes=1'],
   }
   results = programs.run(
@@ -212,10 +212,11 @@ def test_video_file(evaluations):
   assert np.abs(np.diff(brightness, axis=0)).mean(1).max() > 0.1  # and moves
 
 
-def test_no_video_of_other_environments(evaluations):
-  _, results = evaluations
-  assert results['no video'].code == 2
-  assert results['no video'].stderr == (
-    'evaluate: --video: CartPole-v1 is neither a native task nor an Atari '
-    'game; leave --video out\n'
-  )
+def test_video_of_an_environment_of_gymnasium(evaluations):
+  """It repeats the first episode of those that were sampled."""
+  folder, results = evaluations
+  result = results['video']
+  assert (result.code, result.stderr) == (0, '')
+  frames = iio.imread(folder / 'cartpole.gif')
+  lengths = _evaluation(folder, 'cartpole')['deterministic']['length']
+  assert 1 < len(frames) <= lengths['values'][0] + 1

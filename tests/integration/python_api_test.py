@@ -136,7 +136,7 @@ def test_a_run_directory_continues_from_python(folder, tmp_path):
     ('', dict(max_kll=1), "Unknown command line flag 'max_kll'. Did you mean"),
     ('', dict(gamma='abc'), 'flag --gamma=abc: could not convert'),
     ('', dict(gamma=2), '--gamma=2.0 is outside [0, 1]'),
-    ('', dict(activation='relu'), 'should be one of <tanh|softplus>'),
+    ('', dict(activation='elu'), 'should be one of <tanh|softplus|relu>'),
     ('', dict(batch_steps=2001), 'is not a multiple of'),
     ('', dict(batch_steps=1.5), 'flag --batch_steps=1.5'),
     ('', dict(seed=None), '--seed=None: leave it out'),

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from plain_atari import choices
 
-from trpo_tf.policies import conv
+from trpo_tf.policies import conv, mlp
 from trpo_tf.sampling import _atari
 
 FACTORS = (3, 3, 2)
@@ -13,12 +13,11 @@ PAPER = conv.ConvNet((52, 40, 4), (16, 16), (20,), 8)
 
 
 def make(network, factors=None):
-  activation = ('tanh', 'softplus').index(network.activation)
   return _atari.Actor(
     network.input_shape[:2],
     network.filters,
     network.hidden_sizes,
-    activation,
+    mlp.activation_number(network.activation),
     factors or (network.output_size,),
   )
 
@@ -56,6 +55,7 @@ def show(screens, frame):
     conv.ConvNet((84, 84, 4), (16, 16), (20,), 18),
     # widths that leave columns and rows over, filters in blocks of 16, 8 and 1
     conv.ConvNet((31, 23, 4), (27, 9, 3), (5, 4), 2, 'softplus'),
+    conv.ConvNet((31, 23, 4), (27, 9, 3), (5, 4), 2, 'relu'),
     conv.ConvNet((9, 10, 4), (2,), (), 3),
     conv.ConvNet((20, 20, 4), (8,), (70, 33), 5),
   ],

@@ -76,7 +76,7 @@ def _normalized(observations, normalizer):
   return np.clip(x, -normalizer.clip, normalizer.clip)
 
 
-@pytest.mark.parametrize('activation', ['tanh', 'softplus'])
+@pytest.mark.parametrize('activation', ['tanh', 'softplus', 'relu'])
 @pytest.mark.parametrize('hidden', [(), (1,), (64, 64), (7, 33, 5)], ids=str)
 @pytest.mark.parametrize('policies', [1, 4])
 def test_means_and_log_probabilities(compiled, activation, hidden, policies):

@@ -83,8 +83,8 @@ def test_ends_of_the_range_are_allowed_unless_open(field):
 
 
 def test_choice():
-  with pytest.raises(ValueError, match='--activation=relu: choose .* tanh'):
-    config.from_settings({'activation': 'relu'})
+  with pytest.raises(ValueError, match='--activation=elu: choose .* tanh'):
+    config.from_settings({'activation': 'elu'})
 
 
 def test_unknown_setting():

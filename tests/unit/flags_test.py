@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -72,6 +73,9 @@ def _values(field):
     return st.sampled_from(meta['choices'])
   if isinstance(default, bool):
     return st.booleans()
+  if field.name == 'env_kwargs':
+    values = st.none() | st.integers() | st.text()
+    return st.dictionaries(st.text(), values).map(json.dumps)
   if isinstance(default, str):
     lines = st.text(st.characters(codec='utf-8'))
     return lines.filter(
@@ -203,7 +207,7 @@ def _run(tmp_path, *arguments, takes='no'):
     (['--gamma=abc'], 2, 'flag --gamma=abc: could not convert'),
     (['--gamma=2'], 2, '--gamma=2.0 is outside [0, 1]'),
     (['--hidden_sizes=64x'], 2, 'write integers with commas, as in 64,64'),
-    (['--activation=relu'], 2, 'should be one of <tanh|softplus>'),
+    (['--activation=elu'], 2, 'should be one of <tanh|softplus|relu>'),
     (['--baseline=linear'], 2, 'add --whole_episodes'),
     (['--flagfile=missing.flags'], 2, "No such file or directory: 'missing"),
     (['hopper'], 2, "'hopper' is not a flag"),

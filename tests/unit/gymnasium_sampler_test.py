@@ -166,14 +166,13 @@ def test_fault_is_one_line_with_its_keys(fault, text, where):
   [
     (spaces.Box(0, 5, (2,), np.int64), 'Box'),
     (spaces.Dict(a=spaces.Discrete(2)), 'Dict'),
-    (spaces.MultiBinary(3), 'MultiBinary'),
   ],
 )
 def test_unsupported_action_space(action, kind):
   with pytest.raises(
     UserError,
     match=rf'{kind}.* not supported; supported: '
-    'Box of floating-point numbers, Discrete, MultiDiscrete',
+    'Box of floating-point numbers, Discrete, MultiDiscrete, MultiBinary',
   ):
     describe(register(action=action))
 
@@ -262,7 +261,12 @@ def test_state_holds_the_actions_as_sent():
 def test_network_is_the_policys():
   rng = np.random.default_rng(0)
   x = rng.standard_normal((50, 5)).astype(np.float32)
-  for *hidden, activation in [('tanh',), (8, 4, 'tanh'), (7, 'softplus')]:
+  for *hidden, activation in [
+    ('tanh',),
+    (8, 4, 'tanh'),
+    (7, 'softplus'),
+    (8, 5, 'relu'),
+  ]:
     mlp = MLP(5, tuple(hidden), 3, activation)
     theta = rng.standard_normal(mlp.num_parameters).astype(np.float32)
     actual = mlp.numpy_function(theta)(x)

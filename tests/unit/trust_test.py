@@ -25,8 +25,10 @@ def world(tmp_path, monkeypatch):
   return tmp_path
 
 
-def _make(run_dir='run', task='task.py:T'):
-  settings = config.from_settings(dict(run_dir=str(run_dir), task=task))
+def _make(run_dir='run', task='task.py:T', policy=''):
+  settings = config.from_settings(
+    dict(run_dir=str(run_dir), task=task, policy=policy)
+  )
   with run_directory.RunDirectory.open(settings) as run:
     run.begin()
 
@@ -58,6 +60,26 @@ def test_a_stranger_asks(world, monkeypatch, task):
   monkeypatch.setenv('XDG_STATE_HOME', str(world / 'another'))
   _assert_asks(words=f'run/run.json names a task that is Python code, {task},')
   assert _read(trust_task=True).task.task == task
+
+
+@pytest.mark.parametrize('policy', ['task.py:net', 'some.module:net'])
+def test_a_policy_of_a_stranger_asks(world, monkeypatch, policy):
+  _make(task='CartPole-v1', policy=policy)
+  assert _read().policy.policy == policy
+  monkeypatch.setenv('XDG_STATE_HOME', str(world / 'another'))
+  _assert_asks(words=f'names a policy that is Python code, {policy},')
+  assert _read(trust_task=True).policy.policy == policy
+
+
+@pytest.mark.parametrize('task', ['task.py:T', 'CartPole-v1'])
+def test_a_changed_file_of_a_policy_asks(world, task):
+  folder = world / 'atari'  # the name of a task would be a game's
+  folder.mkdir()
+  (folder / 'net.py').write_text('# a network\n')
+  _make(task=task, policy='atari/net.py:net')
+  _read()
+  (folder / 'net.py').write_text(_CODE)
+  _assert_asks(words='not of this user and this state of the file')
 
 
 def test_a_run_of_an_older_version_asks(world):

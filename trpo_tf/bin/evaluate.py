@@ -109,16 +109,13 @@ def main(_) -> None:
   saved_runs.read_trusted(path, _TRUST.value)
   saved_runs.load_checkpoint(path, name=_CHECKPOINT.value)
   flags.import_tensorflow()
-  from trpo_tf.experiment import atari_video, backend, trained, video
+  from trpo_tf.experiment import atari_video, backend, gym_video, trained, video
   from trpo_tf.experiment.evaluation import evaluate, evaluation_config
 
   policy = trained.load_policy(path, _TRUST.value, checkpoint=_CHECKPOINT.value)
   config, task = _seeded(policy.config), policy.backend
   if _VIDEO.value and isinstance(task, backend.Gym):
-    raise UserError(
-      f'--video: {policy.task} is neither a native task nor an Atari game; '
-      'leave --video out'
-    )
+    gym_video.require_images(config.task)
   if _VIDEO.value:
     video.require_writable(_VIDEO.value)
   result = {}
@@ -167,6 +164,9 @@ def main(_) -> None:
   elif isinstance(task, backend.Native):
     poses = video.episode_poses(task.task, sampled_under, batch, 0)
     video.write_video(_VIDEO.value, task.task, poses)
+  else:
+    spaces = task.spaces
+    gym_video.write_video(_VIDEO.value, spaces, sampled_under, batch, 0)
   console.print(f'video: {_VIDEO.value}')
 
 

@@ -45,8 +45,9 @@ __all__ = [
 
 EXIT_USER_ERROR = 2
 TRUST_HELP = (
-  'let the Python code run that run.json names as the task (a file or a '
-  'module), though it is not known that you made the run here: see SECURITY.md'
+  'let the Python code run that run.json names as the task or the policy (a '
+  'file or a module), though it is not known that you made the run here: see '
+  'SECURITY.md'
 )
 _EXIT_INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 _PRESET = re.compile('--?preset(?:=(.*))?')

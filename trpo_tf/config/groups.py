@@ -8,6 +8,8 @@ outside its range raises ValueError naming the field, the value and the range.
 """
 
 import dataclasses
+import json
+from typing import Any
 
 from trpo_tf.config.fields import Config, setting
 
@@ -41,6 +43,39 @@ class TaskConfig(Config):
     'clip actions to the control range before the environment receives them; '
     'the batch keeps the unclipped actions',
   )
+  env_kwargs: str = setting(
+    '',
+    'Gymnasium: keyword arguments of gymnasium.make as a JSON object, such as '
+    '{"max_episode_steps": 200}; empty: none',
+  )
+  check_env: bool = setting(
+    True,
+    'Gymnasium: run its environment checker once before a run begins',
+  )
+
+  def __post_init__(self):
+    """Writes env_kwargs in one form, so that equal arguments are equal text.
+
+    Raises:
+      ValueError: a value is out of range, or env_kwargs is no JSON object.
+    """
+    super().__post_init__()
+    try:
+      found = json.loads(self.env_kwargs or '{}')
+      if not isinstance(found, dict):
+        raise TypeError(f'it is a {type(found).__name__}')
+    except (RecursionError, TypeError, ValueError) as error:
+      raise ValueError(
+        f'--env_kwargs={self.env_kwargs[:80]} is not a JSON object such as '
+        f'{{"max_episode_steps": 200}}: {error}'
+      ) from None
+    text = json.dumps(found, sort_keys=True) if found else ''
+    object.__setattr__(self, 'env_kwargs', text)
+
+  @property
+  def env_keywords(self) -> dict[str, Any]:
+    """The keyword arguments of gymnasium.make."""
+    return json.loads(self.env_kwargs or '{}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +127,12 @@ class AtariConfig(Config):
 class PolicyConfig(Config):
   """The policy network and the observation normaliser."""
 
+  policy: str = setting(
+    '',
+    'Gymnasium: your own function (observation_size, output_size) -> Network '
+    '(my_module:make_network or path/to/file.py:make_network); empty: a '
+    'multilayer perceptron of --hidden_sizes',
+  )
   hidden_sizes: tuple[int, ...] = setting(
     (64, 64),
     'units per hidden layer; empty: a linear policy',
@@ -106,7 +147,9 @@ class PolicyConfig(Config):
     high=_MAX_UNITS,
   )
   activation: str = setting(
-    'tanh', 'activation of the hidden layers', choices=('tanh', 'softplus')
+    'tanh',
+    'activation of the hidden layers',
+    choices=('tanh', 'softplus', 'relu'),
   )
   initial_log_std: float = setting(
     -0.5, 'initial log standard deviation of a Gaussian policy', low=-20, high=5

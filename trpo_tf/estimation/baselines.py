@@ -13,8 +13,8 @@ from trpo_tf.estimation.closed_form import (
   NoBaseline,
   TimeBaseline,
 )
-from trpo_tf.policies import mlp
 from trpo_tf.policies.protocols import Inputs, Network
+from trpo_tf.policies.stacks import FrameStacks
 
 __all__ = [
   'Baseline',
@@ -160,7 +160,9 @@ def make_baseline(settings: EstimatorConfig, network: Network) -> Baseline:
   Raises:
     UserError: the baseline cannot see the policy's inputs.
   """
-  if settings.baseline == 'linear' and not isinstance(network, mlp.MLP):
+  if settings.baseline == 'linear' and isinstance(
+    network.input_spec, FrameStacks
+  ):
     raise UserError(
       '--baseline=linear is a regression on observations that are vectors: '
       'take --baseline=value_network or time'

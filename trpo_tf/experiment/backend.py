@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
+from trpo_tf.policies import user
 from trpo_tf.policies.categorical import (
   CategoricalPolicy,
   atari_policy,
@@ -21,7 +22,12 @@ from trpo_tf.sampling.native.paths import NativePathSampler
 from trpo_tf.sampling.native.vine import NativeVine
 from trpo_tf.sampling.sampler import Sampler
 from trpo_tf.sampling.vine import VineBackend, VineSampler
-from trpo_tf.tasks import atari, environment
+from trpo_tf.tasks import (
+  atari,
+  environment,
+  environment_check,
+  gymnasium_v5,
+)
 from trpo_tf.tasks.atari import Game
 from trpo_tf.tasks.environment import Spaces
 from trpo_tf.tasks.registry import find_task
@@ -29,6 +35,8 @@ from trpo_tf.tasks.task import CompiledTask, compile_task
 
 __all__ = ['Atari', 'Backend', 'Gym', 'Native', 'make_sampler', 'resolve']
 
+# native tasks that Gymnasium has under the same name
+_GYMNASIUM = gymnasium_v5.TASKS
 # methods that use a batch only through the products and steps of `optim`
 _ATARI_METHODS = 'trpo', 'natural_gradient', 'policy_gradient', 'max_kl'
 
@@ -66,6 +74,16 @@ class Backend(Protocol):
   def resolved(self) -> dict[str, Any]:
     """Returns what the settings resolve to, for run.json."""
 
+  def check(self) -> list[str]:
+    """Checks the task before a run begins.
+
+    Returns:
+      Lines that the user should see.
+
+    Raises:
+      UserError: the task breaks a rule of its simulator.
+    """
+
 
 @dataclasses.dataclass(frozen=True)
 class _VectorTask:
@@ -92,6 +110,10 @@ class _VectorTask:
   def resolved(self) -> dict[str, Any]:
     """Returns {}, as the settings say everything."""
     return {}
+
+  def check(self) -> list[str]:
+    """Returns [], as the task was checked when it was compiled."""
+    return []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,15 +157,22 @@ class Gym(_VectorTask):
   spaces: Spaces
 
   def policy(self) -> GaussianPolicy | CategoricalPolicy:
-    """Makes a Gaussian or a (factored) categorical MLP."""
+    """Makes a Gaussian or a (factored) categorical policy.
+
+    Its network is an MLP, or that of --policy.
+    """
     settings, spaces = self.config.policy, self.spaces
-    if spaces.factors:
-      return categorical_policy(
-        settings, spaces.observation_size, spaces.factors
-      )
-    return gaussian_policy(
-      settings, spaces.observation_size, spaces.action_size
+    size = spaces.observation_size
+    policy = (
+      categorical_policy(settings, size, spaces.factors)
+      if spaces.factors
+      else gaussian_policy(settings, size, spaces.action_size)
     )
+    if not settings.policy:
+      return policy
+    seed = self.config.run.seed
+    own: Any = user.load(settings.policy, size, spaces.output_size, seed)
+    return dataclasses.replace(policy, network=own)
 
   def normalizer(self) -> Normalizer:
     """Makes the normaliser of the environment's flattened observations."""
@@ -157,6 +186,13 @@ class Gym(_VectorTask):
     """Makes the Python vine."""
     paths = GymPathSampler(self.spaces, self.policy(), self.config, clonable)
     return GymVine(paths, self.config)
+
+  def check(self) -> list[str]:
+    """Runs Gymnasium's environment checker, unless it is turned off."""
+    task = self.config.task
+    if not task.check_env:
+      return []
+    return environment_check.check(task.task, task.env_keywords)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,6 +232,10 @@ class Atari:
     """Returns the game's frames, actions and time limit."""
     return self.game.resolved
 
+  def check(self) -> list[str]:
+    """Returns [], as ALE is not the user's code."""
+    return []
+
 
 def resolve(config: ExperimentConfig) -> Native | Gym | Atari:
   """Decides which simulator runs the task of a run.
@@ -205,19 +245,35 @@ def resolve(config: ExperimentConfig) -> Native | Gym | Atari:
       method or the time limit does not apply to it.
   """
   task, limit = config.task.task, config.task.time_limit
-  game = atari.find_game(task, config.atari, limit)
+  keywords = config.task.env_keywords
+  game = atari.find_game(task, config.atari, limit, keywords)
+  compiled = None if game else _native_task(task, limit)
+  if game or compiled:
+    _refuse_settings_of_gymnasium(config)
   if game:
     _check_method(config.method.method)
     return Atari(config, game)
-  compiled = _native_task(task, limit)
   if compiled:
     return Native(config, compiled)
   if limit:
     raise UserError(
-      f'--time_limit is for native tasks: register {task} with another '
-      'max_episode_steps'
+      f'--time_limit is for native tasks: give {task} another limit by '
+      f'--env_kwargs=\'{{"max_episode_steps": {limit}}}\''
     )
-  return Gym(config, environment.describe(task))
+  return Gym(config, environment.describe(task, keywords))
+
+
+def _refuse_settings_of_gymnasium(config: ExperimentConfig) -> None:
+  """Raises UserError if a native task or a game has settings of others."""
+  task = config.task.task
+  python = f', or take --task=gymnasium:{task}' if task in _GYMNASIUM else ''
+  given = dict(env_kwargs=config.task.env_kwargs, policy=config.policy.policy)
+  for name, value in given.items():
+    if value:
+      raise UserError(
+        f'--{name} is for environments of Gymnasium, which --task={task} does '
+        f'not use: leave it out{python}'
+      )
 
 
 @functools.lru_cache(maxsize=8)

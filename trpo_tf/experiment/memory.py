@@ -15,7 +15,6 @@ from trpo_tf.config import POPULATION_METHODS
 from trpo_tf.errors import UserError
 from trpo_tf.estimation import amortized
 from trpo_tf.experiment.backend import Atari, Backend, Gym, Native
-from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.protocols import Network
 from trpo_tf.sampling.threads import available_cores
 
@@ -189,8 +188,10 @@ def _paths(backend: Backend, observation: int, outputs: int) -> list[Part]:
 def _networks(backend: Backend, network: Network, value: Network) -> list[Part]:
   """Parameters, and what the networks compute on a batch."""
   config, P = backend.config, network.num_parameters
-  atari = () if isinstance(network, MLP) else ('--conv_filters',)
-  hidden = ('--hidden_sizes', *atari)
+  atari = ('--conv_filters',) if isinstance(backend, Atari) else ()
+  hidden: tuple[str, ...] = ('--hidden_sizes', *atari)
+  if config.policy.policy:
+    hidden = ('the size of the network of --policy',)
   value_hidden = ('--value_hidden_sizes', *atari)
   parts = [Part('the policy', _PER_PARAMETER * P, hidden)]
   if config.method.method in POPULATION_METHODS:
@@ -202,8 +203,8 @@ def _networks(backend: Backend, network: Network, value: Network) -> list[Part]:
   states = steps
   if config.sampler.sampler == 'vine' and not config.uses_every_step:
     states = config.sampler.rollout_set_size
-  flat = 2 * _observation_bytes(backend) if isinstance(network, MLP) else 16
-  activations = 8 * network.activation_size * _at_once(network, states)
+  flat = 16 if isinstance(backend, Atari) else 2 * _observation_bytes(backend)
+  activations = 8 * network.activation_size * _at_once(backend, states)
   parts += [
     Part('the policy on a batch', activations, (*hidden, '--batch_steps')),
     Part('the inputs of a batch', steps * (flat + 150), ('--batch_steps',)),
@@ -214,7 +215,7 @@ def _networks(backend: Backend, network: Network, value: Network) -> list[Part]:
       config.estimator.value_epochs,
     )
     parameters = _PER_PARAMETER * value.num_parameters
-    at_once = 4 * value.activation_size * _at_once(value, steps)
+    at_once = 4 * value.activation_size * _at_once(backend, steps)
     rows = 16 * epochs * max(size, steps)
     minibatch = rows + 12 * size * value.activation_size
     parts += [
@@ -226,9 +227,9 @@ def _networks(backend: Backend, network: Network, value: Network) -> list[Part]:
   return parts
 
 
-def _at_once(network: Network, states: float) -> float:
+def _at_once(backend: Backend, states: float) -> float:
   """States whose activations are in memory together."""
-  return states if isinstance(network, MLP) else min(states, _STATE_CHUNK)
+  return min(states, _STATE_CHUNK) if isinstance(backend, Atari) else states
 
 
 def _branches(
@@ -247,7 +248,7 @@ def _branches(
   ends: float = N * K * M * (observation + 40) + N * K * 16 * (outputs + 1)
   if config.estimator.baseline == 'value_network':
     ends += 2 * N * K * M * observation + 4 * value.activation_size * _at_once(
-      value, N * K * M
+      backend, N * K * M
     )
   steps = 0.0
   if config.uses_every_step:  # as recorded, and as parts of the batch

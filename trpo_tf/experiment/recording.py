@@ -51,6 +51,7 @@ def iterations(
     run = stack.enter_context(
       RunDirectory.open(config, training.backend.resolved())
     )
+    checked = [] if run.resumed else training.backend.check()
     resumed = _resume(training, run)
 
     def closed_at_end(sink: sinks.Sink) -> sinks.Sink:
@@ -61,7 +62,7 @@ def iterations(
       contextlib.closing(_Evaluations(run, training))
     )
     made = [closed_at_end(sink) for sink in _files(training, run)]
-    for message in (*run.messages, *resumed):
+    for message in (*run.messages, *checked, *resumed):
       say(message)
     made += [closed_at_end(sink) for sink in watch()]
     recorded, saved_at = training.state, time.monotonic()

@@ -50,6 +50,7 @@ FREE_SETTINGS = frozenset(
     'eval_every_env_steps',
     'eval_episodes',
     'resume',
+    'check_env',
   }
 )
 _LOCK = 'run.lock'

@@ -17,8 +17,8 @@ from trpo_tf.experiment import backend as backend_lib
 from trpo_tf.experiment import saved_runs, state_tree
 from trpo_tf.experiment.checkpoint import Checkpoint, Damage
 from trpo_tf.policies.categorical import CategoricalPolicy
+from trpo_tf.policies.function import numpy_function
 from trpo_tf.policies.gaussian import GaussianPolicy
-from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.policies.protocols import Network
 from trpo_tf.policies.stacks import FrameStacks
@@ -153,11 +153,10 @@ class TrainedPolicy:
 
   @functools.cached_property
   def _numpy_network(self) -> Callable[[np.ndarray], np.ndarray] | None:
-    if not isinstance(self.network, MLP):
+    if isinstance(self.backend, backend_lib.Atari):
       return None
-    return self.network.numpy_function(
-      self.policy.network_parameters(self.theta)
-    )
+    parameters = self.policy.network_parameters(self.theta)
+    return numpy_function(self.network, parameters)
 
   @functools.cached_property
   def _sent(self) -> Callable[[np.ndarray], np.ndarray]:
@@ -211,8 +210,9 @@ def load_policy(
 
   Args:
     run_dir: directory of the run.
-    trust_task: whether a task that is Python code, a file or a module, may run
-      even if it is not known that this user made the run; see SECURITY.md.
+    trust_task: whether a task or policy that is Python code, a file or a
+      module, may run even if it is not known that this user made the run; see
+      SECURITY.md.
     seed: seed of the actions that the policy samples; None: another one at each
       call.
     checkpoint: 'newest'; 'best', by the evaluations in training; or the name of

@@ -1,14 +1,14 @@
-"""Consent to run the Python code that run.json names as the task.
+"""Consent to run the Python code that run.json names.
 
-A task is Python code if it is a file (path/to/task.py:NAME) or an environment
-of a module that is imported for it (module:Id-v0). A run directory from a
-stranger must not run such code unasked, so a program that takes the task from
-run.json loads it only if this user made the run on this host, or says that it
-is trusted.
+The network of --policy is Python code, a file or a module. So is a task that is
+a file (path/to/task.py:NAME) or an environment of a module that is imported for
+it (module:Id-v0). A run directory from a stranger must not run such code
+unasked, so a program that takes its name from run.json loads it only if this
+user made the run on this host, or says that it is trusted.
 
 A run that this user makes is signed: run.json holds an HMAC-SHA256 under a key
-that only this user can read. It covers the settings, the task's name among
-them, and, for a file, the SHA-256 of its content. The content is covered, not
+that only this user can read. It covers the settings, the names among them,
+and, for a file, the SHA-256 of its content. The content is covered, not
 its place: a run that was moved with its file is still trusted, and a file that
 somebody with access to the directory has exchanged is not, nor one that was
 edited since, which looks the same. What the file or module imports is found on
@@ -30,7 +30,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trpo_tf.errors import UserError
-from trpo_tf.tasks import registry
+from trpo_tf.tasks import code, registry
 
 __all__ = ['require', 'signature']
 
@@ -44,16 +44,16 @@ def signature(settings: Mapping[str, Any]) -> str | None:
     settings: value by flag name.
 
   Returns:
-    64 hexadecimal digits; None if the task is no Python code, if the key or the
-    task's file cannot be read.
+    64 hexadecimal digits; None if they name no Python code, or if the key or a
+    file cannot be read.
   """
-  task = settings['task']
-  if not registry.is_code(task):
+  named = _named(settings)
+  if not named:
     return None
-  key, content = _key(), _content(task)
-  if key is None or content is None:
+  key, contents = _key(), [_content(name) for name in named.values()]
+  if key is None or None in contents:
     return None
-  text = json.dumps([settings, content], sort_keys=True)
+  text = json.dumps([settings, *contents], sort_keys=True)
   return hmac.digest(key, text.encode(), 'sha256').hex()
 
 
@@ -63,19 +63,19 @@ def require(
   signed: str | None,
   trust_task: bool,
 ) -> None:
-  """Checks that the task of a run may be loaded.
+  """Checks that the task and the policy of a run may be loaded.
 
   Args:
     run_dir: directory of the run.
     settings: value by flag name, as run.json has them.
     signed: the signature in run.json; None: it has none.
-    trust_task: whether the user trusts the task.
+    trust_task: whether the user trusts the code.
 
   Raises:
-    UserError: the task is Python code that this user is not known to trust.
+    UserError: there is Python code that this user is not known to trust.
   """
-  task = settings.get('task', '')  # the default is no code
-  if trust_task or not registry.is_code(task):
+  named = _named(settings)
+  if trust_task or not named:
     return
   expected = signature(settings)
   if signed and expected and hmac.compare_digest(signed, expected):
@@ -85,15 +85,26 @@ def require(
     if signed
     else 'the run has no signature that shows that you made it here'
   )
+  kind, name = next(iter(named.items()))
   raise UserError(
-    f'{run_dir}/run.json names a task that is Python code, {task}, and {why}: '
-    'look at that code, and add --trust_task if it may run'
+    f'{run_dir}/run.json names a {kind} that is Python code, {name}, and '
+    f'{why}: look at that code, and add --trust_task if it may run'
   )
 
 
-def _content(task: str) -> str | None:
-  """Returns the SHA-256 of a task's file; '' for a module."""
-  path = registry.code_file(task)
+def _named(settings: Mapping[str, Any]) -> dict[str, str]:
+  """Returns what settings name that is Python code: a task, a policy."""
+  found, task = {}, settings.get('task', '')  # the defaults are no code
+  if registry.is_code(task):
+    found['task'] = task
+  if settings.get('policy'):
+    found['policy'] = settings['policy']
+  return found
+
+
+def _content(name: str) -> str | None:
+  """Returns the SHA-256 of the file that a name says; '' for a module."""
+  path = code.file_of(name)
   if path is None:
     return ''
   try:

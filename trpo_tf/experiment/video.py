@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -75,8 +76,36 @@ def require_writable(path: str) -> None:
     file.unlink()
 
 
+def render(path: str, module: str, **arrays: Any) -> str:
+  """Writes a video in a separate process (render.py says why).
+
+  Args:
+    path: .mp4 or .gif to write.
+    module: the program, which takes the names of an .npz and of the video.
+    **arrays: content of the .npz, by name.
+
+  Returns:
+    The last line of what the program reported; '' if it wrote the video.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  pathlib.Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory() as folder:
+    given = pathlib.Path(folder) / 'given.npz'
+    np.savez(given, **arrays)
+    video = pathlib.Path(folder) / f'video{pathlib.Path(path).suffix}'
+    command = [sys.executable, '-m', module, str(given), str(video)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+      lines = done.stderr.strip().splitlines()
+      return lines[-1] if lines else 'the renderer crashed'
+    shutil.move(video, path)
+  return ''
+
+
 def write_video(path: str, compiled: CompiledTask, poses: np.ndarray) -> None:
-  """Renders poses in a separate process (render.py says why).
+  """Renders poses.
 
   Args:
     path: .mp4 or .gif to write.
@@ -89,19 +118,15 @@ def write_video(path: str, compiled: CompiledTask, poses: np.ndarray) -> None:
   """
   seconds = _step_seconds(compiled) * _steps_per_frame(compiled)
   fps = max(1, round(1 / seconds))
-  pathlib.Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory() as folder:
-    file = pathlib.Path(folder) / 'poses.npz'
-    np.savez(file, qpos=poses, fps=fps, model_path=compiled.task.model_path)
-    module = 'trpo_tf.experiment.render'
-    video = pathlib.Path(folder) / f'video{pathlib.Path(path).suffix}'
-    command = [sys.executable, '-m', module, str(file), str(video)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-      lines = done.stderr.strip().splitlines()
-      raise UserError(
-        f'cannot render here ({(lines or ["the renderer crashed"])[-1]}): '
-        'install an EGL driver (Debian: libegl1 libgl1-mesa-dri), or set '
-        'MUJOCO_GL to osmesa or glfw'
-      )
-    shutil.move(video, path)
+  fault = render(
+    path,
+    'trpo_tf.experiment.render',
+    qpos=poses,
+    fps=fps,
+    model_path=compiled.task.model_path,
+  )
+  if fault:
+    raise UserError(
+      f'cannot render here ({fault}): install an EGL driver (Debian: libegl1 '
+      'libgl1-mesa-dri), or set MUJOCO_GL to osmesa or glfw'
+    )

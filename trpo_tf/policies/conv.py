@@ -40,7 +40,8 @@ class ConvNet:
     filters: number of filters of each convolution.
     hidden_sizes: units of each hidden layer of the MLP.
     output_size: width M of an output.
-    activation: activation of all layers but the last, 'tanh' or 'softplus'.
+    activation: activation of all layers but the last, a key of
+      mlp.ACTIVATIONS.
   """
 
   input_shape: tuple[int, int, int]

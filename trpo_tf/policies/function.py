@@ -1,6 +1,7 @@
 """Networks of the user: any differentiable function, or a Keras model."""
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -11,8 +12,33 @@ import tensorflow as tf
 
 from trpo_tf.policies.linearization import Linearization, linearize_autodiff
 from trpo_tf.policies.mlp import MLP
+from trpo_tf.policies.protocols import Network
 
-__all__ = ['FunctionNetwork', 'KerasNetwork']
+__all__ = ['FunctionNetwork', 'KerasNetwork', 'numpy_function']
+
+
+def numpy_function(
+  network: Network, theta: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+  """Makes a NumPy function of a network of vectors.
+
+  Args:
+    network: the network.
+    theta: float32 [D] parameters.
+
+  Returns:
+    A function that maps inputs float32 [S, O] to outputs float32 [S, M].
+  """
+  if isinstance(network, MLP):
+    return network.numpy_function(theta)
+  outputs, parameters = _compiled(network), tf.constant(theta)
+  return lambda x: outputs(parameters, tf.constant(x)).numpy()
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(network: Network) -> Callable[[tf.Tensor, Any], tf.Tensor]:
+  signature = [tf.TensorSpec([network.num_parameters]), network.input_spec]
+  return tf.function(network.outputs, input_signature=signature)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -15,18 +15,25 @@ import tensorflow as tf
 
 from trpo_tf.policies import linearization
 
-__all__ = ['ACTIVATIONS', 'MLP', 'orthogonal']
+__all__ = ['ACTIVATIONS', 'MLP', 'activation_number', 'orthogonal']
 
 # Each activation, and its derivative as a function of the activation's value.
 ACTIVATIONS = {
   'tanh': (tf.tanh, lambda h: 1 - h * h),
   'softplus': (tf.math.softplus, lambda h: -tf.math.expm1(-h)),
+  'relu': (tf.nn.relu, lambda h: tf.cast(h > 0, h.dtype)),
 }
 
 _NUMPY_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
   'tanh': np.tanh,
   'softplus': lambda x: np.logaddexp(x, 0),
+  'relu': lambda x: np.maximum(x, 0),
 }
+
+
+def activation_number(name: str) -> int:
+  """Returns the number of an activation in csrc/policy.h."""
+  return ('tanh', 'softplus', 'relu').index(name)
 
 
 def _append_one(h: tf.Tensor) -> tf.Tensor:
@@ -41,7 +48,7 @@ class MLP:
     input_size: width of an input.
     hidden_sizes: units of each hidden layer; () is a linear map.
     output_size: width M of an output.
-    activation: activation of the hidden layers, 'tanh' or 'softplus'.
+    activation: activation of the hidden layers, a key of ACTIVATIONS.
   """
 
   input_size: int

@@ -29,6 +29,9 @@ Inputs: TypeAlias = np.ndarray | tf.Tensor | FrameStacks
 class Network(Protocol):
   """A function from (parameters, inputs of N states) to outputs [N, M]."""
 
+  def __hash__(self) -> int:
+    """Makes the network a key, as graphs are kept by network."""
+
   @property
   def input_size(self) -> int:
     """Width O of an observation."""

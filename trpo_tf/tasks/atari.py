@@ -3,10 +3,11 @@
 import dataclasses
 import difflib
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
 
 from trpo_tf import extras
 from trpo_tf.config import AtariConfig
@@ -111,7 +112,10 @@ class Game:
 
 
 def find_game(
-  task: str, config: AtariConfig, time_limit: int = 0
+  task: str,
+  config: AtariConfig,
+  time_limit: int = 0,
+  keywords: Mapping[str, Any] | None = None,
 ) -> Game | None:
   """Finds a game.
 
@@ -119,6 +123,7 @@ def find_game(
     task: 'atari/' and the name of a ROM of ale_py.
     config: settings of how the game is seen and played.
     time_limit: env steps; 0 for as many as 108,000 emulator frames give.
+    keywords: arguments of gymnasium.make for a game of Gymnasium.
 
   Returns:
     The game; None if the task is not an Atari game.
@@ -129,7 +134,7 @@ def find_game(
       a game of Gymnasium with a different frame skip of its own.
   """
   if not task.startswith(PREFIX):
-    _check_other_task(task, config)
+    _check_other_task(task, config, keywords or {})
     return None
   extras.require('ale_py', 'atari', f'--task={task}')
   name = task.removeprefix(PREFIX)
@@ -179,16 +184,19 @@ def suggestion(name: str) -> str | None:
   return PREFIX + game if game in roms.get_all_rom_ids() else None
 
 
-def _check_other_task(task: str, config: AtariConfig) -> None:
+def _check_other_task(
+  task: str, config: AtariConfig, keywords: Mapping[str, Any]
+) -> None:
   """Raises UserError if settings of games do not fit this other task."""
   spec = gymnasium.registry.get(task.rpartition(':')[2])
   if spec is not None and spec.entry_point == _GYMNASIUM:
-    if spec.kwargs.get('obs_type') != 'ram':
+    chosen = spec.kwargs | dict(keywords)
+    if chosen.get('obs_type') != 'ram':
       raise UserError(
         f'--task={task} observes images, which need the convolutions of the '
         f'tasks {PREFIX}GAME: take --task={PREFIX}{spec.kwargs["game"]}'
       )
-    _check_frame_skip(task, spec, config.frame_skip)
+    _check_frame_skip(task, chosen, config.frame_skip)
     config = dataclasses.replace(config, frame_skip=AtariConfig().frame_skip)
   for field in dataclasses.fields(AtariConfig):
     if getattr(config, field.name) != getattr(AtariConfig(), field.name):
@@ -198,14 +206,16 @@ def _check_other_task(task: str, config: AtariConfig) -> None:
       )
 
 
-def _check_frame_skip(task: str, spec: EnvSpec, frame_skip: int) -> None:
-  skip = spec.kwargs.get('frameskip', 4)  # 4 is AtariEnv's default
+def _check_frame_skip(
+  task: str, chosen: Mapping[str, Any], frame_skip: int
+) -> None:
+  skip = chosen.get('frameskip', 4)  # 4 is AtariEnv's default
   if skip != frame_skip:
     same = f', or --frame_skip={skip}' if isinstance(skip, int) else ''
     raise UserError(
       f'--task={task} has a frame skip of its own, {skip}, '
       f'--frame_skip={frame_skip} would be a second one: take '
-      f'--task={PREFIX}{spec.kwargs["game"]}{same}'
+      f'--task={PREFIX}{chosen["game"]}{same}'
     )
 
 

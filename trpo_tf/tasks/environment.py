@@ -1,7 +1,10 @@
 """Gymnasium environments as tasks, such as --task=CartPole-v1."""
 
 import dataclasses
+import json
+import math
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -15,7 +18,7 @@ from trpo_tf.errors import UserError, cause, quoted
 from trpo_tf.tasks import atari
 from trpo_tf.tasks.actions import ActionSpace, Controls, continuous_actions
 
-__all__ = ['Spaces', 'describe', 'make']
+__all__ = ['Spaces', 'describe', 'make', 'raw']
 
 _MAX_WIDTH = 10**6  # entries of an observation, and choices of an action
 
@@ -124,11 +127,12 @@ class Spaces:
     return controls.reshape(-1, *self.action_shape)
 
 
-def describe(task_id: str) -> Spaces:
+def describe(task_id: str, keywords: Mapping[str, Any] | None = None) -> Spaces:
   """Describes a Gymnasium environment.
 
   Args:
     task_id: an id that gymnasium.make takes, such as 'module:Id-v0'.
+    keywords: further arguments of gymnasium.make.
 
   Returns:
     The environment's Spaces.
@@ -136,7 +140,7 @@ def describe(task_id: str) -> Spaces:
   Raises:
     UserError: the environment cannot be made, or its spaces are not supported.
   """
-  env = _make(task_id)
+  env = raw(task_id, keywords)
   try:
     _check_observations(task_id, env.observation_space)
     return _spaces(task_id, env.observation_space, _flattened(env))
@@ -144,13 +148,18 @@ def describe(task_id: str) -> Spaces:
     env.close()
 
 
-def make(task_id: str, time_limit: bool = True) -> gymnasium.Env:
+def make(
+  task_id: str,
+  time_limit: bool = True,
+  keywords: Mapping[str, Any] | None = None,
+) -> gymnasium.Env:
   """Makes an environment and flattens its observations.
 
   Args:
     task_id: an id that gymnasium.make takes.
     time_limit: whether Gymnasium's TimeLimit truncates episodes; if not, it
       only counts their steps.
+    keywords: further arguments of gymnasium.make.
 
   Returns:
     The environment. Its observations are vectors wherever its space allows it.
@@ -158,7 +167,7 @@ def make(task_id: str, time_limit: bool = True) -> gymnasium.Env:
   Raises:
     UserError: the environment cannot be made.
   """
-  env = _flattened(_make(task_id))
+  env = _flattened(raw(task_id, keywords))
   if not time_limit:
     _lift_time_limit(env)
   return env
@@ -171,9 +180,21 @@ def _lift_time_limit(env: gymnasium.Env) -> None:
     env = env.env
 
 
-def _make(task_id: str) -> gymnasium.Env:
+def raw(
+  task_id: str, keywords: Mapping[str, Any] | None = None
+) -> gymnasium.Env:
+  """Makes an environment whose observations are its own.
+
+  Args:
+    task_id: an id that gymnasium.make takes.
+    keywords: further arguments of gymnasium.make.
+
+  Raises:
+    UserError: the environment cannot be made.
+  """
+  keywords = keywords or {}
   try:
-    env = gymnasium.make(task_id, disable_env_checker=True)
+    env = gymnasium.make(task_id, disable_env_checker=True, **keywords)
     for space in (env.observation_space, env.action_space):
       if not isinstance(space, gymnasium.Space):
         raise TypeError(f'{space!r:.80} is not a space of Gymnasium')
@@ -181,8 +202,9 @@ def _make(task_id: str) -> gymnasium.Env:
   except KeyboardInterrupt:
     raise
   except BaseException as error:  # a constructor may raise anything
+    given = f' with --env_kwargs={json.dumps(keywords)}' if keywords else ''
     raise UserError(
-      f'--task={task_id}: the environment cannot be made: {cause(error)}'
+      f'--task={task_id}{given}: the environment cannot be made: {cause(error)}'
     ) from error
 
 
@@ -263,10 +285,14 @@ def _spaces(
     factors = tuple(int(n) for n in np.ravel(sizes))
     low, high = np.zeros(len(factors)), np.array(factors) - 1
     start = np.ravel(action.start)
+  elif isinstance(action, spaces.MultiBinary):
+    factors = (2,) * math.prod(action.shape)
+    low, high = np.zeros(len(factors)), np.ones(len(factors))
+    start = np.zeros(len(factors), int)
   else:
     raise UserError(
       f'--task={task_id}: actions of {action} are not supported; supported: '
-      'Box of floating-point numbers, Discrete, MultiDiscrete'
+      'Box of floating-point numbers, Discrete, MultiDiscrete, MultiBinary'
     )
   if not 0 < (sum(factors) or low.size) <= _MAX_WIDTH:
     raise UserError(

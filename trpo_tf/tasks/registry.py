@@ -1,15 +1,11 @@
 """Finds the task of --task: a native one, or one in a user's Python file."""
 
 import difflib
-import importlib
-import os
-import runpy
-import traceback
 
 import gymnasium
 
-from trpo_tf.errors import UserError, cause, quoted
-from trpo_tf.tasks import atari, gymnasium_v5, paper
+from trpo_tf.errors import UserError
+from trpo_tf.tasks import atari, code, gymnasium_v5, paper
 from trpo_tf.tasks.task import CompiledTask, Task, compile_task
 
 NATIVE_TASKS: dict[str, Task] = gymnasium_v5.TASKS | paper.TASKS
@@ -34,7 +30,7 @@ def find_task(name: str) -> Task | None:
     return NATIVE_TASKS[name]
   if name.startswith(atari.PREFIX):
     return None
-  path = code_file(name)
+  path = code.file_of(name)
   if path is not None:
     return _load(path, name.rpartition(':')[2])
   _check_gymnasium_id(name)
@@ -72,24 +68,8 @@ def is_code(name: str) -> bool:
   )
 
 
-def code_file(name: str) -> str | None:
-  """Returns the Python file of a task; None if it has none."""
-  path, _, _ = name.rpartition(':')
-  return path if is_code(name) and path.endswith('.py') else None
-
-
 def _load(path: str, attribute: str) -> Task:
-  if not os.path.isfile(path):
-    raise UserError(f'--task: {path}: no such file')
-  try:
-    names = runpy.run_path(path)
-  except (UserError, KeyboardInterrupt):
-    raise
-  except BaseException as error:  # the user's code may raise anything
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [f':{f.lineno}' for f in frames if f.filename == path]
-    place = path + ''.join(lines[-1:])  # a SyntaxError names its line itself
-    raise UserError(f'--task: {place}: {quoted(error)}') from error
+  names = code.run_file('--task', path)
   task = names.get(attribute)
   if not isinstance(task, Task):
     tasks = [k for k, v in names.items() if isinstance(v, Task)]
@@ -103,14 +83,7 @@ def _load(path: str, attribute: str) -> Task:
 def _check_gymnasium_id(name: str) -> None:
   module, _, identifier = name.rpartition(':')
   if module:
-    try:
-      importlib.import_module(module)  # registers its environments
-    except KeyboardInterrupt:
-      raise
-    except BaseException as error:  # the user's code may raise anything
-      raise UserError(
-        f'--task={name}: {module} cannot be imported: {cause(error)}'
-      ) from error
+    code.import_module(f'--task={name}', module)  # registers them
   try:
     gymnasium.spec(identifier)
   except gymnasium.error.Error as error:

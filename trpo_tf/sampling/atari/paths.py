@@ -13,6 +13,7 @@ import numpy as np
 
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.policies.categorical import CategoricalPolicy
+from trpo_tf.policies.mlp import activation_number
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.policies.stacks import FrameStore
 from trpo_tf.sampling.actors import CategoricalActor
@@ -32,8 +33,6 @@ from trpo_tf.tasks.actions import ActionSpace
 from trpo_tf.tasks.atari import STACK, Game
 
 __all__ = ['AtariPathSampler', 'AtariStates']
-
-_ACTIVATIONS = ('tanh', 'softplus')
 
 
 class AtariStates(NamedTuple):
@@ -77,7 +76,7 @@ class AtariPathSampler(PathSampler[AtariStates]):
       config.run.seed,
       network.filters,
       network.hidden_sizes,
-      _ACTIVATIONS.index(network.activation),
+      activation_number(network.activation),
     )
     slots, threads = config.sampler.num_slots, config.sampler.sampler_threads
     threads = thread_count('--sampler_threads', threads)

@@ -12,7 +12,7 @@ its snapshot.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import Any
 
@@ -53,7 +53,8 @@ class GymVine:
     self.paths, task = paths, config.task.task
     self._keeps_steps = config.uses_every_step
     limited = config.branches_have_time_limit
-    envs = [clonable(task, limited) for _ in range(_LANES)]
+    keywords = config.task.env_keywords
+    envs = [clonable(task, limited, keywords) for _ in range(_LANES)]
     size = paths.spaces.observation_size
     self._lanes = _Lanes(task, envs, size, config.estimator.gamma)
 
@@ -83,13 +84,17 @@ class GymVine:
     )
 
 
-def clonable(task_id: str, time_limit: bool = True) -> Cloner:
+def clonable(
+  task_id: str,
+  time_limit: bool = True,
+  keywords: Mapping[str, Any] | None = None,
+) -> Cloner:
   """Makes an environment that can be cloned; see environment.make.
 
   Raises:
     UserError: the environment cannot be made or cloned.
   """
-  return cloner(make(task_id, time_limit), task_id)
+  return cloner(make(task_id, time_limit, keywords), task_id)
 
 
 class _Lane:

@@ -19,6 +19,7 @@ from trpo_tf.cloning.snapshot import Snapshot
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
 from trpo_tf.policies.categorical import CategoricalPolicy
+from trpo_tf.policies.function import numpy_function
 from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.actors import (
@@ -64,16 +65,16 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
     spaces: Spaces,
     policy: GaussianPolicy | CategoricalPolicy,
     config: ExperimentConfig,
-    make: Callable[[str], gymnasium.Env] = environment.make,
+    make: Callable[..., gymnasium.Env] = environment.make,
   ):
     """Makes the environments, which begin with a reset.
 
     Args:
       spaces: observations and actions of the environment.
-      policy: the policy, whose network must be an MLP.
+      policy: the policy.
       config: the experiment. The environment receives continuous actions
         rounded to its action space's dtype.
-      make: makes an environment from its id.
+      make: makes an environment from its id and its keyword arguments.
 
     Raises:
       UserError: the environment cannot be made, or it lacks the bounds that
@@ -84,7 +85,7 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
     self._seed, task = config.run.seed, config.task
     self.name = f'--task={task.task}'
     S = config.sampler.num_slots
-    envs = [make(task.task) for _ in range(S)]
+    envs = [make(task.task, keywords=task.env_keywords) for _ in range(S)]
     self.spaces = spaces
     fits = spaces.observation_size, spaces.output_size
     if (policy.observation_size, policy.output_size) != fits:
@@ -185,9 +186,10 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
     theta is float32 [P], or [S, P] with one policy per row of inputs.
     """
     parameters = self._policy.network_parameters(np.asarray(theta, np.float32))
+    network = self._policy.network
     if parameters.ndim == 1:
-      return self._policy.network.numpy_function(parameters)
-    functions = [self._policy.network.numpy_function(p) for p in parameters]
+      return numpy_function(network, parameters)
+    functions = [numpy_function(network, p) for p in parameters]
 
     def each(x: np.ndarray) -> np.ndarray:
       rows = zip(functions, np.split(x, len(x)), strict=True)

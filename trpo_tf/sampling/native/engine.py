@@ -7,6 +7,7 @@ import numpy as np
 
 from trpo_tf.errors import UserError
 from trpo_tf.policies.gaussian import GaussianPolicy
+from trpo_tf.policies.mlp import activation_number
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.actors import gaussian_log_normalizer
 from trpo_tf.tasks.actions import Controls
@@ -26,7 +27,6 @@ if tuple(_native.OPS) != OPS:
     'Build it with: pip install -e .'
   )
 
-_ACTIVATIONS = ('tanh', 'softplus')
 # the causes where an expression of the task failed and the physics did not
 OUTPUT_ONLY = ('non-finite output',)
 _CAUSES = (
@@ -81,7 +81,7 @@ def engine_setup(
   return dict(
     program=_program_fields(compiled),
     layer_sizes=[sizes[0], *network.hidden_sizes, sizes[1]],
-    activation=_ACTIVATIONS.index(network.activation),
+    activation=activation_number(network.activation),
     frame_skip=compiled.task.frame_skip,
     time_limit=compiled.task.time_limit,
     clip_actions=controls.clip,

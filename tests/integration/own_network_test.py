@@ -1,0 +1,186 @@
+"""A network of the user's own in the training loop, --policy."""
+
+import re
+
+import numpy as np
+import pytest
+
+import trpo_tf
+from trpo_tf import config
+from trpo_tf.errors import UserError
+from trpo_tf.experiment import backend
+from trpo_tf.experiment.evaluation import evaluate
+from trpo_tf.policies import user
+
+pytestmark = pytest.mark.xdist_group('own_network')
+
+_MODULE = """
+import numpy as np
+import tensorflow as tf
+import trpo_tf
+
+
+def linear(observation_size, output_size):
+  shape = observation_size, output_size
+
+  def function(theta, x):
+    bias, weights = tf.split(theta, [output_size, -1])
+    return x @ tf.reshape(weights, shape) + bias
+
+  initial = np.zeros(output_size + np.prod(shape), np.float32)
+  return trpo_tf.FunctionNetwork(
+    function, initial, output_size, observation_size
+  )
+
+
+def keras(observation_size, output_size):
+  layers = tf.keras.layers
+  model = [layers.Dense(8, 'relu'), layers.Dense(output_size)]
+  model = tf.keras.Sequential([tf.keras.Input([observation_size]), *model])
+  return trpo_tf.KerasNetwork(model)
+
+
+def wider(observation_size, output_size):
+  return linear(observation_size, output_size + 1)
+
+
+def transposed(observation_size, output_size):
+  function = lambda theta, x: tf.zeros([output_size, len(x)])
+  return trpo_tf.FunctionNetwork(
+    function, np.zeros(3, np.float32), output_size, observation_size
+  )
+
+
+def infinite(observation_size, output_size):
+  return trpo_tf.FunctionNetwork(
+    lambda theta, x: x, np.full(3, np.inf), output_size, observation_size
+  )
+
+
+def raises(observation_size, output_size):
+  raise KeyError('no\\nweights')
+
+
+def model(observation_size, output_size):
+  return tf.keras.Sequential()
+
+
+number = 3
+"""
+
+_TINY = dict(
+  task='CartPole-v1',
+  check_env=False,
+  num_slots=2,
+  batch_steps=60,
+  value_hidden_sizes=(),
+  value_epochs=1,
+  tensorboard=False,
+)
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+  """A working directory with the networks in a file and in a module."""
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.syspath_prepend(str(tmp_path))
+  (tmp_path / 'networks_of_mine.py').write_text(_MODULE)
+  user.load.cache_clear()
+  return tmp_path
+
+
+def _resolved(**settings):
+  return backend.resolve(config.from_settings(settings))
+
+
+@pytest.mark.slow
+def test_it_trains_resumes_and_is_evaluated(world):
+  settings = _TINY | dict(policy='networks_of_mine.py:linear')
+  *_, whole = trpo_tf.train(**settings, total_iterations=3, run_dir='whole')
+  list(trpo_tf.train(**settings, total_iterations=1, run_dir='run'))
+  *_, last = trpo_tf.train(**settings, total_iterations=3, run_dir='run')
+  assert last.state.theta.size == 5 * 2
+  np.testing.assert_array_equal(last.state.theta, whole.state.theta)
+  assert last.record.step_status == 'accepted' and last.state.theta.any()
+  policy = trpo_tf.load_policy('run')
+  assert policy.act(np.zeros(4)) in (0, 1)
+  found, _ = evaluate(
+    policy.config, policy.theta, policy.normalizer, 2, deterministic=True
+  )
+  assert (found.returns > 0).all()
+  with pytest.raises(UserError, match='--policy=networks_of_mine.py:keras he'):
+    next(
+      trpo_tf.train(
+        **settings | dict(policy='networks_of_mine.py:keras'), run_dir='run'
+      )
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('task', ['CartPole-v1', 'Pendulum-v1'])
+def test_the_samplers_run_it(world, task):
+  """The outputs are those of TensorFlow, on paths and on branches."""
+  made = _resolved(
+    task=task,
+    policy='networks_of_mine:keras',
+    sampler='vine',
+    num_slots=2,
+    batch_steps=40,
+    rollout_set_size=4,
+    branch_length=5,
+  )
+  policy, normalizer = made.policy(), made.normalizer()
+  theta = policy.initial_parameters(np.random.default_rng(0))
+  batch = backend.make_sampler(made).sample(theta, normalizer, 0)
+  for part in batch.parts:
+    x = normalizer(part.steps('observations'))
+    np.testing.assert_allclose(
+      part.steps('outputs'), policy.outputs(theta, x), atol=1e-5
+    )
+  several = np.stack([theta, theta + 1])
+  batch = made.paths().sample(several, normalizer, 0)
+  for slot, parameters in enumerate(several):
+    outputs = policy.outputs(parameters, normalizer(batch.observations[slot]))
+    np.testing.assert_allclose(batch.outputs[slot], outputs, rtol=1e-4)
+
+
+def test_the_seed_of_a_run_draws_the_weights_of_keras(world):
+  thetas = []
+  for seed in (0, 0, 1):
+    user.load.cache_clear()
+    policy = _resolved(
+      task='CartPole-v1', policy='networks_of_mine:keras', seed=seed
+    ).policy()
+    thetas.append(policy.initial_parameters(np.random.default_rng(0)))
+  assert (thetas[0] == thetas[1]).all() and (thetas[0] != thetas[2]).any()
+
+
+@pytest.mark.parametrize(
+  ('name', 'says'),
+  [
+    ('networks_of_mine', 'write my_module:make_network or path/to/file.py:'),
+    (':linear', 'write my_module:make_network'),
+    ('none.py:linear', 'none.py: no such file'),
+    ('no_module:linear', "no_module cannot be imported: .*'no_module'"),
+    ('networks_of_mine:none', "has no function called 'none'"),
+    ('networks_of_mine.py:number', "has no function called 'number'"),
+    ('networks_of_mine:raises', "failed: KeyError: 'no.*weights'; --verbosity"),
+    ('networks_of_mine:wider', 'FunctionNetwork, from 6 inputs to 4 outputs:'),
+    ('networks_of_mine:transposed', r'2 states are float32 of shape \(3, 2\)'),
+    ('networks_of_mine:infinite', 'whose parameters are not finite'),
+    ('networks_of_mine:model', 'Sequential, which has no input_size: return'),
+  ],
+)
+def test_what_is_no_network_is_one_line(world, name, says):
+  with pytest.raises(UserError, match=says) as error:
+    _resolved(task='Acrobot-v1', policy=name).policy()
+  text = str(error.value)
+  assert '\n' not in text and re.match('--policy=', text)
+
+
+@pytest.mark.parametrize('task', ['Hopper-v5', 'paper/hopper', 'atari/pong'])
+def test_native_tasks_and_games_have_their_own_networks(task):
+  if task.startswith('atari'):
+    pytest.importorskip('ale_py')
+  with pytest.raises(UserError, match='--policy is for environments of Gymn'):
+    _resolved(task=task, policy='networks_of_mine:linear')

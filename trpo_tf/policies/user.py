@@ -1,0 +1,98 @@
+"""The network of --policy, which a function of the user's own makes."""
+
+import functools
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trpo_tf.errors import UserError, cause
+from trpo_tf.policies.protocols import Network
+from trpo_tf.tasks import code
+
+__all__ = ['load']
+
+# what code that takes any Network reads of it
+_MEMBERS = tuple(name for name in vars(Network) if not name.startswith('_'))
+
+
+@functools.lru_cache(maxsize=8)
+def load(
+  name: str, observation_size: int, output_size: int, seed: int
+) -> Network:
+  """Makes the network that a function of the user's own returns.
+
+  Args:
+    name: my_module:make_network or path/to/file.py:make_network; the function
+      maps (observation_size, output_size) to a Network.
+    observation_size: width O of an observation.
+    output_size: width M of an output.
+    seed: seed of the global generators, from which a Keras model, for example,
+      draws its weights.
+
+  Returns:
+    The network; the same one for the same arguments.
+
+  Raises:
+    UserError: there is no such function, or it raised an exception or returned
+      something else.
+  """
+  flag, make = f'--policy={name}', _function(name)
+  tf.keras.utils.set_random_seed(seed % 2**32)
+  try:
+    network = make(observation_size, output_size)
+    fault = _fault(network, observation_size, output_size)
+  except KeyboardInterrupt:
+    raise
+  except BaseException as error:  # the user's code may raise anything
+    raise UserError(f'{flag} failed: {cause(error)}') from error
+  if fault:
+    raise UserError(
+      f'{flag} returned {type(network).__name__}, {fault}: return a Network '
+      f'from {observation_size} inputs to {output_size} outputs, for example a '
+      'trpo_tf.FunctionNetwork (docs/python.md)'
+    )
+  return network
+
+
+def _function(name: str) -> Any:
+  """Finds the function that a name says."""
+  flag, (place, _, attribute) = f'--policy={name}', name.rpartition(':')
+  if not (place and attribute):
+    raise UserError(
+      f'{flag}: write my_module:make_network or path/to/file.py:make_network'
+    )
+  path = code.file_of(name)
+  names = (
+    code.run_file(flag, path) if path else vars(code.import_module(flag, place))
+  )
+  if not callable(names.get(attribute)):
+    raise UserError(f'{flag}: {place} has no function called {attribute!r}')
+  return names[attribute]
+
+
+def _fault(network: Any, observation_size: int, output_size: int) -> str:
+  """Returns why an object cannot be the policy's network; '' if it can."""
+  lacking = [name for name in _MEMBERS if not hasattr(network, name)]
+  if lacking:
+    return f'which has no {lacking[0]}'
+  sizes = network.input_size, network.output_size
+  if sizes != (observation_size, output_size):
+    return f'from {sizes[0]} inputs to {sizes[1]} outputs'
+  hash(network)  # graphs are kept by network
+  theta = network.initial_parameters(np.random.default_rng(0), 1.0)
+  if np.shape(theta) != (network.num_parameters,):
+    return (
+      f'whose {network.num_parameters} parameters begin as an array of shape '
+      f'{np.shape(theta)}'
+    )
+  if not np.isfinite(theta).all():
+    return 'whose parameters are not finite'
+  x = np.zeros((2, observation_size), np.float32)
+  outputs = network.outputs(tf.constant(theta, tf.float32), tf.constant(x))
+  if outputs.shape != (2, output_size) or outputs.dtype != tf.float32:
+    return (
+      f'whose outputs for 2 states are {outputs.dtype.name} of shape '
+      f'{tuple(outputs.shape)}'
+    )
+  return ''

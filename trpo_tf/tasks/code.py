@@ -1,0 +1,64 @@
+"""Python code of the user's own that a flag names: a file or a module."""
+
+import importlib
+import os
+import runpy
+import traceback
+from types import ModuleType
+from typing import Any
+
+from trpo_tf.errors import UserError, cause, quoted
+
+__all__ = ['file_of', 'import_module', 'run_file']
+
+
+def file_of(name: str) -> str | None:
+  """Returns the file in path/to/file.py:NAME; None if there is none."""
+  path, _, _ = name.rpartition(':')
+  return path if path.endswith('.py') else None
+
+
+def run_file(flag: str, path: str) -> dict[str, Any]:
+  """Runs a Python file.
+
+  Args:
+    flag: what names the file, with which error messages begin.
+    path: the file.
+
+  Returns:
+    What it defines, by name.
+
+  Raises:
+    UserError: there is no such file, or it raised an exception.
+  """
+  if not os.path.isfile(path):
+    raise UserError(f'{flag}: {path}: no such file')
+  try:
+    return runpy.run_path(path)
+  except (UserError, KeyboardInterrupt):
+    raise
+  except BaseException as error:  # the user's code may raise anything
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f':{f.lineno}' for f in frames if f.filename == path]
+    place = path + ''.join(lines[-1:])  # a SyntaxError names its line itself
+    raise UserError(f'{flag}: {place}: {quoted(error)}') from error
+
+
+def import_module(flag: str, module: str) -> ModuleType:
+  """Imports a module.
+
+  Args:
+    flag: what names the module, with which error messages begin.
+    module: its name.
+
+  Raises:
+    UserError: it cannot be imported.
+  """
+  try:
+    return importlib.import_module(module)
+  except KeyboardInterrupt:
+    raise
+  except BaseException as error:  # the user's code may raise anything
+    raise UserError(
+      f'{flag}: {module} cannot be imported: {cause(error)}'
+    ) from error

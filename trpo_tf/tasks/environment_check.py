@@ -1,0 +1,53 @@
+"""Gymnasium's own check of an environment, before a run begins."""
+
+import re
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from gymnasium.utils.env_checker import check_env
+
+from trpo_tf.errors import UserError, cause
+from trpo_tf.tasks import environment
+
+__all__ = ['check']
+
+_LONGEST = 300  # characters of a warning
+_COLORS = re.compile('\x1b' + r'\[\d+m')
+
+
+def check(task_id: str, keywords: Mapping[str, Any] | None = None) -> list[str]:
+  """Checks an environment that is made for this and closed afterwards.
+
+  Args:
+    task_id: an id that gymnasium.make takes.
+    keywords: further arguments of gymnasium.make.
+
+  Returns:
+    Gymnasium's warnings, in one line each.
+
+  Raises:
+    UserError: the environment cannot be made, or it breaks a rule of Gymnasium.
+  """
+  env = environment.raw(task_id, keywords)
+  try:
+    with warnings.catch_warnings(record=True) as caught:
+      warnings.simplefilter('always')
+      # the checks left out make further environments, and may open windows
+      check_env(env.unwrapped, skip_render_check=True, skip_close_check=True)
+  except KeyboardInterrupt:
+    raise
+  except BaseException as error:  # a user's code may raise anything
+    raise UserError(
+      f'--task={task_id} fails the environment checker of Gymnasium, which '
+      f'--check_env=false leaves out: {cause(error)}'
+    ) from error
+  finally:
+    env.close()
+  lines = dict.fromkeys(_one_line(str(warning.message)) for warning in caught)
+  return [f'--task={task_id}: Gymnasium warns: {line}' for line in lines]
+
+
+def _one_line(text: str) -> str:
+  text = ' '.join(_COLORS.sub('', text).split()).removeprefix('WARN: ')
+  return text if len(text) <= _LONGEST else f'{text[:_LONGEST]}...'
