@@ -4,10 +4,10 @@ import itertools
 import pathlib
 from collections.abc import Iterator
 
-import imageio
 import numpy as np
 
 from trpo_tf.config import ExperimentConfig
+from trpo_tf.experiment import film
 from trpo_tf.sampling.atari.emulator import AtariSlot, EpisodeStarts
 from trpo_tf.sampling.batch import Batch
 from trpo_tf.tasks.atari import Game
@@ -50,7 +50,6 @@ def write_video(path: str, game: Game, screens: Iterator[np.ndarray]) -> None:
   """
   fps = _EMULATOR_FRAMES / game.config.frame_skip
   pathlib.Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
-  # by default sizes are stretched to multiples of 16 for the codec
-  with imageio.get_writer(path, fps=fps, macro_block_size=2) as writer:
+  with film.writer(path, fps) as writer:
     for screen in itertools.islice(screens, int(_LONGEST * fps)):
       writer.append_data(screen.repeat(_SCALE, 0).repeat(_SCALE, 1))

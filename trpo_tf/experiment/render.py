@@ -11,9 +11,10 @@ import sys
 
 os.environ.setdefault('MUJOCO_GL', 'egl')  # read when mujoco is imported
 
-import imageio  # noqa: E402
 import mujoco  # noqa: E402
 import numpy as np  # noqa: E402
+
+from trpo_tf.experiment import film  # noqa: E402
 
 _HEIGHT, _WIDTH = 384, 512  # multiples of 16, as codecs want them
 
@@ -68,7 +69,7 @@ def render(poses_path: str, video_path: str) -> None:
   own = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, 'track') >= 0
   with (
     mujoco.Renderer(model, _HEIGHT, _WIDTH) as renderer,
-    imageio.get_writer(video_path, fps=int(poses['fps'])) as writer,
+    film.writer(video_path, int(poses['fps'])) as writer,
   ):
     for qpos in poses['qpos']:
       data.qpos[:] = qpos

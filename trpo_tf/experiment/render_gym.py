@@ -12,10 +12,10 @@ import sys
 os.environ.setdefault('MUJOCO_GL', 'egl')  # read when mujoco is imported
 
 import gymnasium  # noqa: E402
-import imageio  # noqa: E402
 import numpy as np  # noqa: E402
 
 from trpo_tf.errors import UserError, quoted  # noqa: E402
+from trpo_tf.experiment import film  # noqa: E402
 from trpo_tf.tasks import environment  # noqa: E402
 
 _LONGEST = 120  # seconds
@@ -40,8 +40,7 @@ def render(episode_path: str, video_path: str) -> None:
   env = environment.raw(str(episode['task']), keywords)
   fps = env.metadata.get('render_fps') or _FRAMES_PER_SECOND
   env.reset(seed=int(episode['seed']))
-  # by default sizes are stretched to multiples of 16 for the codec
-  with imageio.get_writer(video_path, fps=fps, macro_block_size=2) as writer:
+  with film.writer(video_path, fps) as writer:
     writer.append_data(_frame(env))
     steps = zip(episode['actions'], episode['rewards'], strict=True)
     for frame, (action, expected) in enumerate(steps, 1):
