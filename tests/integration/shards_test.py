@@ -182,15 +182,14 @@ def test_minibatches_give_every_step_the_same_weight():
   total = sum(counts.values())
   state = ValueState(**run.state.learner['baseline'])
   mean, scale = float(state.return_mean), state.return_scale
-  engine.map('begin_fit', mean, scale, 1.0, counts, 0)
+  fit = worker._kit.fit
   expected = np.zeros(len(state.theta))
-  for i, data in worker._fit_data.items():
+  for i, shard in enumerate(shards):
     # every row once, alone: the expectation of this shard's part
     rows = np.arange(counts[i], dtype=np.int32)[:, np.newaxis]
-    one = [data._replace(rows=tf.constant(rows))]
-    mine = [
-      worker._kit.gradients(state.theta, k, one) for k in range(counts[i])
-    ]
+    data = shard.fit_data(mean, scale, 1.0, counts, 0)
+    fit.begin([data._replace(rows=rows)])
+    mine = [fit.gradients(state.theta, k) for k in range(counts[i])]
     expected += np.mean(mine, axis=(0, 1))
   found = run.learner._baseline.gradient(
     tf.constant(state.theta),

@@ -159,7 +159,7 @@ def test_one_adam_step_descends_the_squared_error():
   targets = (returns - result.return_mean) / result.return_scale
   with tf.GradientTape() as tape:
     tape.watch(theta)
-    outputs = baseline._network.outputs(theta, tf.constant(x))[:, 0]
+    outputs = baseline.network.outputs(theta, tf.constant(x))[:, 0]
     loss = tf.reduce_mean((outputs - targets.astype(np.float32)) ** 2) / 2
   gradient = tape.gradient(loss, theta).numpy()
   assert result.adam_steps == 1

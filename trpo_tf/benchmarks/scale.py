@@ -1,10 +1,11 @@
 """Measures what one run on many workers costs, for a model of its time."""
 
 import contextlib
+import functools
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +13,10 @@ import numpy as np
 from trpo_tf import config as config_lib
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.distributed import training as distributed
+from trpo_tf.distributed import value_fit
 from trpo_tf.distributed.local import Engine, LocalEngine
 from trpo_tf.distributed.ray_engine import RayEngine
+from trpo_tf.distributed.value_fit import AdamState
 from trpo_tf.experiment.training import Training
 
 __all__ = ['Timed', 'echo_seconds', 'experiment', 'timed_run']
@@ -60,8 +63,8 @@ class Timed(NamedTuple):
 class _Stopwatch:
   """An engine that measures another one's operations."""
 
-  def __init__(self, engine: Engine):
-    self._engine = engine
+  def __init__(self, engine: Engine, rate: float):
+    self._engine, self._rate = engine, rate
     self.seconds: dict[str, float] = defaultdict(float)
     self.calls: dict[str, int] = defaultdict(int)
     self.begin, self.deaths = engine.begin, engine.deaths
@@ -69,10 +72,20 @@ class _Stopwatch:
 
   def map(self, operation: str, *arguments: Any) -> Any:
     """Calls an operation; see Engine."""
+    return self._timed(operation, self._engine.map, operation, *arguments)
+
+  def fit(self, start: AdamState, done: int, steps: int) -> AdamState:
+    """Takes the steps of Adam of a fit; see Engine."""
+    if isinstance(self._engine, LocalEngine):
+      return self._timed('fit', self._engine.fit, start, done, steps)
+    gradient = functools.partial(self.map, 'value_gradient')
+    return value_fit.by_rounds(gradient, start, done, steps, self._rate)
+
+  def _timed(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
     begin = time.perf_counter()
-    found = self._engine.map(operation, *arguments)
-    self.seconds[operation] += time.perf_counter() - begin
-    self.calls[operation] += 1
+    found = function(*args)
+    self.seconds[name] += time.perf_counter() - begin
+    self.calls[name] += 1
     return found
 
 
@@ -99,7 +112,7 @@ def timed_run(config: ExperimentConfig, workers: int, iterations: int) -> Timed:
     run = Training(config)
     return Timed(statistics.median(_seconds(run, iterations)), {})
   with _engine(config, workers) as engine:
-    watch = _Stopwatch(engine)
+    watch = _Stopwatch(engine, config.estimator.value_learning_rate)
     run = distributed.on_engine(config, watch)
     next(run.iterations())
     watch.seconds.clear()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.distributed.stages import ProblemStages
-from trpo_tf.distributed.value_fit import Gradients
+from trpo_tf.distributed.value_fit import Fit, make_fit
 from trpo_tf.errors import UserError
 from trpo_tf.estimation import baselines, value_network
 from trpo_tf.experiment import backend as backend_lib
@@ -74,7 +74,7 @@ class Kit:
     baseline: the baseline.
     estimator: estimates advantages and value targets.
     problem: the compiled problem of a step.
-    gradients: of the value network; None for other baselines.
+    fit: of the value network; None for other baselines.
   """
 
   def __init__(self, config: ExperimentConfig):
@@ -97,9 +97,10 @@ class Kit:
       -(-num_states // config.sampler.num_shards),
       config.trust_region.fisher_fraction,
     )
-    self.gradients = None
+    self.fit: Fit | None = None
     if isinstance(self.baseline, value_network.ValueNetwork):
-      self.gradients = Gradients(self.baseline.gradient)
+      rate = config.estimator.value_learning_rate
+      self.fit = make_fit(self.baseline, rate)
 
   def of_shard(self, index: int) -> ExperimentConfig:
     """Returns the settings of one shard's sampler."""

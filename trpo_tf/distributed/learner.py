@@ -15,7 +15,8 @@ from trpo_tf.config import ExperimentConfig
 from trpo_tf.distributed import kit, problem
 from trpo_tf.distributed.local import Engine
 from trpo_tf.distributed.results import Estimated, Sampled
-from trpo_tf.estimation import baselines, value_network
+from trpo_tf.distributed.value_fit import AdamState
+from trpo_tf.estimation import baselines
 from trpo_tf.estimation.baselines import FitDiagnostics
 from trpo_tf.estimation.closed_form import TimeState
 from trpo_tf.estimation.every_step import Partners
@@ -120,7 +121,6 @@ class ShardedLearner(OnPolicyLearner):
     self._config, self._policy, self._engine = config, policy, engine
     self._baseline = baselines.make_baseline(config.estimator, policy.network)
     self._rule = kit.STEPS[config.method.method].rule
-    self._adam = tf.function(value_network.adam_step, reduce_retracing=True)
 
   def initial_state(
     self, theta: np.ndarray, rng: np.random.Generator
@@ -219,21 +219,9 @@ class ShardedLearner(OnPolicyLearner):
       iteration,
     )
     rounds = max(1, sum(counts.values()) // settings.value_minibatch)
-    theta, first, second = (
-      tf.constant(v)
-      for v in (state.theta, state.first_moment, state.second_moment)
-    )
-    rate = tf.constant(settings.value_learning_rate, tf.float32)
     steps = rounds * settings.value_epochs
-    for i in range(steps):
-      gradient = engine.map('value_gradient', theta.numpy(), i)
-      count = tf.constant(float(state.adam_steps + i + 1), tf.float32)
-      theta, first, second = self._adam(
-        theta, first, second, gradient.astype(np.float32), count, rate
-      )
+    start = AdamState(state.theta, state.first_moment, state.second_moment)
+    fitted = engine.fit(start, int(state.adam_steps), steps)
     return state._replace(
-      theta=theta.numpy(),
-      first_moment=first.numpy(),
-      second_moment=second.numpy(),
-      adam_steps=state.adam_steps + steps,
+      **fitted._asdict(), adam_steps=state.adam_steps + steps
     )

@@ -1,13 +1,15 @@
 """The engine that runs all shards in this process, side by side in threads."""
 
 import concurrent.futures
+import functools
 import os
 from typing import Any, Protocol
 
 import tensorflow as tf
 
 from trpo_tf.config import ExperimentConfig, settings
-from trpo_tf.distributed import reduction
+from trpo_tf.distributed import reduction, value_fit
+from trpo_tf.distributed.value_fit import AdamState
 from trpo_tf.distributed.worker import Worker
 
 __all__ = ['Engine', 'LocalEngine', 'one_thread_per_shard']
@@ -35,6 +37,18 @@ class Engine(Protocol):
       The result, reduced over the shards.
     """
 
+  def fit(self, start: AdamState, done: int, steps: int) -> AdamState:
+    """Takes the steps of Adam of a fit that all shards have begun.
+
+    Args:
+      start: the value network's state.
+      done: number of Adam's steps before.
+      steps: number of steps.
+
+    Returns:
+      The state afterwards.
+    """
+
   def deaths(self) -> tuple[str, ...]:
     """Returns the causes of the deaths of workers since the last call."""
 
@@ -52,6 +66,7 @@ class LocalEngine:
       config: the experiment.
     """
     self._num_shards = config.sampler.num_shards
+    self._rate = config.estimator.value_learning_rate
     cores = len(os.sched_getaffinity(0))
     self._threads = concurrent.futures.ThreadPoolExecutor(
       min(self._num_shards, cores)
@@ -67,6 +82,14 @@ class LocalEngine:
     """Calls an operation on every shard; see Engine."""
     parts = self._worker.call(operation, arguments)
     return reduction.finished(self._num_shards, parts)
+
+  def fit(self, start: AdamState, done: int, steps: int) -> AdamState:
+    """Takes the steps of Adam of a fit; see Engine."""
+    found = self._worker.whole_fit(start, done, steps)
+    if found is not None:
+      return found
+    gradient = functools.partial(self.map, 'value_gradient')
+    return value_fit.by_rounds(gradient, start, done, steps, self._rate)
 
   def deaths(self) -> tuple[str, ...]:
     """Returns (); see Engine."""

@@ -6,12 +6,14 @@ no byte of the result changes.
 """
 
 import contextlib
+import functools
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 from trpo_tf.config import ExperimentConfig, settings
-from trpo_tf.distributed import ray_cluster, reduction
+from trpo_tf.distributed import ray_cluster, reduction, value_fit
+from trpo_tf.distributed.value_fit import AdamState
 from trpo_tf.errors import UserError
 
 __all__ = ['RayEngine', 'connected']
@@ -53,6 +55,7 @@ class RayEngine:
     """
     S = config.sampler.num_shards
     self._settings, self._num_shards = settings(config), S
+    self._rate = config.estimator.value_learning_rate
     self._blocks = [
       list(range(S * w // workers, S * (w + 1) // workers))
       for w in range(workers)
@@ -92,6 +95,11 @@ class RayEngine:
     if operation in _CHANGING:
       self._journal.append((operation, arguments))
     return reduction.finished(self._num_shards, parts)
+
+  def fit(self, start: AdamState, done: int, steps: int) -> AdamState:
+    """Takes the steps of Adam of a fit; see Engine."""
+    gradient = functools.partial(self.map, 'value_gradient')
+    return value_fit.by_rounds(gradient, start, done, steps, self._rate)
 
   def deaths(self) -> tuple[str, ...]:
     """Returns the causes of the deaths of workers; see Engine."""

@@ -221,7 +221,7 @@ class Shard:
     mean_weight: float,
     counts: dict[int, int],
     iteration: int,
-  ) -> FitData | None:
+  ) -> FitData:
     """Draws this shard's part of every minibatch.
 
     A shard's gradients count by its number of steps, so that their expectation
@@ -236,13 +236,11 @@ class Shard:
       iteration: key of the random draws.
 
     Returns:
-      The data of the fit; None if the shard has no step.
+      The data of the fit; gradients of a shard without steps are 0.
     """
     found, config = self._found, self._kit.config
     S, settings = config.sampler.num_shards, config.estimator
     n, total = counts[self._index], sum(counts.values())
-    if not n:
-      return None
     size = settings.value_minibatch // S
     rounds = max(1, total // settings.value_minibatch)
     rng = seeding.generator(
@@ -256,14 +254,13 @@ class Shard:
     if found.weights is not None:
       columns.append(found.weights * (found.mean_weight / mean_weight))
     targets, *weights = (c.astype(np.float32)[:, np.newaxis] for c in columns)
-    data = FitData(
-      np.float32(size * total / n),
+    return FitData(
+      np.float32(size * total / n if n else np.inf),
       np.concatenate(rows).reshape(-1, size).astype(np.int32),
       found.x,
       targets,
       weights[0] if weights else (),
     )
-    return tf.nest.map_structure(tf.convert_to_tensor, data)
 
   def squared_error(self, state: dict[str, Any]) -> float:
     """Sums the squared errors of a baseline's predictions.

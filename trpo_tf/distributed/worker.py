@@ -9,7 +9,7 @@ from trpo_tf.config import from_settings
 from trpo_tf.distributed import reduction
 from trpo_tf.distributed.kit import Kit
 from trpo_tf.distributed.shard import Shard
-from trpo_tf.distributed.value_fit import FitData
+from trpo_tf.distributed.value_fit import AdamState, StackedFit
 
 __all__ = ['Worker']
 
@@ -40,7 +40,6 @@ class Worker:
     self._num_shards, self._map = config.sampler.num_shards, map_shards
     self._kit = Kit(config)
     self._shards = {i: Shard(self._kit, i) for i in shards}
-    self._fit_data: dict[int, FitData] = {}
 
   def call(self, operation: str, arguments: tuple[Any, ...]) -> dict[Any, Any]:
     """Calls an operation on every shard.
@@ -70,8 +69,9 @@ class Worker:
 
   def _begin_fit(self, *arguments: Any) -> dict[int, int]:
     """Prepares the value network's fit; see Shard.fit_data."""
+    assert self._kit.fit is not None
     found = self._on_each('fit_data', *arguments)
-    self._fit_data = {i: d for i, d in found.items() if d is not None}
+    self._kit.fit.begin(list(found.values()))
     return dict.fromkeys(self._shards, 0)
 
   def _value_gradient(
@@ -83,11 +83,27 @@ class Worker:
       theta: float32 [P], the value network.
       step: number of the minibatch.
     """
-    assert self._kit.gradients is not None
-    data = self._fit_data
-    found = self._kit.gradients(theta, step, list(data.values()))
-    nothing = {i: np.zeros(len(theta)) for i in self._shards}
-    return nothing | dict(zip(data, found, strict=True))
+    assert self._kit.fit is not None
+    found = self._kit.fit.gradients(theta, step)
+    return dict(zip(self._shards, found, strict=True))
+
+  def whole_fit(
+    self, start: AdamState, done: int, steps: int
+  ) -> AdamState | None:
+    """Takes all steps of the value network's fit in one call.
+
+    Args:
+      start: the state before.
+      done: number of Adam's steps before.
+      steps: number of steps.
+
+    Returns:
+      The state afterwards; None if the network has no such call.
+    """
+    fit = self._kit.fit
+    if not isinstance(fit, StackedFit):
+      return None
+    return fit.whole(start, done, steps)
 
   def close(self) -> None:
     """Stops what the shards started."""

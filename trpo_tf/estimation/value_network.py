@@ -17,7 +17,7 @@ from trpo_tf.policies import mlp, stacks
 from trpo_tf.policies.protocols import Inputs, Network
 from trpo_tf.policies.stacks import FrameStacks
 
-__all__ = ['ValueNetwork', 'ValueState', 'adam_step', 'rescale']
+__all__ = ['ValueNetwork', 'ValueState', 'adam_step', 'padded', 'rescale']
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
@@ -125,6 +125,7 @@ class ValueNetwork:
   """Baseline that fits a network to value targets, see `Baseline`."""
 
   state_type = ValueState
+  network: Network  # its only output is the standardised return
 
   def __init__(self, settings: EstimatorConfig, policy_network: Network):
     """Builds the network and compiles its fit.
@@ -134,21 +135,21 @@ class ValueNetwork:
       policy_network: the policy's network, whose inputs the baseline sees.
     """
     self._settings = settings
-    self._network = policy_network.with_layers(
+    self.network = policy_network.with_layers(
       settings.value_hidden_sizes, output_size=1, activation='tanh'
     )
     self._predict = tf.function(
-      self._network.outputs,
+      self.network.outputs,
       input_signature=[
-        tf.TensorSpec([self._network.num_parameters]),
-        self._network.input_spec,
+        tf.TensorSpec([self.network.num_parameters]),
+        self.network.input_spec,
       ],
     )
-    self._fit = _compile_fit(self._network, settings.value_learning_rate)
+    self._fit = _compile_fit(self.network, settings.value_learning_rate)
 
   def initial_state(self, rng: np.random.Generator) -> ValueState:
     """Draws orthogonal weights (output gain 1), with Adam at rest."""
-    theta = self._network.initial_parameters(rng, 1.0)
+    theta = self.network.initial_parameters(rng, 1.0)
     zeros, count = np.zeros_like(theta), np.zeros((), np.int64)
     return ValueState(
       theta, zeros, zeros, count, np.zeros(()), np.zeros(()), count
@@ -176,7 +177,7 @@ class ValueNetwork:
     Returns:
       float32 [P].
     """
-    return _gradient(self._network, theta, x, targets, rows, size, weights)
+    return _gradient(self.network, theta, x, targets, rows, size, weights)
 
   def predict(
     self, state: ValueState, x: Inputs, timesteps: np.ndarray
@@ -216,7 +217,7 @@ class ValueNetwork:
     )
     theta = rescale(
       state.theta,
-      self._network.layer_shapes[-1][0] - 1,
+      self.network.layer_shapes[-1][0] - 1,
       (float(state.return_mean), state.return_scale),
       (float(moved.return_mean), moved.return_scale),
     )
@@ -260,7 +261,7 @@ class ValueNetwork:
       capacity = -(-n // _CAPACITY) * _CAPACITY
       max_steps = max(1, capacity // size) * settings.value_epochs
       sizes = capacity, capacity, max_steps, capacity
-      data = [_padded(*pair) for pair in zip(data, sizes, strict=False)]
+      data = [padded(*pair) for pair in zip(data, sizes, strict=False)]
     moments = self._fit(
       state.theta,
       state.first_moment,
@@ -278,7 +279,13 @@ class ValueNetwork:
     )
 
 
-def _padded(array: np.ndarray, rows: int) -> np.ndarray:
+def padded(array: np.ndarray, rows: int) -> np.ndarray:
+  """Appends zeros to an array.
+
+  Args:
+    array: [n, ...].
+    rows: number of rows of the result.
+  """
   result = np.zeros((rows, *array.shape[1:]), array.dtype)
   result[: len(array)] = array
   return result
