@@ -11,7 +11,8 @@ namespace trpo_tf {
 namespace {
 
 // The table gives each operation's name and what it does, in the order of the
-// operations' numbers. From kSum on they reduce n inputs to one output.
+// operations' numbers. Those from kSum to kAllFinite reduce n inputs to one
+// output.
 // clang-format off: a table reads best a line each
 #define OPERATIONS(X)                                                          \
   X(kLoad, "load", Load(in, d, r))                                             \
@@ -40,7 +41,12 @@ namespace {
   X(kNorm, "norm", out[0] = Norm(a, sa, n))                                    \
   X(kAll, "all", out[0] = Every(a, sa, n, IsTrue))                             \
   X(kAllFinite, "all_finite", out[0] = Every(a, sa, n, IsFinite))              \
-  X(kWeightedSum, "weighted_sum", WeightedSum(in, r))
+  X(kWeightedSum, "weighted_sum", WeightedSum(in, r))                          \
+  X(kTanh, "tanh", EACH(std::tanh(x)))                                         \
+  X(kLog, "log", EACH(std::log(x)))                                            \
+  X(kAtan2, "atan2", EACH(std::atan2(x, y)))                                   \
+  X(kPower, "power", EACH(std::pow(x, y)))                                     \
+  X(kTime, "time", EACH(d->time))
 // clang-format on
 
 #define NUMBER(op, name, action) op,
@@ -146,12 +152,13 @@ bool Inside(int64_t start, int64_t stride, int64_t n, int64_t size) {
 
 // Returns how many registers an instruction writes.
 int64_t Written(const Instruction& in) {
-  return in.op == kWeightedSum ? in.c : in.op >= kSum ? 1 : in.n;
+  if (in.op == kWeightedSum) return in.c;
+  return in.op >= kSum && in.op <= kAllFinite ? 1 : in.n;
 }
 
 // Returns whether all that an instruction reads and writes exists.
 bool Exists(const Instruction& in, int64_t registers, const mjModel* m) {
-  if (in.op < 0 || in.op > kWeightedSum) return false;
+  if (in.op < 0 || in.op >= static_cast<int>(OpNames().size())) return false;
   const bool sums = in.op == kWeightedSum;
   const int64_t n = in.n;
   if (!Inside(in.dst, 1, Written(in), registers)) return false;

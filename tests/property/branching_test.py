@@ -38,10 +38,12 @@ _LIMIT = 20
 
 
 def _define(sim):
-  """Bounces, previous values of two steps, an end that some branches reach."""
+  """Bounces, the time, values of two steps, an end that branches reach."""
   speed = (sim.site_xpos['tip'] - prev(sim.site_xpos['tip'])) / sim.dt
   return Definition(
-    concatenate(sim.qpos, sim.qvel, speed, prev(speed), prev(sim.action)),
+    concatenate(
+      sim.qpos, sim.qvel, speed, prev(speed), prev(sim.action), sim.time
+    ),
     norm(speed) - 0.1 * total(square(sim.action)) + prev(sim.qvel[1]),
     abs(sim.qpos['hinge'][0]) > 1.0,
   )
