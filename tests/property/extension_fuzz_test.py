@@ -208,7 +208,8 @@ class _Calls:
       with np.errstate(all='ignore'):
         view[...] = changed.real
     self.slots._native.run([0, 1], copy.deepcopy(self.arrays | self.policy))
-    self.slots._native.error(rng.choice(_NUMBERS))
+    native = self.slots._native
+    rng.choice((native.error, native.registers))(rng.choice(_NUMBERS))
 
   def replay_slots(self, rng):
     self.slots.restore(self.start)
