@@ -1,5 +1,6 @@
 #include "branch.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace trpo_tf {
@@ -78,10 +79,13 @@ std::vector<std::pair<int64_t, std::string>> RunBranches(BranchCall& call) {
   Engine& engine = call.engine;
   const auto lock = engine.Lock();
   std::vector<std::pair<int64_t, std::string>> errors;
+  // A lone branch runs on the first simulation, whose registers it leaves.
+  std::vector<int> ids = engine.AllIds();
+  ids.resize(std::min<int64_t>(ids.size(), call.num_branches));
   // A simulation that meets an error stops. It begins anew when the others have
   // run out of branches.
-  while (engine.Apply(engine.AllIds(), RunOn, &call, false)) {
-    for (int id : engine.AllIds()) {
+  while (engine.Apply(ids, RunOn, &call, false)) {
+    for (int id : ids) {
       if (!engine.failed(id)) continue;
       const int64_t branch = call.running[id];
       call.failures[branch] |= 1 << kErrorBit;

@@ -127,7 +127,8 @@ int Loop::Advance(const mjModel* m, mjData* d, const double* action) const {
   setup.StepPhysics(m, d);
   Evaluate(setup.program, d, r);
   int failure = RaisedWarnings(d, warnings);
-  if (!FiniteRounded(outputs(), setup.num_obs) || !std::isfinite(reward())) {
+  if (!FiniteRounded(outputs(), setup.num_obs) || !std::isfinite(reward()) ||
+      !std::isfinite(terminated())) {
     failure |= 1 << kNonFiniteOutput;
   }
   if (failure) return failure;

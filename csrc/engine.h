@@ -99,11 +99,12 @@ struct Loop {
 
   const double* outputs() const { return r + setup.program.outputs; }
   double reward() const { return outputs()[setup.num_obs]; }
+  double terminated() const { return outputs()[setup.num_obs + 1]; }
 
   // Returns bits of End after so many env steps of an episode.
   uint8_t EndAfter(int64_t elapsed, int64_t limit) const {
-    const bool terminated = outputs()[setup.num_obs + 1] != 0;
-    return (terminated ? kTerminated : 0) | (elapsed >= limit ? kTruncated : 0);
+    return (terminated() != 0 ? kTerminated : 0) |
+           (elapsed >= limit ? kTruncated : 0);
   }
 
   // Rounds the observation to float32 (O).

@@ -4,6 +4,7 @@
 
 #include "arrays.h"
 #include "branch.h"
+#include "check.h"
 #include "rollout.h"
 
 namespace trpo_tf {
@@ -54,6 +55,14 @@ py::array Previous(const py::object& self) {
   return View(self, sampler.registers() + p.prev, p.num_prev, p.num_registers);
 }
 
+// Returns a copy of a simulation's registers.
+template <typename Simulations>
+py::array_t<double> Registers(Simulations& engine, int sim) {
+  Require(sim >= 0 && sim < engine.num_sims(), "no such simulation");
+  const py::ssize_t n = engine.setup().program.num_registers;
+  return py::array_t<double>(n, engine.registers() + sim * n);
+}
+
 py::array Slots(const py::object& self) {
   std::vector<Slot>& slots = self.cast<Sampler&>().slots;
   return py::array_t<Slot>(slots.size(), slots.data(), self);
@@ -84,6 +93,7 @@ PYBIND11_MODULE(_native, module) {
            arg("num_threads"))
       .def("run", &RunSampler, arg("ids"), arg("arrays"))
       .def("error", &Sampler::error, arg("slot"))
+      .def("registers", &Registers<Sampler>, arg("slot"))
       .def_property_readonly("num_threads", &Sampler::num_threads)
       .def_property_readonly("rows", &Rows)
       .def_property_readonly("observations", &Observations)
@@ -97,6 +107,7 @@ PYBIND11_MODULE(_native, module) {
            }),
            arg("model_address"), arg("setup"), arg("num_threads"))
       .def("run", &RunBrancher, arg("arrays"))
+      .def("registers", &Registers<Engine>, arg("simulation"))
       .def_property_readonly("num_threads", &Engine::num_threads);
   DefineBench(sampler, brancher);
 }

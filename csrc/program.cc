@@ -11,7 +11,8 @@ namespace trpo_tf {
 namespace {
 
 // The table gives each operation's name and what it does, in the order of the
-// operations' numbers. From kSum on they reduce n inputs to one output.
+// operations' numbers. Those from kSum to kAllFinite reduce n inputs to one
+// output.
 // clang-format off: a table reads best a line each
 #define OPERATIONS(X)                                                          \
   X(kLoad, "load", Load(in, d, r))                                             \
@@ -40,7 +41,12 @@ namespace {
   X(kNorm, "norm", out[0] = Norm(a, sa, n))                                    \
   X(kAll, "all", out[0] = Every(a, sa, n, IsTrue))                             \
   X(kAllFinite, "all_finite", out[0] = Every(a, sa, n, IsFinite))              \
-  X(kWeightedSum, "weighted_sum", WeightedSum(in, r))
+  X(kWeightedSum, "weighted_sum", WeightedSum(in, r))                          \
+  X(kTanh, "tanh", Map(in, r, Tanh))                                           \
+  X(kLog, "log", Map(in, r, Log))                                              \
+  X(kAtan2, "atan2", Map(in, r, Atan2))                                        \
+  X(kPower, "power", Map(in, r, Power))                                        \
+  X(kTime, "time", out[0] = d->time)
 // clang-format on
 
 #define NUMBER(op, name, action) op,
@@ -138,6 +144,20 @@ void WeightedSum(const Instruction& in, double* r) {
   }
 }
 
+double Tanh(double x, double) { return std::tanh(x); }
+double Log(double x, double) { return std::log(x); }
+double Atan2(double y, double x) { return std::atan2(y, x); }
+double Power(double x, double y) { return std::pow(x, y); }
+
+// Sets dst[i] to f(a[i], b[i]). It stays a call, which takes no registers of
+// the processor from the loops of faster operations.
+[[gnu::noinline]] void Map(const Instruction& in, double* r,
+                           double (*f)(double, double)) {
+  for (int i = 0; i < in.n; i++) {
+    r[in.dst + i] = f(r[in.a + i * in.sa], r[in.b + i * in.sb]);
+  }
+}
+
 // Returns whether n elements, `stride` apart, exist among `size`.
 bool Inside(int64_t start, int64_t stride, int64_t n, int64_t size) {
   const int64_t last = start + stride * (n - 1);
@@ -146,12 +166,14 @@ bool Inside(int64_t start, int64_t stride, int64_t n, int64_t size) {
 
 // Returns how many registers an instruction writes.
 int64_t Written(const Instruction& in) {
-  return in.op == kWeightedSum ? in.c : in.op >= kSum ? 1 : in.n;
+  if (in.op == kWeightedSum) return in.c;
+  const bool reduces = in.op >= kSum && in.op <= kAllFinite;
+  return reduces || in.op == kTime ? 1 : in.n;
 }
 
 // Returns whether all that an instruction reads and writes exists.
 bool Exists(const Instruction& in, int64_t registers, const mjModel* m) {
-  if (in.op < 0 || in.op > kWeightedSum) return false;
+  if (in.op < 0 || in.op >= static_cast<int>(OpNames().size())) return false;
   const bool sums = in.op == kWeightedSum;
   const int64_t n = in.n;
   if (!Inside(in.dst, 1, Written(in), registers)) return false;

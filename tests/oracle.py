@@ -6,36 +6,34 @@ tasks/program.py, sampling/native.py or csrc; `prev` is a dictionary of the last
 step's values, and a reset evaluates it by its definition.
 """
 
+import ctypes
 import dataclasses
 import functools
-import math
 
 import mujoco
 import numpy as np
 
-from trpo_tf.tasks.language import Expression
+from trpo_tf.tasks.expression import Expression
 from trpo_tf.tasks.task import CompiledTask
 
 TERMINATED, TRUNCATED = 1, 2
 _INTEGRATION = mujoco.mjtState.mjSTATE_INTEGRATION
 
 
-def _libm(function):
+_LIBM = ctypes.CDLL(None)
+
+
+def _libm(name: str, operands: int = 1):
   """Element by element through libm, which the native program calls too.
 
-  NumPy's own sin, cos and exp may differ from libm's by an ulp where it has
-  vector code for the processor.
+  NumPy's own functions may differ from libm's by an ulp where it has vector
+  code for the processor, and Python's raise errors instead of returning the
+  infinities and NaNs of libm.
   """
-
-  def scalar(x: float) -> float:
-    try:
-      return function(x)
-    except OverflowError:
-      return math.inf
-    except ValueError:  # sine of infinity
-      return math.nan
-
-  return lambda x: np.vectorize(scalar, otypes=[np.float64])(x)
+  function = getattr(_LIBM, name)
+  function.restype = ctypes.c_double
+  function.argtypes = [ctypes.c_double] * operands
+  return np.vectorize(lambda *x: function(*x), otypes=[np.float64])
 
 
 def _truth(x: np.ndarray) -> np.ndarray:
@@ -45,9 +43,13 @@ def _truth(x: np.ndarray) -> np.ndarray:
 _ELEMENTWISE = {
   'negate': lambda x: -x,
   'abs': np.abs,
-  'sin': _libm(math.sin),
-  'cos': _libm(math.cos),
-  'exp': _libm(math.exp),
+  'sin': _libm('sin'),
+  'cos': _libm('cos'),
+  'exp': _libm('exp'),
+  'log': _libm('log'),
+  'tanh': _libm('tanh'),
+  'atan2': _libm('atan2', 2),
+  'power': _libm('pow', 2),
   'square': np.square,
   'sqrt': np.sqrt,
   'not': lambda x: _truth(x == 0),
@@ -189,6 +191,8 @@ class Graph:
       value = node.data
     elif node.op == 'action':
       value = action
+    elif node.op == 'time':
+      value = data.time
     elif node.op == 'load':
       field, start, stride = node.data
       place = start + stride * np.arange(node.size)

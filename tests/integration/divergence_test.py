@@ -19,7 +19,17 @@ from trpo_tf.sampling.native.paths import (
   drop_diverged,
 )
 from trpo_tf.tasks.gymnasium_v5 import TASKS
-from trpo_tf.tasks.language import concatenate, where
+from trpo_tf.tasks.language import (
+  concatenate,
+  exp,
+  log,
+  norm,
+  prev,
+  sqrt,
+  total,
+  weighted_sum,
+  where,
+)
 from trpo_tf.tasks.task import Definition, compile_task
 
 _SLOTS, _STEPS, _WILD_SLOT = 4, 60, 2
@@ -47,6 +57,12 @@ def _reset(model, rng, n):
   qpos, qvel = np.zeros((n, 2)), np.zeros((n, 2))
   qpos[:, 0] = rng.uniform(-1, 1, n)
   return qpos, qvel
+
+
+def _swing(model, rng, n):
+  """The pole leaves upright towards negative angles."""
+  qpos, qvel = _reset(model, rng, n)
+  return np.abs(qpos), qvel - [2.0, 0.0]
 
 
 def _compiled(tmp_path, define=worlds.observe, **options):
@@ -241,6 +257,8 @@ def _assert_counts_non_finite(compiled, cause='non-finite output'):
     'observation NaN',
     'observation infinite',
     'observation beyond float32',
+    'end NaN',
+    'end infinite',
   ],
 )
 def test_non_finite_output(tmp_path, bad):
@@ -257,13 +275,11 @@ def test_non_finite_output(tmp_path, bad):
     state = concatenate(sim.qpos, sim.qvel)
     if what == 'reward':
       return Definition(state, broken)
+    if what == 'end':  # 0 while it is fine
+      return Definition(state, 0.0, broken - (value == 'infinite'))
     return Definition(concatenate(state, broken), 0.0)
 
-  def reset(model, rng, n):
-    qpos, qvel = _reset(model, rng, n)
-    return np.abs(qpos), qvel - [2.0, 0.0]
-
-  compiled = _compiled(tmp_path, define, reset=reset)
+  compiled = _compiled(tmp_path, define, reset=_swing)
   arrays, diverged = _assert_counts_non_finite(compiled)
   assert all(record.step > 0 for record in diverged)
   assert (arrays['ends'] == End.DIVERGED).any()
@@ -301,10 +317,120 @@ def test_task_that_always_diverges_is_refused(tmp_path):
   with pytest.raises(
     UserError,
     match='test diverged .* times in one batch '
-    r'\(non-finite output\): its reward or observation is NaN or infinite '
-    r'while the physics is sound: .*began at qpos=\[.*, qvel=\[',
+    r'\(non-finite output\): the physics is sound, but the reward divides by '
+    r"zero at .*divergence_test\.py:\d+, '.*sim\.qvel\[1\] / 0\.0\)': bound "
+    r'.*began at qpos=\[.*, qvel=\[',
   ):
     _rollout(compiled, max_divergences=50)
+
+
+_zero = lambda sim: 0 * sim.qpos[0]
+_negative = lambda sim: -1 - abs(sim.qpos[0])
+# the observation, reward, end and terms; what is said of them
+_FAULTS = {
+  'log': (lambda sim: (sim.qpos, log(_zero(sim))), 'the reward takes the log'),
+  'negative log': (
+    lambda sim: (sim.qpos, 1 + log(_negative(sim))),
+    'the reward takes the log of the negative number -1',
+  ),
+  'power': (
+    lambda sim: (sim.qpos, _negative(sim) ** 0.5),
+    'the reward takes the power 0.5 of the negative number -1',
+  ),
+  'power of zero': (
+    lambda sim: (sim.qpos, norm(_zero(sim) ** [-1, 2])),
+    'the reward takes a negative power of zero',
+  ),
+  'root': (
+    lambda sim: (sim.qpos, total(sqrt(-1 - abs(sim.qpos)))),
+    'the reward takes the square root of the negative number -1',
+  ),
+  'too large': (
+    lambda sim: (sim.qpos, exp(1e4 - sim.qpos[0])),
+    'the reward overflows: its exp is inf',
+  ),
+  'sum of large numbers': (
+    lambda sim: (sim.qpos, total(1e308 * concatenate(1, 1, _zero(sim)))),
+    'the reward overflows: its sum is inf',
+  ),
+  'observation': (
+    lambda sim: (concatenate(sim.qpos, [3, 3] / concatenate(1, _zero(sim))), 0),
+    'element 3 of the observation divides by zero',
+  ),
+  'beyond float32': (
+    lambda sim: (concatenate(sim.qvel, 1e39 + sim.qpos), 0),
+    'element 2 of the observation is 1e+39, which is too large for float32',
+  ),
+  'end': (
+    lambda sim: (sim.qpos, 0, 1 / _zero(sim)),
+    'the end divides by zero',
+  ),
+  'term': (
+    lambda sim: (sim.qpos, *_terms(1 / _zero(sim))),
+    "the reward's term 'near' divides by zero",
+  ),
+  'where': (
+    lambda sim: (
+      sim.qpos,
+      where(abs(sim.qpos[0]) < 9, 1 / _zero(sim), log(_zero(sim))),
+    ),
+    'the reward divides by zero',
+  ),
+  'harmless': (
+    lambda sim: (
+      sim.qpos,
+      where(abs(sim.qpos[0]) < 9, log(_zero(sim)), 1 / _zero(sim)),
+    ),
+    'the reward takes the log of zero',
+  ),
+  'weights': (
+    lambda sim: (
+      sim.qpos,
+      weighted_sum([1, 2], 1 / (_zero(sim) * sim.xmat[:2, ::-1]))[3],
+    ),
+    'the reward divides by zero',
+  ),
+  'earlier': (
+    lambda sim: (sim.qpos, prev(1 / (sim.time * _zero(sim)))),
+    'the reward reads a prev() that is ',
+  ),
+}
+
+
+def _terms(near):
+  """A reward, no end, and the terms of the reward."""
+  return 0.5 - near, 0, {'far': 0.5, 'near': -near}
+
+
+@pytest.mark.parametrize('name', _FAULTS)
+def test_the_expression_that_fails_is_named(tmp_path, name):
+  make, text = _FAULTS[name]
+  compiled = _compiled(tmp_path, lambda sim: Definition(*make(sim)))
+  slots = worlds.slots(compiled, 1)
+  with pytest.raises(UserError) as caught:
+    slots.rollout(
+      slots.new_arrays(3), worlds.Resets(compiled), max_divergences=1
+    )
+  message = str(caught.value)
+  assert '\n' not in message
+  assert f'the physics is sound, but {text}' in message
+  assert f' at {__file__}:' in message
+
+
+def test_a_divergence_keeps_what_failed(tmp_path):
+  """Only where the physics is sound."""
+  define = lambda sim: Definition(
+    sim.qpos, where(sim.qpos[0] < -0.1, 1 / (0 * sim.qpos[0]), 1)
+  )
+  _, diverged = _assert_counts_non_finite(
+    _compiled(tmp_path, define, reset=_swing)
+  )
+  assert all(
+    record.message.startswith('the reward divides by zero at ')
+    for record in diverged
+  )
+  _, diverged = _rollout(_compiled(tmp_path))
+  assert diverged and not any(record.message for record in diverged)
 
 
 def test_nan_policy_is_seen(tmp_path):

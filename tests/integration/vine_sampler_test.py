@@ -207,6 +207,9 @@ def test_failures_are_counted_and_replayable(tmp_path):
   ]
   for record in records:
     assert record.causes == ('non-finite output',)
+    assert record.message.startswith(
+      'the reward takes the square root of the negative number -'
+    )
     assert len(record.controls) == batch.branch_lengths[record.branch] + 1
     assert (np.abs(record.controls[:-1]) <= 1.5).all()
     assert np.abs(record.controls[-1, 0]) > 1.5

@@ -38,10 +38,12 @@ _LIMIT = 20
 
 
 def _define(sim):
-  """Bounces, previous values of two steps, an end that some branches reach."""
+  """Bounces, the time, values of two steps, an end that branches reach."""
   speed = (sim.site_xpos['tip'] - prev(sim.site_xpos['tip'])) / sim.dt
   return Definition(
-    concatenate(sim.qpos, sim.qvel, speed, prev(speed), prev(sim.action)),
+    concatenate(
+      sim.qpos, sim.qvel, speed, prev(speed), prev(sim.action), sim.time
+    ),
     norm(speed) - 0.1 * total(square(sim.action)) + prev(sim.qvel[1]),
     abs(sim.qpos['hinge'][0]) > 1.0,
   )
@@ -661,8 +663,12 @@ def test_mujoco_error_stays_in_its_branches(tmp_path, quiet, threads):
   actions = np.where(failing, 1.0, -1.0)[..., None]
   noise = np.zeros((N, M, L, 1))
   own = Brancher(compiled, threads=threads)
-  got = _fail(own, initial_snapshots(compiled, 0, N), failing, actions, noise)
+  snapshots = initial_snapshots(compiled, 0, N)
+  got = _fail(own, snapshots, failing, actions, noise)
   _assert_failed(got, failing)
+  # fewer branches than simulations, some of which have just failed
+  lone = own.branch(snapshots[:1], actions[:1, 1:2], L, None, noise[:1, :1])
+  assert not lone.failures.any() and own.explain(lone) == ''
   branches = [tuple(b) for b in np.argwhere(got.ends == End.DIVERGED).tolist()]
   raised = {b for b in branches if 'error' in got.causes(*b)}
   assert set(got.messages) == raised and 0 < len(raised) < len(branches)
@@ -720,6 +726,10 @@ def test_non_finite_reward_is_a_failure(tmp_path):
   )
   assert got.causes(0, 2, 0) == ('non-finite output',)
   _assert_failed(got, failing)
+  own = Brancher(compiled, threads=3)
+  snapshots = initial_snapshots(compiled, 0, 1)
+  lone = own.branch(snapshots, actions[:1, 2:], L)
+  assert own.explain(lone).startswith('the reward divides by zero at ')
 
 
 def test_snapshot_is_a_value(compiled, trunk):

@@ -17,7 +17,7 @@ from trpo_tf.cloning.native import to_states
 from trpo_tf.sampling.atari.emulator import extension as atari
 from trpo_tf.sampling.native import engine
 from trpo_tf.sampling.native.branching import Brancher, initial_snapshots
-from trpo_tf.tasks.language import norm, prev
+from trpo_tf.tasks.language import atan2, log, norm, prev, tanh
 from trpo_tf.tasks.task import Definition
 
 _NUMBERS = (-(2**31), -1000, -1, 0, 1, 2, 3, 7, 64, 1000, float('nan'), 1e300)
@@ -27,7 +27,10 @@ _OTHERS = (None, 'x', b'x', [], {}, [None], object(), True, (1, 2, 3))
 
 def _define(sim):
   speed = sim.site_xpos['tip'] - prev(sim.site_xpos['tip'])
-  return Definition(sim.qpos, norm(speed))
+  angle = atan2(speed, sim.site_xpos['tip']) + log(1 + abs(speed))
+  return Definition(
+    sim.qpos, norm(speed), terms={'term': norm(abs(tanh(angle)) ** sim.time)}
+  )
 
 
 def _array(array, rng):
@@ -205,7 +208,8 @@ class _Calls:
       with np.errstate(all='ignore'):
         view[...] = changed.real
     self.slots._native.run([0, 1], copy.deepcopy(self.arrays | self.policy))
-    self.slots._native.error(rng.choice(_NUMBERS))
+    native = self.slots._native
+    rng.choice((native.error, native.registers))(rng.choice(_NUMBERS))
 
   def replay_slots(self, rng):
     self.slots.restore(self.start)

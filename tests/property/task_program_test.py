@@ -1,7 +1,7 @@
 """Random expressions: the native program computes what NumPy computes.
 
-Every comparison is exact: the oracle calls libm for sin, cos and exp, as the
-program does. Their distance from NumPy's own is tested apart.
+Every comparison is exact: the oracle calls libm for sin, exp and the like, as
+the program does. Their distance from NumPy's own is tested apart.
 """
 
 import hypothesis
@@ -33,6 +33,8 @@ _UNARY = (
   lang.sin,
   lang.cos,
   lang.exp,
+  lang.log,
+  lang.tanh,
   lang.square,
   lang.sqrt,
   lambda x: -x,
@@ -51,6 +53,9 @@ _BINARY = (
   lambda x, y: x | y,
   lang.minimum,
   lang.maximum,
+  lang.atan2,
+  lang.power,
+  lambda x, y: x**y,
 )
 _REDUCTIONS = (lang.total, lang.norm, lang.every, lang.all_finite)
 _NUMBERS = st.one_of(
@@ -140,7 +145,8 @@ def _define(draw):
   """A task's `define` with a random graph; its elements are the terms."""
 
   def define(sim):
-    values = [getattr(sim, name) for name in _FIELDS] + [sim.action]
+    values = [getattr(sim, name) for name in _FIELDS]
+    values += [sim.action, sim.time]
     fields = len(values)
     for _ in range(draw(st.integers(4, 14))):
       value = _grow(draw, values)
@@ -255,7 +261,7 @@ def test_total_adds_in_numpys_order(tmp_path, size):
     assert step[0] == np.sum(np.ascontiguousarray(step[1 : size + 1]))
 
 
-def test_functions_are_within_an_ulp_of_numpys(tmp_path):
+def test_functions_are_near_numpys(tmp_path):
   def define(sim):
     x = 100.0 * lang.concatenate(sim.qpos, sim.qvel, sim.xmat)
     y = 0.01 * x
@@ -265,6 +271,10 @@ def test_functions_are_within_an_ulp_of_numpys(tmp_path):
         lang.sin(x),
         lang.cos(x),
         lang.exp(y),
+        lang.tanh(y),
+        lang.log(1 + abs(x)),
+        lang.atan2(x, y[::-1]),
+        (1 + abs(x)) ** y,
         lang.sqrt(abs(x)),
         lang.norm(x),
       ),
@@ -274,16 +284,94 @@ def test_functions_are_within_an_ulp_of_numpys(tmp_path):
   compiled = worlds.make(tmp_path, define=define)
   arrays, _ = _run_both(compiled, 1, 6)
   for step in arrays['task_outputs'][0]:
-    size = (len(step) - 3) // 5
-    x, sin, cos, exp, root = step[: 5 * size].reshape(5, size)
-    for got, want in (
-      (sin, np.sin(x)),
-      (cos, np.cos(x)),
-      (exp, np.exp(0.01 * x)),
+    size = (len(step) - 3) // 9
+    x, sin, cos, exp, tanh, log, angle, power, root = step[: 9 * size].reshape(
+      9, size
+    )
+    y = 0.01 * x
+    for got, want, ulp in (
+      (sin, np.sin(x), 1),
+      (cos, np.cos(x), 1),
+      (exp, np.exp(y), 1),
+      (tanh, np.tanh(y), 3),
+      (log, np.log(1 + np.abs(x)), 1),
+      (angle, np.arctan2(x, y[::-1]), 1),
+      (power, (1 + np.abs(x)) ** y, 1),
     ):
-      np.testing.assert_array_max_ulp(got, want, 1)
+      np.testing.assert_array_max_ulp(got, want, ulp)
     np.testing.assert_array_equal(root, np.sqrt(np.abs(x)))
     # n products and n sums, each rounded once, under a square root
     np.testing.assert_allclose(
-      step[5 * size], np.linalg.norm(x), rtol=size * np.finfo(float).eps
+      step[9 * size], np.linalg.norm(x), rtol=size * np.finfo(float).eps
     )
+
+
+_INF, _NAN = np.inf, np.nan
+
+
+def _values(tmp_path, make):
+  """What expressions are in one step, as NumPy has them; they may be NaN."""
+  compiled = worlds.make(
+    tmp_path,
+    define=lambda sim: Definition(
+      sim.qpos, 0.0, terms={str(i): x for i, x in enumerate(make(sim))}
+    ),
+  )
+  arrays, expected = _run_both(compiled, 1, 1)
+  outputs = arrays['task_outputs'][0, 0]
+  np.testing.assert_array_equal(outputs, expected['task_outputs'][0, 0])
+  return outputs[compiled.observation_size + 2 :]
+
+
+def test_functions_at_the_ends_of_their_ranges(tmp_path):
+  """Not what Python's math does, which raises errors."""
+  cases = [
+    (lang.log, (0.0,), -_INF),
+    (lang.log, (-1.0,), _NAN),
+    (lang.tanh, (1e300,), 1.0),
+    (lang.atan2, (0.0, -1.0), np.pi),
+    (lang.atan2, (-0.0, -1.0), -np.pi),
+    (lang.atan2, (0.0, 0.0), 0.0),
+    (lang.power, (0.0, 0.0), 1.0),
+    (lang.power, (0.0, -1.0), _INF),
+    (lang.power, (-0.0, -1.0), -_INF),
+    (lang.power, (-8.0, 1 / 3), _NAN),
+    (lang.power, (-10.0, 401.0), -_INF),
+    (lang.exp, (1e3,), _INF),
+  ]
+  got = _values(tmp_path, lambda sim: [f(*x) for f, x, _ in cases])
+  np.testing.assert_array_equal(got, [want for *_, want in cases])
+
+
+def test_power_is_an_operator(tmp_path):
+  def make(sim):
+    x = 1 + abs(sim.qpos[0])
+    return [x, x**3, 3**x, x ** (2 * x), x**0.5]
+
+  x, *powers = _values(tmp_path, make)
+  expected = [x**3, 3**x, x ** (2 * x), np.sqrt(x)]
+  np.testing.assert_array_max_ulp(powers, np.array(expected), 1)
+
+
+def test_time_is_that_of_the_simulator(tmp_path):
+  """It begins anew in each episode, and goes on where a state is restored."""
+
+  def define(sim):
+    passed = lang.prev(sim.time)
+    return Definition(lang.concatenate(sim.time, passed), sim.time)
+
+  compiled = worlds.make(tmp_path, define=define, time_limit=5)
+  arrays, expected = _run_both(compiled, 2, 12)
+  assert arrays['ends'].any()
+  np.testing.assert_array_equal(
+    arrays['task_outputs'], expected['task_outputs']
+  )
+  step = 0.02 * (1 + arrays['timesteps'])
+  np.testing.assert_allclose(arrays['rewards'], step, rtol=1e-14)
+  slots = worlds.slots(compiled, 2)
+  slots.rollout(slots.new_arrays(3), worlds.Resets(compiled))
+  other = worlds.slots(compiled, 2)
+  other.restore(slots.state())
+  found = other.new_arrays(2)
+  other.rollout(found, worlds.Resets(compiled))
+  np.testing.assert_array_equal(found['rewards'], arrays['rewards'][:, 3:5])

@@ -11,7 +11,7 @@ from trpo_tf.cloning.native import to_states
 from trpo_tf.sampling.atari.emulator import extension as atari
 from trpo_tf.sampling.native import engine
 from trpo_tf.sampling.native.branching import Brancher, initial_snapshots
-from trpo_tf.tasks.language import norm, prev
+from trpo_tf.tasks.language import norm, prev, tanh
 from trpo_tf.tasks.program import OPS
 from trpo_tf.tasks.task import Definition
 
@@ -20,7 +20,7 @@ _ENORMOUS = 2**31 - 1
 
 def _define(sim):
   speed = sim.site_xpos['tip'] - prev(sim.site_xpos['tip'])
-  return Definition(sim.qpos, norm(speed))
+  return Definition(sim.qpos, norm(speed) + norm(tanh(abs(speed)) ** sim.time))
 
 
 @pytest.fixture(scope='module')
@@ -133,12 +133,20 @@ def test_registers_that_nothing_writes_are_refused(compiled):
     ('subtract', 4, 1000),
     ('subtract', 5, _ENORMOUS),
     ('norm', 1, 1000),
+    ('tanh', 1, 1000),
+    ('tanh', 3, -1),
+    ('power', 0, len(OPS)),
+    ('power', 2, _ENORMOUS),
+    ('power', 5, -1),
+    ('time', 1, 0),
+    ('time', 2, -1),
   ],
 )
 def test_wrong_instructions_are_refused(compiled, op, column, value):
   setup = _setup(compiled)
   code = setup['program']['code']
-  row = np.flatnonzero((code[:, 0] == OPS.index(op)) & (code[:, 1] > 1))[0]
+  wide = (code[:, 1] > 1) | (op == 'time')
+  row = np.flatnonzero((code[:, 0] == OPS.index(op)) & wide)[0]
   code[row, column] = value
   with pytest.raises(ValueError, match='malformed task program'):
     engine.make_engine('Sampler', compiled, setup, 2, 1)
@@ -210,6 +218,12 @@ def test_more_truncations_than_rows_are_refused(slots, arrays):
   arrays['num_boundaries'][0] = arrays['boundary_steps'].shape[1]
   with pytest.raises(ValueError, match='too few truncations'):
     slots._native.run([0, 1], arrays)
+
+
+def test_registers_of_a_slot_that_is_not_there(slots):
+  for wrong in (-1, 2):
+    with pytest.raises(ValueError, match='no such simulation'):
+      slots._native.registers(wrong)
 
 
 def test_error_of_a_slot_that_is_not_there(slots):

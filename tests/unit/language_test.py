@@ -75,7 +75,10 @@ _MISTAKES = {
     lambda sim: sim.ctrl[...]['push'],
     "['push'] does not fit",
   ),
-  'power': (lambda sim: sim.qpos**2, 'unsupported operand', 'docs/tasks.md'),
+  'remainder': (lambda sim: sim.qpos % 2, 'unsupported operand', 'docs/tasks'),
+  'power': (lambda sim: sim.qpos**sim.qvel, 'power: shapes (8,) and (9,)'),
+  'power with a modulus': (lambda sim: pow(sim.qpos, 2, 3), 'docs/tasks.md'),
+  'angle': (lambda sim: lang.atan2(sim.qpos, [1, 2]), 'atan2: shapes'),
   'a NumPy function': (lambda sim: np.sin(sim.qpos), 'docs/tasks.md'),
   'inside NumPy': (lambda sim: np.linalg.norm(sim.qpos), 'docs/tasks.md'),
   'a name of the model': (lambda sim: sim.model.body('cat').id, 'cat'),
@@ -199,6 +202,21 @@ def test_expressions_unpack(tmp_path):
   np.testing.assert_array_equal(got, want)
 
 
+def test_expressions_know_where_they_are_written(tmp_path):
+  made = []
+
+  def make(sim):
+    made.append(sim.qpos)
+    made.append(sim.qpos[2])
+    made.append(lang.norm(sim.qpos) / 2)
+    made.append(lang.constant(2.0) ** sim.time)
+    return made[-1]
+
+  _outputs(tmp_path, make)
+  first = make.__code__.co_firstlineno + 1
+  assert [x.place for x in made] == [(__file__, first + i) for i in range(4)]
+
+
 def test_an_expression_used_twice_is_computed_once(tmp_path):
   def define(sim):
     x = lang.sin(sim.qpos)
@@ -211,7 +229,7 @@ def test_an_expression_used_twice_is_computed_once(tmp_path):
 
 def test_expressions_are_values():
   fields = {f.name for f in dataclasses.fields(lang.Expression)}
-  assert fields == {'op', 'shape', 'inputs', 'data'}
+  assert fields == {'op', 'shape', 'inputs', 'data', 'place'}
   x = lang.constant(1.0)
   with pytest.raises(dataclasses.FrozenInstanceError):
     x.shape = (2,)

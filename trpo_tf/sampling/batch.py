@@ -35,7 +35,8 @@ class Divergence:
       episode is 1 (0 for a branch, whose episode is its trunk's).
     step: env steps of the episode before the one that failed.
     causes: names of MuJoCo's warnings, 'non-finite output' or 'error'.
-    message: MuJoCo's error text, if any.
+    message: MuJoCo's error text, or which of the task's expressions failed and
+      how; '' if neither is known.
     state: float64 integration row of some steps earlier, after the reset; for
       a branch of a Gymnasium environment the bytes (uint8) of its snapshot.
     controls: [n, A], the controls from there on; the step of the last one

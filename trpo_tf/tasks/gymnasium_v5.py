@@ -14,8 +14,8 @@ import gymnasium.envs.mujoco
 import mujoco
 import numpy as np
 
+from trpo_tf.tasks.expression import Expression
 from trpo_tf.tasks.language import (
-  Expression,
   all_finite,
   clip,
   concatenate,

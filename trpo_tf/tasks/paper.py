@@ -17,8 +17,8 @@ import mujoco
 import numpy as np
 
 from trpo_tf.tasks import gymnasium_v5
+from trpo_tf.tasks.expression import Expression
 from trpo_tf.tasks.language import (
-  Expression,
   clip,
   concatenate,
   cos,

@@ -7,10 +7,11 @@ stride. An expression that is used twice is computed once.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
-from trpo_tf.tasks.language import Expression
+from trpo_tf.tasks.expression import Expression
 
 # The native operations, in the order of csrc/program.h. The order is checked
 # when the extension is loaded.
@@ -42,6 +43,11 @@ OPS = (
   'all',
   'all_finite',
   'weighted_sum',
+  'tanh',
+  'log',
+  'atan2',
+  'power',
+  'time',
 )
 _REDUCTIONS = ('sum', 'norm', 'all', 'all_finite')
 _POST_CONSTRAINT = ('cacc', 'cfrc_int', 'cfrc_ext')
@@ -66,6 +72,8 @@ class Program:
     observation_size: elements of the observation.
     derived: bits of the functions that mj_step leaves out and the program
       needs: 1 for mj_rnePostConstraint, 2 for mj_subtreeVel.
+    places: register and stride of every expression; each keeps its register
+      until the next evaluation.
   """
 
   code: np.ndarray
@@ -80,6 +88,7 @@ class Program:
   num_outputs: int
   observation_size: int
   derived: int
+  places: Mapping[Expression, tuple[int, int]]
 
 
 def _walk(roots: list[Expression]) -> list[Expression]:
@@ -174,6 +183,8 @@ class _Compiler:
     elif node.op in _REDUCTIONS:
       (x,) = node.inputs
       self.instruction(node.op, x.size, register, self.operand(x, x.size))
+    elif node.op == 'time':
+      self.instruction(node.op, node.size, register, (register, 0))
     else:
       operands = [self.operand(x, node.size) for x in node.inputs]
       self.instruction(node.op, node.size, register, *operands)
@@ -245,4 +256,5 @@ def compile_program(
     observation_size=observation.size,
     derived=(1 if fields & set(_POST_CONSTRAINT) else 0)
     + (2 if fields & set(_SUBTREE_VELOCITY) else 0),
+    places={node: compiler.place[id(node)] for node in nodes},
   )

@@ -1,4 +1,4 @@
-"""The symbols of a task: MuJoCo's fields, the action and the time step."""
+"""The symbols of a task: MuJoCo's fields, the action and the time."""
 
 import dataclasses
 import difflib
@@ -7,7 +7,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from trpo_tf.tasks.language import Expression, fail
+from trpo_tf.tasks.expression import Expression, fail
 
 # The fields that mj_step, mj_rnePostConstraint or mj_subtreeVel compute, and
 # the kind of object whose names select their rows ('': there are no names).
@@ -54,7 +54,7 @@ FIELDS = {
 
 
 class Simulation:
-  """The symbols of a task: MuJoCo's fields, the action and the time step.
+  """The symbols of a task: MuJoCo's fields, the action and the time.
 
   Every field in FIELDS is an attribute (`sim.qpos`, `sim.xpos`, ...).
 
@@ -62,6 +62,7 @@ class Simulation:
     model: the mujoco.MjModel, for constants such as `sim.model.body_mass`.
     action: [num actuators], what the simulator receives after any scaling and
       clipping of the policy's action; zero at a reset.
+    time: seconds of simulation since the reset.
     dt: seconds of an env step.
   """
 
@@ -75,6 +76,7 @@ class Simulation:
     self.model = model
     self.dt = model.opt.timestep * frame_skip
     self.action = Expression('action', (model.nu,))
+    self.time = Expression('time', ())
     self._data = mujoco.MjData(model)
 
   def __getattr__(self, name: str) -> 'Field':
@@ -85,7 +87,7 @@ class Simulation:
     shape = getattr(self._data, name).shape
     if not np.prod(shape):
       fail(f'{name} is empty in this model: it has shape {shape}')
-    return Field('load', shape, (), (name, 0, 1), self.model)
+    return Field('load', shape, (), (name, 0, 1), model=self.model)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

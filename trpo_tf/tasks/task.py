@@ -13,7 +13,7 @@ import numpy as np
 
 from trpo_tf.errors import UserError, cause, quoted
 from trpo_tf.tasks.actions import ActionSpace, Controls, continuous_actions
-from trpo_tf.tasks.language import (
+from trpo_tf.tasks.expression import (
   Expression,
   Operand,
   constant,

@@ -233,6 +233,16 @@ class Brancher:
     messages = {(b // (K * M), b // M % K, b % M): text for b, text in errors}
     return Branches(messages=messages, compiled=self.compiled, **records)
 
+  def explain(self, lone: Branches) -> str:
+    """Says which of the task's expressions failed, in one line; '' if none.
+
+    Args:
+      lone: the results of the latest call, which had a single branch.
+    """
+    return engine.explain(
+      self.compiled, lone.causes(0, 0, 0), self._native, simulation=0
+    )
+
   def _states(
     self, snapshots: Sequence[Snapshot | None] | np.ndarray
   ) -> np.ndarray:

@@ -10,6 +10,7 @@ from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.mlp import activation_number
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.actors import gaussian_log_normalizer
+from trpo_tf.tasks import faults
 from trpo_tf.tasks.actions import Controls
 from trpo_tf.tasks.program import OPS
 from trpo_tf.tasks.task import CompiledTask
@@ -50,11 +51,13 @@ def _program_fields(compiled: CompiledTask) -> dict:
   loads = code[:, 0] == OPS.index('load')
   offsets = np.array([_native.FIELDS[name] for name in program.fields])
   code[loads, 3] = offsets[code[loads, 3]]
-  return dict(
+  arrays = dict(
     vars(program),
     code=np.ascontiguousarray(code),
     constants=program.constants.tolist(),
   )
+  del arrays['places']
+  return arrays
 
 
 def engine_setup(
@@ -140,12 +143,34 @@ def causes(bits: int) -> tuple[str, ...]:
   return tuple(c for i, c in enumerate(_CAUSES) if bits >> i & 1)
 
 
-def remedy(causes: tuple[str, ...], policies: dict[str, Any]) -> str:
+def explain(
+  compiled: CompiledTask, causes: tuple[str, ...], native: Any, simulation: int
+) -> str:
+  """Says which of a task's expressions failed in a step, in one line.
+
+  Args:
+    compiled: the task.
+    causes: names of the step's causes.
+    native: a `Sampler` or a `Brancher` of the extension.
+    simulation: the simulation whose last step it was.
+
+  Returns:
+    The text; '' if the physics is to blame.
+  """
+  if causes != OUTPUT_ONLY:
+    return ''
+  return faults.explain(compiled, native.registers(simulation))
+
+
+def remedy(
+  causes: tuple[str, ...], policies: dict[str, Any], message: str = ''
+) -> str:
   """Returns what helps where steps of a task fail.
 
   Args:
     causes: names of a failed step's causes.
     policies: what policy_arrays returned; empty if no policy acts.
+    message: what is known of the step besides.
   """
   for name in ('theta', 'mean', 'inverse_deviation'):
     if not np.isfinite(policies.get(name, 0)).all():
@@ -153,8 +178,8 @@ def remedy(causes: tuple[str, ...], policies: dict[str, Any]) -> str:
       return f"the policy's {what} are not finite: take an earlier checkpoint"
   if causes == OUTPUT_ONLY:
     return (
-      'its reward or observation is NaN or infinite while the physics is '
-      'sound: look for a division by zero, a root or an exp in its expressions'
+      f'the physics is sound, but {message}: bound the operands there with '
+      'clip, minimum, maximum or where'
     )
   for cause, text in _REMEDIES.items():
     if cause in causes:

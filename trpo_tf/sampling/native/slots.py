@@ -246,9 +246,10 @@ class NativeSlots:
         _cut(arrays['ends'][slot], lengths[slot] - 1)
       if len(found) > max_divergences:
         causes = found[-1].causes
+        remedy = engine.remedy(causes, arrays, found[-1].message)
         text = (
           f'{self.compiled.task.name} diverged {len(found)} times in one batch '
-          f'({", ".join(causes)}): {engine.remedy(causes, arrays)}'
+          f'({", ".join(causes)}): {remedy}'
         )
         if causes == engine.OUTPUT_ONLY:
           text += f' ({_last_state(self.compiled, found[-1])})'
@@ -256,15 +257,16 @@ class NativeSlots:
 
   def _divergence(self, arrays: dict, slot: int, iteration: int) -> Divergence:
     bits, step = int(arrays['failures'][slot]), int(arrays['lengths'][slot])
-    record = self.slots[slot]
+    record, causes = self.slots[slot], engine.causes(bits)
+    fault = engine.explain(self.compiled, causes, self._native, slot)
     begin = int(arrays['saved_steps'][slot])
     return Divergence(
       iteration=iteration,
       slot=slot,
       episode=int(record['episode']),
       step=int(record['elapsed']),
-      causes=engine.causes(bits),
-      message=self._native.error(slot),
+      causes=causes,
+      message=self._native.error(slot) or fault,
       state=arrays['saved_states'][slot].copy(),
       controls=self._controls(arrays['actions'][slot, begin : step + 1]),
     )

@@ -79,10 +79,11 @@ class NativeVine:
       )
       assert again.actions is not None
       taken = again.actions[0, 0, 0, : again.lengths.item() + 1]
+      fault = self._brancher.explain(again)
       return BranchFailure(
         branch=(n, k, m),
         causes=found.causes(n, k, m),
-        message=found.messages.get((n, k, m), ''),
+        message=found.messages.get((n, k, m), fault),
         state=states[n, : native_state.row_size(self.paths.compiled)].copy(),
         controls=self._brancher.controls(taken),
       )
