@@ -111,6 +111,30 @@ def test_workers_that_die_change_no_byte(kind):
   assert all('died' in death for death in killed['deaths'])
 
 
+@pytest.mark.parametrize(
+  'kind, workers',
+  [('hopper_vine', 3), *by_hand(('cartpole', 3), ('hopper', 7))],
+)
+def test_workers_that_call_workers_change_no_byte(kind, workers):
+  """In a tree of fan-out 2; those die that call others, leaves, and both."""
+  iterations = 6
+  killed = trained(
+    kind, f'local {workers}', 'tree', total_iterations=iterations
+  )
+  assert killed['digests'] == alone(kind)['digests'][:iterations]
+  died = [death.partition(' (')[0] for death in killed['deaths']]
+  inner, leaf = (f'worker {i} died' for i in _victims(workers))
+  assert sorted(died) == sorted([inner] * 3 + [leaf] * 4)
+
+
+def _victims(workers):
+  """A worker that calls others in a tree of fan-out 2, and the last leaf."""
+  from trpo_tf.distributed import worker_tree
+
+  members = worker_tree.layout(workers, 2)
+  return members[worker_tree.LEARNER][-1], workers - 1
+
+
 @pytest.mark.crash
 def test_two_nodes_give_the_same_bytes():
   assert trained('hopper', 'nodes 2') == alone('hopper')
@@ -215,7 +239,11 @@ def _main(values, cluster, kill):
   if kill == 'measure':
     _measure(ray_engine.RayEngine, traffic)
   if kill == 'kill':
-    _kill(ray_engine.RayEngine)
+    _kill(ray_engine.RayEngine, [[0]])
+  if kill == 'tree':
+    inner, leaf = _victims(int(workers))
+    _kill(ray_engine.RayEngine, [[inner], [leaf], [inner, leaf]])
+    ray_engine.RayEngine = functools.partial(ray_engine.RayEngine, fan_out=2)
   with stack, training.training(made, address, int(workers or 0)) as run:
     digests, deaths = [], []
     for iteration in run.iterations():
@@ -238,11 +266,11 @@ def _measure(engine, traffic):
 
   whole = engine.map
 
-  def call(self, index, operation, arguments):
-    found = plain(self, index, operation, arguments)
-    given = ray.get(arguments) if hasattr(arguments, 'hex') else arguments
-    sizes = [len(pickle.dumps(given)), len(pickle.dumps(ray.get(found)))]
-    traffic.setdefault(operation, []).append(sizes)
+  def started(self, operation, arguments):
+    found = plain(self, operation, arguments)
+    given = len(pickle.dumps(arguments))
+    sizes = [[given, len(pickle.dumps(ray.get(c)))] for c in found.values()]
+    traffic.setdefault(operation, []).extend(sizes)
     return found
 
   def mapped(self, operation, *arguments):
@@ -251,27 +279,33 @@ def _measure(engine, traffic):
     traffic[operation] = [sum(s) for s in zip(*traffic[operation], strict=True)]
     return result
 
-  plain, engine._call, engine.map = engine._call, call, mapped
+  plain, engine._started, engine.map = engine._started, started, mapped
 
 
-def _kill(engine):
-  """Kills a worker in each iteration, in one of three phases."""
+def _kill(engine, victims):
+  """Kills some workers in each iteration, in one of three phases.
+
+  Args:
+    engine: class of the engine.
+    victims: groups of workers; the next one after three iterations.
+  """
   phases = ['sample', 'product', 'value_gradient']
-  plain, plain_begin = engine._call, engine.begin
+  plain, plain_begin = engine._started, engine.begin
   iteration, killed = [0], set()
 
   def begin(self, states):
     iteration[0] += 1
     plain_begin(self, states)
 
-  def call(self, index, operation, arguments):
-    found, now = plain(self, index, operation, arguments), iteration[0]
+  def started(self, operation, arguments):
+    found, now = plain(self, operation, arguments), iteration[0]
     if operation == phases[now % 3] and now not in killed:
       killed.add(now)
-      ray.kill(self._actors[index])
+      for victim in victims[now // 3 % len(victims)]:
+        ray.kill(self._actors[victim])
     return found
 
-  engine._call, engine.begin = call, begin
+  engine._started, engine.begin = started, begin
 
 
 if __name__ == '__main__':

@@ -23,6 +23,11 @@ class Text(NamedTuple):
     return Text(f'({self.text}{other.text})')
 
 
+def leaves(values):
+  """Results of single shards, as parts of the tree."""
+  return {(i, i + 1): value for i, value in values.items()}
+
+
 @st.composite
 def blocks(draw):
   """Some shards, and the worker of each."""
@@ -37,11 +42,11 @@ def blocks(draw):
 def test_any_division_among_workers_gives_one_result(owner):
   S = len(owner)
   values = {i: Text(chr(97 + i)) for i in range(S)}
-  whole = reduction.finished(S, reduction.partial(S, values))
+  whole = reduction.finished(S, reduction.partial(S, leaves(values)))
   parts = {}
   for worker in set(owner):
     own = {i: values[i] for i in range(S) if owner[i] == worker}
-    parts |= reduction.partial(S, own)
+    parts |= reduction.partial(S, leaves(own))
   assert reduction.finished(S, parts) == whole
   assert whole.text.replace('(', '').replace(')', '') == ''.join(
     v.text for v in values.values()
@@ -60,17 +65,34 @@ def test_any_division_among_workers_gives_one_result(owner):
 )
 def test_the_tree(count, tree):
   values = {i: Text(chr(97 + i)) for i in range(count)}
-  (found,) = reduction.partial(count, values).values()
+  (found,) = reduction.partial(count, leaves(values)).values()
   assert found.text == tree
 
 
 def test_a_worker_sends_complete_subtrees_only():
   values = {i: 1.0 for i in (1, 2, 3, 4, 5)}
-  assert reduction.partial(8, values) == {
+  assert reduction.partial(8, leaves(values)) == {
     (1, 2): 1.0,
     (2, 4): 2.0,
     (4, 6): 2.0,
   }
+
+
+@LIMITS
+@hypothesis.given(blocks(), st.integers(0, 4))
+def test_a_caller_that_reduces_parts_changes_no_order(owner, callers):
+  """Some workers' results are reduced, and then those of all workers."""
+  S = len(owner)
+  values = {i: Text(chr(97 + i)) for i in range(S)}
+  below, others = {}, {}
+  for worker in set(owner):
+    own = {i: values[i] for i in range(S) if owner[i] == worker}
+    found = below if worker < callers else others
+    found |= reduction.partial(S, leaves(own))
+  direct = {i: values[i] for i in range(S) if owner[i] < callers}
+  assert reduction.partial(S, below) == reduction.partial(S, leaves(direct))
+  parts = reduction.partial(S, below) | others
+  assert reduction.finished(S, parts) == reduction.finished(S, leaves(values))
 
 
 def test_results_are_merged_by_their_fields():

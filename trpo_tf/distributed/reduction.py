@@ -2,14 +2,15 @@
 
 Floating-point sums depend on their order. The shards are therefore the leaves
 of one binary tree, whatever process holds them. A process reduces the subtrees
-that it holds completely, and the learner reduces the rest.
+of which it has every shard, and the learner reduces the rest.
 """
 
+import bisect
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-__all__ = ['Gathered', 'Largest', 'finished', 'merged', 'partial']
+__all__ = ['Gathered', 'Largest', 'Node', 'finished', 'merged', 'partial']
 
 Node = tuple[int, int]  # the shards from the first number up to the second
 
@@ -54,38 +55,30 @@ def _middle(first: int, end: int) -> int:
   return first + (1 << (end - first - 1).bit_length() - 1)
 
 
-def _reduced(first: int, end: int, results: Mapping[int, Any]) -> Any:
-  if end - first == 1:
-    return results[first]
-  middle = _middle(first, end)
-  return merged(
-    _reduced(first, middle, results), _reduced(middle, end, results)
-  )
-
-
-def partial(num_shards: int, results: Mapping[int, Any]) -> dict[Node, Any]:
+def partial(num_shards: int, parts: Mapping[Node, Any]) -> dict[Node, Any]:
   """Reduces the results of some shards as far as they are complete subtrees.
 
   Args:
     num_shards: number S of all shards.
-    results: by the number of the shard.
+    parts: results of different subtrees, each of one shard or more.
 
   Returns:
     The results of the largest complete subtrees.
   """
-  found: dict[Node, Any] = {}
+  firsts = sorted(first for first, _ in parts)
 
-  def visit(first: int, end: int) -> None:
-    here = [i in results for i in range(first, end)]
-    if all(here):
-      found[first, end] = _reduced(first, end, results)
-    elif any(here):
-      middle = _middle(first, end)
-      visit(first, middle)
-      visit(middle, end)
+  def visit(first: int, end: int) -> dict[Node, Any]:
+    if (first, end) in parts:
+      return {(first, end): parts[first, end]}
+    if bisect.bisect_left(firsts, first) == bisect.bisect_left(firsts, end):
+      return {}
+    middle = _middle(first, end)
+    halves = visit(first, middle) | visit(middle, end)
+    if halves.keys() == {(first, middle), (middle, end)}:
+      return {(first, end): merged(*halves.values())}
+    return halves
 
-  visit(0, num_shards)
-  return found
+  return visit(0, num_shards)
 
 
 def finished(num_shards: int, parts: Mapping[Node, Any]) -> Any:
@@ -95,11 +88,4 @@ def finished(num_shards: int, parts: Mapping[Node, Any]) -> Any:
     num_shards: number S of all shards.
     parts: the results of subtrees that together have every shard once.
   """
-
-  def visit(first: int, end: int) -> Any:
-    if (first, end) in parts:
-      return parts[first, end]
-    middle = _middle(first, end)
-    return merged(visit(first, middle), visit(middle, end))
-
-  return visit(0, num_shards)
+  return partial(num_shards, parts)[0, num_shards]

@@ -18,7 +18,11 @@ MapShards = Callable[[Callable[[Shard], Any], Sequence[Shard]], Any]
 
 
 class Worker:
-  """A block of shards, on which operations are called by name."""
+  """A block of shards, on which operations are called by name.
+
+  Attributes:
+    num_shards: number S of all shards, here and elsewhere.
+  """
 
   def __init__(
     self,
@@ -37,11 +41,13 @@ class Worker:
       UserError: the task cannot be built.
     """
     config = from_settings(settings)
-    self._num_shards, self._map = config.sampler.num_shards, map_shards
+    self.num_shards, self._map = config.sampler.num_shards, map_shards
     self._kit = Kit(config)
     self._shards = {i: Shard(self._kit, i) for i in shards}
 
-  def call(self, operation: str, arguments: tuple[Any, ...]) -> dict[Any, Any]:
+  def call(
+    self, operation: str, arguments: tuple[Any, ...]
+  ) -> dict[reduction.Node, Any]:
     """Calls an operation on every shard.
 
     Args:
@@ -58,7 +64,8 @@ class Worker:
       results = self._value_gradient(*arguments)
     else:
       results = self._on_each(operation, *arguments)
-    return reduction.partial(self._num_shards, results)
+    parts = {(i, i + 1): result for i, result in results.items()}
+    return reduction.partial(self.num_shards, parts)
 
   def _on_each(self, operation: str, *arguments: Any) -> dict[int, Any]:
     results = self._map(
