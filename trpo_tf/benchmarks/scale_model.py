@@ -1,9 +1,10 @@
 """A model of the time of an iteration on any number of workers.
 
 An iteration samples, and then calls its workers in rounds. The work of a round
-is proportional to the states of a worker. Its communication is a latency, a
-time for each worker, and the bytes of the vectors. The model is fitted on one
-machine and assumes that every worker has a core like those of this machine.
+is proportional to the states of a worker. Its communication is, on each level
+of the tree of workers, a latency, a time for each call, and the bytes of the
+vectors. The model is fitted on one machine and assumes that every worker has a
+core like those of this machine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,13 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trpo_tf.distributed.worker_tree import FAN_OUT, calls_by_level
+
 __all__ = ['ASSUMPTIONS', 'Latency', 'Model', 'fit_latency', 'fit_model']
 
 ASSUMPTIONS = (
   'every worker has a core of its own, as fast as one of this machine',
   'a network is as fast as the connection between processes here, but for '
   'the latency and bandwidth that the options give',
-  'the learner talks to its workers one after the other, as it does now',
+  'a process talks to the workers that it calls one after the other, and calls '
+  f'at most {FAN_OUT}',
   'shards are equally large, and no worker is slower than the others',
   'the number of rounds is the one measured here; minibatches of the value '
   'network are a tenth of a batch',
@@ -28,8 +32,8 @@ class Latency(NamedTuple):
   """The time of a map without work.
 
   Attributes:
-    fixed: seconds.
-    per_worker: seconds for each worker.
+    fixed: seconds for each level of the tree of workers.
+    per_worker: seconds for each worker that a process calls.
     per_byte: seconds for each byte of a worker's argument and result.
   """
 
@@ -44,14 +48,17 @@ class Latency(NamedTuple):
       workers: number of workers.
       size: bytes of a worker's argument and result together.
     """
-    return self.fixed + workers * (self.per_worker + self.per_byte * size)
+    return sum(
+      self.fixed + calls * (self.per_worker + self.per_byte * size)
+      for calls in calls_by_level(workers)
+    )
 
 
 def fit_latency(measured: Mapping[tuple[int, int], float]) -> Latency:
   """Fits a Latency by least squares of relative errors, none below 0.
 
   Args:
-    measured: seconds by number of workers and bytes.
+    measured: seconds by number of workers, which one process calls, and bytes.
   """
   import scipy.optimize
 
