@@ -9,8 +9,11 @@ import pathlib
 import signal
 import subprocess
 import sys
+import types
 
 import pytest
+
+from trpo_tf.errors import UserError
 
 ray = pytest.importorskip('ray')
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('ray')]
@@ -125,6 +128,33 @@ def test_workers_that_call_workers_change_no_byte(kind, workers):
   died = [death.partition(' (')[0] for death in killed['deaths']]
   inner, leaf = (f'worker {i} died' for i in _victims(workers))
   assert sorted(died) == sorted([inner] * 3 + [leaf] * 4)
+
+
+def test_a_users_error_below_a_worker_arrives_as_it_is():
+  from trpo_tf.distributed import ray_cluster, ray_engine, worker_tree
+
+  class Actor(ray_engine._Actor):  # a real one without shards
+    def build(self, fails, members):
+      def call(operation, arguments):
+        if fails:
+          raise UserError(f'--task={operation}: no such task')
+        return {}
+
+      self._worker = types.SimpleNamespace(num_shards=1, call=call)
+      self._number, self._own = 0, {}
+      self.link(members)
+
+  with ray_cluster.connect('local', 2):
+    inner, leaf = (ray.remote(Actor).remote() for _ in range(2))
+    ray.get([leaf.build.remote(True, {}), inner.build.remote(False, {1: leaf})])
+    calls = worker_tree.started({0: inner}, 1, 'x', ())
+    with pytest.raises(UserError, match='^--task=x: no such task$') as caught:
+      worker_tree.collected(1, {}, calls)
+    assert type(caught.value) is UserError
+    ray.kill(leaf)
+    calls = worker_tree.started({0: inner}, 2, 'x', ())
+    dead = worker_tree.collected(1, {}, calls).dead
+    assert list(dead) == [1] and 'ray.kill' in dead[1]
 
 
 def _victims(workers):
