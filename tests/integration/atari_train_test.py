@@ -75,9 +75,7 @@ def test_learns_and_resumes_exactly(changed):
   inputs = second.batch.inputs(
     second.batch.flat(second.batch.observations), None
   )
-  assert (
-    isinstance(inputs, FrameStacks) and inputs.frames is second.batch.frames
-  )
+  assert isinstance(inputs, FrameStacks) and inputs.frames is second.batch.tiled
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ _SETTINGS = {
     task='MountainCarContinuous-v0', activation='softplus', **_WIDE
   ),
   'plain': dict(task='CartPole-v1', normalize_observations=False, **_WIDE),
-  'dict': dict(task='lock:Lock-v0', **_WIDE),
+  'dict': dict(task='lock:Bolt-v0', **_WIDE),
   'atari': dict(
     task='atari/pong',
     conv_filters='4,6',
@@ -64,7 +64,7 @@ class Lock(gymnasium.Env):
     return self._observation(), float(action[1]), False, False, {}
 
 
-gymnasium.register('Lock-v0', Lock, max_episode_steps=9)
+gymnasium.register('Bolt-v0', Lock, max_episode_steps=9)
 """
 # of what is exported in each folder, by output
 _CHILD = """

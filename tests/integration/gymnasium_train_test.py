@@ -12,7 +12,7 @@ from gymnasium import spaces
 import trpo_tf
 from trpo_tf import config
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import backend, flagfiles, run_directory
+from trpo_tf.experiment import backend, flagfiles, saved_runs
 from trpo_tf.experiment.evaluation import evaluate
 from trpo_tf.tasks import environment, environment_check
 
@@ -105,7 +105,7 @@ def test_a_run_from_its_check_to_its_policy(tmp_path, caplog):
   assert [record.message for record in caplog.records] == [
     'continuing after 80 env steps'
   ]
-  written = run_directory.read_config(tmp_path / 'run')
+  written = saved_runs.read_config(tmp_path / 'run')
   assert written.task.env_keywords == {'rows': 2}
   assert last.record.return_mean > first.record.return_mean
   policy = trpo_tf.load_policy(tmp_path / 'run')

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 from plain_atari import choices
 
-from trpo_tf.policies import conv, mlp
+from trpo_tf.policies import conv, mlp, stacks
+from trpo_tf.policies.stacks import FrameStacks
 from trpo_tf.sampling import _atari
 
 FACTORS = (3, 3, 2)
@@ -62,7 +63,10 @@ def show(screens, frame):
 )
 def test_logits_are_those_of_tensorflow(network):
   theta, seen = parameters(network), pixels(network, 5)
-  expected = network.pixel_outputs(tf.constant(theta), tf.constant(seen))
+  frames = np.moveaxis(seen, -1, 1).reshape(-1, *seen.shape[1:3])
+  rows = np.arange(len(frames), dtype=np.int32).reshape(-1, 4)
+  x = FrameStacks(stacks.tiled(frames), rows)
+  expected = network.outputs(tf.constant(theta), x)
   actor = make(network)
   actor.set_parameters(theta)
   for stack, logits in zip(seen, expected, strict=True):

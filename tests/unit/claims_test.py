@@ -9,6 +9,7 @@ import pytest
 from trpo_tf.bin import flags
 from trpo_tf.errors import UserError
 from trpo_tf.experiment import progress
+from trpo_tf.optim.step import StepStatus
 from trpo_tf.reproduction import document
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -39,6 +40,8 @@ def test_every_learning_table_is_generated():
     'Figure 4 swimmer',
     'Figure 4 hopper',
     'Figure 4 walker',
+    'vine speed',
+    'vine variance',
     'vine learning',
     'estimators',
     'vine every step',
@@ -143,3 +146,9 @@ def test_falls_of_a_solved_cart_pole():
   _, falls = _falls('cartpole_single_path')
   assert (len(falls), sum(falls)) == (7, 6)
   assert _falls('cartpole_single_path_kl_slack_1') == (106, [])
+
+
+def test_troubleshooting_has_every_step_status():
+  text = (_ROOT / 'docs/troubleshooting.md').read_text()
+  found = re.findall(r'^\| `(\w+)` \|', text, re.MULTILINE)
+  assert found == [status.name.lower() for status in StepStatus]

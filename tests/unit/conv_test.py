@@ -8,10 +8,18 @@ import scipy.signal
 import tensorflow as tf
 
 from trpo_tf import config
+from trpo_tf.distributed import stages as stages_lib
 from trpo_tf.errors import UserError
 from trpo_tf.estimation import baselines, surrogate, value_network
-from trpo_tf.optim import blocks, trust_region
-from trpo_tf.policies import categorical, conv, stacks
+from trpo_tf.optim import blocks, fisher, problem, trust_region
+from trpo_tf.policies import (
+  categorical,
+  chunks,
+  conv,
+  linearization,
+  mlp,
+  stacks,
+)
 from trpo_tf.policies.stacks import FrameStacks
 
 SMALL = conv.ConvNet((13, 12, 4), (3, 2), (5,), 8)
@@ -20,7 +28,7 @@ N, F = 13, 9
 
 @pytest.fixture(autouse=True)
 def several_chunks(monkeypatch):
-  monkeypatch.setattr(conv, '_CHUNK', 5)
+  monkeypatch.setattr(chunks, '_CHUNK', 5)
 
 
 def parameters(network=SMALL, dtype=np.float32, seed=0):
@@ -34,12 +42,41 @@ def observations(n=N, seed=1):
   frames = rng.integers(0, 256, (F, 13, 12)).astype(np.uint8)
   frames[0] = 0
   rows = rng.integers(0, F, (n, 4)).astype(np.int32)
-  return FrameStacks(tf.constant(frames), tf.constant(rows))
+  return of_frames(frames, rows)
+
+
+def of_frames(frames, rows):
+  return FrameStacks(tf.constant(stacks.tiled(frames)), tf.constant(rows))
+
+
+def of_pixels(pixels):
+  """FrameStacks of pixels [N, H, W, 4]."""
+  frames = np.moveaxis(pixels, -1, 1).reshape(-1, *pixels.shape[1:3])
+  rows = np.arange(len(frames), dtype=np.int32).reshape(-1, 4)
+  return of_frames(frames, rows)
 
 
 def dense(x):
-  """uint8 [N, H, W, 4] by NumPy."""
-  return np.moveaxis(x.frames.numpy()[x.rows.numpy()], 1, -1)
+  """uint8 [N, 2Y, 2X, 4] by NumPy, of frames [F, Y, X] of cells."""
+  F, Y, X = x.frames.shape
+  cells = x.frames.numpy().view(np.uint8).reshape(F, Y, X, 2, 2)
+  frames = cells.swapaxes(2, 3).reshape(F, 2 * Y, 2 * X)
+  return np.moveaxis(frames[x.rows.numpy()], 1, -1)
+
+
+def plain_outputs(network, theta, pixels):
+  """Runs the network on pixels [N, H, W, 4], without chunks and cells."""
+  h = tf.cast(pixels, theta.dtype) / 255
+  for filters in network.filters:
+    size = 16 * h.shape[3] * filters
+    kernel = tf.reshape(theta[:size], [4, 4, -1, filters])
+    convolved = tf.nn.conv2d(h, kernel, 2, 'VALID')
+    activation, _ = mlp.ACTIVATIONS[network.activation]
+    h = activation(convolved + theta[size : size + filters])
+    theta = theta[size + filters :]
+  return network.head.outputs(
+    theta, tf.reshape(h, [-1, network.head.input_size])
+  )
 
 
 def compiled(function):
@@ -97,7 +134,7 @@ def test_outputs_are_those_of_scipy(network):
     .astype(np.uint8)
   )
   expected = [by_scipy(network, theta, image) for image in pixels]
-  found = network.pixel_outputs(theta, tf.constant(pixels))
+  found = network.outputs(theta, of_pixels(pixels))
   np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
@@ -111,38 +148,51 @@ def test_initial_kernels_are_orthogonal():
   assert np.abs(output).max() <= 0.01 and not theta[-last[1] :].any()
 
 
-def test_pixels_are_the_frames_of_the_rows():
-  x = observations(200)
-  np.testing.assert_array_equal(stacks.pixels(x), dense(x))
+@pytest.mark.parametrize('height, width', [(6, 8), (7, 8), (6, 9), (13, 11)])
+def test_cells_are_the_pixels_of_the_rows(height, width):
+  rng = np.random.default_rng(1)
+  frames = rng.integers(0, 256, (F, height, width)).astype(np.uint8)
+  rows = rng.integers(0, F, (N, 4)).astype(np.int32)
+  x = of_frames(frames, rows)
+  found = stacks.cells(x).numpy()
+  assert found.shape == (N, height // 2, width // 2, 16)
+  for frame, row, column in np.ndindex(4, 2, 2):
+    expected = frames[rows[:, frame], row::2, column::2]
+    expected = expected[:, : height // 2, : width // 2]
+    channel = 4 * frame + 2 * row + column
+    np.testing.assert_array_equal(found[..., channel], expected)
   chosen = tf.constant([3, 0, 7])
   np.testing.assert_array_equal(
-    stacks.pixels(stacks.take(x, chosen)), dense(x)[[3, 0, 7]]
+    stacks.cells(stacks.take(x, chosen)), found[[3, 0, 7]]
   )
-  np.testing.assert_array_equal(stacks.take(dense(x), chosen)[2], dense(x)[7])
+  np.testing.assert_array_equal(stacks.take(found, chosen)[2], found[7])
 
 
 @pytest.mark.parametrize('n', [1, 5, N])
 def test_chunks_do_not_matter(n):
   theta, x = parameters(), observations(n)
   found = compiled(lambda x: SMALL.outputs(theta, x))(x)
-  expected = SMALL.pixel_outputs(theta, tf.constant(dense(x)))
+  expected = plain_outputs(SMALL, theta, dense(x))
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('n', [4, N])
 @pytest.mark.parametrize('static', [True, False])
-def test_products_are_those_of_the_dense_jacobian(n, static):
+@pytest.mark.parametrize('keep', [True, False])
+@pytest.mark.parametrize('activation', ['tanh', 'softplus', 'relu'])
+def test_products_are_those_of_the_dense_jacobian(n, static, keep, activation):
   theta, x = parameters(dtype=np.float64), observations(n)
+  network = dataclasses.replace(SMALL, activation=activation)
   with tf.GradientTape() as tape:
     tape.watch(theta)
-    outputs = SMALL.pixel_outputs(theta, tf.constant(dense(x)))
+    outputs = plain_outputs(network, theta, dense(x))
   jacobian = tape.jacobian(outputs, theta).numpy()
   rng = np.random.default_rng(3)
   v, u = tf.constant(rng.normal(size=theta.shape)), rng.normal(size=(n, 8))
 
   def products(x):
-    linearized = SMALL.linearize(theta, x)
+    linearized = network.linearize(theta, x, keep)
     return linearized.outputs, linearized.jvp(v), linearized.vjp(tf.constant(u))
 
   found = products(x) if static else compiled(products)(x)
@@ -151,6 +201,26 @@ def test_products_are_those_of_the_dense_jacobian(n, static):
   np.testing.assert_allclose(
     found[2], np.einsum('nm,nmp->p', u, jacobian), rtol=1e-9
   )
+
+
+@pytest.mark.parametrize('n', [4, N])
+def test_one_pass_gives_outputs_product_and_sums(n):
+  theta, x = parameters(dtype=np.float64), observations(n)
+  scale = tf.constant(np.random.default_rng(3).normal(size=(n, 8)))
+
+  def cotangent(outputs, cut):
+    u = cut(scale) * outputs
+    return u, (tf.reduce_sum(u), tf.shape(outputs)[0])
+
+  start = tf.zeros([], tf.float64), tf.constant(0)
+  linearized = SMALL.linearize(theta, x)
+  outputs, product, (total, count) = compiled(
+    lambda x: SMALL.linearize(theta, x).pullback(cotangent, start)
+  )(x)
+  np.testing.assert_allclose(outputs, linearized.outputs, rtol=1e-12)
+  u = scale * linearized.outputs
+  np.testing.assert_allclose(product, linearized.vjp(u), rtol=1e-9, atol=1e-12)
+  assert total.numpy() == pytest.approx(np.sum(u)) and count == n
 
 
 def test_blocks_share_the_frames():
@@ -166,11 +236,10 @@ class Autodiff(categorical.CategoricalPolicy):
   """The same policy on pixels, without anything of this project's loops."""
 
   def outputs(self, theta, x):
-    return self.network.pixel_outputs(theta, x)
+    return plain_outputs(self.network, theta, x)
 
-  def linearize(self, theta, x):
-    from trpo_tf.policies import linearization
-
+  def linearize(self, theta, x, keep=False):
+    del keep
     return linearization.linearize_autodiff(self.outputs, theta, x)
 
 
@@ -205,6 +274,39 @@ def test_a_step_is_that_of_the_same_policy_on_pixels(rows):
   assert ours.mean_kl == pytest.approx(expected.mean_kl, rel=1e-3)
   assert 0 < ours.mean_kl <= settings.trust_region.max_kl
   assert np.abs(ours.theta - theta).max() > 1e-3
+
+
+def test_a_step_in_stages_keeps_the_activations():
+  theta, x, rng = parameters(), observations(), np.random.default_rng(7)
+  rows = np.array([0, 2, 3, 5, 8, 9, 12])
+  policy = categorical.CategoricalPolicy(SMALL, (3, 3, 2))
+  actions = rng.integers(0, 2, (N, 3)).astype(np.int32)
+  log_probs = policy.distribution(theta, policy.outputs(theta, x))
+  data = surrogate.PathData(
+    actions,
+    log_probs.log_prob(actions).numpy(),
+    rng.normal(size=N).astype(np.float32),
+  )
+  in_stages = stages_lib.ProblemStages(
+    policy, surrogate.importance_sampled, fisher.analytic, N, 0.5
+  )
+  (before, gradient, _), kept = in_stages.begin(theta, x, data, rows)
+  v = rng.normal(size=theta.shape)
+  pixels = Autodiff(SMALL, (3, 3, 2))
+  plain = problem.make_problem(
+    pixels,
+    surrogate.importance_sampled,
+    theta,
+    tf.constant(dense(x)),
+    tf.nest.map_structure(tf.constant, data),
+    fisher_rows=tf.constant(rows),
+  )
+  # float32 networks
+  np.testing.assert_allclose(before, plain.surrogate, atol=1e-6)
+  np.testing.assert_allclose(gradient, plain.gradient, atol=1e-5)
+  for _ in range(2):
+    found = in_stages.product(kept, v)
+    np.testing.assert_allclose(found, plain.products()(v), atol=1e-5)
 
 
 def test_value_network_sees_frames():

@@ -15,7 +15,8 @@ KINDS = ['gaussian', 'factored']
 class Autodiff(mlp.MLP):
   """The same network, linearised by automatic differentiation."""
 
-  def linearize(self, theta, x):
+  def linearize(self, theta, x, keep=False):
+    del keep
     return linearization.linearize_autodiff(self.outputs, theta, x)
 
 

@@ -95,6 +95,10 @@ def _consistent(values):
   share = values['batch_steps'] // values['num_slots']
   batch_steps = max(1, share) * values['num_slots']
   values = values | dict(batch_steps=batch_steps, num_shards=1)
+  if not values['eval_every_env_steps']:
+    values = values | dict(stop_at_return=1e30)
+  if values['method'] in config.POPULATION_METHODS:
+    values = values | dict(init_from='')
   if values['method'] in (*config.POPULATION_METHODS, 'rwr'):
     values = values | dict(sampler='single_path', whole_episodes=True)
   if values['sampler'] == 'single_path':

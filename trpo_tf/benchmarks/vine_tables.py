@@ -31,8 +31,9 @@ def _table(title: str, columns: tuple[str, ...], **options: Any) -> Table:
 
 
 def tables(result: dict[str, Any]) -> list[Table]:
-  """Makes the tables of speed, scaling, clones and memory, and variance."""
-  return [_speed(result), _scaling(result), _costs(result), _variance(result)]
+  """Makes the tables: speed, scaling, clones and memory, variance, updates."""
+  found = [_speed(result), _scaling(result), _costs(result), _variance(result)]
+  return [*found, _update(result)]
 
 
 def _interval(low: float, high: float) -> str:
@@ -67,13 +68,12 @@ def _speed(result: dict[str, Any]) -> Table:
     f'{result["physics_env_steps_per_second"]:,.0f}',
     *_ratio(result['native_over_physics'], '>=', 0.97),
   )
-  recorded = result.get('recorded')  # not in earlier files
-  if recorded:
-    table.add_row(
-      'bare physics (vine that keeps its steps)',
-      f'{recorded["physics_env_steps_per_second"]:,.0f}',
-      *_ratio(recorded['native_over_physics'], '>=', 0.96),
-    )
+  recorded = result['recorded']
+  table.add_row(
+    'bare physics (vine that keeps its steps)',
+    f'{recorded["physics_env_steps_per_second"]:,.0f}',
+    *_ratio(recorded['native_over_physics'], '>=', 0.96),
+  )
   for name, (label, text, bar) in _RIVALS.items():
     found = result['rivals'][name]
     if name == 'gymnasium' and result['task'] != 'Hopper-v5':
@@ -169,4 +169,25 @@ def _variance(result: dict[str, Any]) -> Table:
       else:
         row += ['-'] * 4
       table.add_row(*row, found['verdict'])
+  return table
+
+
+def _update(result: dict[str, Any]) -> Table:
+  found = result['update']
+  table = _table(
+    'training: the update of an iteration',
+    ('', 'env steps', 'us per env step', '/ single path', '95 % interval'),
+  )
+  for name, label in (
+    ('single_path', 'single path'),
+    ('vine', 'vine, every step (v5/vine)'),
+  ):
+    ratio = found['vine_over_single_path'] if name == 'vine' else None
+    table.add_row(
+      label,
+      f'{found["env_steps"][name]:,.0f}',
+      f'{1e6 * found["update_seconds"][name]:.1f}',
+      f'{ratio["median"]:.3f}' if ratio else '',
+      _interval(*ratio['ci95']) if ratio else '',
+    )
   return table

@@ -54,6 +54,7 @@ def _measure(console: Console) -> Iterator[tuple[str, Any]]:
     vine_memory,
     vine_rivals,
     vine_speed,
+    vine_update,
     vine_variance,
     vine_workload,
   )
@@ -93,6 +94,14 @@ def _measure(console: Console) -> Iterator[tuple[str, Any]]:
     [(workload, threads)], _PAIRS.value, trajectories=True
   )
   yield 'recorded', recorded
+  say('updates of training')
+  task = f'--task={_TASK.value}'
+  yield (
+    'update',
+    vine_update.against_single_path(
+      flags.parse([task, '--preset=v5/vine']), flags.parse([task]), _PAIRS.value
+    ),
+  )
   say('rivals')
   rivals = vine_rivals.against_rivals(workload, threads, _PAIRS.value)
   yield 'rivals', rivals

@@ -12,6 +12,7 @@ import errno
 import faulthandler
 import functools
 import glob
+import logging
 import math
 import os
 import pathlib
@@ -52,6 +53,9 @@ TRUST_HELP = (
 _EXIT_INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 _PRESET = re.compile('--?preset(?:=(.*))?')
 _interrupted = threading.Event()  # whether Ctrl-C was pressed
+
+# With MUJOCO_GL=egl, PyOpenGL says that its optional accelerator is missing.
+logging.getLogger('OpenGL').setLevel(logging.WARNING)
 
 # --help shows the flags of the program that called define().
 absl_flags.disclaim_key_flags()

@@ -10,7 +10,6 @@ from trpo_tf.config.groups import (
   AtariConfig,
   EstimatorConfig,
   PolicyConfig,
-  RunConfig,
   TaskConfig,
   TrustRegionConfig,
 )
@@ -20,6 +19,7 @@ from trpo_tf.config.methods import (
   STEP_METHODS,
   MethodConfig,
 )
+from trpo_tf.config.run import RunConfig
 from trpo_tf.config.sampler import SamplerConfig
 
 __all__ = [

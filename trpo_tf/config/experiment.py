@@ -8,11 +8,11 @@ from trpo_tf.config.groups import (
   AtariConfig,
   EstimatorConfig,
   PolicyConfig,
-  RunConfig,
   TaskConfig,
   TrustRegionConfig,
 )
 from trpo_tf.config.methods import POPULATION_METHODS, MethodConfig
+from trpo_tf.config.run import NO_RETURN, RunConfig
 from trpo_tf.config.sampler import SamplerConfig
 
 
@@ -56,6 +56,18 @@ class ExperimentConfig:
 
     if self.sampler.num_shards > 1:
       self._check_shards()
+    if self.run.init_from and self.method.method in POPULATION_METHODS:
+      raise ValueError(
+        f'--init_from is for methods that improve one policy, not '
+        f'{self.method.method}: leave it out'
+      )
+    if (
+      self.run.stop_at_return < NO_RETURN and not self.run.eval_every_env_steps
+    ):
+      raise ValueError(
+        f'--stop_at_return={self.run.stop_at_return:g} needs evaluations: add '
+        '--eval_every_env_steps, such as 100000'
+      )
 
   def _check_shards(self) -> None:
     sampler, estimator = self.sampler, self.estimator

@@ -1,4 +1,4 @@
-"""The groups of settings, except sampler.py and methods.py.
+"""The groups of settings, except run.py, sampler.py and methods.py.
 
 All defaults are defined in this package. The binaries generate their flags from
 these dataclasses (one flag per field, with the same name), library code
@@ -291,57 +291,4 @@ class TrustRegionConfig(Config):
   )
   max_backtracks: int = setting(
     10, 'maximum tries of the line search', low=1, high=100
-  )
-
-
-@dataclasses.dataclass(frozen=True)
-class RunConfig(Config):
-  """One training run and its directory."""
-
-  seed: int = setting(0, 'seed of all random numbers', low=0, high=2**31 - 1)
-  total_env_steps: int = setting(
-    1_000_000, 'env steps to train for', low=1, high=2**53
-  )
-  total_iterations: int = setting(
-    0,
-    'maximum iterations to train for; --total_env_steps also ends the run; 0: '
-    'no maximum',
-    low=0,
-    high=2**53,
-  )
-  run_dir: str = setting('', 'directory of the run (required)')
-  resume: str = setting(
-    'auto',
-    'if run_dir already holds a run: auto: continue it; never: stop with an '
-    'error',
-    choices=('auto', 'never'),
-  )
-  checkpoint_seconds: float = setting(
-    60.0,
-    'minimum seconds between checkpoints; 0: a checkpoint every iteration',
-    low=0,
-    high=1e9,
-  )
-  keep_checkpoints: int = setting(
-    3,
-    'number of newest checkpoints to keep',
-    low=1,
-    high=2**31 - 1,
-  )
-  eval_every_env_steps: int = setting(
-    0,
-    'evaluate the mean policy each time that training passes a multiple of '
-    'this number of env steps; 0: never',
-    low=0,
-    high=2**53,
-  )
-  eval_episodes: int = setting(
-    10, 'whole episodes of an evaluation in training', low=1, high=10_000
-  )
-  tensorboard: bool = setting(True, 'write TensorBoard event files')
-  tf_threads: int = setting(
-    0,
-    'TensorFlow threads per operation; 0: all available cores',
-    low=0,
-    high=2**31 - 1,
   )

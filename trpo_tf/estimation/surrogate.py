@@ -225,6 +225,16 @@ def _recompute(policy: Policy) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
   return graphs.compile_any_batch(recompute, fixed=1)
 
 
+@functools.lru_cache(maxsize=8)
+def _log_probs(policy: Policy) -> Callable[..., tf.Tensor]:
+  """Compiles the log-probabilities of actions for outputs that are known."""
+
+  def log_probs(theta, outputs, actions):
+    return distribution64(policy, theta, outputs).log_prob(actions)
+
+  return graphs.compile_any_batch(log_probs, fixed=1)
+
+
 # float32 networks agree to about this much per unit of output
 _ROUNDING = 1e-6
 
@@ -265,6 +275,7 @@ def check_consistency(
   outputs: np.ndarray,
   log_probs: np.ndarray,
   rounding: bool = False,
+  recomputed: np.ndarray | None = None,
 ) -> Consistency:
   """Compares what the sampler recorded with the policy in TensorFlow.
 
@@ -277,13 +288,18 @@ def check_consistency(
     log_probs: float32 [N], recorded log-probabilities.
     rounding: whether to subtract from the differences of log-probabilities what
       the rounding of the outputs explains.
+    recomputed: float32 [N, M], TensorFlow's outputs, if they are known.
 
   Returns:
     The largest differences; the caller decides what to tolerate. A NaN on
     either side gives a NaN error at its row.
   """
-  expected = _recompute(policy)(theta, x, actions)
-  by_output = np.abs(expected[0].numpy() - outputs).max(axis=1)
+  expected = (
+    _recompute(policy)(theta, x, actions)
+    if recomputed is None
+    else (recomputed, _log_probs(policy)(theta, recomputed, actions))
+  )
+  by_output = np.abs(np.asarray(expected[0]) - outputs).max(axis=1)
   by_log_prob = np.abs(expected[1].numpy() - log_probs)
   if rounding:
     by_log_prob = by_log_prob - _rounded(policy, theta, actions, expected[0])

@@ -294,10 +294,14 @@ def padded(array: np.ndarray, rows: int) -> np.ndarray:
 def _gradient(network, theta, x, targets, chosen, size, weights):
   """Returns the gradient of half the squared errors of some rows over size."""
   linearized = network.linearize(theta, stacks.take(x, chosen))
-  error = linearized.outputs - tf.gather(targets, chosen)
-  if weights is not None:
-    error *= tf.gather(weights, chosen)
-  return linearized.vjp(error / size)
+
+  def cotangent(outputs, cut):
+    error = outputs - cut(tf.gather(targets, chosen))
+    if weights is not None:
+      error *= cut(tf.gather(weights, chosen))
+    return error / size
+
+  return linearized.product_of(cotangent)
 
 
 def _compile_fit(network: Network, rate: float) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ from trpo_tf.config import POPULATION_METHODS
 from trpo_tf.errors import UserError
 from trpo_tf.estimation import amortized
 from trpo_tf.experiment.backend import Atari, Backend, Gym, Native
+from trpo_tf.optim.problem import KEPT_BYTES
 from trpo_tf.policies.protocols import Network
 from trpo_tf.sampling.threads import available_cores
 
@@ -32,7 +33,7 @@ _CGROUP_LIMITS = (
   '/sys/fs/cgroup/memory/memory.limit_in_bytes',
 )
 _LONG_EPISODE = 1000  # env steps that a whole episode is taken to last at most
-_STATE_CHUNK = 256  # states that a convolution sees at once
+_STATE_CHUNK = 512  # states that a convolution sees at once
 # Bytes for each parameter: theta, what conjugate gradient and the line search
 # keep, in float64, and the factorisation that draws the initial weights.
 _PER_PARAMETER = 160
@@ -203,8 +204,13 @@ def _networks(backend: Backend, network: Network, value: Network) -> list[Part]:
   states = steps
   if config.sampler.sampler == 'vine' and not config.uses_every_step:
     states = config.sampler.rollout_set_size
-  flat = 16 if isinstance(backend, Atari) else 2 * _observation_bytes(backend)
+  pixels = isinstance(backend, Atari)
+  flat = _observation_bytes(backend) * (1 if pixels else 2)
   activations = 8 * network.activation_size * _at_once(backend, states)
+  fraction = config.trust_region.fisher_fraction
+  if pixels and fraction < 1:
+    kept = 4 * network.activation_size * fraction * states
+    activations += min(kept, KEPT_BYTES)
   parts += [
     Part('the policy on a batch', activations, (*hidden, '--batch_steps')),
     Part('the inputs of a batch', steps * (flat + 150), ('--batch_steps',)),

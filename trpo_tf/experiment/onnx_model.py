@@ -13,7 +13,8 @@ from trpo_tf import extras
 from trpo_tf.experiment.export import Interface
 from trpo_tf.experiment.trained import TrainedPolicy
 from trpo_tf.policies.categorical import CategoricalPolicy
-from trpo_tf.policies.conv import STRIDE, ConvNet
+from trpo_tf.policies.conv import ConvNet
+from trpo_tf.policies.layers import STRIDE
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.tasks.atari import STACK
 

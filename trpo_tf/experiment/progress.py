@@ -73,6 +73,15 @@ class Progress:
         f'checkpoint has {env_steps}'
       )
 
+  def refused_steps(self, iteration: int) -> int:
+    """Counts the refused steps in a row that end with an iteration."""
+    place = COLUMNS.index('step_status')
+    found = [row[place] for row in self.rows[:iteration]]
+    count = 0
+    while count < len(found) and found[-1 - count] != 'accepted':
+      count += 1
+    return count
+
   def content(self, last_iteration: int) -> bytes:
     """Returns the bytes of the file up to an iteration.
 

@@ -118,6 +118,7 @@ def _resume(training: Training, run: RunDirectory) -> list[str]:
   def accept(saved: checkpoint.Checkpoint) -> None:
     done.require_steps(saved.iteration, saved.state.get('env_steps'))
     training.resume(saved.state)
+    training.refused_steps = done.refused_steps(saved.iteration)
 
   saved = checkpoint.load_newest(run.checkpoints, accept)
   run.begin()
@@ -149,8 +150,10 @@ class _Evaluations:
     path, last = run.evaluations_csv, training.state.iteration
     rows = evaluations.read(path, last) if last else []
     self._best, self._file = -math.inf, None
+    best = evaluations.best_return(rows)
     if run.best.exists():
-      self._best = evaluations.best_return(rows)
+      self._best = best
+    training.solved = best >= training.config.run.stop_at_return
     if training.config.run.eval_every_env_steps or path.exists():
       self._file = evaluations.EvaluationsFile(path, rows)
 

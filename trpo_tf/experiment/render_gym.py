@@ -9,14 +9,12 @@ import json
 import os
 import sys
 
-os.environ.setdefault('MUJOCO_GL', 'egl')  # read when mujoco is imported
+import gymnasium
+import numpy as np
 
-import gymnasium  # noqa: E402
-import numpy as np  # noqa: E402
-
-from trpo_tf.errors import UserError, quoted  # noqa: E402
-from trpo_tf.experiment import film  # noqa: E402
-from trpo_tf.tasks import environment  # noqa: E402
+from trpo_tf.errors import UserError, quoted
+from trpo_tf.experiment import film
+from trpo_tf.tasks import environment
 
 _LONGEST = 120  # seconds
 _FRAMES_PER_SECOND = 30  # of environments that do not say
@@ -68,6 +66,7 @@ def _frame(env: gymnasium.Env) -> np.ndarray:
 
 
 if __name__ == '__main__':
+  os.environ.setdefault('MUJOCO_GL', 'egl')  # read when mujoco is imported
   try:
     render(*sys.argv[1:])
   except UserError as error:

@@ -49,6 +49,8 @@ FREE_SETTINGS = frozenset(
     'keep_checkpoints',
     'eval_every_env_steps',
     'eval_episodes',
+    'stop_at_return',
+    'max_refused_steps',
     'resume',
     'check_env',
   }

@@ -11,6 +11,7 @@ from trpo_tf.experiment import checkpoint, run_record, trust
 __all__ = [
   'BEST',
   'expanded',
+  'has_checkpoint',
   'load_checkpoint',
   'read_config',
   'read_trusted',
@@ -31,6 +32,11 @@ def expanded(run_dir: str | os.PathLike[str]) -> pathlib.Path:
     raise errors.UserError(
       f'--run_dir={run_dir}: {error}: write the whole path'
     ) from None
+
+
+def has_checkpoint(run_dir: str | os.PathLike[str]) -> bool:
+  """Returns whether a directory holds a run with a checkpoint."""
+  return checkpoint.newest_iteration(expanded(run_dir) / 'checkpoints') > 0
 
 
 def read_config(

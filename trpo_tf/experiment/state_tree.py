@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ['check_like', 'check_policy']
+__all__ = ['GROWING', 'check_like', 'check_policy']
+
+# arrays of the learners that are as long as what the run has seen
+GROWING = frozenset({'state.learner.baseline.means', 'state.learner.scores'})
 
 _NUMPY = (np.ndarray, np.generic)  # operations make scalars of arrays []
 

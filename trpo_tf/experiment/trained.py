@@ -16,6 +16,7 @@ from trpo_tf.errors import UserError
 from trpo_tf.experiment import backend as backend_lib
 from trpo_tf.experiment import saved_runs, state_tree
 from trpo_tf.experiment.checkpoint import Checkpoint, Damage
+from trpo_tf.policies import stacks
 from trpo_tf.policies.categorical import CategoricalPolicy
 from trpo_tf.policies.function import numpy_function
 from trpo_tf.policies.gaussian import GaussianPolicy
@@ -197,7 +198,8 @@ def _frame_stacks(game: Game, observation: Any) -> tuple[FrameStacks, bool]:
     )
   frames = frames.reshape(-1, *shape)
   rows = np.arange(len(frames), dtype=np.int32).reshape(-1, STACK)
-  return FrameStacks(tf.constant(frames), tf.constant(rows)), batched
+  x = FrameStacks(tf.constant(stacks.tiled(frames)), tf.constant(rows))
+  return x, batched
 
 
 def load_policy(

@@ -13,8 +13,16 @@ import numpy as np
 
 from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
+from trpo_tf.errors import UserError
 from trpo_tf.experiment import backend as backend_lib
-from trpo_tf.experiment import evaluation, evaluations, memory, state_tree
+from trpo_tf.experiment import (
+  evaluation,
+  evaluations,
+  memory,
+  saved_runs,
+  state_tree,
+  warm_start,
+)
 from trpo_tf.experiment.backend import Backend
 from trpo_tf.experiment.evaluations import Evaluated
 from trpo_tf.methods.learner import Learner
@@ -26,9 +34,6 @@ from trpo_tf.sampling.batch import Batch
 from trpo_tf.sampling.sampler import Sampler
 from trpo_tf.sampling.summary import Summary
 from trpo_tf.seeding import Stream
-
-# arrays of the learners that are as long as what the run has seen
-_GROWING = frozenset({'state.learner.baseline.means', 'state.learner.scores'})
 
 
 def _fields(record: Any) -> dict[str, Any]:
@@ -141,8 +146,12 @@ class Training:
     self.policy = self.backend.policy()
     self.sampler, self.learner = make_parts(self.backend, self.policy)
     self.state = self._initial_state()
+    # what ends the run early; recording restores both when a run continues
+    self.solved, self.refused_steps = False, 0
     if saved is not None:
       self.resume(saved)
+    elif config.run.init_from:
+      self._begin_from_another_run()
 
   def resume(self, saved: dict[str, Any]) -> None:
     """Continues from the tree of a saved state.
@@ -174,18 +183,38 @@ class Training:
       sampler=self.sampler.state(),
     )
 
+  def _begin_from_another_run(self) -> None:
+    """Begins where --init_from ended, unless the directory has a checkpoint."""
+    run = self.config.run
+    if run.run_dir and saved_runs.has_checkpoint(run.run_dir):
+      return
+    begun = warm_start.load(run.init_from, self.state.tree())
+    self.state = TrainingState.from_tree(begun)
+
   def iterations(self) -> Iterator[Iteration]:
-    """Runs iterations until the run is finished, and yields each of them."""
+    """Runs iterations until the run is finished, and yields each of them.
+
+    Raises:
+      UserError: --max_refused_steps were refused in a row.
+    """
     while not self.finished:
+      most = self.config.run.max_refused_steps
+      if 0 < most <= self.refused_steps:
+        raise UserError(
+          f'{self.refused_steps} steps in a row were refused: '
+          'docs/troubleshooting.md says what to try; to go on nevertheless, '
+          'raise --max_refused_steps'
+        )
       yield self._iterate()
 
   @property
   def finished(self) -> bool:
-    """Whether all iterations or env steps of the run are done."""
+    """Whether the run has all its steps or iterations, or --stop_at_return."""
     run, state = self.config.run, self.state
     return (
       state.env_steps >= run.total_env_steps
       or 0 < run.total_iterations <= state.iteration
+      or self.solved
     )
 
   def _iterate(self) -> Iteration:
@@ -225,6 +254,10 @@ class Training:
     )
     histograms = batch.histograms() | update.histograms
     evaluated = self._evaluate(old.env_steps)
+    if evaluated:
+      self.solved = evaluated.return_mean >= self.config.run.stop_at_return
+    accepted = record.step_status == 'accepted'
+    self.refused_steps = 0 if accepted else self.refused_steps + 1
     return Iteration(self.state, record, histograms, summary, batch, evaluated)
 
   def _evaluate(self, env_steps_before: int) -> Evaluated | None:
@@ -251,7 +284,7 @@ def _check(saved: dict[str, Any], fresh: dict[str, Any]) -> None:
     raise ValueError('state.sampler is missing')
   # the sampler checks its part itself
   like = fresh | {'sampler': saved['sampler']}
-  state_tree.check_like(saved, like, 'state', _GROWING)
+  state_tree.check_like(saved, like, 'state', state_tree.GROWING)
   state_tree.check_policy(saved, fresh)
   for name in ('iteration', 'episodes', 'elapsed_seconds'):
     if not 0 <= saved[name] < 2**63:

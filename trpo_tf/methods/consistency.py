@@ -20,7 +20,11 @@ class SamplerMismatch(RuntimeError):
 
 
 def check(
-  policy: Policy, theta: np.ndarray, x: Inputs, batch: Batch
+  policy: Policy,
+  theta: np.ndarray,
+  x: Inputs,
+  batch: Batch,
+  outputs: np.ndarray | None = None,
 ) -> Consistency:
   """Compares what the sampler recorded with the policy in TensorFlow.
 
@@ -29,6 +33,7 @@ def check(
     theta: float32 [P], the policy that sampled the batch.
     x: inputs of the batch's N kept steps.
     batch: the experience.
+    outputs: float32 [N, M], what TensorFlow computes there, if it is known.
 
   Returns:
     The largest differences.
@@ -44,6 +49,7 @@ def check(
     batch.steps('actions'),
     batch.steps('outputs'),
     batch.steps('log_probs'),
+    recomputed=outputs,
   )
   found = recompute()
   if found.log_probs_error > _LOG_PROB_TOLERANCE:

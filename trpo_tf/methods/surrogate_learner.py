@@ -127,9 +127,10 @@ class SurrogateLearner(OnPolicyLearner):
     check_steps(batch.summary())
     found = self.estimate(theta, state, normalizer, batch)
     given = found.given
-    checked = consistency.check(self._policy, theta, found.x, batch)
     rows = fisher_rows(self._config, len(given.advantages), iteration)
     step, changed = self.take_step(theta, given, rows, state)
+    outputs = step.outputs if given.x is found.x else None
+    checked = consistency.check(self._policy, theta, found.x, batch, outputs)
     if found.partners is not None:
       partners = Partners(**state['partners']).updated(found.partners)
       changed['partners'] = partners._asdict()

@@ -12,14 +12,14 @@ import tensorflow as tf
 from trpo_tf.policies.protocols import Inputs, Policy
 from trpo_tf.policies.stacks import FrameStacks
 
-__all__ = ['num_blocks', 'outputs', 'split']
+__all__ = ['BLOCK', 'num_blocks', 'outputs', 'split']
 
-_BLOCK = 4096  # states
+BLOCK = 4096  # states
 
 
 def num_blocks(num_states: int) -> int:
   """Returns the number of blocks to cut about this many states into."""
-  return -(-num_states // _BLOCK)
+  return -(-num_states // BLOCK)
 
 
 def split(x: Any, blocks: int) -> list[Any]:

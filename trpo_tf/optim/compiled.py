@@ -50,7 +50,7 @@ def compile_step(
     problem = make_problem(
       policy, objective, theta, x, data, blocks, fisher_rows, matrix
     )
-    return rule(problem, config)
+    return rule(problem, config)._replace(outputs=problem.outputs)
 
   on_all = graphs.compile_any_batch(graph, fixed=1)
   on_rows = graphs.compile_any_batch(graph, fixed=1)

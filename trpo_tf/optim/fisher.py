@@ -40,7 +40,11 @@ class Linearized(NamedTuple):
 
 
 def linearize(
-  policy: Policy, theta: tf.Tensor, x: Inputs, blocks: int
+  policy: Policy,
+  theta: tf.Tensor,
+  x: Inputs,
+  blocks: int,
+  keep: bool = False,
 ) -> Linearized:
   """Linearises a policy once, for the products of a whole step.
 
@@ -49,12 +53,13 @@ def linearize(
     theta: float32 [P] parameters.
     x: inputs of N states.
     blocks: number of blocks, see `blocks.num_blocks`.
+    keep: whether to keep the activations, see Network.
 
   Returns:
     The Linearized policy.
   """
   parts = [
-    policy.linearize(theta, part) for part in blocks_lib.split(x, blocks)
+    policy.linearize(theta, part, keep) for part in blocks_lib.split(x, blocks)
   ]
   return Linearized(
     tf.concat([part.outputs for part in parts], axis=0),

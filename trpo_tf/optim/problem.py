@@ -15,7 +15,16 @@ from trpo_tf.optim.step import StepResult, StepStatus
 from trpo_tf.policies import stacks
 from trpo_tf.policies.protocols import Inputs, Policy
 
-__all__ = ['Matrix', 'Problem', 'Product', 'SurrogateProblem', 'make_problem']
+__all__ = [
+  'KEPT_BYTES',
+  'Matrix',
+  'Problem',
+  'Product',
+  'SurrogateProblem',
+  'make_problem',
+]
+
+KEPT_BYTES = 2**30  # of the activations that products with a matrix may keep
 
 Product = Callable[[tf.Tensor], tf.Tensor]
 # (policy, theta, linearized, data) -> v [P] -> A v [P], on the rows of data
@@ -137,6 +146,7 @@ class SurrogateProblem(Problem):
     data: the objective's data, leading dimension N.
     blocks: number of blocks of states, see `blocks.num_blocks`.
     linearized: the policy linearised on x.
+    outputs: [N, M] network outputs, if they come with the gradient; else None.
     old: float64 distribution at theta, batch [N].
     fisher_rows: int [n], rows of x for the matrix; None: all.
     matrix: prepares the products with the matrix.
@@ -148,6 +158,7 @@ class SurrogateProblem(Problem):
   data: Any
   blocks: int
   linearized: fisher.Linearized
+  outputs: tf.Tensor | None
   old: tfd.Distribution
   fisher_rows: tf.Tensor | None
   matrix: Matrix
@@ -164,8 +175,12 @@ class SurrogateProblem(Problem):
     linearized, data = self.linearized, self.data
     if self.fisher_rows is not None:
       share = max(1, round(self.blocks * fraction))
+      states = self.blocks * blocks_lib.BLOCK * fraction
+      kept = 4 * self.policy.network.activation_size * states
       rows = stacks.take(self.x, self.fisher_rows)
-      linearized = fisher.linearize(self.policy, self.theta, rows, share)
+      linearized = fisher.linearize(
+        self.policy, self.theta, rows, share, keep=kept <= KEPT_BYTES
+      )
       data = tf.nest.map_structure(
         lambda t: tf.gather(t, self.fisher_rows), data
       )
@@ -203,11 +218,18 @@ def make_problem(
     The SurrogateProblem.
   """
   linearized = fisher.linearize(policy, theta, x, blocks)
+  outputs = None
+  if linearized.blocks[0].pullback is None:
+    before, by_outputs, direct = surrogate.output_gradient(
+      policy, objective, data, theta, linearized.outputs
+    )
+    gradient = fisher.vjp(linearized, by_outputs) + tf.cast(direct, tf.float64)
+  else:
+    outputs, before, gradient = _in_one_pass(
+      policy, objective, theta, linearized, data
+    )
+    linearized = linearized._replace(outputs=outputs)
   old = surrogate.distribution64(policy, theta, linearized.outputs)
-  before, by_outputs, direct = surrogate.output_gradient(
-    policy, objective, data, theta, linearized.outputs
-  )
-  gradient = fisher.vjp(linearized, by_outputs) + tf.cast(direct, tf.float64)
   return SurrogateProblem(
     theta,
     before,
@@ -219,7 +241,55 @@ def make_problem(
     data,
     blocks,
     linearized,
+    outputs,
     old,
     fisher_rows,
     matrix,
   )
+
+
+def _in_one_pass(
+  policy: Policy,
+  objective: surrogate.Objective,
+  theta: tf.Tensor,
+  linearized: fisher.Linearized,
+  data: Any,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+  """Differentiates the surrogate while the network runs.
+
+  Args:
+    policy: the policy.
+    objective: terms of the surrogate.
+    theta: float32 [P] parameters.
+    linearized: the policy linearised on N states.
+    data: the objective's data, leading dimension N.
+
+  Returns:
+    Outputs [N, M], the surrogate float64 [] and its gradient float64 [P].
+  """
+  flat = tf.nest.flatten(data)
+  N = tf.cast(tf.shape(flat[0])[0], tf.float64)
+  columns = [blocks_lib.split(t, len(linearized.blocks)) for t in flat]
+  found = []
+  for block, *rows in zip(linearized.blocks, *columns, strict=True):
+    of_block = tf.nest.pack_sequence_as(data, rows)
+
+    def cotangent(outputs, cut, of_block=of_block):
+      before, u, direct = surrogate.output_gradient(
+        policy,
+        objective,
+        tf.nest.map_structure(cut, of_block),
+        theta,
+        outputs,
+      )
+      # the share of the chunk in the mean over all states
+      share = tf.cast(tf.shape(outputs)[0], tf.float64) / N
+      sums = share * before, share * tf.cast(direct, tf.float64)
+      return tf.cast(share, u.dtype) * u, sums
+
+    start = tf.zeros([], tf.float64), tf.zeros_like(theta, tf.float64)
+    assert block.pullback is not None
+    outputs, through, (before, direct) = block.pullback(cotangent, start)
+    found.append((outputs, before, direct + tf.cast(through, tf.float64)))
+  all_outputs, befores, gradients = zip(*found, strict=True)
+  return tf.concat(all_outputs, 0), tf.add_n(befores), tf.add_n(gradients)

@@ -52,6 +52,8 @@ class StepResult(NamedTuple):
     evaluations: int32, candidates tried.
     tried_surrogate: surrogate of the last candidate, accepted or not.
     tried_kl: mean KL of the last candidate in nats, accepted or not.
+    outputs: [N, M], network outputs at the old theta, if they came with the
+      gradient; else None.
   """
 
   status: Any
@@ -72,6 +74,7 @@ class StepResult(NamedTuple):
   evaluations: Any = 1
   tried_surrogate: Any = float('nan')
   tried_kl: Any = float('nan')
+  outputs: Any = None
 
 
 class Step(Protocol):

@@ -123,18 +123,19 @@ class CategoricalPolicy(Generic[NetworkT]):
     return tf.split(outputs, self.factor_sizes, axis=1)
 
   def linearize(
-    self, theta: tf.Tensor, x: Inputs
+    self, theta: tf.Tensor, x: Inputs, keep: bool = False
   ) -> linearization.Linearization:
     """Linearises the logits in theta.
 
     Args:
       theta: [P] parameters.
       x: inputs of N states, normalised.
+      keep: whether to keep the activations, see Network.
 
     Returns:
       The Linearization at theta.
     """
-    return self.network.linearize(theta, x)
+    return self.network.linearize(theta, x, keep)
 
   def metric(
     self, theta: tf.Tensor, outputs: tf.Tensor

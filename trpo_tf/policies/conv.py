@@ -5,9 +5,9 @@ Convolutions of 4 x 4 with stride 2 and no padding come first and an MLP follows
 [4, 4, in, out] row-major and its bias, and then the MLP's parameters. A
 convolution thus has the layout of an MLP's layer that sees patches.
 
-The activations of a state take 36 KB and those of a batch gigabytes. A batch
-therefore goes through the network in chunks, one after the other, and products
-with the Jacobian run the network again instead of keeping its activations.
+The activations of a state take 44 KB and those of a batch gigabytes. A batch
+therefore goes through the network in chunks, and products with the Jacobian run
+the network again unless they are told to keep its activations.
 """
 
 import dataclasses
@@ -15,20 +15,17 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from trpo_tf.errors import UserError
-from trpo_tf.policies import linearization, mlp, stacks
+from trpo_tf.policies import chunks, layers, linearization, mlp, stacks
+from trpo_tf.policies.layers import KERNEL, STRIDE, Layer
 from trpo_tf.policies.protocols import Inputs
 from trpo_tf.policies.stacks import FrameStacks
 
-__all__ = ['STRIDE', 'ConvNet']
-
-_KERNEL, STRIDE = 4, 2
-_CHUNK = 256  # states, whose activations fit into the cache
+__all__ = ['ConvNet']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +71,9 @@ class ConvNet:
   @property
   def input_spec(self) -> FrameStacks:
     """Specification of the inputs of any number of states."""
-    *shape, channels = self.input_shape
+    height, width, channels = self.input_shape
     return FrameStacks(
-      tf.TensorSpec([None, *shape], tf.uint8),
+      tf.TensorSpec([None, height // 2, width // 2], tf.int32),
       tf.TensorSpec([None, channels], tf.int32),
     )
 
@@ -85,8 +82,16 @@ class ConvNet:
     """Heights and widths before, between and after the convolutions."""
     sizes: list[tuple[int, ...]] = [self.input_shape[:2]]
     for _ in self.filters:
-      sizes.append(tuple((n - _KERNEL) // STRIDE + 1 for n in sizes[-1]))
+      sizes.append(tuple((n - KERNEL) // STRIDE + 1 for n in sizes[-1]))
     return sizes
+
+  @property
+  def _seen(self) -> list[tuple[int, ...]]:
+    """What the last convolution depends on of every size in `_sizes`."""
+    sizes = [self._sizes[-1]]
+    for _ in self.filters:
+      sizes.append(tuple((n - 1) * STRIDE + KERNEL for n in sizes[-1]))
+    return sizes[::-1]
 
   @functools.cached_property
   def head(self) -> mlp.MLP:
@@ -102,7 +107,7 @@ class ConvNet:
     """Shape (4 * 4 * in + 1, out) of each convolution's [W; b]."""
     channels = (self.input_shape[2], *self.filters)
     return tuple(
-      (_KERNEL**2 * a + 1, b) for a, b in itertools.pairwise(channels)
+      (KERNEL**2 * a + 1, b) for a, b in itertools.pairwise(channels)
     )
 
   @property
@@ -161,7 +166,7 @@ class ConvNet:
     )
 
   def pixel_outputs(self, theta: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
-    """Runs the network on a few observations.
+    """Runs the network on a few observations, by its definition.
 
     Args:
       theta: [P] parameters.
@@ -175,7 +180,7 @@ class ConvNet:
     *kernels, head = tf.split(theta, [*sizes, self.head.num_parameters])
     h = tf.cast(pixels, theta.dtype) / 255
     for layer, filters in zip(kernels, self.filters, strict=True):
-      kernel = tf.reshape(layer[:-filters], [_KERNEL, _KERNEL, -1, filters])
+      kernel = tf.reshape(layer[:-filters], [KERNEL, KERNEL, -1, filters])
       convolved = tf.nn.conv2d(h, kernel, STRIDE, 'VALID')
       h = function(convolved + layer[-filters:])
     return self.head.outputs(head, tf.reshape(h, [-1, self.head.input_size]))
@@ -190,88 +195,155 @@ class ConvNet:
     Returns:
       [N, M] outputs, in theta's dtype.
     """
-    return self._concatenated(
-      lambda part: self.pixel_outputs(theta, part),
-      _frame_stacks(x),
-      theta.dtype,
-    )
+    x, cut = _frame_stacks(x), self._layers(theta)
+    return self._concatenated(lambda i: self._forward(cut, x, i)[1], theta, x)
 
   def linearize(
-    self, theta: tf.Tensor, x: Inputs
+    self, theta: tf.Tensor, x: Inputs, keep: bool = False
   ) -> linearization.Linearization:
-    """Linearises the outputs; products with many states run the network again.
+    """Linearises the outputs.
 
     Args:
       theta: [P] parameters.
       x: FrameStacks of N observations.
+      keep: whether to keep the activations; otherwise each product runs the
+        network again.
 
     Returns:
       The Linearization at theta.
     """
-    x = _frame_stacks(x)
-    outputs, n = self.pixel_outputs, x.rows.shape[0]
-    if n is not None and n <= _CHUNK:
-      return linearization.linearize_autodiff(outputs, theta, stacks.pixels(x))
+    x, cut = _frame_stacks(x), self._layers(theta)
+    if keep:
+      outputs, inputs = self._kept(cut, x)
+    else:
+      outputs = self.outputs(theta, x)
+
+      def inputs(i):
+        return self._forward(cut, x, i)[0]
 
     def jvp(v):
+      tangents = self._layers(v)
       return self._concatenated(
-        lambda part: linearization.jvp(outputs, theta, part, v), x, theta.dtype
+        lambda i: layers.jvp(cut, inputs(i), self.activation, tangents),
+        theta,
+        x,
       )
 
     def vjp(u):
-      def add(total, chunk):
-        part = stacks.pixels(x._replace(rows=x.rows[chunk]))
-        return total + linearization.vjp(outputs, theta, part, u[chunk])
+      def add(total, i):
+        part = layers.vjp(cut, inputs(i), self.activation, chunks.cut(u, i))
+        return tf.nest.map_structure(tf.add, total, part)
 
-      return _fold(add, tf.zeros_like(theta), x)
+      total = chunks.fold(add, self._zeros(cut), _num_states(x))
+      return self._flat(theta, total)
 
-    return linearization.Linearization(self.outputs(theta, x), jvp, vjp)
+    def pullback(cotangent, start):
+      def add(result, i):
+        outputs, total, sums = result
+        inputs, found = self._forward(cut, x, i)
+        u, terms = cotangent(found, lambda t: chunks.cut(t, i))
+        part = layers.vjp(cut, inputs, self.activation, u)
+        total, sums = tf.nest.map_structure(
+          tf.add, (total, sums), (part, terms)
+        )
+        return outputs.write(i, found), total, sums
+
+      empty = self._empty(theta, x)
+      outputs, total, sums = chunks.fold(
+        add, (empty, self._zeros(cut), start), _num_states(x)
+      )
+      return outputs.concat(), self._flat(theta, total), sums
+
+    return linearization.Linearization(outputs, jvp, vjp, pullback)
+
+  def _layers(self, theta: tf.Tensor) -> list[Layer]:
+    """Cuts theta [P] into the layers, the first one for cells of bytes."""
+    parts = tf.split(theta, [math.prod(shape) for shape in self.layer_shapes])
+    found = []
+    for part, (_, units) in zip(parts, self.layer_shapes, strict=True):
+      kernel = tf.reshape(part[:-units], [-1, units])
+      found.append(Layer(kernel, part[-units:]))
+    for i, filters in enumerate(self.filters):
+      shape = [KERNEL, KERNEL, -1, filters]
+      found[i] = found[i]._replace(kernel=tf.reshape(found[i].kernel, shape))
+    (kernel, bias), filters = found[0], self.filters[0]
+    cells = tf.reshape(kernel / 255, [2, 2, 2, 2, -1, filters])
+    cells = tf.transpose(cells, [0, 2, 4, 1, 3, 5])
+    return [Layer(tf.reshape(cells, [2, 2, -1, filters]), bias), *found[1:]]
+
+  def _flat(self, theta: tf.Tensor, gradient: list[Layer]) -> tf.Tensor:
+    """Turns a gradient in the layers into one in theta, [P]."""
+    with tf.GradientTape() as tape:
+      tape.watch(theta)
+      cut = self._layers(theta)
+    return tape.gradient(cut, theta, output_gradients=gradient)
+
+  def _zeros(self, cut: list[Layer]) -> list[Layer]:
+    return tf.nest.map_structure(tf.zeros_like, cut)
+
+  def _forward(
+    self, cut: list[Layer], x: FrameStacks, i: tf.Tensor
+  ) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Runs the network on chunk i, see `layers.forward`."""
+    height, width = self._seen[0]
+    cells = stacks.cells(x._replace(rows=chunks.cut(x.rows, i)))
+    seen = cells[:, : height // 2, : width // 2]
+    return layers.forward(cut, seen, self.activation)
+
+  def _kept(
+    self, cut: list[Layer], x: FrameStacks
+  ) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
+    """Runs the network and keeps the inputs of each layer.
+
+    Args:
+      cut: the parameters.
+      x: N observations.
+
+    Returns:
+      The outputs [N, M], and a function that maps the number of a chunk to its
+      inputs of each layer.
+    """
+    n, dtype = _num_states(x), cut[0].bias.dtype
+    (height, width), *sizes = self._seen
+    convolved = zip(sizes, self.filters, strict=True)
+    shapes: list[tuple[int, ...]] = [
+      *((*size, filters) for size, filters in convolved),
+      *((units,) for units in self.hidden_sizes),
+      (self.output_size,),
+    ]
+    arrays = [chunks.array(n, tf.uint8, (height // 2, width // 2, 16))]
+    arrays += [chunks.array(n, dtype, shape) for shape in shapes]
+
+    def write(arrays, i):
+      inputs, outputs = self._forward(cut, x, i)
+      pairs = zip(arrays, [*inputs, outputs], strict=True)
+      return [array.write(i, value) for array, value in pairs]
+
+    *inputs, outputs = (a.concat() for a in chunks.fold(write, arrays, n))
+    return outputs, lambda i: [chunks.cut(t, i) for t in inputs]
+
+  def _empty(self, theta: tf.Tensor, x: FrameStacks) -> tf.TensorArray:
+    return chunks.array(_num_states(x), theta.dtype, (self.output_size,))
 
   def _concatenated(
     self,
     function: Callable[[tf.Tensor], tf.Tensor],
+    theta: tf.Tensor,
     x: FrameStacks,
-    dtype: tf.DType,
   ) -> tf.Tensor:
-    """Applies a function from pixels [n, H, W, C] to [n, M] to all of x."""
+    """Concatenates the values [n, M] of a function of a chunk's number."""
+    return chunks.fold(
+      lambda parts, i: parts.write(i, function(i)),
+      self._empty(theta, x),
+      _num_states(x),
+    ).concat()
 
-    def write(parts, chunk):
-      part = stacks.pixels(x._replace(rows=x.rows[chunk]))
-      return parts.write(chunk.start // _CHUNK, function(part))
 
-    empty = tf.TensorArray(
-      dtype,
-      size=0,
-      dynamic_size=True,
-      infer_shape=False,
-      element_shape=[None, self.output_size],
-    )
-    return _fold(write, empty, x).concat()
+def _num_states(x: FrameStacks) -> tf.Tensor:
+  return tf.shape(x.rows)[0]
 
 
 def _frame_stacks(x: Inputs) -> FrameStacks:
   if not isinstance(x, FrameStacks):
     raise TypeError(f'a ConvNet takes FrameStacks, not a {type(x).__name__}')
   return x
-
-
-def _fold(add: Callable[[Any, slice], Any], start: Any, x: FrameStacks) -> Any:
-  """Folds a function over the chunks of x, so that memory holds only one.
-
-  Args:
-    add: maps the result so far and the slice of the next chunk's rows to the
-      new result.
-    start: the result before any chunk.
-    x: N observations.
-
-  Returns:
-    The result after the last chunk.
-  """
-  n = tf.shape(x.rows)[0]
-
-  def body(begin, result):
-    return begin + _CHUNK, add(result, slice(begin, begin + _CHUNK))
-
-  return tf.while_loop(
-    lambda begin, _: begin < n, body, (0, start), parallel_iterations=1
-  )[1]

@@ -102,8 +102,11 @@ class FunctionNetwork:
     """Runs the function; see Network."""
     return self.function(theta, x)
 
-  def linearize(self, theta: tf.Tensor, x: Any) -> Linearization:
+  def linearize(
+    self, theta: tf.Tensor, x: Any, keep: bool = True
+  ) -> Linearization:
     """Runs the function and differentiates it; see Network."""
+    del keep
     return linearize_autodiff(self.function, theta, x)
 
 

@@ -104,18 +104,19 @@ class GaussianPolicy(Generic[NetworkT]):
     return tfd.MultivariateNormalDiag(outputs, tf.exp(self.log_std(theta)))
 
   def linearize(
-    self, theta: tf.Tensor, x: Inputs
+    self, theta: tf.Tensor, x: Inputs, keep: bool = False
   ) -> linearization.Linearization:
     """Linearises the means in the whole of theta; log_std has no effect.
 
     Args:
       theta: [P] parameters.
       x: inputs of N states, normalised.
+      keep: whether to keep the activations, see Network.
 
     Returns:
       The Linearization at theta.
     """
-    inner = self.network.linearize(self.network_parameters(theta), x)
+    inner = self.network.linearize(self.network_parameters(theta), x, keep)
     padding = [[0, self.output_size]]
     return linearization.Linearization(
       inner.outputs,

@@ -15,11 +15,30 @@ class Linearization(NamedTuple):
     outputs: [N, M] network outputs.
     jvp: function that maps v [P] to J v, [N, M].
     vjp: function that maps u [N, M] to J^T u, summed over the states, [P].
+    pullback: (cotangent, start) -> the outputs, J^T u [P] and sums, in one pass
+      over chunks of states; None where `outputs` and `vjp` share a pass anyway.
+      `cotangent` maps a chunk's outputs [n, M], and a function that cuts a
+      tensor [N, ...] to its states, to u [n, M] and to terms; the sums are
+      `start` plus the terms of all chunks.
   """
 
   outputs: tf.Tensor
   jvp: Callable[[tf.Tensor], tf.Tensor]
   vjp: Callable[[tf.Tensor], tf.Tensor]
+  pullback: Callable[..., tuple[tf.Tensor, tf.Tensor, Any]] | None = None
+
+  def product_of(
+    self, cotangent: Callable[[tf.Tensor, Callable[[Any], Any]], tf.Tensor]
+  ) -> tf.Tensor:
+    """Computes J^T u, [P], where u depends on the outputs of its own states.
+
+    Args:
+      cotangent: maps outputs [n, M], and a function that cuts a tensor
+        [N, ...] to the same states, to u [n, M].
+    """
+    if self.pullback is None:
+      return self.vjp(cotangent(self.outputs, lambda t: t))
+    return self.pullback(lambda *given: (cotangent(*given), ()), ())[1]
 
 
 def jvp(

@@ -176,7 +176,7 @@ class MLP:
     return outputs
 
   def linearize(
-    self, theta: tf.Tensor, x: tf.Tensor
+    self, theta: tf.Tensor, x: tf.Tensor, keep: bool = True
   ) -> linearization.Linearization:
     """Runs the network and keeps what products with its Jacobian need.
 
@@ -187,10 +187,12 @@ class MLP:
     Args:
       theta: [P] parameters.
       x: [N, input_size] inputs, of theta's dtype.
+      keep: not used: the activations are always kept.
 
     Returns:
       The Linearization at theta.
     """
+    del keep
     function, derivative = ACTIVATIONS[self.activation]
     layers = self.layers(theta)
     inputs, slopes = [_append_one(x)], []

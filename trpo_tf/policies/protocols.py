@@ -95,12 +95,16 @@ class Network(Protocol):
       [N, M] outputs, in theta's dtype.
     """
 
-  def linearize(self, theta: tf.Tensor, x: Inputs) -> Linearization:
+  def linearize(
+    self, theta: tf.Tensor, x: Inputs, keep: bool = False
+  ) -> Linearization:
     """Runs the network and prepares products with its Jacobian.
 
     Args:
       theta: [D] parameters.
       x: inputs of N states.
+      keep: whether the activations are worth their memory, as many products
+        follow.
 
     Returns:
       The Linearization at theta.
@@ -179,12 +183,16 @@ class Policy(Protocol):
       A distribution of batch [N] and event [A], in the dtype of the outputs.
     """
 
-  def linearize(self, theta: tf.Tensor, x: Inputs) -> Linearization:
+  def linearize(
+    self, theta: tf.Tensor, x: Inputs, keep: bool = False
+  ) -> Linearization:
     """Linearises the outputs in the whole of theta.
 
     Args:
       theta: [P] parameters.
       x: inputs of N states.
+      keep: whether the activations are worth their memory, as many products
+        follow.
 
     Returns:
       The Linearization at theta.

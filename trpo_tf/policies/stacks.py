@@ -3,6 +3,10 @@
 Consecutive observations of four frames each share three of them. A store that
 holds every frame once, and rows of it for each observation, take a quarter of
 the memory.
+
+The networks see cells of 2 x 2 pixels. Where the first convolution has kernels
+of 4 x 4 with stride 2, it has kernels of 2 x 2 cells without a stride, which
+take half the time on a CPU.
 """
 
 from typing import Any, NamedTuple
@@ -10,17 +14,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-__all__ = ['FrameStacks', 'FrameStore', 'extend', 'pixels', 'take']
+__all__ = ['FrameStacks', 'FrameStore', 'cells', 'extend', 'take', 'tiled']
 
 _MORE = 4096  # frames by which a store grows
-_SHIFTS = (1, 1 << 8, 1 << 16, 1 << 24)  # little-endian
 
 
 class FrameStacks(NamedTuple):
   """N observations of four frames each, the input of a `ConvNet`.
 
   Attributes:
-    frames: uint8 [F, H, W], every frame once.
+    frames: int32 [F, H // 2, W // 2], every frame once, `tiled`.
     rows: int32 [N, 4], rows of `frames` in each observation, oldest first.
   """
 
@@ -43,19 +46,40 @@ def take(x: Any, states: tf.Tensor) -> Any:
   return tf.gather(x, states)
 
 
-def pixels(x: FrameStacks) -> tf.Tensor:
-  """Assembles the observations, uint8 [N, H, W, 4].
+def tiled(frames: np.ndarray) -> np.ndarray:
+  """Turns frames of pixels into frames of cells of 2 x 2 pixels.
 
-  A pixel's four values are the bytes of one number. Adding shifted frames takes
-  an eighth of the time of tf.stack.
+  A cell is the number whose bytes are its pixels, so that a stack of frames is
+  assembled from a quarter of the numbers. An odd last row or column is left
+  out, as convolutions of 4 x 4 with stride 2 do not see it.
+
+  Args:
+    frames: uint8 [F, H, W].
+
+  Returns:
+    int32 [F, H // 2, W // 2].
   """
-  parts = [
-    tf.cast(tf.gather(x.frames, rows), tf.int32) * shift
-    for shift, rows in zip(
-      _SHIFTS, tf.unstack(x.rows, num=4, axis=1), strict=True
-    )
-  ]
-  return tf.bitcast(parts[0] + parts[1] + parts[2] + parts[3], tf.uint8)
+  F, height, width = frames.shape
+  H, W = height // 2, width // 2
+  even = np.ascontiguousarray(frames[:, : 2 * H, : 2 * W])
+  pairs = even.view(np.uint16).reshape(F, H, 2, W).swapaxes(2, 3)
+  return np.ascontiguousarray(pairs).view(np.int32)[..., 0]
+
+
+def cells(x: FrameStacks) -> tf.Tensor:
+  """Assembles the observations.
+
+  Args:
+    x: N observations of frames [F, H, W].
+
+  Returns:
+    uint8 [N, H, W, 16]; the last dimension is the frame, the row and the column
+    of a pixel in its cell.
+  """
+  _, H, W = x.frames.shape
+  frames = tf.gather(tf.reshape(x.frames, [-1, H * W]), x.rows)
+  stacks = tf.bitcast(tf.transpose(frames, [0, 2, 1]), tf.uint8)
+  return tf.reshape(stacks, [-1, H, W, 16])
 
 
 class FrameStore:

@@ -24,6 +24,7 @@ from trpo_tf.reproduction import (
   published,
   reliability,
   results,
+  vine_speed,
 )
 from trpo_tf.reproduction.table import Table
 
@@ -153,6 +154,8 @@ def _tables(
     'v5 fresh seeds': learning.fresh(learning.read(data / 'v5_fresh')),
     'vine learning': learning.vine(data / 'vine', data / 'v5'),
     'vine every step': learning.every_step(data / 'vine', data / 'v5'),
+    'vine speed': vine_speed.speed(data / 'vine'),
+    'vine variance': vine_speed.variance(data / 'vine'),
     'estimators': estimators.table(data / 'vine/estimators'),
   }
   figure4 = reports[0]

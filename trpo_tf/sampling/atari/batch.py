@@ -1,9 +1,11 @@
 """The experience of one iteration in an Atari game; frames are stored once."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
+from trpo_tf.policies import stacks as stacks_lib
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.policies.stacks import FrameStacks
 from trpo_tf.sampling.batch import Batch, VineBatch
@@ -38,8 +40,13 @@ class AtariBatch(Batch):
     """Returns the inputs for N observations, rows [..., 4]; see Batch."""
     del normalizer
     return FrameStacks(
-      self.frames, observations.reshape(-1, observations.shape[-1])
+      self.tiled, observations.reshape(-1, observations.shape[-1])
     )
+
+  @functools.cached_property
+  def tiled(self) -> np.ndarray:
+    """The frames as the networks see them, see `stacks.tiled`."""
+    return stacks_lib.tiled(self.frames)
 
   def stacks(self, rows: np.ndarray) -> np.ndarray:
     """Returns the pixels uint8 [..., H, W, 4] of rows int32 [..., 4]."""

@@ -1,0 +1,54 @@
+"""The beginning of a run where another one ended (--init_from)."""
+
+from typing import Any
+
+from trpo_tf.errors import UserError
+from trpo_tf.experiment import saved_runs, state_tree
+
+__all__ = ['load']
+
+
+def load(source: str, fresh: dict[str, Any]) -> dict[str, Any]:
+  """Takes the policy, the normaliser and the value network of another run.
+
+  Its newest checkpoint is read. Everything else begins anew.
+
+  Args:
+    source: directory of the other run.
+    fresh: tree of the state of the run that begins.
+
+  Returns:
+    The tree of the state to begin with.
+
+  Raises:
+    UserError: there is no such run, or its networks have other sizes.
+  """
+  saved_runs.read_config(source)  # says what is wrong with the directory
+  saved = saved_runs.load_checkpoint(source).state
+  try:
+    state_tree.check_policy(saved, fresh)
+    baseline = _baseline(saved, fresh)
+  except ValueError as error:
+    raise UserError(
+      f'--init_from={source} is not a run with the same networks: {error}'
+    ) from error
+  return fresh | dict(
+    theta=saved['theta'],
+    normalizer=saved['normalizer'],
+    learner=fresh['learner'] | baseline,
+  )
+
+
+def _baseline(saved: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
+  """Returns {'baseline': its state}, or {} if the new run has none."""
+  if 'baseline' not in fresh['learner']:
+    return {}
+  learner = saved.get('learner')
+  found = learner.get('baseline') if isinstance(learner, dict) else None
+  if found is None:
+    raise ValueError('it has no baseline')
+  like = fresh['learner']['baseline']
+  state_tree.check_like(
+    found, like, 'state.learner.baseline', state_tree.GROWING
+  )
+  return {'baseline': found}

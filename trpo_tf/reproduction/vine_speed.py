@@ -1,0 +1,100 @@
+"""The tables of the native vine's speed and variance, from bench_vine."""
+
+import json
+import pathlib
+from typing import Any
+
+__all__ = ['speed', 'variance']
+
+_TASKS = 'hopper', 'walker2d', 'halfcheetah', 'humanoid'
+
+
+def _read(directory: pathlib.Path) -> list[dict[str, Any]]:
+  return [json.loads((directory / f'{t}.json').read_text()) for t in _TASKS]
+
+
+def speed(directory: pathlib.Path) -> str:
+  """Renders the speed of the vine over that of its limit and its rivals.
+
+  Args:
+    directory: JSON files of bench_vine.
+
+  Returns:
+    The Markdown text, with a row for each task. Intervals are 95 %.
+  """
+  heads = (
+    'task',
+    'native vine, env steps/s',
+    '/ bare physics (bar >= 0.97)',
+    'with recorded steps / bare physics (bar >= 0.96)',
+    '/ mujoco.batch in lock-step (bar > 1)',
+    '/ Gymnasium loop (bar >= 4 on Hopper)',
+    'update per env step / single path (bar <= 1.1)',
+    'time of a clone, us (of mj_copyData)',
+  )
+  lines = [f'| {" | ".join(heads)} |', '|---' * len(heads) + '|']
+  for found in _read(directory):
+    rivals, clone = found['rivals'], found['clone']
+    loop_bar = 4 if found['task'] == 'Hopper-v5' else None
+    cells = (
+      found['task'],
+      f'{found["native_env_steps_per_second"]:,.0f}',
+      _at_least(found['native_over_physics'], 0.97),
+      _at_least(found['recorded']['native_over_physics'], 0.96),
+      _at_least(rivals['mujoco_batch']['native_over'], 1),
+      _at_least(rivals['gymnasium']['native_over'], loop_bar),
+      _at_most(found['update']['vine_over_single_path'], 1.1),
+      f'{clone["native"]:.2f} ({clone["mj_copyData"]:.1f})',
+    )
+    lines.append(f'| {" | ".join(cells)} |')
+  return '\n'.join(lines)
+
+
+def variance(directory: pathlib.Path) -> str:
+  """Renders the variance with common random numbers over that without.
+
+  Args:
+    directory: JSON files of bench_vine.
+
+  Returns:
+    The Markdown text, with a row for each task and policy. A cell has the
+    median over states with its 95 % interval, the factor of steps saved, and
+    the ratio of the mean variances.
+  """
+  lines, heads = [], None
+  for result in _read(directory):
+    for policy, horizons in result['crn_variance_ratio'].items():
+      if heads is None:
+        heads = [f'L = {horizon}' for horizon in horizons]
+        lines.append(f'| task, policy | {" | ".join(heads)} |')
+        lines.append('|---' * (len(heads) + 1) + '|')
+      cells = ' | '.join(_variance(found) for found in horizons.values())
+      lines.append(f'| {result["task"]}, {policy} | {cells} |')
+  return '\n'.join(lines)
+
+
+def _variance(found: dict[str, Any]) -> str:
+  if not found['states']:
+    return 'no variance in any state'
+  low, high = found['ci95']
+  saved = found['simulator_steps_saved']
+  times = f'{saved:.3g} x' if saved else 'all'
+  return (
+    f'{found["median"]:.3g} ({low:.2g} to {high:.2g}): {times}; '
+    f'of means {found["pooled"]:.2g}'
+  )
+
+
+def _ratio(ratio: dict[str, Any]) -> str:
+  return '{:.3f} ({:.3f} to {:.3f})'.format(ratio['median'], *ratio['ci95'])
+
+
+def _at_least(ratio: dict[str, Any], bar: float | None) -> str:
+  if bar is None:
+    return _ratio(ratio)
+  met = 'met' if ratio['median'] >= bar else '**missed**'
+  return f'{_ratio(ratio)} {met}'
+
+
+def _at_most(ratio: dict[str, Any], bar: float) -> str:
+  return f'{_ratio(ratio)} {"met" if ratio["median"] <= bar else "**missed**"}'
