@@ -116,7 +116,7 @@ def test_workers_that_die_change_no_byte(kind):
 
 @pytest.mark.parametrize(
   'kind, workers',
-  [('hopper_vine', 3), *by_hand(('cartpole', 3), ('hopper', 7))],
+  by_hand(('hopper_vine', 3), ('cartpole', 3), ('hopper', 7)),
 )
 def test_workers_that_call_workers_change_no_byte(kind, workers):
   """In a tree of fan-out 2; those die that call others, leaves, and both."""
