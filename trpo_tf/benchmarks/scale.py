@@ -1,8 +1,13 @@
 """Measures what one run on many workers costs, for a model of its time."""
 
 import contextlib
+import dataclasses
 import functools
+import pathlib
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -17,9 +22,16 @@ from trpo_tf.distributed import value_fit
 from trpo_tf.distributed.local import Engine, LocalEngine
 from trpo_tf.distributed.ray_engine import RayEngine
 from trpo_tf.distributed.value_fit import AdamState
+from trpo_tf.experiment import flagfiles, progress
 from trpo_tf.experiment.training import Training
 
-__all__ = ['Timed', 'echo_seconds', 'experiment', 'timed_run']
+__all__ = [
+  'Timed',
+  'echo_seconds',
+  'experiment',
+  'program_seconds',
+  'timed_run',
+]
 
 _ROUNDS = 15  # maps of an echo
 _SETTINGS = dict(
@@ -97,6 +109,30 @@ def _engine(config: ExperimentConfig, workers: int) -> Iterator[Engine]:
     yield made
   finally:
     made.close()
+
+
+def program_seconds(config: ExperimentConfig, iterations: int) -> list[float]:
+  """Measures iterations of the program train, in a process of its own.
+
+  Args:
+    config: the experiment.
+    iterations: how many, after one that compiles everything.
+
+  Returns:
+    Seconds of each.
+  """
+  with tempfile.TemporaryDirectory() as folder:
+    run = dataclasses.replace(
+      config.run, total_iterations=iterations + 1, run_dir=f'{folder}/run'
+    )
+    path = pathlib.Path(folder, 'run.flags')
+    settings = dataclasses.replace(config, run=run)
+    path.write_text(flagfiles.flagfile(settings), encoding='utf-8')
+    command = [sys.executable, '-m', 'trpo_tf.bin.train', f'--flagfile={path}']
+    subprocess.run([*command, '--noprogress'], check=True, capture_output=True)
+    found = progress.read_csv(f'{folder}/run/progress.csv')
+  seconds = found['sample_seconds'] + found['update_seconds']
+  return seconds[1:].tolist()
 
 
 def timed_run(config: ExperimentConfig, workers: int, iterations: int) -> Timed:

@@ -9,10 +9,10 @@ import rich.table
 from trpo_tf.benchmarks.scale_model import Latency, Model
 from trpo_tf.experiment.plots import COLORS, STYLE
 
-__all__ = ['WORKERS', 'draw', 'model_of', 'tables']
+__all__ = ['BATCHES', 'WORKERS', 'draw', 'model_of', 'tables']
 
 WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
-_BATCHES = {50_000: '50K', 1_000_000: '1M', 50_000_000: '50M'}
+BATCHES = {50_000: '50K', 1_000_000: '1M', 50_000_000: '50M'}
 
 
 def model_of(result: dict[str, Any]) -> Model:
@@ -49,10 +49,10 @@ def tables(result: dict[str, Any]) -> list[rich.table.Table]:
     title='predicted efficiency', caption='; '.join(result['assumptions'])
   )
   predicted.add_column('workers', justify='right')
-  for text in _BATCHES.values():
+  for text in BATCHES.values():
     predicted.add_column(f'batch of {text}', justify='right')
   for workers in WORKERS:
-    values = [model.efficiency(workers, batch) for batch in _BATCHES]
+    values = [model.efficiency(workers, batch) for batch in BATCHES]
     predicted.add_row(f'{workers}', *(f'{v:.2f}' for v in values))
   return [echo, runs, predicted]
 
@@ -63,7 +63,7 @@ def draw(result: dict[str, Any]) -> matplotlib.figure.Figure:
   with matplotlib.rc_context(STYLE):
     figure = matplotlib.figure.Figure((8, 3.4), layout='constrained')
     left, right = figure.subplots(1, 2)
-    for color, (batch, text) in zip(COLORS, _BATCHES.items(), strict=False):
+    for color, (batch, text) in zip(COLORS, BATCHES.items(), strict=False):
       left.plot(
         WORKERS,
         [model.efficiency(w, batch) for w in WORKERS],

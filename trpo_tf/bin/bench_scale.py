@@ -10,6 +10,7 @@ Prints tables, and writes FILE and a picture next to it.
 
 import json
 import pathlib
+import statistics
 from typing import Any
 
 from absl import flags as absl_flags
@@ -35,7 +36,7 @@ _SHARDS = 8
 
 def _measure(say: Any) -> dict[str, Any]:
   """Measures everything but the run in one part."""
-  from trpo_tf.benchmarks import scale, scale_model
+  from trpo_tf.benchmarks import scale, scale_figure, scale_model
   from trpo_tf.distributed import ray_cluster
   from trpo_tf.experiment import backend
 
@@ -58,6 +59,21 @@ def _measure(say: Any) -> dict[str, Any]:
     )
     return found
 
+  programs: dict[int, list[float]] = {1: [], _SHARDS: []}
+  for shards in (1, _SHARDS, _SHARDS, 1):  # the machine's speed drifts
+    say(f'{shards} shards, the program train')
+    config = scale.experiment(steps, shards)
+    programs[shards] += scale.program_seconds(config, count)
+  for shards, measured in programs.items():
+    runs.append(
+      dict(
+        shards=shards,
+        engine='the program train',
+        workers=0,
+        batch_steps=steps,
+        seconds=statistics.median(measured),
+      )
+    )
   for shards in (2, 8, 64):
     run(shards, 0)
   with ray_cluster.connect('local', _WORKERS.value):
@@ -81,9 +97,14 @@ def _measure(say: Any) -> dict[str, Any]:
     if made['workers']:
       parts = model.seconds(made['workers'], steps)
       made['predicted'] = sum(parts.values())
+  efficiency = {
+    batch: {w: model.efficiency(w, batch) for w in scale_figure.WORKERS}
+    for batch in scale_figure.BATCHES
+  }
   return dict(
     echo=echo,
     runs=runs,
+    efficiency=efficiency,
     model=model._asdict() | {'latency': latency._asdict()},
     assumptions=scale_model.ASSUMPTIONS,
   )

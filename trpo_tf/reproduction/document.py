@@ -24,6 +24,7 @@ from trpo_tf.reproduction import (
   published,
   reliability,
   results,
+  scale,
   vine_speed,
 )
 from trpo_tf.reproduction.table import Table
@@ -156,6 +157,8 @@ def _tables(
     'vine every step': learning.every_step(data / 'vine', data / 'v5'),
     'vine speed': vine_speed.speed(data / 'vine'),
     'vine variance': vine_speed.variance(data / 'vine'),
+    'scale runs': scale.runs(data / 'scale.json'),
+    'scale efficiency': scale.efficiency(data / 'scale.json'),
     'estimators': estimators.table(data / 'vine/estimators'),
   }
   figure4 = reports[0]
