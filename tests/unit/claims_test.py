@@ -43,6 +43,8 @@ def test_every_learning_table_is_generated():
     'vine speed',
     'vine variance',
     'vine learning',
+    'scale runs',
+    'scale efficiency',
     'estimators',
     'vine every step',
     'KL bound',

@@ -74,7 +74,7 @@ def draw(result: dict[str, Any]) -> matplotlib.figure.Figure:
       )
     left.set(xscale='log', xlabel='workers', ylim=(0, 1.05))
     left.set_title('predicted efficiency')
-    left.legend(frameon=False)
+    left.legend(frameon=False, loc='lower left', bbox_to_anchor=(0, 0.08))
     parts = {w: model.seconds(w, 50_000_000) for w in WORKERS}
     for color, name in zip(COLORS, parts[1], strict=False):
       right.plot(

@@ -44,7 +44,8 @@ def _measure(say: Any) -> dict[str, Any]:
   runs, echo = [], []
 
   def run(shards: int, workers: int) -> Any:
-    engine = f'{workers} Ray workers' if workers else 'this process'
+    plural = 's' if workers > 1 else ''
+    engine = f'{workers} Ray worker{plural}' if workers else 'this process'
     say(f'{shards} shards, {engine}')
     found = scale.timed_run(scale.experiment(steps, shards), workers, count)
     runs.append(
