@@ -188,7 +188,8 @@ def test_a_stop_is_passed_on_and_waited_for(pool, runs, tmp_path):
   assert not done and endings == [None] * 4
   texts = sorted(map(_text, runs[:4]))
   assert texts[:2] == ['', '']  # these did not start
-  assert all(text.endswith('asked\nstopped well\n') for text in texts[2:])
+  for text in texts[2:]:
+    assert text.endswith('asked\nstopped well\n')
   assert not _processes(name)
 
 

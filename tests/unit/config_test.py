@@ -66,6 +66,8 @@ def test_ends_of_the_range_are_allowed_unless_open(field):
   rest = {'num_slots': 1, 'batch_steps': 1}
   if field.name == 'num_slots':
     rest['batch_steps'] = meta['high']
+  if field.name == 'stop_at_return':
+    rest['eval_every_env_steps'] = 1
   if field.name == 'num_shards':
     rest = dict.fromkeys(
       ('num_slots', 'batch_steps', 'value_minibatch'), meta['high']
