@@ -15,13 +15,13 @@ import reproductions
 
 from trpo_tf.distributed import ray_cluster
 from trpo_tf.errors import UserError
-from trpo_tf.reproduction import plan, runner
+from trpo_tf.reproduction import plan, ray_pool, runner
 from trpo_tf.reproduction.local_pool import LocalPool
 from trpo_tf.reproduction.ray_pool import RayPool
 
 pytest.importorskip('ray')
 pytestmark = [pytest.mark.xdist_group('ray'), pytest.mark.slow]
-_PATIENCE = 900  # seconds
+_PATIENCE = 300  # seconds
 
 
 def _processes(text):
@@ -81,7 +81,13 @@ def _execute(runs, codes, pool, stops=lambda: 0):
   arguments = {
     run: ['-S', '-c', code] for run, code in zip(runs, codes, strict=True)
   }
-  done = runner.execute(runs, arguments.__getitem__, pool, on_end, stops)
+  end = time.monotonic() + _PATIENCE
+
+  def requests():
+    assert time.monotonic() < end
+    return stops()
+
+  done = runner.execute(runs, arguments.__getitem__, pool, on_end, requests)
   return [endings.get(run) for run in runs], done
 
 
@@ -193,6 +199,25 @@ def test_a_stop_is_passed_on_and_waited_for(pool, runs, tmp_path):
   assert not _processes(name)
 
 
+def test_a_stop_as_the_process_starts_is_passed_on(runs, monkeypatch):
+  (run, *_), start = runs, ray_pool._start
+  log = runner.log_file(run)
+  log.parent.mkdir(parents=True)
+
+  def stopped_start(*arguments):
+    process = start(*arguments)
+    _wait(lambda: 'ready' in _text(run))
+    signal.raise_signal(signal.SIGINT)
+    return process
+
+  monkeypatch.setattr(ray_pool, '_start', stopped_start)
+  code = _STOPPABLE.format(seconds=0.3, name='')
+  arguments = ['-S', '-c', code], os.getcwd(), run.directory, log, {}
+  assert ray_pool._run(*arguments)[1] == 'stopped well'
+  assert _text(run).endswith('asked\nstopped well\n')
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_the_second_stop_kills(pool, runs, tmp_path):
   name = str(tmp_path)
   code = _STOPPABLE.format(seconds=1000, name=name)
@@ -217,6 +242,17 @@ with ray_cluster.connect(sys.argv[2]) as cluster:
   while pool.busy:
     pool.endings()
 """
+
+
+def test_a_second_stop_at_once_kills(pool, runs, tmp_path):
+  name = str(tmp_path)
+  code = _STOPPABLE.format(seconds=1000, name=name)
+
+  def stops():
+    return 2 * ('ready' in _text(runs[0]))
+
+  assert _execute(runs[:1], [code], pool, stops) == ([None], False)
+  _wait(lambda: not _processes(name))
 
 
 def test_processes_do_not_outlive_the_program(cluster, tmp_path):

@@ -1,12 +1,13 @@
 """Runs processes as the tasks of a Ray cluster, one core each."""
 
+import contextlib
 import fcntl
 import os
 import pathlib
 import platform
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from trpo_tf import errors
@@ -76,11 +77,16 @@ class RayPool:
   def endings(self) -> list[Ending]:
     """See runner.Pool."""
     ready, _ = self._ray.wait([*self._running], timeout=_WAIT_SECONDS)
+    if self._stops > 1:  # Ray ignores a cancel that soon follows another one
+      self._cancel()
     return [self._ending(task) for task in ready]
 
   def stop(self) -> None:
     """See runner.Pool; the first call interrupts tasks, the second kills."""
     self._stops += 1
+    self._cancel()
+
+  def _cancel(self) -> None:
     for task in self._running:
       self._ray.cancel(task, force=self._stops > 1)
 
@@ -121,23 +127,31 @@ def _run(
         f'node {platform.node()} does not see {path}: all nodes have to mount '
         'the same file system there'
       )
-  process = None
-  try:
-    _await_lock(directory)
+  with _noted_stop() as stops:
+    _await_lock(directory, stops)
     process = _start(arguments, folder, log, environment)
-    while process.poll() is None:
+    while process.poll() is None and not stops:
       time.sleep(_POLL_SECONDS)
-  except KeyboardInterrupt:  # Ray's cancel
-    if process is None:
-      raise
-    process.terminate()
-  failure = process.failure()
+    if stops:
+      process.terminate()
+    failure = process.failure()
   if process.poll() == -signal.SIGKILL:
     raise ChildProcessError(
       f'process killed on node {platform.node()}: see whether it has enough '
       'memory'
     )
   return process.seconds, failure
+
+
+@contextlib.contextmanager
+def _noted_stop() -> Iterator[list[int]]:
+  """Notes Ray's cancel in a list, so that it interrupts nothing."""
+  stops: list[int] = []
+  before = signal.signal(signal.SIGINT, lambda number, _: stops.append(number))
+  try:
+    yield stops
+  finally:
+    signal.signal(signal.SIGINT, before)
 
 
 def _start(
@@ -156,8 +170,16 @@ def _start(
   return LoggedProcess(arguments, log, cwd=folder, env=variables)
 
 
-def _await_lock(directory: pathlib.Path) -> None:
-  """Waits while another process holds a run; train says so if it goes on."""
+def _await_lock(directory: pathlib.Path, stops: Sequence[int]) -> None:
+  """Waits while another process holds a run; train says so if it goes on.
+
+  Args:
+    directory: of the run.
+    stops: see `_noted_stop`.
+
+  Raises:
+    KeyboardInterrupt: a stop was noted.
+  """
   try:
     lock = open(directory / 'run.lock')
   except FileNotFoundError:
@@ -165,6 +187,8 @@ def _await_lock(directory: pathlib.Path) -> None:
   end = time.monotonic() + _LOCK_SECONDS
   with lock:
     while time.monotonic() < end:
+      if stops:
+        raise KeyboardInterrupt
       try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return
