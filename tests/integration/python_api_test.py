@@ -8,22 +8,15 @@ import sys
 import numpy as np
 import programs
 import pytest
+import tiny
 
 import trpo_tf
 from trpo_tf import config
 
 pytestmark = pytest.mark.slow
 
-_TINY = dict(
-  task='InvertedPendulum-v5',
-  batch_steps=200,
-  num_slots=4,
-  hidden_sizes=(8,),
-  value_hidden_sizes=[],
-  value_epochs=1,
-  total_iterations=3,
-  tensorboard=False,
-)
+# lists do as well as tuples
+_TINY = tiny.SETTINGS | dict(value_hidden_sizes=[], total_iterations=3)
 _FLAGS = [*programs.TINY, '--total_iterations=3', '--notensorboard']
 
 _IMPORT = """

@@ -5,40 +5,21 @@ import dataclasses
 import numpy as np
 import programs
 import pytest
+import tiny
 
-import trpo_tf
 from trpo_tf import config
 from trpo_tf.errors import UserError
 from trpo_tf.experiment import evaluations
 from trpo_tf.experiment.training import Training
 
 pytestmark = pytest.mark.slow
-_TINY = dict(
-  task='InvertedPendulum-v5',
-  batch_steps=200,
-  num_slots=4,
-  hidden_sizes=(8,),
-  value_hidden_sizes=(4,),
-  value_epochs=1,
-  seed=5,
-  tensorboard=False,
-)
-_EVALUATED = dict(eval_every_env_steps=400, eval_episodes=3)
-
-
-def _train(run_dir, total_env_steps=1600, **changes):
-  settings = _TINY | changes
-  found = trpo_tf.train(
-    run_dir=str(run_dir), total_env_steps=total_env_steps, **settings
-  )
-  return list(found)
 
 
 @pytest.fixture(scope='module')
 def source(tmp_path_factory):
   """A run with evaluations."""
   path = tmp_path_factory.mktemp('source') / 'run'
-  _train(path, **_EVALUATED)
+  tiny.train(path, **tiny.EVALUATED)
   return path
 
 
@@ -49,19 +30,19 @@ def test_stops_at_a_return(source, tmp_path):
   bound = max(returns[:-1])  # there is something left to do
   expected = rows[next(i for i, r in enumerate(returns) if r >= bound)]
   run = tmp_path / 'run'
-  found = _train(run, stop_at_return=bound, **_EVALUATED)
+  found = tiny.train(run, stop_at_return=bound, **tiny.EVALUATED)
   assert found[-1].state.iteration == expected.iteration < 8
   assert programs.progress(run) == programs.progress(source)[: len(found)]
   # the same command has nothing to do, and a higher bound goes on
-  assert _train(run, stop_at_return=bound, **_EVALUATED) == []
-  more = _train(run, stop_at_return=1e9, **_EVALUATED)
+  assert tiny.train(run, stop_at_return=bound, **tiny.EVALUATED) == []
+  more = tiny.train(run, stop_at_return=1e9, **tiny.EVALUATED)
   assert more[0].state.iteration == expected.iteration + 1
   assert programs.progress(run) == programs.progress(source)
 
 
 def test_a_bound_without_evaluations():
   with pytest.raises(ValueError, match='--stop_at_return=3 needs evaluations'):
-    config.from_settings(_TINY | dict(stop_at_return=3.0))
+    config.from_settings(tiny.SETTINGS | dict(stop_at_return=3.0))
 
 
 _REFUSES = dict(max_kl=1e-30, total_iterations=9)  # no step is so short
@@ -71,19 +52,21 @@ def test_refused_steps_end_the_run(tmp_path):
   run = tmp_path / 'run'
   text = '^3 steps in a row were refused: docs/troubleshooting.md says'
   with pytest.raises(UserError, match=text):
-    _train(run, max_refused_steps=3, **_REFUSES)
+    tiny.train(run, max_refused_steps=3, **_REFUSES)
   rows = programs.progress(run)
   assert len(rows) == 3
   with pytest.raises(UserError, match=text):  # it is not forgotten
-    _train(run, max_refused_steps=3, **_REFUSES)
+    tiny.train(run, max_refused_steps=3, **_REFUSES)
   assert len(programs.progress(run)) == 3
-  assert len(_train(run, max_refused_steps=0, total_env_steps=1000, **_REFUSES))
+  assert len(
+    tiny.train(run, max_refused_steps=0, total_env_steps=1000, **_REFUSES)
+  )
 
 
 def test_begins_where_another_run_ended(source, tmp_path):
   """With its policy, normaliser and value network, and nothing else."""
   settings = config.from_settings(
-    _TINY | dict(init_from=str(source), gamma=0.9, seed=8)
+    tiny.SETTINGS | dict(init_from=str(source), gamma=0.9, seed=8)
   )
   begun = Training(settings)
   ended = programs.final_state(source)
@@ -99,12 +82,12 @@ def test_begins_where_another_run_ended(source, tmp_path):
 
 def test_continues_without_the_other_run(source, tmp_path):
   first, second = tmp_path / 'first', tmp_path / 'second'
-  _train(first, 400)
-  whole = _train(second, 800, init_from=str(first))
+  tiny.train(first, 400)
+  whole = tiny.train(second, 800, init_from=str(first))
   parts = tmp_path / 'parts'
-  _train(parts, 400, init_from=str(first))
+  tiny.train(parts, 400, init_from=str(first))
   first.rename(tmp_path / 'gone')
-  more = _train(parts, 800, init_from=str(first))
+  more = tiny.train(parts, 800, init_from=str(first))
   assert len(more) == 2
   assert more[-1].state.theta.tobytes() == whole[-1].state.theta.tobytes()
 
@@ -118,7 +101,7 @@ def test_continues_without_the_other_run(source, tmp_path):
   ],
 )
 def test_another_run_that_does_not_fit(source, changes, message):
-  settings = _TINY | dict(init_from=str(source)) | changes
+  settings = tiny.SETTINGS | dict(init_from=str(source)) | changes
   with pytest.raises(UserError, match=message) as caught:
     Training(config.from_settings(settings))
   assert '\n' not in str(caught.value)

@@ -5,39 +5,20 @@ import json
 import numpy as np
 import programs
 import pytest
+import tiny
 
-import trpo_tf
 from trpo_tf.errors import UserError
 from trpo_tf.experiment import checkpoint, evaluations, saved_runs
 
 pytestmark = pytest.mark.slow
-_TINY = dict(
-  task='InvertedPendulum-v5',
-  batch_steps=200,
-  num_slots=4,
-  hidden_sizes=(8,),
-  value_hidden_sizes=[],
-  value_epochs=1,
-  seed=5,
-  tensorboard=False,
-)
-_EVALUATED = dict(eval_every_env_steps=400, eval_episodes=3)
-
-
-def _train(run_dir, total_env_steps, **changes):
-  settings = _TINY | changes
-  found = trpo_tf.train(
-    run_dir=str(run_dir), total_env_steps=total_env_steps, **settings
-  )
-  return list(found)
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   """Holds a run without evaluations, and one with them."""
   path = tmp_path_factory.mktemp('evaluations')
-  _train(path / 'plain', 1600)
-  _train(path / 'whole', 1600, **_EVALUATED)
+  tiny.train(path / 'plain', 1600)
+  tiny.train(path / 'whole', 1600, **tiny.EVALUATED)
   return path
 
 
@@ -61,8 +42,8 @@ def test_evaluations_leave_the_training_as_it_is(folder):
 
 def test_gymnasium_training_stays_as_it_is(tmp_path):
   runs = [
-    _train(tmp_path / name, 800, task='CartPole-v1', **changes)
-    for name, changes in {'plain': {}, 'evaluated': _EVALUATED}.items()
+    tiny.train(tmp_path / name, 800, task='CartPole-v1', **changes)
+    for name, changes in {'plain': {}, 'evaluated': tiny.EVALUATED}.items()
   ]
   assert [i.evaluated is not None for i in runs[1]] == [False, True] * 2
   plain, found = tmp_path / 'plain', tmp_path / 'evaluated'
@@ -83,10 +64,10 @@ def test_rows_and_best_state(folder):
 def test_a_resumed_run_continues_the_file(folder, tmp_path):
   """Rows of lost work, one of them half-written, are cut off."""
   path, wanted = tmp_path / 'evaluations.csv', folder / 'whole'
-  _train(tmp_path, 1000, **_EVALUATED)
+  tiny.train(tmp_path, 1000, **tiny.EVALUATED)
   with path.open('a') as file:
     file.write('6,1200,1e9,0.0,3,9.0,0\n8,16')
-  _train(tmp_path, 1600, **_EVALUATED)
+  tiny.train(tmp_path, 1600, **tiny.EVALUATED)
   assert path.read_bytes() == (wanted / 'evaluations.csv').read_bytes()
   found, best = _best(tmp_path), _best(wanted)
   assert found['iteration'] == best['iteration']
@@ -95,11 +76,11 @@ def test_a_resumed_run_continues_the_file(folder, tmp_path):
 
 
 def test_evaluations_may_begin_and_end_on_resume(tmp_path):
-  _train(tmp_path, 400)
-  _train(tmp_path, 800, **_EVALUATED)
+  tiny.train(tmp_path, 400)
+  tiny.train(tmp_path, 800, **tiny.EVALUATED)
   rows = evaluations.read(tmp_path / 'evaluations.csv')
   assert [row.iteration for row in rows] == [4]
-  _train(tmp_path, 1200)
+  tiny.train(tmp_path, 1200)
   assert evaluations.read(tmp_path / 'evaluations.csv') == rows
 
 

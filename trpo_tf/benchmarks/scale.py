@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trpo_tf import config as config_lib
+from trpo_tf.benchmarks import timing
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.distributed import training as distributed
 from trpo_tf.distributed import value_fit
@@ -23,7 +24,6 @@ from trpo_tf.distributed.local import Engine, LocalEngine
 from trpo_tf.distributed.ray_engine import RayEngine
 from trpo_tf.distributed.value_fit import AdamState
 from trpo_tf.experiment import flagfiles, progress
-from trpo_tf.experiment.training import Training
 
 __all__ = [
   'Timed',
@@ -140,37 +140,21 @@ def timed_run(config: ExperimentConfig, workers: int, iterations: int) -> Timed:
 
   Args:
     config: the experiment.
-    workers: number of Ray actors; 0: the shards run in this process. With one
-      shard and no workers, the run is one in one part.
+    workers: number of Ray actors; 0: the shards run in this process.
     iterations: how many.
   """
-  if config.sampler.num_shards == 1 and not workers:
-    run = Training(config)
-    return Timed(statistics.median(_seconds(run, iterations)), {})
   with _engine(config, workers) as engine:
     watch = _Stopwatch(engine, config.estimator.value_learning_rate)
-    run = distributed.on_engine(config, watch)
-    next(run.iterations())
+    run = distributed.on_engine(config, watch).iterations()
+    next(run)
     watch.seconds.clear()
     watch.calls.clear()
-    seconds = _seconds(run, iterations, warm=True)
+    seconds = [timing.seconds(lambda: next(run)) for _ in range(iterations)]
     operations = {
       name: (total / iterations, watch.calls[name] / iterations)
       for name, total in watch.seconds.items()
     }
   return Timed(statistics.median(seconds), operations)
-
-
-def _seconds(run: Training, count: int, warm: bool = False) -> list[float]:
-  iterations = run.iterations()
-  if not warm:
-    next(iterations)
-  found = []
-  for _ in range(count):
-    begin = time.perf_counter()
-    next(iterations)
-    found.append(time.perf_counter() - begin)
-  return found
 
 
 class _Echo:

@@ -9,12 +9,12 @@ bring an LLVM, and MuJoCo's renderer crashes where both are loaded.
 import os
 import sys
 
+from trpo_tf.experiment import film
+
 os.environ.setdefault('MUJOCO_GL', 'egl')  # read when mujoco is imported
 
 import mujoco  # noqa: E402
 import numpy as np  # noqa: E402
-
-from trpo_tf.experiment import film  # noqa: E402
 
 _HEIGHT, _WIDTH = 384, 512  # multiples of 16, as codecs want them
 
