@@ -64,7 +64,13 @@ def start(kind, cluster='', kill='', **changed):
 
 def _environment():
   path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
-  return os.environ | {'PYTHONPATH': path, 'TF_CPP_MIN_LOG_LEVEL': '3'}
+  settings = {
+    'PYTHONPATH': path,
+    'TF_CPP_MIN_LOG_LEVEL': '3',
+    # otherwise its workers wait for whatever else this machine does
+    'RAY_worker_niceness': '0',
+  }
+  return os.environ | settings
 
 
 @functools.cache
@@ -134,30 +140,37 @@ def test_workers_that_call_workers_change_no_byte(kind, workers):
   assert sorted(died) == sorted([inner] * 3 + [leaf] * 4)
 
 
-def test_a_users_error_below_a_worker_arrives_as_it_is():
-  from trpo_tf.distributed import ray_cluster, ray_engine, worker_tree
+def test_a_users_error_and_a_death_below_a_worker_arrive():
+  """As they are, by the connections and the actors of real runs."""
+  from trpo_tf.distributed import ray_cluster, ray_worker, worker_tree
 
-  class Actor(ray_engine._Actor):  # a real one without shards
-    def build(self, fails, members):
+  class Actor(ray_worker.Actor):  # without shards
+    def build(self, index, key):
       def call(operation, arguments):
-        if fails:
-          raise UserError(f'--task={operation}: no such task')
-        return {}
+        raise UserError(f'--task={operation}: no such task')
 
-      self._worker = types.SimpleNamespace(num_shards=1, call=call)
-      self._number, self._own = 0, {}
-      self.link(members)
+      worker = types.SimpleNamespace(num_shards=2, call=call)
+      return self._serve(index, worker, key)
 
+  key, nothing = os.urandom(32), worker_tree.Reply({}, {}, {})
   with ray_cluster.connect('local', 2):
     inner, leaf = (ray.remote(Actor).remote() for _ in range(2))
-    ray.get([leaf.build.remote(True, {}), inner.build.remote(False, {1: leaf})])
-    calls = worker_tree.started({0: inner}, 1, 'x', ())
-    with pytest.raises(UserError, match='^--task=x: no such task$') as caught:
-      worker_tree.collected(1, {}, calls)
+    where = [
+      actor.build.remote(i, key) for i, actor in enumerate([inner, leaf])
+    ]
+    members = dict(enumerate(zip([inner, leaf], ray.get(where), strict=True)))
+    ray.get(inner.link.remote({1: members[1]}))
+    links = ray_worker.joined({}, {0: members[0]}, key)
+    worker_tree.start(links, 1, 'x', ())
+    with pytest.raises(UserError) as caught:
+      worker_tree.collected(2, nothing, links)
+    assert str(caught.value) == '--task=x: no such task'
     assert type(caught.value) is UserError
     ray.kill(leaf)
-    calls = worker_tree.started({0: inner}, 2, 'x', ())
-    dead = worker_tree.collected(1, {}, calls).dead
+    while not ray_worker.death(leaf):
+      pass  # it may answer once more
+    worker_tree.start(links, 0, 'x', ())  # a number that inner has answered
+    dead = worker_tree.collected(2, nothing, links).dead
     assert list(dead) == [1] and 'ray.kill' in dead[1]
 
 
@@ -295,25 +308,28 @@ def _bytes(tree):
 
 
 def _measure(engine, traffic):
-  """Adds up the pickled arguments and results of the last iteration."""
-  import pickle
+  """Adds up the bytes of messages in the learner's last iteration."""
+  from trpo_tf.distributed import links
 
-  whole = engine.map
+  sizes, whole = [0, 0], engine.map
+  send, received = links.Link.send, links.Link._received
 
-  def started(self, operation, arguments):
-    found = plain(self, operation, arguments)
-    given = len(pickle.dumps(arguments))
-    sizes = [[given, len(pickle.dumps(ray.get(c)))] for c in found.values()]
-    traffic.setdefault(operation, []).extend(sizes)
+  def sent(self, message):
+    sizes[0] += len(message)
+    send(self, message)
+
+  def came(self, waiting):
+    found = received(self, waiting)
+    sizes[1] += len(found)
     return found
 
   def mapped(self, operation, *arguments):
-    traffic.pop(operation, None)
+    sizes[:] = 0, 0
     result = whole(self, operation, *arguments)
-    traffic[operation] = [sum(s) for s in zip(*traffic[operation], strict=True)]
+    traffic[operation] = list(sizes)
     return result
 
-  plain, engine._started, engine.map = engine._started, started, mapped
+  links.Link.send, links.Link._received, engine.map = sent, came, mapped
 
 
 def _kill(engine, victims):
@@ -324,22 +340,22 @@ def _kill(engine, victims):
     victims: groups of workers; the next one after three iterations.
   """
   phases = ['sample', 'product', 'value_gradient']
-  plain, plain_begin = engine._started, engine.begin
+  plain, plain_begin = engine._start_call, engine.begin
   iteration, killed = [0], set()
 
   def begin(self, states):
     iteration[0] += 1
     plain_begin(self, states)
 
-  def started(self, operation, arguments):
-    found, now = plain(self, operation, arguments), iteration[0]
+  def start_call(self, operation, arguments):
+    plain(self, operation, arguments)
+    now = iteration[0]
     if operation == phases[now % 3] and now not in killed:
       killed.add(now)
       for victim in victims[now // 3 % len(victims)]:
         ray.kill(self._actors[victim])
-    return found
 
-  engine._started, engine.begin = started, begin
+  engine._start_call, engine.begin = start_call, begin
 
 
 if __name__ == '__main__':

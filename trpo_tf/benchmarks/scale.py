@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import functools
+import os
 import pathlib
+import pickle
 import statistics
 import subprocess
 import sys
@@ -18,8 +20,8 @@ import numpy as np
 from trpo_tf import config as config_lib
 from trpo_tf.benchmarks import timing
 from trpo_tf.config import ExperimentConfig
+from trpo_tf.distributed import links, ray_worker, value_fit
 from trpo_tf.distributed import training as distributed
-from trpo_tf.distributed import value_fit
 from trpo_tf.distributed.local import Engine, LocalEngine
 from trpo_tf.distributed.ray_engine import RayEngine
 from trpo_tf.distributed.value_fit import AdamState
@@ -33,7 +35,7 @@ __all__ = [
   'timed_run',
 ]
 
-_ROUNDS = 15  # maps of an echo
+_ROUNDS = 50  # maps of an echo
 _SETTINGS = dict(
   task='Hopper-v5',
   num_slots=64,
@@ -157,12 +159,16 @@ def timed_run(config: ExperimentConfig, workers: int, iterations: int) -> Timed:
   return Timed(statistics.median(seconds), operations)
 
 
-class _Echo:
+class _Echo(ray_worker.Actor):
   """A worker that does nothing but answer."""
 
-  def call(self, values: np.ndarray) -> np.ndarray:
-    """Returns its argument."""
-    return values
+  def listen(self, key: bytes) -> links.Address:
+    """Begins to listen; returns where."""
+    import ray
+
+    host = ray.util.get_node_ip_address()
+    self._server = links.Server(lambda values: values, host, key)
+    return self._server.address
 
 
 def echo_seconds(workers: int, size: int) -> float:
@@ -178,12 +184,17 @@ def echo_seconds(workers: int, size: int) -> float:
   import ray
 
   actors = [ray.remote(num_cpus=0)(_Echo).remote() for _ in range(workers)]
+  key = os.urandom(32)
+  where = ray.get([actor.listen.remote(key) for actor in actors])
+  members = dict(enumerate(zip(actors, where, strict=True)))
+  made = ray_worker.joined({}, members, key).values()
   values, times = np.ones(size), []
   for _ in range(_ROUNDS + 3):
     begin = time.perf_counter()
-    shared = ray.put(values) if workers > 1 else values
-    calls = [actor.call.remote(shared) for actor in actors]
-    sum(ray.get(call) for call in calls)
+    message = pickle.dumps((values,))
+    for link in made:
+      link.send(message)
+    sum(link.answer() for link in made)
     times.append(time.perf_counter() - begin)
   for actor in actors:
     ray.kill(actor)

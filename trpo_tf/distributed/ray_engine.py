@@ -8,14 +8,18 @@ the same number, by which the workers that have done it know it.
 
 import contextlib
 import functools
+import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from trpo_tf.config import ExperimentConfig, settings
 from trpo_tf.distributed import (
+  links,
   ray_cluster,
+  ray_worker,
   reduction,
+  stragglers,
   value_fit,
   worker_tree,
 )
@@ -26,60 +30,10 @@ from trpo_tf.errors import UserError
 __all__ = ['RayEngine', 'connected']
 
 _MOST_DEATHS = 100  # in an iteration, beyond one of each worker
+_PATIENCE = 10.0  # seconds between two messages about a missing answer
 
 # Operations that change a shard: a replaced worker repeats them.
 _CHANGING = frozenset({'restore', 'sample', 'estimate', 'prepare', 'begin_fit'})
-
-
-class _Actor:
-  """A process that holds a block of shards and calls the workers below it."""
-
-  def build(
-    self,
-    values: dict[str, Any],
-    shards: list[int],
-    journal: list[tuple[str, tuple[Any, ...]]],
-    members: dict[int, Any],
-  ) -> None:
-    """Builds the shards, which repeat what the iteration did so far.
-
-    Args:
-      values: see Worker.
-      shards: see Worker.
-      journal: operations and their arguments.
-      members: see `link`.
-    """
-    from trpo_tf.distributed import local, worker
-
-    local.one_thread_per_shard()
-    self._worker = worker.Worker(values, shards)
-    for operation, arguments in journal:
-      self._worker.call(operation, arguments)
-    self._number, self._own = 0, dict[Any, Any]()
-    self.link(members)
-
-  def link(self, members: dict[int, Any]) -> None:
-    """Takes the actors below this one, by the numbers of the workers."""
-    self._members = members
-
-  def call(
-    self, number: int, operation: str, arguments: tuple[Any, ...]
-  ) -> Reply:
-    """Calls an operation on the shards here and below.
-
-    A call is repeated if a worker died in it. Those that answered before return
-    what they remember.
-
-    Args:
-      number: of the call.
-      operation: see Worker.
-      arguments: see Worker.
-    """
-    calls = worker_tree.started(self._members, number, operation, arguments)
-    if number > self._number:
-      self._own = self._worker.call(operation, arguments)
-      self._number = number
-    return worker_tree.collected(self._worker.num_shards, self._own, calls)
 
 
 class RayEngine:
@@ -113,8 +67,12 @@ class RayEngine:
     self._journal: list[tuple[str, tuple[Any, ...]]] = []
     self._calls = 0
     self._deaths: list[str] = []
+    self._stragglers = stragglers.Stragglers()
+    self._key = secrets.token_bytes(32)
+    self._links: dict[int, links.Link] = {}
     self._actors = [_start() for _ in self._blocks]
-    self._replace(self._died({i: self._build(i) for i in range(workers)}))
+    self._addresses: dict[int, links.Address] = {}
+    self._replace(self._join(range(workers)))
 
   def begin(self, states: dict[int, Any] | None) -> None:
     """Forgets what the last iteration did; see Engine."""
@@ -129,6 +87,8 @@ class RayEngine:
       reply = self._call(operation, arguments)
     if operation in _CHANGING:
       self._journal.append((operation, arguments))
+    if operation == 'sample':
+      self._say_if_slow(reply.seconds)
     return reduction.finished(self._num_shards, reply.parts)
 
   def fit(self, start: AdamState, done: int, steps: int) -> AdamState:
@@ -147,35 +107,51 @@ class RayEngine:
 
     for actor in self._actors:
       ray.kill(actor)
+    for link in self._links.values():
+      link.close()
 
   def _call(self, operation: str, arguments: tuple[Any, ...]) -> Reply:
-    calls = self._started(operation, arguments)
+    self._start_call(operation, arguments)
+    nothing = Reply({}, {}, {})
     return worker_tree.collected(
-      self._num_shards, {}, calls, self._say_if_waiting
+      self._num_shards, nothing, self._links, self._say_if_waiting
     )
 
-  def _started(
-    self, operation: str, arguments: tuple[Any, ...]
-  ) -> dict[int, Any]:
+  def _start_call(self, operation: str, arguments: tuple[Any, ...]) -> None:
     """Starts the call with the present number."""
-    top = self._members(worker_tree.LEARNER)
-    return worker_tree.started(top, self._calls, operation, arguments)
+    worker_tree.start(self._links, self._calls, operation, arguments)
 
-  def _members(self, caller: int) -> dict[int, Any]:
-    return {i: self._actors[i] for i in self._layout[caller]}
+  def _join(self, new: Collection[int]) -> dict[int, str]:
+    """Builds the shards of new workers and connects them with their callers.
 
-  def _build(self, index: int) -> Any:
-    """Starts to build a worker's shards; returns the reference."""
-    return self._actors[index].build.remote(
-      self._settings,
-      self._blocks[index],
-      self._journal,
-      self._members(index),
+    Returns:
+      The causes of the deaths among all that were called.
+    """
+    built = {
+      i: self._actors[i].build.remote(
+        i, self._settings, self._blocks[i], self._journal, self._key
+      )
+      for i in new
+    }
+    addresses, dead = self._answers(built)
+    self._addresses |= addresses
+    below = {
+      caller: {
+        i: (self._actors[i], self._addresses[i])
+        for i in members
+        if i in self._addresses and (i in new or caller in new)
+      }
+      for caller, members in self._layout.items()
+    }
+    self._links = ray_worker.joined(
+      self._links, below.pop(worker_tree.LEARNER), self._key
     )
-
-  def _died(self, calls: dict[int, Any]) -> dict[int, str]:
-    """Waits for workers; returns the causes of the deaths among them."""
-    return worker_tree.answers(calls, self._say_if_waiting)[1]
+    linked = {
+      caller: self._actors[caller].link.remote(members)
+      for caller, members in below.items()
+      if members and caller not in dead
+    }
+    return dead | self._answers(linked)[1]
 
   def _replace(self, dead: dict[int, str]) -> None:
     """Replaces workers that died, which repeat their part of the iteration."""
@@ -191,30 +167,63 @@ class RayEngine:
           f'{len(self._deaths)} workers died in one iteration; the last: '
           f'{self._deaths[-1]}'
         )
-      callers = {self._caller[i] for i in dead} - {worker_tree.LEARNER, *dead}
-      calls = {i: self._build(i) for i in dead}
-      calls |= {
-        i: self._actors[i].link.remote(self._members(i)) for i in callers
-      }
-      dead = self._died(calls)
+      dead = self._join(dead)
+
+  def _answers(
+    self, calls: dict[int, Any]
+  ) -> tuple[dict[int, Any], dict[int, str]]:
+    """Waits for calls of Ray.
+
+    Args:
+      calls: the references of their results, by the number of the worker.
+
+    Returns:
+      The results, and the causes of the deaths of those that died before.
+    """
+    import ray
+
+    found, dead = {}, {}
+    for index, call in calls.items():
+      try:
+        while not ray.wait([call], timeout=_PATIENCE)[0]:
+          self._say_if_waiting()
+        found[index] = ray.get(call)
+      except ray.exceptions.RayTaskError as error:
+        raise error.cause if error.cause else error from None
+      except (
+        ray.exceptions.RayActorError,
+        ray.exceptions.ObjectLostError,  # with the node that had it
+      ) as error:
+        dead[index] = ray_worker.cause(error)
+    return found, dead
 
   def _say_if_waiting(self) -> None:
     import ray
 
     cores = int(ray.cluster_resources().get('CPU', 0))
     if cores < len(self._actors):
-      print(
+      _say(
         f'waiting for a core for each of {len(self._actors)} workers: the '
-        f'cluster has {cores}',
-        file=sys.stderr,
-        flush=True,
+        f'cluster has {cores}'
+      )
+
+  def _say_if_slow(self, seconds: dict[int, float]) -> None:
+    for worker, ratio in self._stragglers.found(seconds).items():
+      host = self._addresses[worker][0]
+      _say(
+        f'worker {worker} on {host} takes {ratio:.1f} times as long to sample '
+        'as the others, which wait for it: see what else its machine does'
       )
 
 
 def _start() -> Any:
   import ray
 
-  return ray.remote(num_cpus=1, max_restarts=0)(_Actor).remote()
+  return ray.remote(num_cpus=1, max_restarts=0)(ray_worker.Actor).remote()
+
+
+def _say(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -4,26 +4,24 @@ A caller pays for each call. The learner therefore calls few workers, and each
 of them calls the workers below it and adds up what they return.
 """
 
+import pickle
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from trpo_tf.distributed import reduction
+from trpo_tf.distributed import links, reduction
 
 __all__ = [
   'FAN_OUT',
   'LEARNER',
   'Reply',
-  'answers',
   'calls_by_level',
   'collected',
   'layout',
-  'started',
+  'start',
 ]
 
 FAN_OUT = 16  # the most workers that one process calls
 LEARNER = -1  # the number of the caller at the top
-
-_PATIENCE = 10.0  # seconds between two messages about a missing answer
 
 
 class Reply(NamedTuple):
@@ -31,11 +29,13 @@ class Reply(NamedTuple):
 
   Attributes:
     parts: their results, reduced to complete subtrees of the shards.
+    seconds: the time of each worker's own work, by its number.
     dead: the causes of the deaths that callers met, by the number of the
       worker; the results of what was below it are missing too.
   """
 
   parts: dict[reduction.Node, Any]
+  seconds: dict[int, float]
   dead: dict[int, str]
 
 
@@ -88,87 +88,55 @@ def calls_by_level(workers: int, fan_out: int = FAN_OUT) -> list[int]:
   return found
 
 
-def started(
-  actors: Mapping[int, Any],
+def start(
+  members: Mapping[int, links.Link],
   number: int,
   operation: str,
   arguments: tuple[Any, ...],
-) -> dict[int, Any]:
+) -> None:
   """Starts an operation on workers and those below them.
 
   Args:
-    actors: the workers, by their numbers.
+    members: connections to the workers, by their numbers.
     number: of the call.
     operation: see Worker.call.
     arguments: its arguments.
-
-  Returns:
-    The references of the answers, by the number of the worker.
   """
-  import ray
-
-  shared = ray.put(arguments) if len(actors) > 1 else arguments
-  return {
-    i: actor.call.remote(number, operation, shared)
-    for i, actor in actors.items()
-  }
+  message = pickle.dumps((number, operation, arguments))
+  for link in members.values():
+    link.send(message)
 
 
 def collected(
   num_shards: int,
-  own: Mapping[reduction.Node, Any],
-  calls: Mapping[int, Any],
+  own: Reply,
+  members: Mapping[int, links.Link],
   waiting: Callable[[], None] = lambda: None,
 ) -> Reply:
   """Waits for the answers of workers and adds them to the caller's results.
 
   Args:
     num_shards: number S of all shards.
-    own: the caller's results.
-    calls: what `started` returned.
-    waiting: see `answers`.
-  """
-  found, dead = answers(calls, waiting)
-  parts = dict(own)
-  for reply in found.values():
-    parts |= reply.parts
-    dead |= reply.dead
-  return Reply(reduction.partial(num_shards, parts), dead)
-
-
-def answers(
-  calls: Mapping[int, Any], waiting: Callable[[], None] = lambda: None
-) -> tuple[dict[int, Any], dict[int, str]]:
-  """Waits for the answers of workers.
-
-  Args:
-    calls: their references, by the number of the worker.
+    own: what the caller found itself.
+    members: connections to the workers, by their numbers.
     waiting: called every ten seconds until there is an answer.
 
-  Returns:
-    The answers, and the causes of the deaths of those that died before.
+  Raises:
+    Exception: a worker raised it; all have answered.
   """
-  import ray
-
-  found, dead = {}, {}
-  for index, call in calls.items():
+  parts, seconds, dead = dict(own.parts), dict(own.seconds), dict(own.dead)
+  errors = []
+  for index, link in members.items():
     try:
-      found[index] = _answer(call, waiting)
-    except (
-      ray.exceptions.RayActorError,
-      ray.exceptions.ObjectLostError,  # with the node that had it
-    ) as error:
-      dead[index] = str(error).strip().splitlines()[-1]
-  return found, dead
-
-
-def _answer(call: Any, waiting: Callable[[], None]) -> Any:
-  import ray
-
-  while True:
-    try:
-      return ray.get(call, timeout=_PATIENCE)
-    except ray.exceptions.GetTimeoutError:
-      waiting()
-    except ray.exceptions.RayTaskError as error:
-      raise error.cause if error.cause else error from None
+      reply = link.answer(waiting)
+    except links.Dead as death:
+      dead[index] = str(death)
+    except Exception as error:
+      errors.append(error)
+    else:
+      parts |= reply.parts
+      seconds |= reply.seconds
+      dead |= reply.dead
+  if errors:
+    raise errors[0]
+  return Reply(reduction.partial(num_shards, parts), seconds, dead)
