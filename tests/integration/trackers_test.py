@@ -2,8 +2,9 @@
 
 import json
 import logging
-import pathlib
 import sqlite3
+import subprocess
+import sys
 
 import programs
 import pytest
@@ -122,6 +123,47 @@ def test_mlflow_that_breaks_in_training(plain, tmp_path, store, caplog):
   assert all('\n' not in text for text in said)
 
 
+# W&B's own process, the only child, dies while the sink writes.
+_KILLED = """
+import os, pathlib, signal, sys, time
+from trpo_tf import config
+from trpo_tf.experiment import trackers, tracking_services
+from trpo_tf.methods.record import IterationRecord
+
+said, folder = [], pathlib.Path(sys.argv[1])
+service = tracking_services.WeightsAndBiases(
+  'project', '0' * 32, folder, config.ExperimentConfig()
+)
+sink = trackers.TrackerSink('wandb', service, said.append)
+for i in range(1, 2000):
+  sink.write(IterationRecord(iteration=i, env_steps=i), {})
+  if i == 3:
+    for children in pathlib.Path('/proc/self/task').glob('*/children'):
+      for child in children.read_text().split():
+        os.kill(int(child), signal.SIGKILL)
+  if said:
+    break
+  time.sleep(0.01)
+sink.close()
+print(*said, sep='\\n')
+"""
+
+
+def test_wandb_that_dies_in_training(tmp_path):
+  pytest.importorskip('wandb', reason='trpo_tf[wandb] is not installed')
+  done = subprocess.run(
+    [sys.executable, '-c', _KILLED, tmp_path],
+    env=programs.environment(),
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  assert done.returncode == 0, done.stderr
+  warning, missing = done.stdout.splitlines()
+  assert warning.startswith('wandb failed (Connection')
+  assert missing.startswith('wandb lacks ')
+
+
 @pytest.mark.parametrize(
   ('name', 'value', 'words'),
   [
@@ -139,4 +181,4 @@ def test_a_service_that_refuses_the_run(
   assert str(error.value).startswith(words)
   assert '\n' not in str(error.value)
   # the directory stays free for a run without the service
-  tiny.train(pathlib.Path(tmp_path / 'run'), 200)
+  tiny.train(tmp_path / 'run', 200)
