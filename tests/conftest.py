@@ -1,7 +1,9 @@
 """Puts the helpers beside this file (oracle, worlds) on the import path.
 
 The key that signs runs is made in a folder of the tests, not in the user's, and
-Ray, which reads its token when it is imported, gets one of the tests.
+Ray, which reads its token when it is imported, gets one of the tests. No test
+talks to a tracking service: W&B writes to the directory of the run, and MLflow
+to a file of the tests.
 The tests with the marker fuzz draw by --fuzz_seed, or else by a new seed.
 TRPO_TF_EXTENSIONS names a folder from which the extensions are loaded instead
 of the installed ones; `make sanitize` sets it.
@@ -20,6 +22,12 @@ sys.path.insert(0, os.path.dirname(__file__))
 
 _STATE = tempfile.TemporaryDirectory(prefix='trpo_tf_state')
 os.environ['XDG_STATE_HOME'] = _STATE.name
+os.environ |= dict(
+  WANDB_MODE='offline',
+  WANDB_ERROR_REPORTING='false',
+  MLFLOW_DISABLE_TELEMETRY='true',
+  MLFLOW_TRACKING_URI=f'sqlite:///{_STATE.name}/mlflow.db',
+)
 os.environ['RAY_AUTH_MODE'] = 'token'
 os.environ['RAY_AUTH_TOKEN'] = secrets.token_hex(32)
 

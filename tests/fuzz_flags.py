@@ -28,7 +28,7 @@ _TRAINING = 300  # seconds that a call without one may take
 TRAINS = ('train', 'evaluate')  # they import TensorFlow
 # Without a mistake these would measure or train for minutes.
 _ALWAYS_WRONG = ('reproduce', 'sweep', 'bench', 'bench_vine', 'theory')
-_TAKE_ARGUMENTS = ('plot', 'table')
+_TAKE_ARGUMENTS = ('compare', 'plot', 'table')
 _MEMORY = 2 * 10**9  # what the machine is said to have
 
 _TINY = (
@@ -41,6 +41,7 @@ _BASE = {
   'evaluate': ['--run_dir=run', '--episodes=1'],
   'plot': ['run', '--out=new.png'],
   'table': ['run'],
+  'compare': ['run', 'run'],
   'sweep': ['--out=new'],
   'bench_vine': ['--task=InvertedPendulum-v5'],
 }

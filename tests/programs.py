@@ -35,7 +35,7 @@ from trpo_tf.bin import flags
 
 name, commands, results, patience = sys.argv[1:]
 module = importlib.import_module('trpo_tf.bin.' + name)
-takes_arguments = name in ('plot', 'table')
+takes_arguments = name in ('compare', 'plot', 'table')
 # TensorFlow takes the graphs of many runs for many graphs of one
 logging.getLogger('tensorflow').setLevel(logging.ERROR)
 
@@ -122,7 +122,7 @@ def run(
   """Runs a program with each list of arguments in turn, in one process.
 
   Args:
-    program: train, evaluate, plot or table.
+    program: train, evaluate, compare, plot or table.
     commands: lists of arguments.
     folder: working directory of the process; modules in it are found.
     timeout: seconds for all of them.

@@ -66,6 +66,9 @@ def train(
         f'--tf_threads={config.run.tf_threads}: TensorFlow runs already, with '
         'other threads: call train first, or leave tf_threads out'
       ) from None
+  for name in ('json_lines', 'wandb', 'mlflow'):
+    if getattr(config.run, name) and not config.run.run_dir:
+      raise UserError(f'--{name} is for a run with a directory: give run_dir')
   training = Training(config)
   if not config.run.run_dir:
     for message in training.backend.check():

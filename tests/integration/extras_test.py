@@ -85,7 +85,7 @@ def test_all_extras_and_programs_are_listed():
     for path in (_ROOT / 'trpo_tf/bin').glob('*.py')
     if "__name__ == '__main__'" in path.read_text() and path.stem != 'flags'
   }
-  assert len(programs) == 13
+  assert len(programs) == 14
   assert project['scripts'] == {
     f'trpo-{name.replace("_", "-")}': f'trpo_tf.bin.scripts:{name}'
     for name in programs

@@ -113,6 +113,21 @@ def test_resume_with_other_free_settings(tmp_path):
   assert len(record['resumes']) == 2
 
 
+def test_a_run_keeps_its_id(tmp_path):
+  """One of an older version, which had none, gets one."""
+  _worked(tmp_path)
+  path = tmp_path / 'run.json'
+  record = json.loads(path.read_text())
+  with _open(tmp_path) as run:
+    assert run.id == record.pop('id')
+  path.write_text(json.dumps(record))
+  with _open(tmp_path) as run:
+    run.begin()
+    assert run.id == json.loads(path.read_text())['id']
+  with _open(tmp_path) as again:
+    assert again.id == run.id
+
+
 def test_resume_with_other_settings_is_refused(tmp_path):
   _worked(tmp_path)
   before = _files(tmp_path)
@@ -173,6 +188,8 @@ _DAMAGED = {
   'settings is missing': {'settings': None},
   'settings is not an object': {'settings': []},
   'resumes[0].versions is missing': {'resumes': [{}]},
+  'id is not a text': {'id': 5},
+  'id is not 32 hexadecimal digits': {'id': "' or 1 --"},
   'host.cores is not an integer': {'host': {'cores': 1.5}},
   'settings.seed is "1", not a value like 0': {'settings': {'seed': '1'}},
   'settings.seed is true, not a value like 0': {'settings': {'seed': True}},

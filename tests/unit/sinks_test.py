@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import os
 import pathlib
 
@@ -36,6 +37,26 @@ def _write(path, iterations, last_iteration=None, **changes):
   for iteration in iterations:
     sink.write(_record(iteration, **changes), {})
   sink.close()
+
+
+def _write_json(folder, iterations, last_iteration=None, **changes):
+  """Writes both files, as a run does."""
+  path = folder / 'progress.csv'
+  csv = sinks.CsvSink(path, last_iteration)
+  rows = progress.read(path).rows[: last_iteration or 0]
+  json_lines = sinks.JsonLinesSink(folder / 'progress.jsonl', rows)
+  for iteration in iterations:
+    csv.write(_record(iteration, **changes), {})
+    json_lines.write(_record(iteration, **changes), {})
+  csv.close()
+  json_lines.close()
+
+
+def _strict(line):
+  def refuse(name):
+    raise ValueError(f'{name} is no JSON')
+
+  return json.loads(line, parse_constant=refuse)
 
 
 def test_columns_are_the_promised_ones():
@@ -74,6 +95,46 @@ def test_resume_equals_a_run_never_stopped(tmp_path, tail):
     file.write(tail)
   _write(resumed, range(3, 7), last_iteration=2)
   assert resumed.read_bytes() == whole.read_bytes()
+
+
+def test_json_lines_have_the_numbers_of_the_csv(tmp_path):
+  changes = dict(entropy=0.1 + 0.2, curvature=-np.inf, mean_kl=5e-324)
+  _write_json(tmp_path, [1, 2], **changes)
+  lines = (tmp_path / 'progress.jsonl').read_text().splitlines()
+  columns = progress.read_csv(tmp_path / 'progress.csv')
+  assert len(lines) == 2
+  for i, row in enumerate(map(_strict, lines)):
+    assert tuple(row) == sinks.COLUMNS
+    assert row['explained_variance'] is row['curvature'] is None
+    assert row['step_status'] == 'accepted'
+    for name in ('iteration', 'env_steps', 'episodes', 'diverged'):
+      assert type(row[name]) is int
+    for name, value in row.items():
+      assert value is None or value == columns[name][i]
+
+
+@pytest.mark.parametrize('tail', ['', '{"iter', '{"iteration": 4}\n', '7\n'])
+def test_json_lines_of_a_resumed_run(tmp_path, tail):
+  whole, resumed = tmp_path / 'whole', tmp_path / 'resumed'
+  for folder in (whole, resumed):
+    folder.mkdir()
+  _write_json(whole, range(1, 7))
+  _write_json(resumed, range(1, 4))
+  with open(resumed / 'progress.jsonl', 'a') as file:
+    file.write(tail)
+  _write_json(resumed, range(3, 7), last_iteration=2)
+  name = 'progress.jsonl'
+  assert (resumed / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_json_lines_may_begin_later(tmp_path):
+  """They have the rows before, also of a CSV of an older version."""
+  (tmp_path / 'progress.csv').write_text('iteration,env_steps\n1,100\n2,200\n')
+  _write_json(tmp_path, [3], last_iteration=2)
+  lines = (tmp_path / 'progress.jsonl').read_text().splitlines()
+  rows = [_strict(line) for line in lines]
+  assert [row['iteration'] for row in rows] == [1, 2, 3]
+  assert rows[0]['branch_steps'] is None
 
 
 @pytest.mark.parametrize('content', ['', 'itera', None])

@@ -27,7 +27,7 @@ _PURPOSES = {
     *('methods', 'seeds', 'report_only', 'parts', 'iterations', 'delta'),
     *('starts', 'seed', 'states', 'actions', 'trials', 'horizon', 'grid'),
   ),
-  'What to show': ('x', 'y', 'group', 'smooth', 'progress'),
+  'What to show': ('sampled', 'x', 'y', 'group', 'smooth', 'progress'),
   'What to write': ('out', 'out_dir', 'json', 'onnx', 'video', 'publish'),
   'How precisely to measure': (
     *('pairs', 'variance_states', 'noise_sequences', 'steps', 'batches'),

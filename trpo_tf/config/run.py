@@ -71,6 +71,21 @@ class RunConfig(Config):
     high=2**31 - 1,
   )
   tensorboard: bool = setting(True, 'write TensorBoard event files')
+  json_lines: bool = setting(
+    False,
+    'also write progress.jsonl: the rows of progress.csv as JSON objects, one '
+    'on each line',
+  )
+  wandb: str = setting(
+    '',
+    'project of Weights & Biases that receives the numbers of TensorBoard '
+    '(docs/progress.md); empty: none',
+  )
+  mlflow: str = setting(
+    '',
+    'experiment of MLflow that receives the numbers of TensorBoard '
+    '(docs/progress.md); empty: none',
+  )
   tf_threads: int = setting(
     0,
     'TensorFlow threads per operation; 0: all available cores',

@@ -11,7 +11,7 @@ import pathlib
 import typing
 
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import checkpoint
+from trpo_tf.experiment import line_file
 
 __all__ = ['Evaluated', 'EvaluationsFile', 'best_return', 'is_due', 'read']
 
@@ -111,14 +111,11 @@ class EvaluationsFile:
         rows are cut off.
     """
     content = (_HEADER + ''.join(map(_line, rows))).encode()
-    checkpoint.write_atomically(path, content)
-    self._file = open(path, 'ab')
+    self._file = line_file.LineFile(path, content)
 
   def write(self, row: Evaluated) -> None:
     """Appends a row, which is on the disk afterwards."""
-    self._file.write(_line(row).encode())
-    self._file.flush()
-    os.fsync(self._file.fileno())
+    self._file.append(_line(row))
 
   def close(self) -> None:
     """Closes the file."""

@@ -5,15 +5,18 @@ finished yet does not count as a row.
 """
 
 import dataclasses
+import math
 import os
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from trpo_tf.errors import UserError
 from trpo_tf.methods.record import COLUMNS, IterationRecord
 
-__all__ = ['HEADER', 'Progress', 'has_rows', 'read', 'read_csv']
+__all__ = ['HEADER', 'Progress', 'has_rows', 'read', 'read_csv', 'values']
 
 HEADER = ','.join(COLUMNS).encode() + b'\n'
 _REMEDY = 'put the file back as it was, or use a new --run_dir'
@@ -165,6 +168,30 @@ def _fits(name: str, cell: str) -> bool:
   except ValueError:
     return False
   return True
+
+
+def values(row: Sequence[str]) -> dict[str, str | int | float | None]:
+  """Returns the cells of a row by column, as values for JSON.
+
+  Args:
+    row: the cells in the order of COLUMNS.
+
+  Returns:
+    Numbers and texts; None for a number that is not finite.
+  """
+  return {
+    name: _value(_TYPES[name], cell)
+    for name, cell in zip(COLUMNS, row, strict=True)
+  }
+
+
+def _value(kind: Any, cell: str) -> str | int | float | None:
+  if kind is str:
+    return cell
+  number = float(cell)
+  if not math.isfinite(number):
+    return None
+  return int(cell) if kind is int and cell.isdigit() else number
 
 
 def has_rows(path: str | os.PathLike[str]) -> bool:

@@ -15,6 +15,7 @@ from trpo_tf.experiment import (
   evaluations,
   progress,
   sinks,
+  trackers,
 )
 from trpo_tf.experiment.run_directory import RunDirectory
 from trpo_tf.experiment.training import Iteration, Training, TrainingState
@@ -43,10 +44,12 @@ def iterations(
     The iterations.
 
   Raises:
-    UserError: the directory cannot be used, or the task failed.
+    UserError: the directory cannot be used, a package or a service is missing,
+      or the task failed.
     OSError: a file could not be written.
   """
   config = training.config
+  trackers.require(config)
   with contextlib.ExitStack() as stack:
     run = stack.enter_context(
       RunDirectory.open(config, training.backend.resolved())
@@ -61,9 +64,13 @@ def iterations(
     evaluated = stack.enter_context(
       contextlib.closing(_Evaluations(run, training))
     )
-    made = [closed_at_end(sink) for sink in _files(training, run)]
+    made: list[sinks.Sink] = [
+      closed_at_end(sink) for sink in _files(training, run)
+    ]
     for message in (*run.messages, *checked, *resumed):
       say(message)
+    for tracker in trackers.open_all(config, run, say):
+      made.append(closed_at_end(tracker))
     made += [closed_at_end(sink) for sink in watch()]
     recorded, saved_at = training.state, time.monotonic()
 
@@ -137,6 +144,9 @@ def _files(training: Training, run: RunDirectory) -> Iterator[sinks.Sink]:
   state = training.state
   # None: the run starts anew
   yield sinks.CsvSink(run.progress_csv, state.iteration or None)
+  if training.config.run.json_lines or run.progress_jsonl.exists():
+    rows = progress.read(run.progress_csv).rows[: state.iteration]
+    yield sinks.JsonLinesSink(run.progress_jsonl, rows)
   if training.config.run.tensorboard:
     yield sinks.TensorBoardSink(run.tensorboard, state.env_steps or None)
 

@@ -3,6 +3,7 @@
 run.json      settings, command, versions, git commit, host (run_record.py)
 flags.txt     the flagfile that repeats the run
 progress.csv  one row per iteration (progress.py)
+progress.jsonl  the same as JSON objects, with --json_lines
 evaluations.csv  one row per evaluation in training (evaluations.py)
 best.npz      the state with the highest evaluated return
 tensorboard/  the same, and histograms (sinks.TensorBoardSink)
@@ -45,6 +46,9 @@ FREE_SETTINGS = frozenset(
     'sampler_threads',
     'tf_threads',
     'tensorboard',
+    'json_lines',
+    'wandb',
+    'mlflow',
     'checkpoint_seconds',
     'keep_checkpoints',
     'eval_every_env_steps',
@@ -76,9 +80,19 @@ class RunDirectory:
   _lock: int
 
   @property
+  def id(self) -> str:
+    """Name of the run among all runs, 32 hexadecimal digits."""
+    return self._record['id']
+
+  @property
   def progress_csv(self) -> pathlib.Path:
     """File of the iteration records."""
     return self.path / 'progress.csv'
+
+  @property
+  def progress_jsonl(self) -> pathlib.Path:
+    """File of the same records as JSON objects."""
+    return self.path / 'progress.jsonl'
 
   @property
   def tensorboard(self) -> pathlib.Path:
@@ -140,6 +154,7 @@ class RunDirectory:
     except BaseException:
       os.close(lock)
       raise
+    record.setdefault('id', run_record.new_id())
     record['signature'] = trust.signature(record['settings'])
     if resolved:
       record['resolved'] = dict(resolved)

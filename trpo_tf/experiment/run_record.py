@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import re
+import uuid
 from collections.abc import Mapping
 from typing import Any, NotRequired
 
@@ -12,6 +14,7 @@ from trpo_tf.experiment import json_files, provenance
 __all__ = ['RunRecord', 'read', 'settings_of']
 
 _FORMAT = 'trpo_tf run 1'
+_ID = re.compile('[0-9a-f]{32}')
 _REMEDY = 'put a copy of the file back, or use another directory'
 
 
@@ -20,6 +23,8 @@ class RunRecord(provenance.Session):
 
   Attributes:
     format: name and version of this format.
+    id: 32 hexadecimal digits, by which tracking services know the run; runs of
+      older versions have none.
     settings: value by flag name, as the run was last started.
     resumes: the sessions that continued the run.
     resolved: what the settings resolve to, if they do not say everything.
@@ -27,6 +32,7 @@ class RunRecord(provenance.Session):
   """
 
   format: str
+  id: NotRequired[str]
   settings: dict[str, Any]
   resumes: list[provenance.Session]
   resolved: NotRequired[dict[str, Any]]
@@ -41,8 +47,17 @@ def new(settings: Mapping[str, Any], session: provenance.Session) -> RunRecord:
     session: the session that begins it.
   """
   return RunRecord(
-    **session, format=_FORMAT, settings=dict(settings), resumes=[]
+    **session,
+    format=_FORMAT,
+    id=new_id(),
+    settings=dict(settings),
+    resumes=[],
   )
+
+
+def new_id() -> str:
+  """Draws an id that no other run has."""
+  return uuid.uuid4().hex
 
 
 def read(run_dir: pathlib.Path) -> RunRecord | None:
@@ -64,7 +79,10 @@ def read(run_dir: pathlib.Path) -> RunRecord | None:
     return None
   if not isinstance(found, dict) or found.get('format') != _FORMAT:
     return None
-  return json_files.checked(found, RunRecord, path, _REMEDY)
+  record = json_files.checked(found, RunRecord, path, _REMEDY)
+  if not _ID.fullmatch(record.get('id', new_id())):
+    raise UserError(f'{path}: id is not 32 hexadecimal digits: {_REMEDY}')
+  return record
 
 
 def settings_of(

@@ -1,17 +1,17 @@
-"""Sinks that write the record of an iteration to a CSV file and TensorBoard.
+"""Sinks that write the record of an iteration to files and TensorBoard.
 
 The histograms that come with a record are arrays by name (returns, actions and
-those of the method), of any shape. console.py has the sink that people watch.
+those of the method), of any shape. console.py has the sink that people watch,
+and trackers.py those of tracking services.
 """
 
-import csv
-import io
+import json
 import math
 import os
 import pathlib
 import time
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +20,7 @@ from tensorboard.plugins.histogram import summary_v2 as histogram_summary
 from tensorboard.plugins.scalar import summary_v2 as scalar_summary
 from tensorboard.summary.writer import record_writer
 
-from trpo_tf.experiment import checkpoint, progress
+from trpo_tf.experiment import line_file, progress
 from trpo_tf.experiment.evaluations import Evaluated
 from trpo_tf.methods import record as record_lib
 from trpo_tf.methods.record import COLUMNS, IterationRecord
@@ -29,10 +29,12 @@ __all__ = [
   'COLUMNS',
   'CsvSink',
   'Histograms',
+  'JsonLinesSink',
   'NO_TERMS',
   'Sink',
   'TensorBoardSink',
   'Terms',
+  'scalars',
 ]
 
 Histograms = Mapping[str, np.ndarray]
@@ -67,9 +69,7 @@ class Sink(Protocol):
 class CsvSink:
   """A sink that appends one row for each iteration under a fixed header.
 
-  Floats are written so that they read back bit for bit. A row is on the disk
-  when `write` returns, hence before the checkpoint that follows it, so a run
-  that resumes always finds the rows up to its checkpoint.
+  Floats are written so that they read back bit for bit.
   """
 
   def __init__(self, path: str | os.PathLike[str], last_iteration: int | None):
@@ -78,8 +78,8 @@ class CsvSink:
     Args:
       path: the file; it is created if it is missing.
       last_iteration: iteration of the checkpoint that the run resumes from.
-        Later rows (lost work, perhaps a half-written line) are cut off. None:
-        the run starts anew, and all rows are cut off.
+        Later rows are cut off. None: the run starts anew, and all rows are cut
+        off.
 
     Raises:
       UserError: the file has other columns, or lacks or has damaged rows up to
@@ -88,11 +88,7 @@ class CsvSink:
     """
     self._path, self._last = pathlib.Path(path), last_iteration
     content = progress.read(path).content(last_iteration or 0)
-    found = self._path.read_bytes() if self._path.exists() else b''
-    if not found.startswith(content):  # new, or of an older version
-      checkpoint.write_atomically(self._path, content)
-    self._file = open(self._path, 'ab')
-    self._file.truncate(len(content))
+    self._file = line_file.LineFile(path, content)
 
   def write(
     self,
@@ -119,19 +115,15 @@ class CsvSink:
         f'iteration {record.iteration} after {self._last} in {self._path}'
       )
     self._last = record.iteration
-    text = io.StringIO()
-    cells = (_cell(getattr(record, name)) for name in COLUMNS)
-    csv.writer(text, lineterminator='\n').writerow(cells)
-    self._append(text.getvalue().encode())
+    self._file.append(','.join(_cells(record)) + '\n')
 
   def close(self) -> None:
     """Closes the file."""
     self._file.close()
 
-  def _append(self, line: bytes) -> None:
-    self._file.write(line)
-    self._file.flush()
-    os.fsync(self._file.fileno())
+
+def _cells(record: IterationRecord) -> list[str]:
+  return [_cell(getattr(record, name)) for name in COLUMNS]
 
 
 def _cell(value: Any) -> str:
@@ -140,6 +132,81 @@ def _cell(value: Any) -> str:
   if isinstance(value, float | np.floating):
     return repr(float(value))
   return str(int(value))
+
+
+class JsonLinesSink:
+  """A sink that appends one JSON object for each iteration.
+
+  An object holds the cells of a row of progress.csv by column. A number that is
+  not finite is null, because JSON has no such numbers.
+  """
+
+  def __init__(
+    self, path: str | os.PathLike[str], rows: Iterable[Sequence[str]]
+  ):
+    """Opens the file at the iteration that the run has reached.
+
+    Args:
+      path: the file. It is created with all rows if it is missing or lacks
+        some, and later lines are cut off.
+      rows: the cells of progress.csv up to that iteration.
+    """
+    content = ''.join(map(_json_line, rows)).encode()
+    self._file = line_file.LineFile(path, content)
+
+  def write(
+    self,
+    record: IterationRecord,
+    histograms: Histograms,
+    terms: Terms = NO_TERMS,
+    evaluated: Evaluated | None = None,
+  ) -> None:
+    """Appends a line.
+
+    Args:
+      record: the numbers of the iteration.
+      histograms: not used.
+      terms: not used.
+      evaluated: not used.
+
+    Raises:
+      OSError: the disk is full; a partial line is cut off on resume.
+    """
+    del histograms, terms, evaluated
+    self._file.append(_json_line(_cells(record)))
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._file.close()
+
+
+def _json_line(cells: Sequence[str]) -> str:
+  return json.dumps(progress.values(cells), allow_nan=False) + '\n'
+
+
+def scalars(
+  record: IterationRecord, terms: Terms, evaluated: Evaluated | None
+) -> dict[str, float]:
+  """Returns the finite numbers of an iteration by tag, such as step/mean_kl.
+
+  Args:
+    record: the numbers of the iteration.
+    terms: means of the reward's terms.
+    evaluated: the evaluation after the iteration, if there was one.
+  """
+  found: dict[str, Any] = {
+    f'{group}/{name}': getattr(record, name)
+    for group, names in record_lib.groups().items()
+    for name in names
+  }
+  found |= {f'terms/{name}': mean for name, mean in terms.items()}
+  for name in ('return_mean', 'return_std', 'length_mean'):
+    found[f'evaluation/{name}'] = getattr(evaluated, name, math.nan)
+  return {
+    tag: float(value)
+    for tag, value in found.items()
+    if not isinstance(value, str) and math.isfinite(value)
+  }
 
 
 class TensorBoardSink:
@@ -191,19 +258,8 @@ class TensorBoardSink:
       OSError: the disk is full; TensorBoard can still read earlier points.
     """
     step = record.env_steps
-    for group, names in record_lib.groups().items():
-      for name in names:
-        value = getattr(record, name)
-        if not isinstance(value, str) and math.isfinite(value):
-          tag = f'{group}/{name}'
-          self._add(step, summary=scalar_summary.scalar_pb(tag, float(value)))
-    for name, mean in terms.items():
-      self._add(step, summary=scalar_summary.scalar_pb(f'terms/{name}', mean))
-    for name in ('return_mean', 'return_std', 'length_mean'):
-      value = getattr(evaluated, name, math.nan)
-      if math.isfinite(value):
-        tag = f'evaluation/{name}'
-        self._add(step, summary=scalar_summary.scalar_pb(tag, value))
+    for tag, value in scalars(record, terms, evaluated).items():
+      self._add(step, summary=scalar_summary.scalar_pb(tag, value))
     for name, values in histograms.items():
       finite = values[np.isfinite(values)]
       if finite.size:

@@ -10,13 +10,19 @@ reported numbers have to be reproducible.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import scipy.stats
 
-__all__ = ['Summary', 'bootstrap_interval', 'interquartile_mean', 'summarize']
+__all__ = [
+  'Summary',
+  'bootstrap_interval',
+  'interquartile_mean',
+  'stratified_interval',
+  'summarize',
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +70,9 @@ def summarize(values: Any, seed: int = 0) -> Summary:
   )
 
 
-def interquartile_mean(values: Any, axis: int = -1) -> np.ndarray:
+def interquartile_mean(
+  values: Any, axis: int = -1, weights: Any = None
+) -> np.ndarray:
   """Averages the middle half of a sample.
 
   Each of the n sorted values covers 1/n of the distribution; a value that a
@@ -74,14 +82,22 @@ def interquartile_mean(values: Any, axis: int = -1) -> np.ndarray:
   Args:
     values: numbers, at least one along `axis`.
     axis: axis to reduce.
+    weights: [n] part of the distribution that each value covers, in place of
+      1/n; they sum to 1.
 
   Returns:
     The mean of what lies between the quartiles, without `axis`.
   """
-  values = np.sort(np.moveaxis(np.asarray(values, np.float64), axis, -1))
-  edges = np.linspace(0, 1, values.shape[-1] + 1)
-  inside = np.clip(edges, 0.25, 0.75)
-  return values @ (np.diff(inside) / 0.5)
+  values = np.moveaxis(np.asarray(values, np.float64), axis, -1)
+  if weights is None:
+    edges = np.linspace(0, 1, values.shape[-1] + 1)
+    inside = np.clip(edges, 0.25, 0.75)
+    return np.sort(values) @ (np.diff(inside) / 0.5)
+  order = np.argsort(values)
+  ends = np.cumsum(np.asarray(weights, np.float64)[order], axis=-1)
+  inside = np.clip(ends, 0.25, 0.75)
+  parts = np.diff(inside, axis=-1, prepend=0.25) / 0.5
+  return (np.take_along_axis(values, order, axis=-1) * parts).sum(axis=-1)
 
 
 def bootstrap_interval(
@@ -122,10 +138,50 @@ def bootstrap_interval(
     ends = [tail, 1 - tail]
     low, high = np.quantile(found, ends, axis=0, method='inverted_cdf')
     return low, high
+  return _drawn((values,), statistic, 0, confidence, resamples, seed)
+
+
+def stratified_interval(
+  strata: Sequence[Any],
+  statistic: Callable[..., np.ndarray],
+  *,
+  confidence: float = 0.95,
+  resamples: int = 10_000,
+  seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Computes the percentile bootstrap interval of a statistic of many samples.
+
+  Each sample, a stratum, is resampled apart from the others. The order of its
+  values does not matter.
+
+  Args:
+    strata: samples [n_i], n_i >= 2.
+    statistic: function of (*strata, axis=-1), whose strata are [..., n_i]; it
+      returns [S, ...], S numbers for each resample.
+    confidence: probability to cover.
+    resamples: number of bootstrap samples.
+    seed: seed of the resampling.
+
+  Returns:
+    Both ends, float64 [S].
+  """
+  samples = tuple(np.sort(np.asarray(s, np.float64)) for s in strata)
+  return _drawn(samples, statistic, -1, confidence, resamples, seed)
+
+
+def _drawn(
+  samples: tuple[np.ndarray, ...],
+  statistic: Callable[..., np.ndarray],
+  axis: int,
+  confidence: float,
+  resamples: int,
+  seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Computes an interval from resamples that are drawn."""
   interval = scipy.stats.bootstrap(
-    (values,),
+    samples,
     statistic,
-    axis=0,
+    axis=axis,
     vectorized=True,
     n_resamples=resamples,
     batch=500,
