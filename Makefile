@@ -34,11 +34,15 @@ demo: $(VENV)/built
 	  --video=runs/demo/episode.mp4 || test -s runs/demo/evaluation.json
 	@echo "see runs/demo: curve.png, evaluation.json, episode.mp4, tensorboard/"
 
+# A file's tests run in one process, as they share fixtures. The order is kept:
+# the longest files come first.
+SUITE := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/built
-	$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(PY) -m pytest $(SUITE) $(ARGS)
 
 check: $(VENV)/built
-	$(PY) -m pytest -n 2 --dist loadgroup -m "not slow and not fuzz and not crash" $(ARGS)
+	$(PY) -m pytest $(SUITE) -m "not slow and not fuzz and not crash" $(ARGS)
 
 # Compiled apart from the package, with checks of addresses and undefined
 # behaviour and with checks of threads. MuJoCo, Python and TensorFlow are not:

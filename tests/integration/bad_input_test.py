@@ -16,8 +16,6 @@ from trpo_tf.experiment import checkpoint
 
 pytestmark = pytest.mark.slow
 
-# The module's runs are made once, by one worker.
-_same_worker = pytest.mark.xdist_group('bad_input')
 _MODULE = """
 import gymnasium
 import numpy as np
@@ -177,14 +175,12 @@ def _assert_one_line(result, text):
   assert text in result.stderr
 
 
-@_same_worker
 @pytest.mark.parametrize('task', _BAD_TASKS)
 def test_bad_tasks(results, world, task):
   _assert_one_line(results[task], _BAD_TASKS[task])
   assert not (world / 'never_made').exists()
 
 
-@_same_worker
 @pytest.mark.parametrize('name', _BAD_RUNS)
 def test_bad_run_directories(results, world, name):
   _assert_one_line(results[name], _BAD_RUNS[name][1])
@@ -197,7 +193,6 @@ def test_bad_run_directories(results, world, name):
   assert (world / 'spin.py').read_text() == _TASK
 
 
-@_same_worker
 @pytest.mark.parametrize('name', _BROKEN)
 def test_broken_environments(results, world, name):
   """Two iterations of 50 steps a slot were good, and are kept."""
@@ -216,7 +211,6 @@ def without_tensorflow(tmp_path_factory):
   return folder
 
 
-@_same_worker
 @pytest.mark.parametrize(
   ('program', 'arguments', 'text'),
   [
@@ -262,7 +256,6 @@ def test_mistakes_are_answered_before_tensorflow_is_imported(
   assert not (world / 'r').exists()
 
 
-@_same_worker
 def test_plot_of_nothing(results, world):
   commands = {
     'name the directories': ['--out=a.png'],

@@ -11,8 +11,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 _NOT_INSTALLED = 69  # exit status of bazel/build_offline.sh
 
-# One worker runs this file: a workspace is built by one Bazel at a time.
-pytestmark = [pytest.mark.xdist_group('bazel'), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 # Each file is loaded in a process of its own: two files of an extension in one
 # process would register the same C++ types twice.

@@ -6,7 +6,7 @@ import numpy as np
 import programs
 import pytest
 
-pytestmark = [pytest.mark.xdist_group('bench_estimators'), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 _FEW = (
   '--run_dir=run',
   '--steps=160',

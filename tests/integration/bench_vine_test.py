@@ -15,8 +15,7 @@ from trpo_tf.benchmarks import vine_variance, vine_workload
 from trpo_tf.cloning.native import state_size
 from trpo_tf.sampling.native.branching import FrozenPolicy
 
-# The module's runs are made once, by one worker.
-pytestmark = [pytest.mark.xdist_group('bench_vine'), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 _TINY = (
   '--task=InvertedPendulum-v5',
   '--states=4',

@@ -11,8 +11,6 @@ import pytest
 from trpo_tf.experiment import checkpoint
 
 pytestmark = pytest.mark.slow
-# The module's runs are made once, by one worker.
-_same_worker = pytest.mark.xdist_group('damaged_run')
 
 _TRAIN = (*programs.TINY, '--notensorboard', '--checkpoint_seconds=0')
 _TASK = """
@@ -153,7 +151,6 @@ def results(tmp_path_factory):
   return folder, dict(zip(damages, found, strict=True)), before
 
 
-@_same_worker
 @pytest.mark.parametrize('name', _GOES_ON)
 def test_goes_on_as_if_nothing_had_happened(results, name):
   folder, found, _ = results
@@ -165,7 +162,6 @@ def test_goes_on_as_if_nothing_had_happened(results, name):
   assert state == whole
 
 
-@_same_worker
 def test_foreign_checkpoints_are_kept(results):
   folder, _, before = results
   for path, content in before['foreign names'].items():
@@ -173,7 +169,6 @@ def test_foreign_checkpoints_are_kept(results):
       assert (folder / 'foreign names' / path).read_bytes() == content
 
 
-@_same_worker
 @pytest.mark.parametrize('name', _REFUSED)
 def test_is_refused_untouched(results, name):
   folder, found, before = results
@@ -183,7 +178,6 @@ def test_is_refused_untouched(results, name):
   assert _files(folder / name) == before[name]
 
 
-@_same_worker
 def test_the_code_of_a_stranger_asks(results):
   """evaluate and its consent, and wrong checkpoints and videos with it."""
   folder, _, _ = results

@@ -20,8 +20,7 @@ from trpo_tf.tasks.environment import describe
 from trpo_tf.tasks.registry import NATIVE_TASKS
 from trpo_tf.tasks.task import compile_task
 
-# The module's runs are made once, by one worker.
-pytestmark = [pytest.mark.xdist_group('evaluate'), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 _EPISODES = 5
 _TASKS = {
   'pendulum': 'InvertedPendulum-v5',

@@ -18,7 +18,7 @@ from trpo_tf.experiment import backend, export
 from trpo_tf.experiment.evaluation import evaluate
 from trpo_tf.experiment.trained import TrainedPolicy
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('export')]
+pytestmark = pytest.mark.slow
 
 # actions of order 1 and more, so that some are clipped
 _WIDE = dict(hidden_sizes=8, output_scale=3.0, num_slots=1)

@@ -16,8 +16,6 @@ from trpo_tf.experiment import backend, flagfiles, saved_runs
 from trpo_tf.experiment.evaluation import evaluate
 from trpo_tf.tasks import environment, environment_check
 
-pytestmark = pytest.mark.xdist_group('gymnasium_train')
-
 
 class Lamps(gymnasium.Env):
   """Lamps to switch as a pattern shows; a Dict with a Tuple, MultiBinary."""

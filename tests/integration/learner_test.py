@@ -12,7 +12,6 @@ from trpo_tf.experiment.training import Training
 from trpo_tf.methods.consistency import SamplerMismatch
 
 _HIDDEN = 8
-_same_worker = pytest.mark.xdist_group('learner')
 
 
 def _training(**settings) -> Training:
@@ -137,7 +136,6 @@ def _update(training: Training, batch):
 
 
 @pytest.mark.slow
-@_same_worker
 @pytest.mark.parametrize(
   'name', ['input weight', 'output weight', 'log deviation']
 )
@@ -159,7 +157,6 @@ def test_a_sampler_with_another_policy_is_noticed(trained, name, change, seen):
 
 
 @pytest.mark.slow
-@_same_worker
 def test_the_smallest_change_of_an_output_that_is_noticed(trained):
   """The output's bias, by a tolerance of 1e-4 of its size and one."""
   bias = -2
@@ -177,7 +174,6 @@ def test_the_smallest_change_of_an_output_that_is_noticed(trained):
 
 
 @pytest.mark.slow
-@_same_worker
 @pytest.mark.parametrize('field', ['outputs', 'log_probs'])
 def test_a_nan_in_the_record_is_noticed(trained, field):
   batch = _sample(trained, trained.state.theta)
@@ -187,7 +183,6 @@ def test_a_nan_in_the_record_is_noticed(trained, field):
 
 
 @pytest.mark.slow
-@_same_worker
 def test_a_batch_without_a_step_is_refused(trained):
   batch = _sample(trained, trained.state.theta)
   batch.kept[:] = False

@@ -12,8 +12,6 @@ from trpo_tf.experiment import backend
 from trpo_tf.experiment.evaluation import evaluate
 from trpo_tf.policies import user
 
-pytestmark = pytest.mark.xdist_group('own_network')
-
 _MODULE = """
 import numpy as np
 import tensorflow as tf

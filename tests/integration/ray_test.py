@@ -20,7 +20,7 @@ from trpo_tf.reproduction.local_pool import LocalPool
 from trpo_tf.reproduction.ray_pool import RayPool
 
 pytest.importorskip('ray')
-pytestmark = [pytest.mark.xdist_group('ray'), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 _PATIENCE = 300  # seconds
 
 

@@ -9,7 +9,7 @@ import time
 import programs
 import pytest
 
-pytestmark = [pytest.mark.xdist_group('reproduce'), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 _ITERATIONS = 40
 _FLAGS = (
   *(flag for flag in programs.TINY if flag != '--noprogress'),

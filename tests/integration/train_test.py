@@ -12,8 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import (
 from trpo_tf import config
 from trpo_tf.experiment import checkpoint, progress, sinks
 
-# The module's runs are made once, by one worker.
-pytestmark = [pytest.mark.xdist_group('train'), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 _STEPS = '--total_env_steps=600'
 _VALUE_NETWORK = (
   '--value_hidden_sizes=8',

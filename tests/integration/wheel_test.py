@@ -14,8 +14,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-# One worker runs this file, so that the wheel is built once.
-pytestmark = [pytest.mark.xdist_group('wheel'), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 def _run(*command, cwd, **environ) -> subprocess.CompletedProcess[str]:
