@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import types
 
 import pytest
 
+from trpo_tf import config
 from trpo_tf.errors import UserError
 
 ray = pytest.importorskip('ray')
@@ -166,11 +168,19 @@ def test_a_users_error_and_a_death_below_a_worker_arrive():
     assert str(caught.value) == '--task=x: no such task'
     assert type(caught.value) is UserError
     ray.kill(leaf)
-    while not ray_worker.death(leaf):
-      pass  # it may answer once more
-    worker_tree.start(links, 0, 'x', ())  # a number that inner has answered
-    dead = worker_tree.collected(2, nothing, links).dead
+    dead = {}
+    while not dead:  # it may answer once more
+      worker_tree.start(links, 0, 'x', ())  # a number that inner has answered
+      dead = worker_tree.collected(2, nothing, links).dead
     assert list(dead) == [1] and 'ray.kill' in dead[1]
+    ray.kill(inner)
+
+    lacks = config.settings(config.from_settings(SMALL | dict(task='a.py:X')))
+    build = ray.remote(ray_worker.Actor).remote().build
+    with pytest.raises(ray.exceptions.RayTaskError) as caught:
+      ray.get(build.remote(4, lacks, [0], [], key))
+    assert type(caught.value.cause) is UserError
+    assert re.match(r'worker 4 on [\d.]+: .*a\.py', str(caught.value.cause))
 
 
 def _victims(workers):

@@ -6,8 +6,9 @@ from typing import Any
 
 from trpo_tf.distributed import links, worker_tree
 from trpo_tf.distributed.worker_tree import Reply
+from trpo_tf.errors import UserError
 
-__all__ = ['Actor', 'Member', 'cause', 'death', 'joined']
+__all__ = ['Actor', 'Member', 'cause', 'joined']
 
 _PATIENCE = 10.0  # seconds for Ray to answer
 
@@ -40,11 +41,20 @@ class Actor:
 
     Returns:
       Where this worker listens.
+
+    Raises:
+      UserError: something is missing on this node, as the file of a task.
     """
+    import ray
+
     from trpo_tf.distributed import local, worker
 
     local.one_thread_per_shard()
-    made = worker.Worker(values, shards)
+    try:
+      made = worker.Worker(values, shards)
+    except UserError as error:  # as the learner has built the same
+      host = ray.util.get_node_ip_address()
+      raise UserError(f'worker {index} on {host}: {error}') from None
     for operation, arguments in journal:
       made.call(operation, arguments)
     return self._serve(index, made, key)
@@ -109,13 +119,13 @@ def joined(
   for index in present.keys() & members.keys():
     present[index].close()
   made = {
-    i: links.Link(address, key, functools.partial(death, actor))
+    i: links.Link(address, key, functools.partial(_death, actor))
     for i, (actor, address) in members.items()
   }
   return dict(sorted((present | made).items()))
 
 
-def death(actor: Any) -> str:
+def _death(actor: Any) -> str:
   """Asks Ray for the cause of a worker's death.
 
   Args:
