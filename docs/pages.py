@@ -1,0 +1,167 @@
+"""Lays out the pages of the documentation site in build/pages.
+
+  python docs/pages.py && mkdocs build --strict    # make docs
+
+Every page keeps its path in the repository, so that a link means the same on
+GitHub and in the site. What a page links to comes with it. The reference is
+written anew each time: the flags from --help of the programs, the Python API
+from the docstrings.
+"""
+
+import contextlib
+import importlib
+import io
+import pathlib
+import re
+import shutil
+import sys
+import tomllib
+from collections.abc import Iterator
+
+import yaml
+from absl import flags as absl_flags
+
+import trpo_tf
+from trpo_tf.bin import flags
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PAGES = ROOT / 'build/pages'
+# The modules whose names the Python API takes or returns, by page.
+MODULES = {
+  'tasks': ('tasks.task', 'tasks.language'),
+  'networks': ('policies.protocols', 'policies.function', 'estimation.surrogate'),
+  'steps': ('optim.step', 'methods.record', 'experiment.training'),
+  'settings': tuple(
+    f'config.{name}' for name in ('groups', 'sampler', 'methods', 'run')
+  ),
+  'theory': (
+    'theory.mdp',
+    'theory.bounds',
+    'theory.minorize_maximize',
+    'theory.trust_region',
+    'theory.conservative_policy_iteration',
+    'theory.worlds',
+  ),
+}
+_FLAG = re.compile(r'^  (--\S+): (.*?)(?=^  --|\Z)', re.DOTALL | re.MULTILINE)
+_DEFAULT = re.compile(r" \(default: '?(.*?)'?\)$")
+_LINK = re.compile(r'\]\(([^)#:\s]+)(?:#[^)]*)?\)')
+
+
+def main() -> None:
+  """Writes build/pages anew."""
+  shutil.rmtree(PAGES, ignore_errors=True)
+  config = yaml.safe_load((ROOT / 'mkdocs.yml').read_text())
+  written = {path for path in listed(config['nav']) if (ROOT / path).exists()}
+  for path in with_linked(written):
+    target = PAGES / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(ROOT / path, target)
+  for path, text in reference().items():
+    target = PAGES / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text)
+
+
+def listed(nav: list) -> Iterator[str]:
+  """Yields the paths of a navigation."""
+  for item in nav:
+    for value in item.values() if isinstance(item, dict) else [item]:
+      if isinstance(value, str):
+        yield value
+      else:
+        yield from listed(value)
+
+
+def links(path: str) -> list[str]:
+  """Lists the files that a page links to, relative to the root."""
+  text = re.sub(r'^```.*?^```', '', (ROOT / path).read_text(), flags=re.S | re.M)
+  folder = (ROOT / path).parent
+  found = [(folder / name).resolve() for name in _LINK.findall(text)]
+  return [str(file.relative_to(ROOT)) for file in found]
+
+
+def with_linked(paths: set[str]) -> set[str]:
+  """Adds to some pages all files that they and what they link to need."""
+  found: set[str] = set()
+  left = sorted(paths)
+  while left:
+    path = left.pop()
+    if path in found or not (ROOT / path).is_file():
+      continue  # mkdocs names the link that leads nowhere
+    found.add(path)
+    left += links(path) if path.endswith('.md') else []
+  return found
+
+
+def reference() -> dict[str, str]:
+  """Writes the pages of the reference, by path."""
+  helps = help_pages()
+  pages = {
+    'reference/train.md': _program('train', helps.pop('train'), '#'),
+    'reference/programs.md': '# Other programs\n\n'
+    + '\n'.join(_program(name, text, '##') for name, text in helps.items()),
+  }
+  names = [
+    f'## {name}\n\n::: trpo_tf.{module}.{name}\n    options:\n'
+    '      show_root_heading: false\n      show_root_toc_entry: false\n'
+    for name, module in trpo_tf._MODULES.items()
+  ]
+  pages['reference/api/trpo_tf.md'] = '\n'.join(['# trpo_tf\n', *names])
+  for title, modules in MODULES.items():
+    blocks = [f'::: trpo_tf.{module}\n' for module in modules]
+    text = '\n'.join([f'# {title.capitalize()}\n', *blocks])
+    pages[f'reference/api/{title}.md'] = text
+  return pages
+
+
+def help_pages() -> dict[str, str]:
+  """Returns what --help of every program prints, by program."""
+  project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
+  targets = sorted(project['scripts'].values())
+  return {name: _help(name) for name in (t.split(':')[1] for t in targets)}
+
+
+def _help(name: str) -> str:
+  """Runs a program with --help and takes its flags away again."""
+  values = absl_flags.FLAGS
+  before = set(values)
+  module = importlib.import_module(f'trpo_tf.bin.{name}')
+  output = io.StringIO()
+  with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
+    flags.run(module.main, [name, '--help'])
+  for flag in set(values) - before:
+    delattr(values, flag)
+  return output.getvalue()
+
+
+def _program(name: str, text: str, level: str) -> str:
+  """Turns --help of a program into Markdown, with a table for each purpose."""
+  example, *blocks = text.rstrip().split('\n\n')
+  indented = example.splitlines()
+  code = '\n'.join(line.removeprefix('  ') for line in indented)
+  parts = [f'{level} {name}', f'```sh\n{code}\n```']
+  for block in blocks:
+    title, _, rest = block.partition('\n')
+    rows = _FLAG.findall(rest + '\n') if title.endswith(':') else []
+    if not rows:
+      parts.append(block)
+      continue
+    parts.append(f'{level}# {title.removesuffix(":")}')
+    parts.append('\n'.join(['| flag | meaning | default |', '|---|---|---|']))
+    parts[-1] += ''.join('\n' + _row(*row) for row in rows)
+  return '\n\n'.join(parts) + '\n'
+
+
+def _row(flag: str, text: str) -> str:
+  text = ' '.join(text.split())
+  default = _DEFAULT.search(text)
+  text = _DEFAULT.sub('', text)
+  text = re.sub(r'([|<>*\\])', r'\\\1', text)
+  text = re.sub(r'(?<![\w`])(--[a-z]\w*(?:=[\w./]+)?)', r'`\1`', text)
+  value = f'`{default[1]}`' if default else ''
+  return f'| `{flag}` | {text} | {value} |'
+
+
+if __name__ == '__main__':
+  sys.exit(main())
