@@ -29,7 +29,11 @@ PAGES = ROOT / 'build/pages'
 # The modules whose names the Python API takes or returns, by page.
 MODULES = {
   'tasks': ('tasks.task', 'tasks.language'),
-  'networks': ('policies.protocols', 'policies.function', 'estimation.surrogate'),
+  'networks': (
+    'policies.protocols',
+    'policies.function',
+    'estimation.surrogate',
+  ),
   'steps': ('optim.step', 'methods.record', 'experiment.training'),
   'settings': tuple(
     f'config.{name}' for name in ('groups', 'sampler', 'methods', 'run')
@@ -75,7 +79,9 @@ def listed(nav: list) -> Iterator[str]:
 
 def links(path: str) -> list[str]:
   """Lists the files that a page links to, relative to the root."""
-  text = re.sub(r'^```.*?^```', '', (ROOT / path).read_text(), flags=re.S | re.M)
+  text = re.sub(
+    r'^```.*?^```', '', (ROOT / path).read_text(), flags=re.S | re.M
+  )
   folder = (ROOT / path).parent
   found = [(folder / name).resolve() for name in _LINK.findall(text)]
   return [str(file.relative_to(ROOT)) for file in found]
