@@ -88,7 +88,8 @@ format: $(VENV)/built
 docs: $(VENV)/built
 	$(PY) docs/pages.py
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
-	@echo "see build/site/index.html"
+	@echo "see build/site/index.html; its search needs a server:" \
+	  "python -m http.server -d build/site"
 
 # With what Atari games and videos need. Other extras: see pyproject.toml.
 DIR ?= $(HOME)/.local/share/trpo_tf

@@ -9,6 +9,7 @@ from the docstrings.
 """
 
 import contextlib
+import html
 import importlib
 import io
 import pathlib
@@ -35,9 +36,6 @@ MODULES = {
     'estimation.surrogate',
   ),
   'steps': ('optim.step', 'methods.record', 'experiment.training'),
-  'settings': tuple(
-    f'config.{name}' for name in ('groups', 'sampler', 'methods', 'run')
-  ),
   'theory': (
     'theory.mdp',
     'theory.bounds',
@@ -49,6 +47,7 @@ MODULES = {
 }
 _FLAG = re.compile(r'^  (--\S+): (.*?)(?=^  --|\Z)', re.DOTALL | re.MULTILINE)
 _DEFAULT = re.compile(r" \(default: '?(.*?)'?\)$")
+_CHOICES = re.compile(r'<([\w|]+)>: ')
 _LINK = re.compile(r'\]\(([^)#:\s]+)(?:#[^)]*)?\)')
 
 
@@ -160,12 +159,17 @@ def _program(name: str, text: str, level: str) -> str:
 
 
 def _row(flag: str, text: str) -> str:
+  """Writes a flag as a row of a table."""
   text = ' '.join(text.split())
   default = _DEFAULT.search(text)
   text = _DEFAULT.sub('', text)
-  text = re.sub(r'([|<>*\\])', r'\\\1', text)
+  if choices := _CHOICES.match(text):
+    names = ', '.join(f'`{name}`' for name in choices[1].split('|'))
+    text = f'{text[choices.end() :]}; one of {names}'
+  text = html.escape(text, quote=False).replace('|', '&#124;')
+  text = text.replace('*', r'\*')
   text = re.sub(r'(?<![\w`])(--[a-z]\w*(?:=[\w./]+)?)', r'`\1`', text)
-  value = f'`{default[1]}`' if default else ''
+  value = f'`{default[1]}`' if default and default[1] else ''
   return f'| `{flag}` | {text} | {value} |'
 
 

@@ -7,7 +7,7 @@ import sys
 import pages
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('site')]
 _SITE = pages.ROOT / 'build/site'
 
 

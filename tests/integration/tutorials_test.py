@@ -6,7 +6,7 @@ import pages
 import programs
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('tutorials')]
 
 _PAGES = (
   'docs/quickstart.md',
