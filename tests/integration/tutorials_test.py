@@ -1,10 +1,16 @@
-"""The quick start and tutorials: their commands, shortened, and snippets."""
+"""The quick start and tutorials: their commands, shortened, and snippets.
+
+pages_test.py parses all commands; here those run that no other test is like.
+"""
 
 import shutil
 
 import pages
 import programs
 import pytest
+
+import trpo_tf
+from trpo_tf.bin import flags
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('tutorials')]
 
@@ -14,70 +20,60 @@ _PAGES = (
   'docs/tutorials/network.md',
 )
 _SHORT = (
+  '--total_iterations=1',
   '--batch_steps=200',
   '--num_slots=4',
-  '--rollout_set_size=4',
-  '--branch_length=2',
   '--value_hidden_sizes=',
   '--value_epochs=1',
   '--notensorboard',
-  '--noprogress',
 )
 
 
-def _commands(program, *which):
-  """The commands of the pages that have such an argument."""
-  return [
-    arguments
-    for page in _PAGES
-    for name, arguments in pages.commands(page)
-    if name == program and set(which) & set(arguments)
-  ]
+def _command(program, argument):
+  """The first command of the pages that has an argument."""
+  for page in _PAGES:
+    for name, arguments in pages.commands(page):
+      if name == program and argument in arguments:
+        return arguments
+  raise AssertionError(f'no page has {program} {argument}')
 
 
-@pytest.fixture(scope='module')
-def runs(tmp_path_factory):
+@pytest.fixture(scope='module', autouse=True)
+def folder(tmp_path_factory):
   """A folder with the examples and the runs of the pages."""
   folder = tmp_path_factory.mktemp('tutorials')
   shutil.copytree(pages.ROOT / 'docs/examples', folder / 'docs/examples')
-  # PYTHONPATH of the tutorial is this folder's
+  # which the page puts on PYTHONPATH
   shutil.copy(folder / 'docs/examples/point.py', folder)
-  names = 'pendulum', 'point', 'point_vine', 'residual'
-  commands = _commands('train', *(f'--run_dir=runs/{name}' for name in names))
-  # the last command of the quick start makes its run longer
-  steps = [
-    [*c, *_SHORT, f'--total_iterations={i + 1}'] for i, c in enumerate(commands)
-  ]
-  assert len(steps) == len(names) + 1
-  for result in programs.run('train', steps, folder):
-    assert result.code == 0, result.stderr
-  return folder
+  with pytest.MonkeyPatch.context() as patch:
+    patch.chdir(folder)
+    patch.syspath_prepend(folder)
+    for name in ('pendulum', 'point', 'residual'):
+      command = _command('train', f'--run_dir=runs/{name}')
+      list(trpo_tf.train(flags.parse([*command, *_SHORT])))
+    yield folder
 
 
-def test_evaluations(runs):
-  found = _commands(
-    'evaluate',
-    '--video=runs/pendulum/episode.gif',
-    '--video=runs/point/film.gif',
-    '--run_dir=runs/residual',
-  )
-  commands = [[*command, '--episodes=2'] for command in found]
-  assert len(commands) == 3
-  for result in programs.run('evaluate', commands, runs):
-    assert result.code == 0, result.stderr
-  assert (runs / 'runs/point/film.gif').stat().st_size > 1000
-  assert (runs / 'runs/pendulum/episode.gif').stat().st_size > 1000
+def test_quick_start():
+  assert pages.run_python('docs/quickstart.md')['policy'].act([0.0] * 4).shape
 
 
-def test_snippets(runs, monkeypatch, capsys):
-  monkeypatch.chdir(runs)
-  monkeypatch.syspath_prepend(runs)
-  pages.run_python('docs/quickstart.md')
+def test_environment(folder):
+  film = 'runs/point/film.gif'
+  command = _command('evaluate', f'--video={film}')
+  (done,) = programs.run('evaluate', [[*command, '--episodes=2']], folder)
+  assert done.code == 0, done.stderr
+  assert (folder / film).stat().st_size > 1000
   with pytest.warns(UserWarning, match='Overriding environment'):  # the page's
     found = pages.run_python('docs/tutorials/environment.md')
   assert found['env'].action_space.contains(found['action'])
   assert found['findings'] == []
+
+
+def test_network():
   assert pages.run_python('docs/tutorials/network.md')['theta'].size == 2338
-  found = pages.run_python('docs/tutorials/planning.md')
-  assert found['earned'] == 60
+
+
+def test_planning(capsys):
+  assert pages.run_python('docs/tutorials/planning.md')['earned'] == 60
   assert 'return 60' in capsys.readouterr().out
