@@ -13,7 +13,7 @@ class Point(gymnasium.Env):
   def __init__(self, force=0.2, render_mode=None):
     self.force, self.render_mode = force, render_mode
     self.action_space = spaces.Box(-1, 1, (2,), np.float32)
-    two = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    two = spaces.Box(-10, 10, (2,), np.float64)
     self.observation_space = spaces.Dict(offset=two, velocity=two)
 
   def _observation(self):
