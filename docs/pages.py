@@ -17,7 +17,7 @@ import re
 import shutil
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import yaml
 from absl import flags as absl_flags
@@ -35,7 +35,13 @@ MODULES = {
     'policies.function',
     'estimation.surrogate',
   ),
-  'steps': ('optim.step', 'methods.record', 'experiment.training'),
+  'steps': ('optim.step', 'optim.problem'),
+  'runs': (
+    'experiment.trained',
+    'experiment.training',
+    'methods.record',
+    'sampling.batch',
+  ),
   'theory': (
     'theory.mdp',
     'theory.bounds',
@@ -55,15 +61,13 @@ def main() -> None:
   """Writes build/pages anew."""
   shutil.rmtree(PAGES, ignore_errors=True)
   config = yaml.safe_load((ROOT / 'mkdocs.yml').read_text())
-  written = {path for path in listed(config['nav']) if (ROOT / path).exists()}
-  for path in with_linked(written):
+  found = with_linked(listed(config['nav']))
+  pages = {path: (ROOT / path).read_bytes() for path in found}
+  pages |= {path: text.encode() for path, text in reference().items()}
+  for path, content in pages.items():
     target = PAGES / path
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(ROOT / path, target)
-  for path, text in reference().items():
-    target = PAGES / path
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text)
+    target.write_bytes(content)
 
 
 def listed(nav: list) -> Iterator[str]:
@@ -86,14 +90,14 @@ def links(path: str) -> list[str]:
   return [str(file.relative_to(ROOT)) for file in found]
 
 
-def with_linked(paths: set[str]) -> set[str]:
+def with_linked(paths: Iterable[str]) -> set[str]:
   """Adds to some pages all files that they and what they link to need."""
   found: set[str] = set()
-  left = sorted(paths)
+  left = list(paths)
   while left:
     path = left.pop()
     if path in found or not (ROOT / path).is_file():
-      continue  # mkdocs names the link that leads nowhere
+      continue  # written below, or else mkdocs names it
     found.add(path)
     left += links(path) if path.endswith('.md') else []
   return found
@@ -107,16 +111,11 @@ def reference() -> dict[str, str]:
     'reference/programs.md': '# Other programs\n\n'
     + '\n'.join(_program(name, text, '##') for name, text in helps.items()),
   }
-  names = [
-    f'## {name}\n\n::: trpo_tf.{module}.{name}\n    options:\n'
-    '      show_root_heading: false\n      show_root_toc_entry: false\n'
-    for name, module in trpo_tf._MODULES.items()
-  ]
-  pages['reference/api/trpo_tf.md'] = '\n'.join(['# trpo_tf\n', *names])
-  for title, modules in MODULES.items():
-    blocks = [f'::: trpo_tf.{module}\n' for module in modules]
-    text = '\n'.join([f'# {title.capitalize()}\n', *blocks])
-    pages[f'reference/api/{title}.md'] = text
+  names = (f'{module}.{name}' for name, module in trpo_tf._MODULES.items())
+  for title, found in {'trpo_tf': names, **MODULES}.items():
+    blocks = '\n'.join(f'::: trpo_tf.{name}\n' for name in found)
+    heading = title if title == 'trpo_tf' else title.capitalize()
+    pages[f'reference/api/{title}.md'] = f'# {heading}\n\n{blocks}'
   return pages
 
 
