@@ -27,17 +27,13 @@ from trpo_tf.bin import flags
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = ROOT / 'build/pages'
-# The modules whose names the Python API takes or returns, by page.
+# What the names of trpo_tf take and return, by page; each object once.
 MODULES = {
   'tasks': ('tasks.task', 'tasks.language'),
-  'networks': (
-    'policies.protocols',
-    'policies.function',
-    'estimation.surrogate',
-  ),
+  'networks': ('policies.protocols',),
   'steps': ('optim.step', 'optim.problem'),
   'runs': (
-    'experiment.trained',
+    'experiment.trained.TrainedPolicy',
     'experiment.training',
     'methods.record',
     'sampling.batch',
