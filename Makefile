@@ -4,6 +4,7 @@
 # make sanitize runs the tests of csrc under the sanitizers of GCC
 # make lint     runs ruff, mypy and clang-format
 # make format   formats the sources
+# make docs     builds the documentation site in build/site
 # make bench    measures speed, also against other libraries
 # make install  installs the package from a wheel, into the virtual environment DIR
 # make clean    removes builds and caches
@@ -21,7 +22,7 @@ PY := $(VENV)/bin/python
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check install sanitize sanitize_address sanitize_thread lint format bench clean
+.PHONY: demo test check install sanitize sanitize_address sanitize_thread lint format docs bench clean
 .DELETE_ON_ERROR:
 
 # Continues where it stopped; rm -r runs/demo starts anew. A machine that cannot
@@ -86,6 +87,14 @@ format: $(VENV)/built
 	$(PY) -m ruff format .
 	$(VENV)/bin/clang-format -i csrc/*.cc csrc/*.h
 
+# Needs no network, as the site does not. The variable silences an advertisement
+# of MkDocs forks.
+docs: $(VENV)/built
+	$(PY) docs/pages.py
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+	@echo "see build/site/index.html; its search needs a server:" \
+	  "python -m http.server -d build/site"
+
 # With what Atari games and videos need. Other extras: see pyproject.toml.
 DIR ?= $(HOME)/.local/share/trpo_tf
 install:
@@ -117,7 +126,7 @@ $(VENV)/installed: pyproject.toml constraints.txt $(VENV)/made
 	  all = tomllib.load(open("pyproject.toml", "rb")); \
 	  project = all["project"]; \
 	  print(*all["build-system"]["requires"], *project["dependencies"], \
-	        *(package for extra in ("atari", "video", "dev") \
+	        *(package for extra in ("atari", "docs", "video", "dev") \
           for package in project["optional-dependencies"][extra]), \
         sep="\n")' \
 	  > $(VENV)/requirements.txt

@@ -3,13 +3,13 @@
 import json
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
 
 import numpy as np
 import onnx
+import pages
 import programs
 import pytest
 
@@ -245,13 +245,6 @@ def test_program(tmp_path):
   assert not os.listdir(tmp_path / 'taken')
 
 
-def _snippets(language):
-  page = pathlib.Path(__file__).parents[2] / 'docs/export.md'
-  return re.findall(
-    rf'^```{language}\n(.*?)^```', page.read_text(), re.DOTALL | re.MULTILINE
-  )
-
-
 @pytest.fixture
 def exported(folder, tmp_path):
   """A folder with the export that docs/export.md names, of Reacher-v5."""
@@ -260,7 +253,9 @@ def exported(folder, tmp_path):
 
 
 def test_the_pages_python_runs(folder, exported):
-  said = _clean('\n'.join(_snippets('python')), cwd=exported)
+  said = _clean(
+    '\n'.join(pages.blocks('docs/export.md', 'python')), cwd=exported
+  )
   assert said.count('(1, 2)') == 2
 
 
@@ -268,7 +263,9 @@ def test_the_pages_c_api_runs(folder, exported):
   """Against the headers and libraries of the TensorFlow that is installed."""
   import tensorflow as tf
 
-  (source,) = [x for x in _snippets('cpp') if 'tensorflow' in x]
+  (source,) = [
+    x for x in pages.blocks('docs/export.md', 'cpp') if 'tensorflow' in x
+  ]
   (exported / 'act.cc').write_text(source)
   home = pathlib.Path(tf.__file__).parent
   libraries = 'libtensorflow_cc.so.2', 'libtensorflow_framework.so.2'

@@ -4,26 +4,12 @@ import pathlib
 import re
 
 import numpy as np
+import pages
 import pytest
 
 import trpo_tf
 
 pytestmark = pytest.mark.slow
-
-_ROOT = pathlib.Path(__file__).parents[2]
-
-
-def _run(page: str, **names) -> dict:
-  """What the snippets of a page leave behind; `names` they need besides."""
-  text = (_ROOT / page).read_text()
-  snippets = re.findall(
-    r'^```python\n(.*?)^```', text, re.DOTALL | re.MULTILINE
-  )
-  assert snippets
-  for snippet in snippets:
-    before = text[: text.index(snippet)].count('\n')
-    exec(compile('\n' * before + snippet, page, 'exec'), names)
-  return names
 
 
 @pytest.fixture(autouse=True, scope='module')
@@ -37,12 +23,12 @@ def _folder(tmp_path_factory):
 
 
 def test_python_md(capsys):
-  found = _run('docs/python.md')
+  found = pages.run_python('docs/python.md')
   assert found['result'].status.name == 'ACCEPTED'
   assert capsys.readouterr().out.count('ACCEPTED') == 5
   assert pathlib.Path('runs/cartpole/progress.csv').exists()
   assert found['done'] and found['best'].shape == (2,)
-  named = re.findall(r'`(\w+)`', (_ROOT / 'docs/python.md').read_text())
+  named = re.findall(r'`(\w+)`', (pages.ROOT / 'docs/python.md').read_text())
   assert set(trpo_tf.__all__) - {'UserError'} <= set(named)
   _plays_pong(found['make_pong'])
 
@@ -70,15 +56,15 @@ def _plays_pong(make):
 
 
 def test_readme():
-  assert _run('README.md')['done']
+  assert pages.run_python('README.md')['done']
 
 
 def test_vine_and_branching():
-  found = _run('docs/vine.md')
+  found = pages.run_python('docs/vine.md')
   policy, task = found['trained'].policy, found['trained'].backend.task
   N, K, M, L = 2, 3, 2, 5
   rng = np.random.default_rng(0)
-  branched = _run(
+  branched = pages.run_python(
     'docs/branching.md',
     **dict(N=N, L=L, policy=policy, theta=found['trained'].theta),
     normalizer=found['trained'].normalizer,
