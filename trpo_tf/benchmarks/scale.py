@@ -1,5 +1,6 @@
 """Measures what one run on many workers costs, for a model of its time."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import functools
@@ -10,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -29,6 +31,7 @@ from trpo_tf.experiment import flagfiles, progress
 
 __all__ = [
   'Timed',
+  'crowded_run',
   'echo_seconds',
   'experiment',
   'program_seconds',
@@ -137,13 +140,19 @@ def program_seconds(config: ExperimentConfig, iterations: int) -> list[float]:
   return seconds[1:].tolist()
 
 
-def timed_run(config: ExperimentConfig, workers: int, iterations: int) -> Timed:
+def timed_run(
+  config: ExperimentConfig,
+  workers: int,
+  iterations: int,
+  compiled: Callable[[], Any] = lambda: None,
+) -> Timed:
   """Measures iterations, after one that compiles everything.
 
   Args:
     config: the experiment.
     workers: number of Ray actors; 0: the shards run in this process.
     iterations: how many.
+    compiled: called before the first of them.
   """
   with _engine(config, workers) as engine:
     watch = _Stopwatch(engine, config.estimator.value_learning_rate)
@@ -151,12 +160,40 @@ def timed_run(config: ExperimentConfig, workers: int, iterations: int) -> Timed:
     next(run)
     watch.seconds.clear()
     watch.calls.clear()
+    compiled()
     seconds = [timing.seconds(lambda: next(run)) for _ in range(iterations)]
     operations = {
       name: (total / iterations, watch.calls[name] / iterations)
       for name, total in watch.seconds.items()
     }
   return Timed(statistics.median(seconds), operations)
+
+
+def crowded_run(
+  config: ExperimentConfig, copies: int, iterations: int
+) -> Timed:
+  """Measures a run with one worker while its copies keep other cores busy.
+
+  Args:
+    config: the experiment.
+    copies: number of runs at the same time.
+    iterations: of each, after one that compiles everything.
+
+  Returns:
+    The means over the runs.
+  """
+  together = threading.Barrier(copies).wait
+  with concurrent.futures.ThreadPoolExecutor(copies) as threads:
+    calls = [
+      threads.submit(timed_run, config, 1, iterations, together)
+      for _ in range(copies)
+    ]
+    found = [call.result() for call in calls]
+  operations = {
+    name: tuple(np.mean([run.operations[name] for run in found], axis=0))
+    for name in found[0].operations
+  }
+  return Timed(statistics.mean(run.seconds for run in found), operations)
 
 
 class _Echo(ray_worker.Actor):

@@ -17,7 +17,8 @@ from trpo_tf.distributed.worker_tree import FAN_OUT, calls_by_level
 __all__ = ['ASSUMPTIONS', 'Latency', 'Model', 'fit_latency', 'fit_model']
 
 ASSUMPTIONS = (
-  'every worker has a core of its own, as fast as one of this machine',
+  'every worker has a core of its own, as fast as one of this machine while '
+  'its other cores are as busy',
   'a network is as fast as the connection between processes here, but for '
   'the latency and bandwidth that the options give',
   'a process talks to the workers that it calls one after the other, and calls '

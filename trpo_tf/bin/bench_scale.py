@@ -31,6 +31,13 @@ _ITERATIONS = absl_flags.DEFINE_integer(
 _WORKERS = absl_flags.DEFINE_integer(
   'workers', 2, 'largest number of workers that get shards', lower_bound=1
 )
+_LARGE = absl_flags.DEFINE_integer(
+  'large_steps',
+  1_024_000,
+  'env steps of a large batch, a multiple of 640, for two runs of one '
+  'iteration; 0: none',
+  lower_bound=0,
+)
 _SHARDS = 8
 
 
@@ -43,22 +50,25 @@ def _measure(say: Any) -> dict[str, Any]:
   steps, count = _STEPS.value, _ITERATIONS.value
   runs, echo = [], []
 
-  def run(shards: int, workers: int) -> Any:
-    plural = 's' if workers > 1 else ''
-    engine = f'{workers} Ray worker{plural}' if workers else 'this process'
-    say(f'{shards} shards, {engine}')
-    found = scale.timed_run(scale.experiment(steps, shards), workers, count)
+  def add(found: Any, shards: int, workers: int, note: str = '', batch=steps):
+    engine = f'{workers} Ray worker{"s" if workers > 1 else ""}'
     runs.append(
       dict(
         shards=shards,
-        engine=engine,
+        engine=(engine if workers else 'this process') + note,
         workers=workers,
-        batch_steps=steps,
+        batch_steps=batch,
         seconds=found.seconds,
         operations=found.operations,
       )
     )
-    return found
+    return runs[-1]
+
+  def run(shards: int, workers: int, batch: int = steps, times: int = count):
+    say(f'{shards} shards, {workers} Ray workers, {batch:,} env steps')
+    config = scale.experiment(batch, shards)
+    found = scale.timed_run(config, workers, times)
+    return add(found, shards, workers, batch=batch)
 
   programs: dict[int, list[float]] = {1: [], _SHARDS: []}
   for shards in (1, _SHARDS, _SHARDS, 1):  # the machine's speed drifts
@@ -83,21 +93,28 @@ def _measure(say: Any) -> dict[str, Any]:
         say(f'a map to {workers} workers, {8 * size:,} bytes')
         seconds = scale.echo_seconds(workers, size)
         echo.append((workers, 8 * size, seconds))
-    found = {w: run(_SHARDS, w) for w in range(1, _WORKERS.value + 1)}
+    run(_SHARDS, 1)
+    say(f'{_WORKERS.value} runs of 1 Ray worker at the same time')
+    config = scale.experiment(steps, _SHARDS)
+    one = scale.crowded_run(config, _WORKERS.value, count)
+    note = ', other cores as busy' if _WORKERS.value > 1 else ''
+    predicted = [add(one, _SHARDS, 1, note)]
+    predicted += [run(_SHARDS, w) for w in range(2, _WORKERS.value + 1)]
+    if _LARGE.value:
+      run(_SHARDS, 0, _LARGE.value, 1)
+      predicted.append(run(_SHARDS, _WORKERS.value, _LARGE.value, 1))
   latency = scale_model.fit_latency({(w, 2 * b): s for w, b, s in echo})
-  config = scale.experiment(steps, _SHARDS)
   policy = backend.resolve(config).policy()
   value = policy.network.with_layers(
     config.estimator.value_hidden_sizes, 1, 'tanh'
   )
   sizes = policy.num_parameters, value.num_parameters
   model = scale_model.fit_model(
-    found[1].operations, steps, sizes, latency, found[1].seconds
+    one.operations, steps, sizes, latency, one.seconds
   )
-  for made in runs:
-    if made['workers']:
-      parts = model.seconds(made['workers'], steps)
-      made['predicted'] = sum(parts.values())
+  for made in predicted:
+    parts = model.seconds(made['workers'], made['batch_steps'])
+    made['predicted'] = sum(parts.values())
   efficiency = {
     batch: {w: model.efficiency(w, batch) for w in scale_figure.WORKERS}
     for batch in scale_figure.BATCHES
@@ -116,8 +133,9 @@ def main(_) -> None:
   path = pathlib.Path(_JSON.value)
   if path.suffix != '.json':
     raise UserError(f'--json={path}: end it in .json')
-  if _STEPS.value % 640:
-    raise UserError(f'--steps={_STEPS.value} is not a multiple of 640')
+  for flag in (_STEPS, _LARGE):
+    if flag.value % 640:
+      raise UserError(f'--{flag.name}={flag.value} is not a multiple of 640')
   flags.import_tensorflow()
   from trpo_tf.benchmarks import scale_figure
   from trpo_tf.distributed import local
