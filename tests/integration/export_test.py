@@ -12,9 +12,12 @@ import onnx
 import pages
 import programs
 import pytest
+import tiny
 
+import trpo_tf
 from trpo_tf.bin import flags
-from trpo_tf.experiment import backend, export
+from trpo_tf.errors import UserError
+from trpo_tf.experiment import backend, export, small_run
 from trpo_tf.experiment.evaluation import evaluate
 from trpo_tf.experiment.trained import TrainedPolicy
 
@@ -230,6 +233,7 @@ def test_program(tmp_path):
     'file exists already': ['--run_dir=r', '--out=file'],
     '--out is missing': ['--run_dir=r'],
     'none is not a directory': ['--run_dir=none', '--out=x'],
+    'are two exports': ['--run_dir=r', '--out=x', '--onnx', '--as_run'],
     '': ['--run_dir=r', '--out=new/deep'],
   }
   found = programs.run('export', list(commands.values()), tmp_path)
@@ -243,6 +247,22 @@ def test_program(tmp_path):
   assert os.listdir(tmp_path / 'new') == ['deep']
   assert not (tmp_path / 'x').exists()
   assert not os.listdir(tmp_path / 'taken')
+
+
+def test_a_small_run_directory_has_the_policy_and_cannot_train(tmp_path):
+  tiny.train(tmp_path / 'run')
+  whole = trpo_tf.load_policy(tmp_path / 'run')
+  small_run.write(whole, tmp_path / 'run', tmp_path / 'small')
+  assert os.listdir(tmp_path / 'small' / 'checkpoints') == [
+    whole.checkpoint.name
+  ]
+  small = trpo_tf.load_policy(tmp_path / 'small')
+  assert small.env_steps == whole.env_steps == 1600
+  assert small.theta.tobytes() == whole.theta.tobytes()
+  for observation in np.random.default_rng(0).normal(size=(5, 4)):
+    assert small.act(observation) == whole.act(observation)
+  with pytest.raises(UserError, match='checkpoint'):
+    tiny.train(tmp_path / 'small', total_env_steps=2000)
 
 
 @pytest.fixture
