@@ -184,6 +184,11 @@ class Gym(_VectorTask):
 
   def vine(self) -> GymVine:
     """Makes the Python vine."""
+    if self.config.sampler.env_workers:
+      raise UserError(
+        '--env_workers: the vine clones environments, which only works in this '
+        'process: leave it out, or take --sampler=single_path'
+      )
     paths = GymPathSampler(self.spaces, self.policy(), self.config, clonable)
     return GymVine(paths, self.config)
 
@@ -267,7 +272,11 @@ def _refuse_settings_of_gymnasium(config: ExperimentConfig) -> None:
   """Raises UserError if a native task or a game has settings of others."""
   task = config.task.task
   python = f', or take --task=gymnasium:{task}' if task in _GYMNASIUM else ''
-  given = dict(env_kwargs=config.task.env_kwargs, policy=config.policy.policy)
+  given = dict(
+    env_kwargs=config.task.env_kwargs,
+    policy=config.policy.policy,
+    env_workers=config.sampler.env_workers,
+  )
   for name, value in given.items():
     if value:
       raise UserError(

@@ -38,7 +38,7 @@ _STATE_CHUNK = 512  # states that a convolution sees at once
 # keep, in float64, and the factorisation that draws the initial weights.
 _PER_PARAMETER = 160
 _PER_CLONE = 20_000  # bytes of the state of an environment or an emulator
-_PER_WORKER = 60e6  # bytes of a process that plays an Atari game
+_PER_WORKER = 60e6  # bytes of a process with a game or with environments
 
 
 class Part(NamedTuple):
@@ -123,10 +123,13 @@ def estimate(backend: Backend) -> list[Part]:
     *_paths(backend, observation, policy.output_size),
     *_networks(backend, network, value),
   ]
+  flag, workers = '--env_workers', config.sampler.env_workers
   if isinstance(backend, Atari):
     threads = config.sampler.sampler_threads or available_cores()
-    workers = _PER_WORKER * min(threads, config.sampler.num_slots)
-    parts.append(Part('the workers', workers, ('--sampler_threads',)))
+    flag, workers = '--sampler_threads', threads
+  if workers:
+    size = _PER_WORKER * min(workers, config.sampler.num_slots)
+    parts.append(Part('the workers', size, (flag,)))
   if config.sampler.sampler == 'vine':
     parts.append(_branches(backend, observation, policy.output_size, value))
   if config.estimator.amortized_advantage:

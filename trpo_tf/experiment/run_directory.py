@@ -43,6 +43,7 @@ FREE_SETTINGS = frozenset(
     'total_iterations',
     'run_dir',
     'sampler_threads',
+    'env_workers',
     'tf_threads',
     'tensorboard',
     'checkpoint_seconds',

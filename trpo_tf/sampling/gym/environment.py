@@ -101,6 +101,11 @@ class EnvironmentSlot:
     """Seed of the running episode's reset."""
     return draws.episode_seed(self.seed, self.index, self.episode - 1)
 
+  @property
+  def next_seed(self) -> int:
+    """Seed of the next episode's reset."""
+    return draws.episode_seed(self.seed, self.index, self.episode)
+
   def error(self, what: str) -> UserError:
     """Makes the error for a failure, with the keys to replay it."""
     where = f'step {len(self.sent)}' if self.sent else 'the reset'
