@@ -64,3 +64,47 @@ class Dial(gymnasium.Env):
 
 
 gymnasium.register('Dial-v0', Dial, max_episode_steps=30)
+
+
+class Picture(gymnasium.Env):
+  """Shows a bright patch on the left or right, which an action names."""
+
+  metadata = {'render_modes': ['rgb_array']}
+  render_mode = None
+
+  def __init__(self, shape=(40, 40, 3), columns=1, continuous=False):
+    self.observation_space = spaces.Box(0, 255, tuple(shape), np.uint8)
+    self.columns = columns  # axis of the columns
+    self.continuous = continuous
+    self.action_space = (
+      spaces.Box(-1, 1, (1,), np.float32) if continuous else spaces.Discrete(2)
+    )
+
+  def _observation(self):
+    self.side = int(self.np_random.integers(2))
+    image = self.np_random.integers(0, 60, self.observation_space.shape, 'u1')
+    halves = np.array_split(image, 2, axis=self.columns)
+    halves[self.side] += 150
+    return image
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    self.steps = 0
+    return self._observation(), {}
+
+  def step(self, action):
+    chosen = float(action[0]) if self.continuous else 2 * int(action) - 1
+    reward = 1 - abs(chosen - (2 * self.side - 1)) / 2
+    self.steps += 1
+    return self._observation(), reward, False, False, {}
+
+
+gymnasium.register('Picture-v0', Picture, max_episode_steps=10)
+
+
+def flat_pictures():
+  """Pictures whose observations are vectors."""
+  return gymnasium.wrappers.FlattenObservation(Picture((7, 7, 3)))
+
+
+gymnasium.register('FlatPicture-v0', flat_pictures, max_episode_steps=10)

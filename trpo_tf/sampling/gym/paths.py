@@ -31,6 +31,7 @@ from trpo_tf.sampling.actors import (
 from trpo_tf.sampling.batch import Batch, End, Path, batch_of_paths
 from trpo_tf.sampling.draws import Draws
 from trpo_tf.sampling.gym.environment import EnvironmentSlot
+from trpo_tf.sampling.gym.observations import ImageRecord, VectorRecord
 from trpo_tf.sampling.gym.workers import Workers
 from trpo_tf.sampling.sampler import PathSampler, check_arrays
 from trpo_tf.sampling.threads import thread_count
@@ -100,13 +101,13 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
     )
     endless = config.sampler.whole_episodes and spaces.time_limit is None
     self._max_steps = _MAX_EPISODE_STEPS if endless else None
-    rows = self._observations = np.zeros(
-      (S, spaces.observation_size), np.float32
-    )
+    row = spaces.row
+    rows = self._observations = np.zeros((S, *row.shape), row.dtype)
     make_one = functools.partial(make, task.task, keywords=task.env_keywords)
+    if spaces.images:
+      make_one = functools.partial(make_one, flatten=False)
     self._workers = None
     if config.sampler.env_workers:
-      row = gymnasium.spaces.Box(-np.inf, np.inf, rows.shape[1:], rows.dtype)
       processes = thread_count('--env_workers', config.sampler.env_workers)
       self._workers = Workers(
         task.task, make_one, row, spaces.action_space, S, processes
@@ -198,8 +199,8 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
       return CategoricalActor(self.spaces.factors)
     return GaussianActor(self._policy.log_std(np.asarray(theta, np.float32)))
 
-  def network(self, theta: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Makes the policy's network, float32 [S, O] -> [S, M], in NumPy.
+  def network(self, theta: np.ndarray) -> Callable[[Any], np.ndarray]:
+    """Makes the policy's network, from inputs of S states to float32 [S, M].
 
     theta is float32 [P], or [S, P] with one policy per row of inputs.
     """
@@ -233,6 +234,11 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
     noise = Draws(self._seed, iteration).noise_rows(
       range(len(self._slots)), actor.draw, self.action_space.size
     )
+    images, count = (
+      self.spaces.images,
+      config.batch_steps + 2 * len(self._slots),
+    )
+    seen = ImageRecord(images, count) if images else VectorRecord()
     steps = list[tuple[np.ndarray, ...]]()
     records = [_Record([], [], [], {}, []) for _ in self._slots]
     while running := [
@@ -247,12 +253,14 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
         step = slot.index, len(steps)
         if step in snapshots:
           snapshots[step] = slot.snapshot()
-      observations = self._observations.copy()
-      outputs = network(normalizer(observations))
+      chosen = [slot.index for slot in running]
+      observations = seen.keep(self._observations, chosen)
+      outputs = network(seen.inputs(self._observations, normalizer))
       actions = actor.act(outputs, None if deterministic else next(noise))
       self._step(running, actions, records)
       steps.append((observations, outputs, actions))
     columns = [np.stack(rows, axis=1) for rows in zip(*steps, strict=True)]
+    last = seen.keep(self._observations)
     paths = []
     for s, record in enumerate(records):
       observations, outputs, actions = (
@@ -260,17 +268,19 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
       )
       path = Path(
         observations,
-        self._observations[s].copy(),
+        last[s],
         outputs,
         actions,
         np.array(record.rewards),
         np.array(record.ends, np.uint8),
         np.array(record.timesteps, np.int32),
-        record.boundaries,
+        {t: seen.keep(x[None])[0] for t, x in record.boundaries.items()},
         record.episodes,
       )
       paths.append(path)
-    batch = batch_of_paths(paths, actor, self.action_space, Batch)
+    batch = batch_of_paths(
+      paths, actor, self.action_space, seen.batch_type, **seen.fields
+    )
     return batch, list(snapshots.values())
 
   def _ask_for_resets(self, running: list[EnvironmentSlot]) -> None:

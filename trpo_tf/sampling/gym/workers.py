@@ -1,11 +1,7 @@
 """Environments in worker processes, stepped by Gymnasium's AsyncVectorEnv.
 
-AsyncVectorEnv starts a process for each of its environments, steps all of them
-at once, and hangs or hides the cause if it cannot pickle what one of them
-raises. An environment of it is therefore a _Group here: it holds those of
-several slots, steps the slots that it is told to, and returns what they raise
-as a value. Seeds and actions come from the sampler, so results are those of one
-process.
+Each process has a Group of slots. Seeds and actions come from the sampler, so
+results are those of one process.
 """
 
 import contextlib
@@ -14,128 +10,22 @@ import multiprocessing
 import os
 import signal
 import sys
-import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import connection, util
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, async_vector_env
-from gymnasium.vector.utils import batch_space
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
-from trpo_tf.errors import RemoteError, UserError, quoted
-from trpo_tf.sampling.batch import End
-from trpo_tf.sampling.gym.environment import observe, send
+from trpo_tf.errors import UserError, quoted
+from trpo_tf.sampling.gym.group import Fault, Group, make_registered, serve
 
 __all__ = ['Workers']
 
 _PATIENCE = 10.0  # seconds in which a process must end once disconnected
-
-
-class _Fault(NamedTuple):
-  """What the environment of a slot raised.
-
-  Attributes:
-    slot: number of the slot within its group.
-    line: the exception in one line.
-    text: its traceback.
-    interrupts: whether it is a KeyboardInterrupt.
-  """
-
-  slot: int
-  line: str
-  text: str
-  interrupts: bool
-
-  @classmethod
-  def of(cls, slot: int, error: BaseException) -> '_Fault':
-    """Describes an exception that is being handled."""
-    line = str(error) if isinstance(error, UserError) else quoted(error)
-    interrupts = isinstance(error, KeyboardInterrupt)
-    return cls(slot, line, traceback.format_exc(), interrupts)
-
-  def error(self) -> BaseException:
-    """Makes the exception that stands for it in this process."""
-    if self.interrupts:
-      return KeyboardInterrupt()
-    return RemoteError(self.line, self.text)
-
-
-class _Group(gymnasium.Env):
-  """The environments of up to G slots, as one environment of AsyncVectorEnv.
-
-  A seed is a list of G seeds; None leaves a slot as it is. An action is a pair:
-  which slots step, bool [G], and their actions [G, ...].
-
-  Attributes:
-    fault: what the constructor of an environment raised; None for nothing.
-  """
-
-  def __init__(
-    self,
-    make: Callable[[], gymnasium.Env],
-    count: int,
-    row: spaces.Box,
-    actions: gymnasium.Space,
-    size: int,
-    program: int,
-  ):
-    """Makes the environments, unless it is the program that asks.
-
-    Args:
-      make: makes an environment.
-      count: number of environments.
-      row: space of an observation, as the sampler keeps it.
-      actions: action space of an environment.
-      size: G.
-      program: process of the sampler. AsyncVectorEnv makes a group there to see
-        its spaces.
-    """
-    self.observation_space = batch_space(row, size)
-    self.action_space = spaces.Tuple(
-      [spaces.MultiBinary(size), batch_space(actions, size)]
-    )
-    self._rows = np.zeros((size, *row.shape), row.dtype)
-    self._envs, self.fault = list[gymnasium.Env](), None
-    if os.getpid() == program:
-      return
-    try:
-      self._envs += [make() for _ in range(count)]
-    except BaseException as error:  # a user's code
-      self.fault = _Fault.of(0, error)
-
-  def reset(self, *, seed=None, options=None):
-    """Resets the slots that have a seed; see gymnasium.Env."""
-    del options
-    faults = []
-    for slot, one in enumerate(seed):
-      if one is None:
-        continue
-      try:
-        observation, _ = self._envs[slot].reset(seed=one)
-        observe(observation, self._rows[slot])
-      except BaseException as error:  # a user's code
-        faults.append(_Fault.of(slot, error))
-    return self._rows, {'faults': faults}
-
-  def step(self, action):
-    """Steps the chosen slots; rewards and ends are arrays [G]."""
-    chosen, actions = action
-    rewards, ends = np.zeros(len(chosen)), np.zeros(len(chosen), np.uint8)
-    faults = []
-    for slot in map(int, np.flatnonzero(chosen)):
-      env, row = self._envs[slot], self._rows[slot]
-      try:
-        rewards[slot], ends[slot] = send(env, actions[slot], row)
-      except BaseException as error:  # a user's code
-        faults.append(_Fault.of(slot, error))
-    terminated, truncated = (
-      ends & bit != 0 for bit in (End.TERMINATED, End.TRUNCATED)
-    )
-    return self._rows, rewards, terminated, truncated, {'faults': faults}
 
 
 class _Remote(gymnasium.Env):
@@ -187,11 +77,13 @@ class Workers:
     self._task, self._actions = task, actions
     size = -(-slots // processes)
     self._shape = -(-slots // size), size
-    make = functools.partial(_make, gymnasium.registry.get(task), make)
+    make = functools.partial(
+      make_registered, gymnasium.registry.get(task), make
+    )
     self._found: dict[int, Any] = {}
     groups = [
       functools.partial(
-        _Group, make, min(size, slots - s), row, actions, size, os.getpid()
+        Group, make, min(size, slots - s), row, actions, size, os.getpid()
       )
       for s in range(0, slots, size)
     ]
@@ -200,7 +92,7 @@ class Workers:
         groups,
         copy=False,
         context='spawn',  # a fork would copy the locks of TensorFlow's threads
-        worker=_work,
+        worker=serve,
         autoreset_mode=AutoresetMode.DISABLED,
       )
     # multiprocessing ends daemons by a signal that the workers ignore
@@ -267,7 +159,7 @@ class Workers:
     if slot not in self._found:
       find()
     found = self._found.pop(slot)
-    if isinstance(found, _Fault):
+    if isinstance(found, Fault):
       raise found.error()
     return found
 
@@ -305,26 +197,6 @@ def _death(processes: Sequence[Any]) -> str:
       )
       return f'worker process {process.pid} {how}'
   return ''
-
-
-def _make(spec: Any, make: Callable[[], gymnasium.Env]) -> gymnasium.Env:
-  """Makes an environment that may have been registered by the program.
-
-  Args:
-    spec: how it was registered there; None if its module registers it.
-    make: makes it.
-  """
-  if spec is not None:
-    gymnasium.registry.setdefault(spec.id, spec)
-  return make()
-
-
-def _work(*arguments: Any) -> None:
-  """Serves AsyncVectorEnv in a process until it is disconnected."""
-  for number in (signal.SIGINT, signal.SIGTERM):  # the program handles these
-    signal.signal(number, signal.SIG_IGN)
-  with contextlib.suppress(OSError):  # it cannot report its disconnection
-    async_vector_env._async_worker(*arguments)
 
 
 @contextlib.contextmanager
