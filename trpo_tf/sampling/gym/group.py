@@ -44,7 +44,12 @@ class Fault(NamedTuple):
 
   @classmethod
   def of(cls, slot: int, error: BaseException) -> 'Fault':
-    """Describes an exception that is being handled."""
+    """Describes an exception that is being handled.
+
+    Args:
+      slot: number of the slot within its group.
+      error: the exception.
+    """
     line = str(error) if isinstance(error, UserError) else quoted(error)
     interrupts = isinstance(error, KeyboardInterrupt)
     return cls(slot, line, traceback.format_exc(), interrupts)
