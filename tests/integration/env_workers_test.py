@@ -1,12 +1,17 @@
 """Environments in worker processes give the bytes of one process."""
 
+import functools
 import itertools
 import json
 import os
 import pathlib
 import signal
+import subprocess
+import sys
+import threading
 import time
 
+import gymnasium
 import numpy as np
 import programs
 import pytest
@@ -149,6 +154,28 @@ def test_a_fault_in_a_worker_is_that_of_one_process():
   assert 'env.step failed (SystemExit: 3; --verbosity=1' in lines[0]
 
 
+@pytest.mark.slow
+def test_the_programs_say_it_in_one_line_or_with_the_traceback(tmp_path):
+  (tmp_path / 'toy_envs.py').symlink_to(programs.ROOT / 'tests/toy_envs.py')
+  flags = [f'--{k}={v}' for k, v in TINY.items() if not isinstance(v, tuple)]
+  fault = [*flags, f'--task={DIAL}', '--env_kwargs={"fault": "odd"}']
+  one, many, verbose = programs.run(
+    'train',
+    [
+      [*fault, '--run_dir=one'],
+      [*fault, '--run_dir=many', '--env_workers=2'],
+      [*fault, '--run_dir=verbose', '--env_workers=2', '--verbosity=1'],
+    ],
+    tmp_path,
+  )
+  assert one.code == many.code == verbose.code == 2
+  line = many.stderr.strip().splitlines()[-1]
+  assert one.stderr.strip().splitlines()[-1] == line
+  assert 'env.step failed (Odd: motor burnt; --verbosity=1' in line
+  assert 'Traceback' not in many.stderr and 'toy_envs.py' not in many.stderr
+  assert "raise Odd('motor', 'burnt')" in verbose.stderr
+
+
 def test_workers_that_cannot_start_or_are_killed():
   def error(fault):
     made = resolved(
@@ -184,6 +211,60 @@ def test_workers_that_cannot_start_or_are_killed():
 def test_what_workers_cannot_do_is_one_line(settings, says):
   with pytest.raises(UserError, match=says):
     backend.make_sampler(resolved(**(dict(env_workers=2) | settings)))
+
+
+_SCRIPT = """
+import sys
+import gymnasium
+import toy_envs
+import trpo_tf
+from trpo_tf.sampling.gym import group  # what a worker imports
+
+class Own(toy_envs.Dial):
+  def step(self, action):
+    assert 'tensorflow' not in sys.modules or WORKERS == 0
+    return super().step(action)
+
+gymnasium.register('Own-v0', Own, max_episode_steps=30)
+for WORKERS in (0, 2):
+  runs = trpo_tf.train(
+    task='Own-v0', batch_steps=40, num_slots=2, hidden_sizes=(4,),
+    value_hidden_sizes=(), value_epochs=1, total_iterations=1,
+    env_workers=WORKERS, check_env=False,
+  )
+  print(next(runs).batch.observations.sum())
+"""
+
+
+@pytest.mark.slow
+def test_an_environment_of_the_program_itself(tmp_path):
+  """It is sent to workers, which do not import the program or TensorFlow."""
+  (tmp_path / 'script.py').write_text(_SCRIPT)
+  done = subprocess.run(
+    [sys.executable, 'script.py'],
+    env=programs.environment(programs.ROOT / 'tests'),
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  one, many = done.stdout.split()
+  assert one == many
+
+
+def test_an_environment_that_cannot_be_sent():
+  gymnasium.register('Locked-v0', functools.partial(_locked, threading.Lock()))
+  made = resolved(task='Locked-v0', env_workers=1)
+  with pytest.raises(
+    UserError, match='cannot be sent .* register it in a'
+  ) as e:
+    made.paths()
+  assert '\n' not in str(e.value)
+
+
+def _locked(lock):
+  del lock
+  return gymnasium.make('CartPole-v1')
 
 
 @pytest.mark.slow

@@ -124,7 +124,8 @@ def estimate(backend: Backend) -> list[Part]:
     *_paths(backend, observation, policy.output_size),
     *_networks(backend, network, value),
   ]
-  flag, workers = '--env_workers', config.sampler.env_workers
+  flag = '--env_workers'
+  workers = config.sampler.env_workers * config.sampler.num_shards
   if isinstance(backend, Atari):
     threads = config.sampler.sampler_threads or available_cores()
     flag, workers = '--sampler_threads', threads

@@ -19,8 +19,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+from gymnasium.vector.utils import CloudpickleWrapper
 
-from trpo_tf.errors import UserError, quoted
+from trpo_tf.errors import UserError, cause, quoted
 from trpo_tf.sampling.gym.group import Fault, Group, make_registered, serve
 
 __all__ = ['Workers']
@@ -72,7 +73,7 @@ class Workers:
       processes: number of processes; results do not depend on it.
 
     Raises:
-      UserError: an environment cannot be made, or a process ended.
+      UserError: an environment cannot be made or sent, or a process ended.
     """
     self._task, self._actions = task, actions
     size = -(-slots // processes)
@@ -181,6 +182,17 @@ class Workers:
         f'--task={self._task}: {how}; if memory was short, take a smaller '
         '--env_workers; the same command continues'
       ) from error
+
+
+def _check_pickle(task: str, make: Callable[[], gymnasium.Env]) -> None:
+  """Raises UserError if AsyncVectorEnv cannot send `make` to a process."""
+  try:
+    CloudpickleWrapper(make).__getstate__()
+  except Exception as error:
+    raise UserError(
+      f'--env_workers: --task={task} cannot be sent to a process '
+      f'({cause(error)}): register it in a module, --task=module:Id-v0'
+    ) from error
 
 
 def _death(processes: Sequence[Any]) -> str:
