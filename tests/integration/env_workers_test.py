@@ -1,6 +1,5 @@
 """Environments in worker processes give the bytes of one process."""
 
-import functools
 import itertools
 import json
 import os
@@ -253,18 +252,19 @@ def test_an_environment_of_the_program_itself(tmp_path):
 
 
 def test_an_environment_that_cannot_be_sent():
-  gymnasium.register('Locked-v0', functools.partial(_locked, threading.Lock()))
+  lock = threading.Lock()
+
+  def make():
+    with lock:
+      return gymnasium.make('CartPole-v1')
+
+  gymnasium.register('Locked-v0', make)
   made = resolved(task='Locked-v0', env_workers=1)
   with pytest.raises(
     UserError, match='cannot be sent .* register it in a'
   ) as e:
     made.paths()
   assert '\n' not in str(e.value)
-
-
-def _locked(lock):
-  del lock
-  return gymnasium.make('CartPole-v1')
 
 
 @pytest.mark.slow

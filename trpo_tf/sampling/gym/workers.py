@@ -81,6 +81,7 @@ class Workers:
     make = functools.partial(
       make_registered, gymnasium.registry.get(task), make
     )
+    _check_pickle(task, make)
     self._found: dict[int, Any] = {}
     groups = [
       functools.partial(
