@@ -10,8 +10,28 @@ class UserError(ValueError):
   """
 
 
+class RemoteError(Exception):
+  """An exception of another process; its text is the traceback there.
+
+  Attributes:
+    line: the exception in one line.
+  """
+
+  def __init__(self, line: str, text: str):
+    """Takes the line and the traceback.
+
+    Args:
+      line: the exception in one line.
+      text: its traceback.
+    """
+    super().__init__(f'\n{text.rstrip()}')
+    self.line = line
+
+
 def quoted(error: BaseException) -> str:
   """Formats in one line what a user's code raised; it may be any exception."""
+  if isinstance(error, RemoteError):
+    return error.line
   try:
     text = ' '.join(str(error).split())
   except Exception:  # its __str__ is the user's code too

@@ -41,6 +41,18 @@ _SETTINGS = {
     batch_steps=64,
     time_limit=40,
   ),
+  'picture': dict(
+    task='toy_envs:Picture-v0',
+    env_kwargs='{"shape": [20, 24, 3], "continuous": true}',
+    conv_filters='4,6',
+    **_WIDE,
+  ),
+  'grey': dict(
+    task='toy_envs:Picture-v0',
+    env_kwargs='{"shape": [20, 24]}',
+    conv_filters='4',
+    **_WIDE,
+  ),
 }
 _LOCK = """
 import gymnasium
@@ -150,6 +162,11 @@ def _sampled(policy):
   if policy.task.startswith('atari/'):
     observations = np.stack([batch.stacks(rows) for rows in observations])
     observations = np.moveaxis(observations, -1, 1)
+  elif policy.task.startswith('toy_envs:'):
+    observations = batch.stacks(observations)
+    observations = observations.reshape(
+      -1, *policy.backend.spaces.images.own_shape
+    )
   return observations, batch.outputs[0, steps]
 
 
@@ -167,7 +184,7 @@ def test_equals_the_run_and_its_sampler(folder, name, kind):
     policy.backend.spaces.__dict__['observation_space'] = _vector(observations)
   expected = policy.act(observations)
   assert (action.dtype, action.shape) == (expected.dtype, expected.shape)
-  discrete = name in ('plain', 'dict', 'atari')
+  discrete = name in ('plain', 'dict', 'atari', 'grey')
   np.testing.assert_allclose(action, expected, 0 if discrete else 1e-5, 1e-5)
   name = 'logits' if discrete else 'mean'
   np.testing.assert_allclose(found[f'{kind} {name}'], outputs, 1e-5, 1e-5)

@@ -66,15 +66,18 @@ def experiment(batch_steps: int, num_shards: int) -> ExperimentConfig:
 
 
 class Timed(NamedTuple):
-  """The time of a run's iterations, medians over iterations.
+  """The time of a run's iterations.
 
   Attributes:
-    seconds: of an iteration.
-    operations: seconds and number of the calls of each operation.
+    seconds: of an iteration, the median.
+    operations: seconds and number of the calls of each operation in an
+      iteration, the means.
+    learner: seconds of an iteration that are not an operation's, the mean.
   """
 
   seconds: float
   operations: dict[str, tuple[float, float]]
+  learner: float
 
 
 class _Stopwatch:
@@ -166,7 +169,9 @@ def timed_run(
       name: (total / iterations, watch.calls[name] / iterations)
       for name, total in watch.seconds.items()
     }
-  return Timed(statistics.median(seconds), operations)
+  in_operations = sum(total for total, _ in operations.values())
+  learner = statistics.mean(seconds) - in_operations
+  return Timed(statistics.median(seconds), operations, learner)
 
 
 def crowded_run(
@@ -193,7 +198,11 @@ def crowded_run(
     name: tuple(np.mean([run.operations[name] for run in found], axis=0))
     for name in found[0].operations
   }
-  return Timed(statistics.mean(run.seconds for run in found), operations)
+  seconds, learner = (
+    statistics.mean(getattr(run, name) for run in found)
+    for name in ('seconds', 'learner')
+  )
+  return Timed(seconds, operations, learner)
 
 
 class _Echo(ray_worker.Actor):

@@ -132,7 +132,7 @@ def fit_model(
   batch_steps: int,
   parameters: tuple[int, int],
   latency: Latency,
-  seconds: float,
+  learner: float,
 ) -> Model:
   """Makes the model from a measured run on one worker.
 
@@ -141,7 +141,7 @@ def fit_model(
     batch_steps: env steps of its batch.
     parameters: P and V, numbers of the policy and of the value network.
     latency: of a call.
-    seconds: of an iteration.
+    learner: seconds of an iteration that the learner computes alone.
   """
   P, V = parameters
   sizes = {
@@ -158,5 +158,4 @@ def fit_model(
     talk = calls * latency.seconds(1, sizes.get(name, 0.0))
     work[name] = max(0.0, total - talk) / batch_steps
   rounds = {name: float(calls) for name, (_, calls) in operations.items()}
-  learner = max(0.0, seconds - sum(total for total, _ in operations.values()))
   return Model(work, rounds, sizes, latency, learner)

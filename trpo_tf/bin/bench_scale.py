@@ -110,7 +110,7 @@ def _measure(say: Any) -> dict[str, Any]:
   )
   sizes = policy.num_parameters, value.num_parameters
   model = scale_model.fit_model(
-    one.operations, steps, sizes, latency, one.seconds
+    one.operations, steps, sizes, latency, one.learner
   )
   for made in predicted:
     parts = model.seconds(made['workers'], made['batch_steps'])

@@ -42,8 +42,8 @@ _PURPOSES = {
     'reference_steps',
   ),
   'Where and on how many cores to run': (
-    *('jobs', 'sampler_threads', 'threads', 'ray_address', 'ray_workers'),
-    'workers',
+    *('jobs', 'sampler_threads', 'env_workers', 'threads', 'workers'),
+    *('ray_address', 'ray_workers'),
   ),
 }
 _COMMON = """\

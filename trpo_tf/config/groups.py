@@ -141,8 +141,8 @@ class PolicyConfig(Config):
   )
   conv_filters: tuple[int, ...] = setting(
     (16, 16),
-    'Atari: filters of each convolution (4 x 4, stride 2) before the hidden '
-    'layers, in the policy network and in the value network',
+    'Atari and images: filters of each convolution (4 x 4, stride 2) before '
+    'the hidden layers, in the policy network and in the value network',
     low=1,
     high=_MAX_UNITS,
   )

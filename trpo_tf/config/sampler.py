@@ -56,6 +56,14 @@ class SamplerConfig(Config):
     low=0,
     high=2**31 - 1,
   )
+  env_workers: int = setting(
+    0,
+    'Gymnasium: worker processes that step the environments, which pays if a '
+    'step takes about a millisecond or more; 0: none, the environments are '
+    'stepped in this process',
+    low=0,
+    high=10_000,
+  )
   rollout_set_size: int = setting(
     125,
     'vine: N, states per iteration from which branches start',

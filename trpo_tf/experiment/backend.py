@@ -13,6 +13,7 @@ from trpo_tf.policies.categorical import (
   categorical_policy,
 )
 from trpo_tf.policies.gaussian import GaussianPolicy, gaussian_policy
+from trpo_tf.policies.images import image_net
 from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
 from trpo_tf.sampling.atari.branching import AtariVine
 from trpo_tf.sampling.atari.paths import AtariPathSampler
@@ -38,7 +39,7 @@ __all__ = ['Atari', 'Backend', 'Gym', 'Native', 'make_sampler', 'resolve']
 # native tasks that Gymnasium has under the same name
 _GYMNASIUM = gymnasium_v5.TASKS
 # methods that use a batch only through the products and steps of `optim`
-_ATARI_METHODS = 'trpo', 'natural_gradient', 'policy_gradient', 'max_kl'
+_FRAME_METHODS = 'trpo', 'natural_gradient', 'policy_gradient', 'max_kl'
 
 
 class Backend(Protocol):
@@ -159,7 +160,7 @@ class Gym(_VectorTask):
   def policy(self) -> GaussianPolicy | CategoricalPolicy:
     """Makes a Gaussian or a (factored) categorical policy.
 
-    Its network is an MLP, or that of --policy.
+    Its network is an MLP, or convolutional for images, or that of --policy.
     """
     settings, spaces = self.config.policy, self.spaces
     size = spaces.observation_size
@@ -168,6 +169,10 @@ class Gym(_VectorTask):
       if spaces.factors
       else gaussian_policy(settings, size, spaces.action_size)
     )
+    if spaces.images:
+      task, width = self.config.task.task, spaces.output_size
+      network: Any = image_net(settings, task, spaces.images, width)
+      return dataclasses.replace(policy, network=network)
     if not settings.policy:
       return policy
     seed = self.config.run.seed
@@ -175,8 +180,20 @@ class Gym(_VectorTask):
     return dataclasses.replace(policy, network=own)
 
   def normalizer(self) -> Normalizer:
-    """Makes the normaliser of the environment's flattened observations."""
+    """Makes the normaliser of flat observations; images are not normalised."""
+    if self.spaces.images:
+      return initial_normalizer(0, enabled=False)
     return self._normalizer(self.spaces.observation_size)
+
+  def describe(self) -> str:
+    """Says how the convolutions see images."""
+    if not self.spaces.images:
+      return ''
+    height, width, channels = self.spaces.images.shape
+    return (
+      f'{self.config.task.task}: images of {height} x {width} pixels, '
+      f'{channels} channel{"s" * (channels > 1)}'
+    )
 
   def paths(self) -> GymPathSampler:
     """Makes the Python sampler."""
@@ -184,6 +201,16 @@ class Gym(_VectorTask):
 
   def vine(self) -> GymVine:
     """Makes the Python vine."""
+    if self.spaces.images:
+      raise UserError(
+        f'--task={self.config.task.task}: the vine does not branch from images '
+        'of Gymnasium: take --sampler=single_path'
+      )
+    if self.config.sampler.env_workers:
+      raise UserError(
+        '--env_workers: the vine clones environments, which only works in this '
+        'process: leave it out, or take --sampler=single_path'
+      )
     paths = GymPathSampler(self.spaces, self.policy(), self.config, clonable)
     return GymVine(paths, self.config)
 
@@ -260,14 +287,21 @@ def resolve(config: ExperimentConfig) -> Native | Gym | Atari:
       f'--time_limit is for native tasks: give {task} another limit by '
       f'--env_kwargs=\'{{"max_episode_steps": {limit}}}\''
     )
-  return Gym(config, environment.describe(task, keywords))
+  spaces = environment.describe(task, keywords, bool(config.policy.policy))
+  if spaces.images:
+    _check_method(config.method.method)
+  return Gym(config, spaces)
 
 
 def _refuse_settings_of_gymnasium(config: ExperimentConfig) -> None:
   """Raises UserError if a native task or a game has settings of others."""
   task = config.task.task
   python = f', or take --task=gymnasium:{task}' if task in _GYMNASIUM else ''
-  given = dict(env_kwargs=config.task.env_kwargs, policy=config.policy.policy)
+  given = dict(
+    env_kwargs=config.task.env_kwargs,
+    policy=config.policy.policy,
+    env_workers=config.sampler.env_workers,
+  )
   for name, value in given.items():
     if value:
       raise UserError(
@@ -286,10 +320,10 @@ def _native_task(name: str, time_limit: int) -> CompiledTask | None:
 
 
 def _check_method(method: str) -> None:
-  if method not in _ATARI_METHODS:
+  if method not in _FRAME_METHODS:
     raise UserError(
       f'--method={method} cannot learn from frames: take '
-      f'{", ".join(_ATARI_METHODS)}, or a native or Gymnasium task'
+      f'{", ".join(_FRAME_METHODS)}, or a task whose observations are vectors'
     )
 
 

@@ -21,6 +21,7 @@ from trpo_tf.policies.conv import ConvNet
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.tasks.actions import Controls
 from trpo_tf.tasks.atari import STACK
+from trpo_tf.tasks.images import Images
 
 __all__ = ['Interface', 'description', 'interface', 'saved_model', 'write']
 
@@ -29,12 +30,14 @@ class Interface(NamedTuple):
   """What an exported policy takes and returns.
 
   Attributes:
-    observation_shape: of one observation: (O,), or (4, H, W) for frames.
-    observation_dtype: 'float32', or 'uint8' for frames.
+    observation_shape: of one observation: (O,), (4, H, W) for frames, or an
+      image's own.
+    observation_dtype: 'float32', or 'uint8' for frames and images.
     action_shape: of one action, as the environment takes it.
     action_dtype: type of an action.
     controls: the map from means or choices to the action; None: `codes` is.
     codes: the action of each combination of choices, if there is a table.
+    images: form of frames or images; None for vectors.
   """
 
   observation_shape: tuple[int, ...]
@@ -43,6 +46,7 @@ class Interface(NamedTuple):
   action_dtype: np.dtype
   controls: Controls | None = None
   codes: np.ndarray | None = None
+  images: Images | None = None
 
 
 def interface(policy: TrainedPolicy) -> Interface:
@@ -51,16 +55,21 @@ def interface(policy: TrainedPolicy) -> Interface:
   if isinstance(backend, backend_lib.Atari):
     game = backend.game
     frames, codes = (STACK, *game.frame_shape), game.codes
-    return Interface(frames, 'uint8', (), codes.dtype, codes=codes)
+    return Interface(
+      frames, 'uint8', (), codes.dtype, codes=codes, images=Images(frames)
+    )
   shape = (policy.policy.observation_size,)
   if isinstance(backend, backend_lib.Native):
     _, controls = backend.task.actions(task.action_range, task.clip_actions)
-    sent = (backend.task.action_size,)
-    return Interface(shape, 'float32', sent, np.dtype(np.float64), controls)
+    width = (backend.task.action_size,)
+    return Interface(shape, 'float32', width, np.dtype(np.float64), controls)
   spaces = backend.spaces
   _, controls = spaces.actions(task.task, task.action_range, task.clip_actions)
-  dtype = np.dtype(spaces.action_space.dtype)
-  return Interface(shape, 'float32', spaces.action_shape, dtype, controls)
+  sent, dtype = spaces.action_shape, np.dtype(spaces.action_space.dtype)
+  if images := spaces.images:
+    own = images.own_shape
+    return Interface(own, 'uint8', sent, dtype, controls, images=images)
+  return Interface(shape, 'float32', sent, dtype, controls)
 
 
 def saved_model(policy: TrainedPolicy) -> tuple[tf.Module, dict[str, Any]]:
@@ -82,10 +91,11 @@ def saved_model(policy: TrainedPolicy) -> tuple[tf.Module, dict[str, Any]]:
   )
 
   def act(observation):
-    return {'action': _sent(face, policy, _outputs(policy, observation))}
+    outputs = _outputs(face, policy, observation)
+    return {'action': _sent(face, policy, outputs)}
 
   def distribution(observation):
-    outputs = _outputs(policy, observation)
+    outputs = _outputs(face, policy, observation)
     if isinstance(policy.policy, CategoricalPolicy):
       return {'logits': outputs}
     deviation = np.exp(policy.policy.log_std(policy.theta))
@@ -109,12 +119,25 @@ def _normalized(normalizer: Normalizer, observation: tf.Tensor) -> tf.Tensor:
   return tf.clip_by_value(z, -normalizer.clip, normalizer.clip)
 
 
-def _outputs(policy: TrainedPolicy, observation: tf.Tensor) -> tf.Tensor:
+def _pixels(images: Images, observation: tf.Tensor) -> tf.Tensor:
+  """Puts the channels last, uint8 [N, H, W, C]."""
+  if len(images.own_shape) == 2:
+    return observation[..., tf.newaxis]
+  if images.channels_first:
+    return tf.transpose(observation, [0, 2, 3, 1])
+  return observation
+
+
+def _outputs(
+  face: Interface, policy: TrainedPolicy, observation: tf.Tensor
+) -> tf.Tensor:
   """Returns the network's outputs [N, M] for raw observations [N, ...]."""
   network, theta = policy.network, tf.constant(policy.theta)
   if isinstance(network, ConvNet):
-    pixels = tf.transpose(observation, [0, 2, 3, 1])
-    return network.pixel_outputs(theta, pixels)
+    assert face.images
+    parameters = policy.policy.network_parameters(theta)
+    pixels = _pixels(face.images, observation)
+    return network.pixel_outputs(parameters, pixels)
   return policy.policy.outputs(
     theta, _normalized(policy.normalizer, observation)
   )

@@ -17,6 +17,7 @@ from trpo_tf.estimation import amortized
 from trpo_tf.experiment.backend import Atari, Backend, Gym, Native
 from trpo_tf.optim.problem import KEPT_BYTES
 from trpo_tf.policies.protocols import Network
+from trpo_tf.policies.stacks import FrameStacks
 from trpo_tf.sampling.threads import available_cores
 
 __all__ = [
@@ -38,7 +39,7 @@ _STATE_CHUNK = 512  # states that a convolution sees at once
 # keep, in float64, and the factorisation that draws the initial weights.
 _PER_PARAMETER = 160
 _PER_CLONE = 20_000  # bytes of the state of an environment or an emulator
-_PER_WORKER = 60e6  # bytes of a process that plays an Atari game
+_PER_WORKER = 60e6  # bytes of a process with a game or with environments
 
 
 class Part(NamedTuple):
@@ -123,10 +124,14 @@ def estimate(backend: Backend) -> list[Part]:
     *_paths(backend, observation, policy.output_size),
     *_networks(backend, network, value),
   ]
+  flag = '--env_workers'
+  workers = config.sampler.env_workers * config.sampler.num_shards
   if isinstance(backend, Atari):
     threads = config.sampler.sampler_threads or available_cores()
-    workers = _PER_WORKER * min(threads, config.sampler.num_slots)
-    parts.append(Part('the workers', workers, ('--sampler_threads',)))
+    flag, workers = '--sampler_threads', threads
+  if workers:
+    size = _PER_WORKER * min(workers, config.sampler.num_slots)
+    parts.append(Part('the workers', size, (flag,)))
   if config.sampler.sampler == 'vine':
     parts.append(_branches(backend, observation, policy.output_size, value))
   if config.estimator.amortized_advantage:
@@ -134,11 +139,17 @@ def estimate(backend: Backend) -> list[Part]:
   return parts
 
 
+def _convolves(backend: Backend) -> bool:
+  """Whether observations are frames, which stay bytes, or images."""
+  return isinstance(backend.policy().network.input_spec, FrameStacks)
+
+
 def _observation_bytes(backend: Backend) -> int:
   """Bytes of an observation in a batch, of which Atari stores a frame once."""
   if isinstance(backend, Atari):
     return math.prod(backend.game.frame_shape) + 16
-  return 4 * backend.policy().observation_size
+  size = backend.policy().observation_size
+  return size + 16 if _convolves(backend) else 4 * size
 
 
 def _time_limit(backend: Backend) -> float:
@@ -176,7 +187,8 @@ def _paths(backend: Backend, observation: int, outputs: int) -> list[Part]:
     slot = 16 * width + 8 * task.program.num_registers + 4 * observation
   else:
     # lists of arrays, which are then stacked and padded
-    sampled = _learned_steps(backend) * (3 * observation + 48 * outputs + 300)
+    stored = observation if _convolves(backend) else 3 * observation
+    sampled = _learned_steps(backend) * (stored + 48 * outputs + 300)
     slot = _PER_CLONE + 4 * observation
     if sampler.whole_episodes:
       flags = '--num_slots', '--batch_steps'
@@ -189,11 +201,12 @@ def _paths(backend: Backend, observation: int, outputs: int) -> list[Part]:
 def _networks(backend: Backend, network: Network, value: Network) -> list[Part]:
   """Parameters, and what the networks compute on a batch."""
   config, P = backend.config, network.num_parameters
-  atari = ('--conv_filters',) if isinstance(backend, Atari) else ()
-  hidden: tuple[str, ...] = ('--hidden_sizes', *atari)
+  pixels = _convolves(backend)
+  filters = ('--conv_filters',) if pixels else ()
+  hidden: tuple[str, ...] = ('--hidden_sizes', *filters)
   if config.policy.policy:
     hidden = ('the size of the network of --policy',)
-  value_hidden = ('--value_hidden_sizes', *atari)
+  value_hidden = ('--value_hidden_sizes', *filters)
   parts = [Part('the policy', _PER_PARAMETER * P, hidden)]
   if config.method.method in POPULATION_METHODS:
     drawn = 24 * config.sampler.num_slots * P
@@ -204,7 +217,6 @@ def _networks(backend: Backend, network: Network, value: Network) -> list[Part]:
   states = steps
   if config.sampler.sampler == 'vine' and not config.uses_every_step:
     states = config.sampler.rollout_set_size
-  pixels = isinstance(backend, Atari)
   flat = _observation_bytes(backend) * (1 if pixels else 2)
   activations = 8 * network.activation_size * _at_once(backend, states)
   fraction = config.trust_region.fisher_fraction
@@ -235,7 +247,7 @@ def _networks(backend: Backend, network: Network, value: Network) -> list[Part]:
 
 def _at_once(backend: Backend, states: float) -> float:
   """States whose activations are in memory together."""
-  return min(states, _STATE_CHUNK) if isinstance(backend, Atari) else states
+  return min(states, _STATE_CHUNK) if _convolves(backend) else states
 
 
 def _branches(

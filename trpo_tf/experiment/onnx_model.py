@@ -16,7 +16,7 @@ from trpo_tf.policies.categorical import CategoricalPolicy
 from trpo_tf.policies.conv import ConvNet
 from trpo_tf.policies.layers import STRIDE
 from trpo_tf.policies.mlp import MLP
-from trpo_tf.tasks.atari import STACK
+from trpo_tf.tasks.images import Images
 
 onnx = extras.optional('onnx', 'onnx')
 
@@ -65,7 +65,7 @@ def build(policy: TrainedPolicy, face: Interface) -> Any:
   graph, shape = _Graph(), face.observation_shape
   discrete = isinstance(policy.policy, CategoricalPolicy)
   name = 'logits' if discrete else 'mean'
-  outputs = _network(graph, policy, name)
+  outputs = _network(graph, policy, face.images, name)
   action = _choices(graph, policy, outputs) if discrete else outputs
   _send(graph, face, action)
   values = {name: (policy.policy.output_size,)}
@@ -107,7 +107,9 @@ def _value(name: str, dtype: Any, shape: tuple[int, ...]) -> Any:
   return onnx.helper.make_tensor_value_info(name, _type(dtype), ['N', *shape])
 
 
-def _network(graph: _Graph, policy: TrainedPolicy, name: str) -> str:
+def _network(
+  graph: _Graph, policy: TrainedPolicy, images: Images | None, name: str
+) -> str:
   """Adds the network, with its normaliser, and calls its outputs `name`."""
   network, x = policy.network, 'observation'
   assert isinstance(network, MLP | ConvNet)
@@ -121,7 +123,8 @@ def _network(graph: _Graph, policy: TrainedPolicy, name: str) -> str:
   activation = _ACTIVATIONS[network.activation]
   if isinstance(network, ConvNet):
     count = len(network.filters)
-    x = _convolutions(graph, layers[:count], activation)
+    assert images
+    x = _convolutions(graph, images, layers[:count], activation)
     x = graph('Reshape', x, np.array([-1, network.head.input_size]))
     layers = layers[count:]
   elif policy.normalizer.enabled:
@@ -135,12 +138,16 @@ def _network(graph: _Graph, policy: TrainedPolicy, name: str) -> str:
 
 
 def _convolutions(
-  graph: _Graph, layers: list[np.ndarray], activation: str
+  graph: _Graph, images: Images, layers: list[np.ndarray], activation: str
 ) -> str:
-  """Adds the convolutions of frames [N, 4, H, W]; returns [N, H, W, C]."""
+  """Adds the convolutions of frames or images; returns [N, H, W, C]."""
   x = graph('Cast', 'observation', to=_type(np.float32))
   x = graph('Div', x, np.array(255, np.float32))
-  channels = STACK
+  if len(images.own_shape) == 2:
+    x = graph('Unsqueeze', x, np.array([1]))
+  elif not images.channels_first:
+    x = graph('Transpose', x, perm=[0, 3, 1, 2])
+  channels = images.shape[2]
   for layer in layers:
     side = math.isqrt((len(layer) - 1) // channels)
     kernel = layer[:-1].reshape(side, side, channels, -1)

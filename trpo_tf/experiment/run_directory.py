@@ -44,6 +44,7 @@ FREE_SETTINGS = frozenset(
     'total_iterations',
     'run_dir',
     'sampler_threads',
+    'env_workers',
     'tf_threads',
     'tensorboard',
     'json_lines',

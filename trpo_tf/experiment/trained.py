@@ -136,6 +136,9 @@ class TrainedPolicy:
     if isinstance(self.backend, backend_lib.Atari):
       return _frame_stacks(self.backend.game, observation)
     if isinstance(self.backend, backend_lib.Gym):
+      if images := self.backend.spaces.images:
+        found, batched = images.batch(observation)
+        return stacks.of_planes(images.planes(found)), batched
       observation = self.backend.spaces.flatten(observation)
     rows = np.asarray(observation, np.float32)
     size = self.policy.observation_size
@@ -196,10 +199,7 @@ def _frame_stacks(game: Game, observation: Any) -> tuple[FrameStacks, bool]:
       f'takes the last {STACK} frames, uint8 [{STACK}, {height}, {width}] or '
       f'[{height}, {width}, {STACK}] (docs/python.md)'
     )
-  frames = frames.reshape(-1, *shape)
-  rows = np.arange(len(frames), dtype=np.int32).reshape(-1, STACK)
-  x = FrameStacks(tf.constant(stacks.tiled(frames)), tf.constant(rows))
-  return x, batched
+  return stacks.of_planes(frames.reshape(-1, STACK, *shape)), batched
 
 
 def load_policy(

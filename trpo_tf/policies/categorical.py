@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from trpo_tf import config
-from trpo_tf.policies import conv, linearization, mlp
+from trpo_tf.policies import conv, images, linearization, mlp
 from trpo_tf.policies.protocols import Array, Inputs, NetworkT
 
 __all__ = ['CategoricalPolicy', 'atari_policy', 'categorical_policy']
@@ -207,11 +207,5 @@ def atari_policy(
   Returns:
     The policy.
   """
-  network = conv.ConvNet(
-    (*frame_shape, 4),
-    settings.conv_filters,
-    settings.hidden_sizes,
-    sum(factor_sizes),
-    settings.activation,
-  )
+  network = images.conv_net(settings, (*frame_shape, 4), sum(factor_sizes))
   return CategoricalPolicy(network, tuple(factor_sizes), settings.output_scale)

@@ -33,7 +33,7 @@ class ConvNet:
   """Shape of a convolutional network; its parameters are passed in.
 
   Attributes:
-    input_shape: height H, width W and frames C of an observation.
+    input_shape: height H, width W and frames C of an observation, or channels.
     filters: number of filters of each convolution.
     hidden_sizes: units of each hidden layer of the MLP.
     output_size: width M of an output.
@@ -51,16 +51,16 @@ class ConvNet:
     """Checks the convolutions.
 
     Raises:
-      UserError: there is no convolution, or so many that nothing is left of a
-        frame.
+      UserError: there is no convolution, or there are too many for a frame.
     """
     flag = f'--conv_filters={",".join(map(str, self.filters))}'
     if not self.filters:
       raise UserError(f'{flag}: at least one convolution is needed')
     if min(self._sizes[-1]) < 1:
+      other = 'fewer' if min(self._sizes[1]) > 0 else 'larger frames'
       raise UserError(
         f'{flag}: so many convolutions leave nothing of '
-        f'{self.input_shape[0]} x {self.input_shape[1]} pixels; take fewer'
+        f'{self.input_shape[0]} x {self.input_shape[1]} pixels; take {other}'
       )
 
   @property
@@ -311,7 +311,8 @@ class ConvNet:
       *((units,) for units in self.hidden_sizes),
       (self.output_size,),
     ]
-    arrays = [chunks.array(n, tf.uint8, (height // 2, width // 2, 16))]
+    cells = height // 2, width // 2, 4 * self.input_shape[2]
+    arrays = [chunks.array(n, tf.uint8, cells)]
     arrays += [chunks.array(n, dtype, shape) for shape in shapes]
 
     def write(arrays, i):

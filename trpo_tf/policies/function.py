@@ -19,20 +19,24 @@ __all__ = ['FunctionNetwork', 'KerasNetwork', 'numpy_function']
 
 def numpy_function(
   network: Network, theta: np.ndarray
-) -> Callable[[np.ndarray], np.ndarray]:
-  """Makes a NumPy function of a network of vectors.
+) -> Callable[[Any], np.ndarray]:
+  """Makes a NumPy function of a network.
 
   Args:
     network: the network.
     theta: float32 [D] parameters.
 
   Returns:
-    A function that maps inputs float32 [S, O] to outputs float32 [S, M].
+    A function that maps inputs of S states to outputs float32 [S, M].
   """
   if isinstance(network, MLP):
     return network.numpy_function(theta)
   outputs, parameters = _compiled(network), tf.constant(theta)
-  return lambda x: outputs(parameters, tf.constant(x)).numpy()
+
+  def function(x: Any) -> np.ndarray:
+    return outputs(parameters, tf.nest.map_structure(tf.constant, x)).numpy()
+
+  return function
 
 
 @functools.lru_cache(maxsize=8)

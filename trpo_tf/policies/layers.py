@@ -53,7 +53,7 @@ def forward(
 
   Args:
     layers: the parameters.
-    cells: uint8 [n, Y, X, 16].
+    cells: uint8 [n, Y, X, 4 * C].
     activation: of all layers but the last.
 
   Returns:

@@ -2,7 +2,7 @@
 
 Consecutive observations of four frames each share three of them. A store that
 holds every frame once, and rows of it for each observation, take a quarter of
-the memory.
+the memory. The channels of an image are frames too, which nobody shares.
 
 The networks see cells of 2 x 2 pixels. Where the first convolution has kernels
 of 4 x 4 with stride 2, it has kernels of 2 x 2 cells without a stride, which
@@ -14,17 +14,25 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-__all__ = ['FrameStacks', 'FrameStore', 'cells', 'extend', 'take', 'tiled']
+__all__ = [
+  'FrameStacks',
+  'FrameStore',
+  'cells',
+  'extend',
+  'of_planes',
+  'take',
+  'tiled',
+]
 
 _MORE = 4096  # frames by which a store grows
 
 
 class FrameStacks(NamedTuple):
-  """N observations of four frames each, the input of a `ConvNet`.
+  """N observations of C frames each, the input of a `ConvNet`.
 
   Attributes:
     frames: int32 [F, H // 2, W // 2], every frame once, `tiled`.
-    rows: int32 [N, 4], rows of `frames` in each observation, oldest first.
+    rows: int32 [N, C], rows of `frames` in each observation, oldest first.
   """
 
   frames: Any
@@ -73,13 +81,25 @@ def cells(x: FrameStacks) -> tf.Tensor:
     x: N observations of frames [F, H, W].
 
   Returns:
-    uint8 [N, H, W, 16]; the last dimension is the frame, the row and the column
-    of a pixel in its cell.
+    uint8 [N, H, W, 4 * C]; the last dimension is the frame, the row and the
+    column of a pixel in its cell.
   """
   _, H, W = x.frames.shape
   frames = tf.gather(tf.reshape(x.frames, [-1, H * W]), x.rows)
   stacks = tf.bitcast(tf.transpose(frames, [0, 2, 1]), tf.uint8)
-  return tf.reshape(stacks, [-1, H, W, 16])
+  return tf.reshape(stacks, [-1, H, W, 4 * x.rows.shape[1]])
+
+
+def of_planes(planes: np.ndarray) -> FrameStacks:
+  """Makes the stacks of observations that share no frame.
+
+  Args:
+    planes: uint8 [N, C, H, W].
+  """
+  count, channels = planes.shape[:2]
+  frames = planes.reshape(-1, *planes.shape[2:])
+  rows = np.arange(len(frames), dtype=np.int32).reshape(count, channels)
+  return FrameStacks(tf.constant(tiled(frames)), tf.constant(rows))
 
 
 class FrameStore:

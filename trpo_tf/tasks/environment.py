@@ -15,8 +15,9 @@ from gymnasium.vector.utils import batch_space, iterate
 from gymnasium.wrappers import FlattenObservation, TimeLimit
 
 from trpo_tf.errors import UserError, cause, quoted
-from trpo_tf.tasks import atari
+from trpo_tf.tasks import atari, images
 from trpo_tf.tasks.actions import ActionSpace, Controls, continuous_actions
+from trpo_tf.tasks.images import Images
 
 __all__ = ['Spaces', 'describe', 'make', 'raw']
 
@@ -38,6 +39,7 @@ class Spaces:
       actions.
     action_space: the environment's own space.
     time_limit: env steps after which Gymnasium truncates, or None.
+    images: the images that convolutions see; None: observations are flattened.
   """
 
   observation_space: gymnasium.Space
@@ -48,6 +50,14 @@ class Spaces:
   start: np.ndarray
   action_space: gymnasium.Space
   time_limit: int | None
+  images: Images | None = None
+
+  @property
+  def row(self) -> spaces.Box:
+    """The space of an observation, as a sampler keeps it."""
+    if self.images:
+      return spaces.Box(0, 255, self.images.own_shape, np.uint8)
+    return spaces.Box(-np.inf, np.inf, (self.observation_size,), np.float32)
 
   @property
   def action_size(self) -> int:
@@ -127,12 +137,17 @@ class Spaces:
     return controls.reshape(-1, *self.action_shape)
 
 
-def describe(task_id: str, keywords: Mapping[str, Any] | None = None) -> Spaces:
+def describe(
+  task_id: str,
+  keywords: Mapping[str, Any] | None = None,
+  flatten: bool = False,
+) -> Spaces:
   """Describes a Gymnasium environment.
 
   Args:
     task_id: an id that gymnasium.make takes, such as 'module:Id-v0'.
     keywords: further arguments of gymnasium.make.
+    flatten: whether images become vectors too.
 
   Returns:
     The environment's Spaces.
@@ -142,8 +157,10 @@ def describe(task_id: str, keywords: Mapping[str, Any] | None = None) -> Spaces:
   """
   env = raw(task_id, keywords)
   try:
-    _check_observations(task_id, env.observation_space)
-    return _spaces(task_id, env.observation_space, _flattened(env))
+    space = env.observation_space
+    found = None if flatten else images.find(space)
+    _check_observations(task_id, space, flatten or found is not None)
+    return _spaces(task_id, space, env if found else _flattened(env), found)
   finally:
     env.close()
 
@@ -152,22 +169,26 @@ def make(
   task_id: str,
   time_limit: bool = True,
   keywords: Mapping[str, Any] | None = None,
+  flatten: bool = True,
 ) -> gymnasium.Env:
-  """Makes an environment and flattens its observations.
+  """Makes an environment, and flattens its observations unless told not to.
 
   Args:
     task_id: an id that gymnasium.make takes.
     time_limit: whether Gymnasium's TimeLimit truncates episodes; if not, it
       only counts their steps.
     keywords: further arguments of gymnasium.make.
+    flatten: whether observations become vectors, wherever the space allows it.
 
   Returns:
-    The environment. Its observations are vectors wherever its space allows it.
+    The environment.
 
   Raises:
     UserError: the environment cannot be made.
   """
-  env = _flattened(raw(task_id, keywords))
+  env = raw(task_id, keywords)
+  if flatten:
+    env = _flattened(env)
   if not time_limit:
     _lift_time_limit(env)
   return env
@@ -234,26 +255,29 @@ def _leaves(space: gymnasium.Space) -> list[gymnasium.Space]:
   return [leaf for part in space for leaf in _leaves(part)]
 
 
-def _is_image(space: gymnasium.Space) -> bool:
-  """Whether a space is of rows and columns of pixels, or of stacks of them."""
-  if not isinstance(space, spaces.Box) or len(space.shape) < 2:
-    return False
-  return len(space.shape) > 2 or space.dtype == np.uint8
+def _check_observations(
+  task_id: str, space: gymnasium.Space, any_shape: bool
+) -> None:
+  """Raises UserError if a network should not or cannot learn from a space.
 
-
-def _check_observations(task_id: str, space: gymnasium.Space) -> None:
-  """Raises UserError if an MLP should not or cannot learn from a space."""
-  shapes = [leaf.shape for leaf in _leaves(space) if _is_image(leaf)]
-  if shapes:
-    game = atari.suggestion(task_id)
+  Args:
+    task_id: the id.
+    space: the environment's own observations.
+    any_shape: whether the network may see images.
+  """
+  leaves = _leaves(space)
+  shapes = [leaf.shape for leaf in leaves if images.looks_like_one(leaf)]
+  if shapes and (game := atari.suggestion(task_id)):
     raise UserError(
-      f'--task={task_id}: observations of shape {shapes[0]} are images, which '
-      'need the convolutions of the tasks atari/GAME: '
-      + (
-        f'take --task={game}'
-        if game
-        else 'register an environment that flattens or encodes them'
-      )
+      f'--task={task_id}: observations of shape {shapes[0]} are images of a '
+      f'game: take --task={game}'
+    )
+  if shapes and not any_shape:
+    raise UserError(
+      f'--task={task_id}: observations of shape {shapes[0]} are images, of '
+      'which the convolutions see a single Box of uint8, H x W x C, C x H x W '
+      'or H x W: register the environment with a wrapper (docs/tasks.md), or '
+      'give --policy=module:function'
     )
   try:
     width = spaces.flatdim(space)
@@ -267,7 +291,10 @@ def _check_observations(task_id: str, space: gymnasium.Space) -> None:
 
 
 def _spaces(
-  task_id: str, observation_space: gymnasium.Space, env: gymnasium.Env
+  task_id: str,
+  observation_space: gymnasium.Space,
+  env: gymnasium.Env,
+  found: Images | None,
 ) -> Spaces:
   if not isinstance(env.observation_space, spaces.Box):
     raise UserError(
@@ -301,11 +328,12 @@ def _spaces(
     )
   return Spaces(
     observation_space=observation_space,
-    observation_size=env.observation_space.shape[0],
+    observation_size=math.prod(env.observation_space.shape),
     factors=factors,
     low=low.astype(np.float64),
     high=high.astype(np.float64),
     start=start,
     action_space=action,
     time_limit=env.spec.max_episode_steps if env.spec else None,
+    images=found,
   )

@@ -26,14 +26,16 @@ def observe(observation: Any, row: np.ndarray) -> None:
   """Writes an observation to a row.
 
   Args:
-    observation: flat observation, in any form that NumPy can convert.
-    row: float32 [O], receives it.
+    observation: flat observation, in any form that NumPy can convert; or an
+      image.
+    row: float32 [O], or uint8 of an image's shape; receives it.
 
   Raises:
     Exception: the observation does not fit.
   """
   values = np.asarray(observation)
-  if values.dtype.kind not in 'biuf':
+  pixels = row.dtype == np.uint8  # which other numbers would overflow
+  if values.dtype != row.dtype if pixels else values.dtype.kind not in 'biuf':
     raise TypeError(f'observation of {values.dtype} numbers')
   if values.shape != row.shape:
     raise ValueError(
@@ -50,7 +52,7 @@ def send(
   Args:
     env: the environment.
     action: the action; the environment may overwrite it.
-    row: float32 [O], receives the observation, which may be non-finite.
+    row: receives the observation, which may be non-finite; see `observe`.
 
   Returns:
     The reward, which may be non-finite, and bits of End.
@@ -75,7 +77,8 @@ class EnvironmentSlot:
   Attributes:
     task_id, env, index, seed: the task, its environment, number of the slot
       and seed of the run.
-    observation: float32 [O], the latest; a row of the sampler's array.
+    observation: float32 [O], or uint8 of an image's shape, the latest; a row of
+      the sampler's array.
     first_limit: env steps after which the first episode is cut short.
     episode: number of resets so far.
     needs_reset: whether the next step needs a reset before it.
@@ -100,6 +103,11 @@ class EnvironmentSlot:
   def episode_seed(self) -> int:
     """Seed of the running episode's reset."""
     return draws.episode_seed(self.seed, self.index, self.episode - 1)
+
+  @property
+  def next_seed(self) -> int:
+    """Seed of the next episode's reset."""
+    return draws.episode_seed(self.seed, self.index, self.episode)
 
   def error(self, what: str) -> UserError:
     """Makes the error for a failure, with the keys to replay it."""
@@ -172,7 +180,7 @@ class EnvironmentSlot:
     Args:
       episode: number of the episode, from 1.
       actions: the actions so far, in the environment's own form.
-      observation: float32 [O], the latest one.
+      observation: the latest one.
       episode_return: undiscounted return so far.
 
     Raises:

@@ -1,7 +1,7 @@
 """Single-path sampling (section 5.1) of any Gymnasium environment, in Python.
 
-The environments of the slots are stepped in turn in one process, and the policy
-runs for all slots at once.
+The policy runs for all slots at once. The environments of the slots are stepped
+in turn in this process, or in worker processes; the numbers are the same.
 
 Every episode begins with env.reset(seed=...) and its own derived seed. So a
 batch depends only on the run's seed, theta and the normaliser, provided that
@@ -9,6 +9,7 @@ the environment is a function of its seed and actions. A running episode is
 resumed by replaying it, under the same condition.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,7 +31,10 @@ from trpo_tf.sampling.actors import (
 from trpo_tf.sampling.batch import Batch, End, Path, batch_of_paths
 from trpo_tf.sampling.draws import Draws
 from trpo_tf.sampling.gym.environment import EnvironmentSlot
+from trpo_tf.sampling.gym.observations import ImageRecord, VectorRecord
+from trpo_tf.sampling.gym.workers import Workers
 from trpo_tf.sampling.sampler import PathSampler, check_arrays
+from trpo_tf.sampling.threads import thread_count
 from trpo_tf.tasks import environment
 from trpo_tf.tasks.environment import Spaces
 
@@ -85,7 +89,6 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
     self._seed, task = config.run.seed, config.task
     self.name = f'--task={task.task}'
     S = config.sampler.num_slots
-    envs = [make(task.task, keywords=task.env_keywords) for _ in range(S)]
     self.spaces = spaces
     fits = spaces.observation_size, spaces.output_size
     if (policy.observation_size, policy.output_size) != fits:
@@ -98,13 +101,29 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
     )
     endless = config.sampler.whole_episodes and spaces.time_limit is None
     self._max_steps = _MAX_EPISODE_STEPS if endless else None
-    rows = self._observations = np.zeros(
-      (S, spaces.observation_size), np.float32
-    )
+    row = spaces.row
+    rows = self._observations = np.zeros((S, *row.shape), row.dtype)
+    make_one = functools.partial(make, task.task, keywords=task.env_keywords)
+    if spaces.images:
+      make_one = functools.partial(make_one, flatten=False)
+    self._workers = None
+    if config.sampler.env_workers:
+      processes = thread_count('--env_workers', config.sampler.env_workers)
+      self._workers = Workers(
+        task.task, make_one, row, spaces.action_space, S, processes
+      )
+      envs = [self._workers.env(s) for s in range(S)]
+    else:
+      envs = [make_one() for _ in range(S)]
     self._slots = [
       EnvironmentSlot(task.task, env, s, self._seed, row, self._first_limit(s))
       for s, (env, row) in enumerate(zip(envs, rows, strict=True))
     ]
+
+  def close(self) -> None:
+    """Ends the workers, if there are any."""
+    if self._workers:
+      self._workers.close()
 
   def _first_limit(self, slot: int) -> int | None:
     # staggers the first ends, as the native sampler does: otherwise equally
@@ -180,8 +199,8 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
       return CategoricalActor(self.spaces.factors)
     return GaussianActor(self._policy.log_std(np.asarray(theta, np.float32)))
 
-  def network(self, theta: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Makes the policy's network, float32 [S, O] -> [S, M], in NumPy.
+  def network(self, theta: np.ndarray) -> Callable[[Any], np.ndarray]:
+    """Makes the policy's network, from inputs of S states to float32 [S, M].
 
     theta is float32 [P], or [S, P] with one policy per row of inputs.
     """
@@ -215,6 +234,11 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
     noise = Draws(self._seed, iteration).noise_rows(
       range(len(self._slots)), actor.draw, self.action_space.size
     )
+    images, count = (
+      self.spaces.images,
+      config.batch_steps + 2 * len(self._slots),
+    )
+    seen = ImageRecord(images, count) if images else VectorRecord()
     steps = list[tuple[np.ndarray, ...]]()
     records = [_Record([], [], [], {}, []) for _ in self._slots]
     while running := [
@@ -222,18 +246,21 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
       for slot in self._slots
       if len(steps) < share or (config.whole_episodes and not slot.needs_reset)
     ]:
+      self._ask_for_resets(running)
       for slot in running:
         if slot.needs_reset:
           slot.reset()
         step = slot.index, len(steps)
         if step in snapshots:
           snapshots[step] = slot.snapshot()
-      observations = self._observations.copy()
-      outputs = network(normalizer(observations))
+      chosen = [slot.index for slot in running]
+      observations = seen.keep(self._observations, chosen)
+      outputs = network(seen.inputs(self._observations, normalizer))
       actions = actor.act(outputs, None if deterministic else next(noise))
       self._step(running, actions, records)
       steps.append((observations, outputs, actions))
     columns = [np.stack(rows, axis=1) for rows in zip(*steps, strict=True)]
+    last = seen.keep(self._observations)
     paths = []
     for s, record in enumerate(records):
       observations, outputs, actions = (
@@ -241,18 +268,26 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
       )
       path = Path(
         observations,
-        self._observations[s].copy(),
+        last[s],
         outputs,
         actions,
         np.array(record.rewards),
         np.array(record.ends, np.uint8),
         np.array(record.timesteps, np.int32),
-        record.boundaries,
+        {t: seen.keep(x[None])[0] for t, x in record.boundaries.items()},
         record.episodes,
       )
       paths.append(path)
-    batch = batch_of_paths(paths, actor, self.action_space, Batch)
+    batch = batch_of_paths(
+      paths, actor, self.action_space, seen.batch_type, **seen.fields
+    )
     return batch, list(snapshots.values())
+
+  def _ask_for_resets(self, running: list[EnvironmentSlot]) -> None:
+    """Has the workers begin the next episodes of several slots at once."""
+    seeds = {s.index: s.next_seed for s in running if s.needs_reset}
+    if self._workers and seeds:
+      self._workers.reset(seeds)
 
   def _step(
     self,
@@ -262,6 +297,8 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
   ) -> None:
     """Steps the running slots by their rows of the actions [S, A]."""
     sent = self.controls(actions)
+    if self._workers:
+      self._workers.step({slot.index: sent[slot.index] for slot in running})
     for slot in running:
       record = records[slot.index]
       record.timesteps.append(len(slot.sent))
