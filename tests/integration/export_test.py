@@ -31,7 +31,12 @@ _SETTINGS = {
   'softplus': dict(
     task='MountainCarContinuous-v0', activation='softplus', **_WIDE
   ),
-  'plain': dict(task='CartPole-v1', normalize_observations=False, **_WIDE),
+  'plain': dict(
+    task='CartPole-v1',
+    activation='relu',
+    normalize_observations=False,
+    **_WIDE,
+  ),
   'dict': dict(task='lock:Bolt-v0', **_WIDE),
   'atari': dict(
     task='atari/pong',

@@ -60,6 +60,7 @@ def _measure(say: Any) -> dict[str, Any]:
         batch_steps=batch,
         seconds=found.seconds,
         operations=found.operations,
+        learner=found.learner,
       )
     )
     return runs[-1]
@@ -93,7 +94,7 @@ def _measure(say: Any) -> dict[str, Any]:
         say(f'a map to {workers} workers, {8 * size:,} bytes')
         seconds = scale.echo_seconds(workers, size)
         echo.append((workers, 8 * size, seconds))
-    run(_SHARDS, 1)
+    alone = run(_SHARDS, 1)  # its learner's cores are idle otherwise
     say(f'{_WORKERS.value} runs of 1 Ray worker at the same time')
     config = scale.experiment(steps, _SHARDS)
     one = scale.crowded_run(config, _WORKERS.value, count)
@@ -110,7 +111,7 @@ def _measure(say: Any) -> dict[str, Any]:
   )
   sizes = policy.num_parameters, value.num_parameters
   model = scale_model.fit_model(
-    one.operations, steps, sizes, latency, one.learner
+    one.operations, steps, sizes, latency, alone['learner']
   )
   for made in predicted:
     parts = model.seconds(made['workers'], made['batch_steps'])

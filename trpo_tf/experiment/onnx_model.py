@@ -23,7 +23,7 @@ onnx = extras.optional('onnx', 'onnx')
 __all__ = ['build']
 
 _OPSET, _IR_VERSION = 17, 8  # what ONNX Runtime reads since 2022
-_ACTIVATIONS = {'tanh': 'Tanh', 'softplus': 'Softplus'}
+_ACTIVATIONS = {'tanh': 'Tanh', 'softplus': 'Softplus', 'relu': 'Relu'}
 
 
 class _Graph:
