@@ -67,9 +67,7 @@ def draw(result: dict[str, Any]) -> matplotlib.figure.Figure:
   """Draws predicted efficiency against workers, and where the time goes."""
   model = model_of(result)
   with matplotlib.rc_context(STYLE):
-    figure = matplotlib.figure.Figure(
-      (8, 3.8), dpi=200, layout='constrained'
-    )
+    figure = matplotlib.figure.Figure((8, 3.8), dpi=200, layout='constrained')
     left, right = figure.subplots(1, 2)
     for look, (batch, text) in zip(_LOOKS, BATCHES.items(), strict=False):
       left.plot(

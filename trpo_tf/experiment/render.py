@@ -43,7 +43,7 @@ class Scenery:
       for geom in np.flatnonzero(plane & still & drawn)
     }
     # its place says only where shadows are drawn
-    self._suns = (model.light_type == mujoco.mjtLightType.mjLIGHT_DIRECTIONAL)
+    self._suns = model.light_type == mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
     self._suns &= model.body_weldid[model.light_bodyid] == 0
 
   def follow(self, data: mujoco.MjData) -> None:

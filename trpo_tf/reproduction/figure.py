@@ -1,6 +1,8 @@
 """Draws the learning curves of a reproduction over the published ones."""
 
 import dataclasses
+import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -79,29 +81,31 @@ def draw(table: Table, results: Sequence[Result]) -> matplotlib.figure.Figure:
       dpi=200,
       layout='constrained',
     )
-    share = 'row' if table.families else 'none'
-    axes = figure.subplots(rows, columns, squeeze=False, sharey=share)
-    for axis, panel in zip(axes.flat, sum(grid, []), strict=True):
+    axes = figure.subplots(
+      rows,
+      columns,
+      squeeze=False,
+      sharey='row' if _families(table, results) else 'none',
+    )
+    panels = list(itertools.chain(*grid))
+    for axis, panel in zip(axes.flat, panels, strict=True):
       if panel is None or not panel.results:
         axis.remove()
       else:
         _draw_panel(axis, panel, looks, table.by_env_steps)
     figure.supylabel(table.metric_name.replace('_', ' '), fontsize=9)
-    figure.supxlabel(table.figure_text, fontsize=8, color=_GREY)
-    shown = set().union(*(p.methods for p in sum(grid, []) if p))
-    _add_legend(figure, table, [m for m in table.methods if m in shown], looks)
+    text = textwrap.fill(table.figure_text, 55 * columns)
+    figure.supxlabel(text, fontsize=8, color=_GREY)
+    shown = set[str]().union(*(p.methods for p in panels if p))
+    methods = [method for method in table.methods if method in shown]
+    _add_legend(figure, table, methods, looks, columns)
   return figure
 
 
 def _grid(table: Table, results: Sequence[Result]) -> list[list[_Panel | None]]:
   """Arranges the panels in rows of equal length."""
   tasks = [t for t in table.tasks if any(r.task == t for r in results)]
-  run = {result.method for result in results}
-  families = {
-    name: methods
-    for name, methods in table.families.items()
-    if run.intersection(methods)
-  }
+  families = _families(table, results)
   if families:
     return [
       [_panel(table, results, task, name) for name in families]
@@ -111,6 +115,13 @@ def _grid(table: Table, results: Sequence[Result]) -> list[list[_Panel | None]]:
   columns = min(2 if len(tasks) <= 4 else 4, len(tasks))
   panels += [None] * (-len(tasks) % columns)
   return [panels[i : i + columns] for i in range(0, len(panels), columns)]
+
+
+def _families(table: Table, results: Sequence[Result]) -> list[str]:
+  """The families with results; none if a single panel of a task does."""
+  run = {result.method for result in results}
+  found = [n for n, members in table.families.items() if run & set(members)]
+  return found if len(found) > 1 else []
 
 
 def _panel(
@@ -143,7 +154,7 @@ def _draw_panel(
   for method, curve in panel.published.items():
     _draw_published(axis, curve, looks[method], panel.end)
   axis.set_title(panel.title, loc='left', fontsize=9)
-  axis.tick_params(labelleft=True)  # shared ones are hidden
+  axis.tick_params(labelleft=True)  # where a row shares them, too
   axis.set_xlabel('env steps' if by_env_steps else 'iteration')
   axis.xaxis.set_major_locator(
     matplotlib.ticker.MaxNLocator(5, integer=True, steps=[1, 2, 5, 10])
@@ -169,7 +180,7 @@ def _draw_one(
     x,
     result.values.mean(axis=0),
     zorder=3,
-    markevery=(0.1, 0.25),
+    markevery=_marks(x, 0.1),
     **look,
     **_OURS,
   )
@@ -180,9 +191,15 @@ def _draw_published(
 ) -> None:
   x = np.append(curve.x[curve.x < end], min(end, curve.x[-1]))
   y = np.interp(x, curve.x, curve.y)
-  axis.plot(x, y, zorder=2.5, markevery=(0.2, 0.25), **look, **_PAPER)
+  axis.plot(x, y, zorder=2.5, markevery=_marks(x, 0.2), **look, **_PAPER)
   x, low, high = curve.errors[curve.errors[:, 0] <= end].T
   axis.vlines(x, low, high, color=look['color'], linewidth=0.8, alpha=0.6)
+
+
+def _marks(x: np.ndarray, first: float) -> list[int]:
+  """The indices of the points that get a marker, evenly along x."""
+  places = x[0] + np.arange(first, 1, 0.25) * (x[-1] - x[0])
+  return np.searchsorted(x, places).tolist()
 
 
 def _add_legend(
@@ -190,6 +207,7 @@ def _add_legend(
   table: Table,
   methods: Sequence[str],
   looks: Mapping[str, dict[str, Any]],
+  columns: int,
 ) -> None:
   line = matplotlib.lines.Line2D
   entries = [
@@ -204,6 +222,6 @@ def _add_legend(
   figure.legend(
     handles=entries,
     loc='outside upper center',
-    ncols=min(len(entries), 6 if len(figure.axes) > 2 else 3),
+    ncols=min(len(entries), 6 if columns > 3 else 4, 2 * columns),
     handlelength=3,
   )
