@@ -16,7 +16,7 @@ from PIL import Image
 
 from trpo_tf.experiment import plots
 
-_SECONDS = 6
+_BEGIN, _END = 4, 10  # seconds of the film, when the robot runs
 _WIDTH, _HEIGHT = 480, 360  # of each half, in pixels
 _DPI = 120
 
@@ -40,7 +40,7 @@ def join(video: str, run_dir: str, out: str) -> None:
     out: .webp to write.
   """
   fps = iio.immeta(video)['fps']
-  frames = iio.imread(video)[: round(_SECONDS * fps)]
+  frames = iio.imread(video)[round(_BEGIN * fps) : round(_END * fps)]
   right = curve(run_dir)
   images = []
   for frame in frames:

@@ -1,5 +1,6 @@
 """What the learning curves show, and what they refuse to mix."""
 
+import io
 import pathlib
 
 import numpy as np
@@ -106,6 +107,7 @@ def test_lines_differ_without_colours_and_the_legend_is_below_them():
     _run('c', [3, 3], seed=0, max_kl=0.07),
   ]
   axis = _panel(runs)
+  axis.figure.savefig(io.BytesIO())  # places everything
   assert len({line.get_linestyle() for line in axis.get_lines()}) == 3
   legend = axis.get_legend()
   assert [text.get_text() for text in legend.get_texts()] == [

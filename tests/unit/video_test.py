@@ -47,5 +47,6 @@ def test_a_robot_does_not_leave_its_floor(name, tmp_path):
   if fault:
     pytest.skip(f'cannot render here: {fault}')
   home, far, between = iio.imread(out)[..., :3].astype(float)
-  assert np.abs(home - far).mean() < 1
-  assert np.abs(home - between).mean() > 3  # the floor shows the speed
+  # shadows end after some metres
+  same, moved = (np.abs(home - x).mean() for x in (far, between))
+  assert same < moved / 2 and moved > 3  # the floor shows the speed

@@ -19,8 +19,8 @@ import numpy as np  # noqa: E402
 _HEIGHT, _WIDTH = 384, 512  # multiples of 16, as codecs want them
 
 
-class Scenery:
-  """Floors and shadows that stay with the moving bodies.
+class Floors:
+  """Floors that stay below the moving bodies.
 
   Contacts take a plane to be endless, but it is drawn only as large as its size
   says, which fast robots leave. A plane moves in whole repeats of its texture,
@@ -42,12 +42,9 @@ class Scenery:
       geom: _repeat(model, geom)
       for geom in np.flatnonzero(plane & still & drawn)
     }
-    # its place says only where shadows are drawn
-    self._suns = model.light_type == mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
-    self._suns &= model.body_weldid[model.light_bodyid] == 0
 
   def follow(self, data: mujoco.MjData) -> None:
-    """Moves everything below the moving bodies, after `mj_forward`."""
+    """Moves the floors below the moving bodies, after `mj_forward`."""
     if not self._moving.any():
       return
     center = data.geom_xpos[self._moving].mean(0)
@@ -55,7 +52,6 @@ class Scenery:
       axes = data.geom_xmat[geom].reshape(3, 3)[:, :2]
       offset = (center - data.geom_xpos[geom]) @ axes
       data.geom_xpos[geom] += axes @ (np.round(offset / repeat) * repeat)
-    data.light_xpos[self._suns, :2] += center[:2]
 
 
 def _repeat(model: mujoco.MjModel, geom: int) -> np.ndarray:
@@ -113,7 +109,7 @@ def render(poses_path: str, video_path: str) -> None:
   data = mujoco.MjData(model)
   data.qpos[:] = poses['qpos'][0]
   mujoco.mj_forward(model, data)
-  camera, scenery = _Camera(model, data), Scenery(model)
+  camera, floors = _Camera(model, data), Floors(model)
   own = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, 'track') >= 0
   with (
     mujoco.Renderer(model, _HEIGHT, _WIDTH) as renderer,
@@ -123,7 +119,7 @@ def render(poses_path: str, video_path: str) -> None:
       data.qpos[:] = qpos
       mujoco.mj_forward(model, data)
       camera.follow(data)
-      scenery.follow(data)
+      floors.follow(data)
       renderer.update_scene(data, 'track' if own else camera.view)
       writer.append_data(renderer.render())
 
