@@ -28,7 +28,9 @@ _PURPOSES = {
     *('starts', 'seed', 'states', 'actions', 'trials', 'horizon', 'grid'),
   ),
   'What to show': ('sampled', 'x', 'y', 'group', 'smooth', 'progress'),
-  'What to write': ('out', 'out_dir', 'json', 'onnx', 'video', 'publish'),
+  'What to write': (
+    *('out', 'out_dir', 'json', 'onnx', 'video', 'publish', 'figures'),
+  ),
   'How precisely to measure': (
     *('pairs', 'variance_states', 'noise_sequences', 'steps', 'batches'),
     'reference_steps',

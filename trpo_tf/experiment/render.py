@@ -39,7 +39,7 @@ class Floors:
     # a size of 0 is drawn up to the horizon
     drawn = (model.geom_size[:, :2] > 0).all(axis=1)
     self._repeats = {
-      geom: _repeat(model, geom)
+      int(geom): _repeat(model, int(geom))
       for geom in np.flatnonzero(plane & still & drawn)
     }
 
