@@ -207,8 +207,10 @@ def test_levels_and_published_curves_are_drawn():
   heights = [tuple(line.get_ydata()) for line in both.lines]
   assert (-20, -20) in heights and (0, 5) in heights
   reference = _TABLE.reference['pong']
-  for curve in reference.values():
-    assert tuple(curve.y) in heights
+  for curve in reference.values():  # up to where ours ends
+    at_end = np.interp(1e5, curve.x, curve.y)
+    assert any(height[-1] == at_end for height in heights)
+  assert both.get_ylim()[1] < 10  # what is not shown has no room either
   assert len(heights) == 2 + len(reference)
   # as far as we went; without a run of ours as far as the paper did
   assert both.get_xlim() == pytest.approx((-1.5e3, 1.015e5))

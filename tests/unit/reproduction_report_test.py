@@ -204,20 +204,30 @@ def test_figure(table, entries):
   for run in entries[3].variants['']:  # the walker's vine
     reproductions.write(run, [100.0] * 5)
   drawn = figure.draw(table, _gather(table, entries))
-  first, second = drawn.axes
-  assert [a.get_title(loc='left') for a in drawn.axes] == [
-    'cart-pole',
-    'walker',
+  drawn.canvas.draw()
+  panels = {axis.get_title(loc='left'): axis for axis in drawn.axes}
+  assert list(panels) == [
+    'cart-pole: TRPO',
+    'cart-pole: other gradient steps',
+    'cart-pole: gradient-free',
+    'walker: TRPO',
   ]
-  # three lines of ours and two of the paper; one
-  assert len(first.lines) == 5 and len(second.lines) == 1
-  np.testing.assert_array_equal(second.lines[0].get_xdata(), range(5))
-  np.testing.assert_array_equal(second.lines[0].get_ydata(), [0.1] * 5)
-  vine = first.lines[-1]  # on top
-  assert vine.get_color() == second.lines[0].get_color()
-  np.testing.assert_allclose(vine.get_ydata(), np.arange(1.5, 21))
-  colors = {line.get_color() for line in first.lines}
-  assert len(colors) == 3
+  first, gradient, free, walker = panels.values()
+  # ours and the paper's; natural gradient is not in this paper
+  assert [len(axis.lines) for axis in drawn.axes] == [2, 1, 2, 1]
+  np.testing.assert_array_equal(walker.lines[0].get_xdata(), range(5))
+  np.testing.assert_array_equal(walker.lines[0].get_ydata(), [0.1] * 5)
+  ours, paper = first.lines
+  np.testing.assert_allclose(ours.get_ydata(), np.arange(1.5, 21))
+  # the paper's 30 iterations are cut at our last, which is its 19
+  np.testing.assert_allclose(paper.get_xdata(), [0, 10, 19])
+  np.testing.assert_allclose(paper.get_ydata(), [0, 1, 1.9])
+  assert ours.get_color() == paper.get_color() == walker.lines[0].get_color()
+  assert ours.get_linestyle() != paper.get_linestyle()
+  # a task has one scale, and iterations are whole
+  assert first.get_ylim() == gradient.get_ylim() == free.get_ylim()
+  for axis in drawn.axes:
+    assert all(tick == round(tick) for tick in axis.get_xticks())
   (legend,) = drawn.legends
   assert [text.get_text() for text in legend.get_texts()] == [
     'vine',
@@ -228,7 +238,7 @@ def test_figure(table, entries):
   ]
 
 
-def test_every_method_has_its_own_colour():
+def test_every_method_has_its_own_colour_and_marker():
   table = reproductions.locomotion.TABLE
   result = [
     _result(np.zeros(3), task, method)
@@ -236,11 +246,20 @@ def test_every_method_has_its_own_colour():
     for method in methods
   ]
   axes = figure.draw(table, result).axes
-  assert len(axes) == 4
-  assert len({line.get_color() for line in axes[0].lines}) == 9
-  assert {line.get_color() for line in axes[3].lines} < {
-    line.get_color() for line in axes[0].lines
-  }
+  assert len(axes) == 12
+  for look in ('get_color', 'get_marker'):
+    cartpole, walker = (
+      [getattr(line, look)() for axis in row for line in axis.lines]
+      for row in (axes[:3], axes[9:])
+    )
+    assert len(set(cartpole)) == len(cartpole) == 9
+    assert set(walker) < set(cartpole)
+
+
+def test_each_method_is_in_one_family():
+  table = reproductions.locomotion.TABLE
+  methods = [m for family in table.families.values() for m in family]
+  assert sorted(methods) == sorted(table.methods)
 
 
 def test_files(table, entries, tmp_path):

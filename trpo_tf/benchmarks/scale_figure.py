@@ -14,6 +14,12 @@ __all__ = ['BATCHES', 'WORKERS', 'draw', 'model_of', 'tables']
 WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 BATCHES = {50_000: '50K', 1_000_000: '1M', 50_000_000: '50M'}
 
+_LOOKS = [
+  dict(color=color, marker=marker, markersize=4)
+  for color, marker in zip(COLORS, 'os^D', strict=False)
+]
+_BELOW: dict[str, Any] = dict(loc='upper center', bbox_to_anchor=(0.5, -0.2))
+
 
 def model_of(result: dict[str, Any]) -> Model:
   """Returns the model in bench_scale's JSON."""
@@ -61,26 +67,23 @@ def draw(result: dict[str, Any]) -> matplotlib.figure.Figure:
   """Draws predicted efficiency against workers, and where the time goes."""
   model = model_of(result)
   with matplotlib.rc_context(STYLE):
-    figure = matplotlib.figure.Figure((8, 3.4), layout='constrained')
+    figure = matplotlib.figure.Figure((8, 3.8), dpi=200, layout='constrained')
     left, right = figure.subplots(1, 2)
-    for color, (batch, text) in zip(COLORS, BATCHES.items(), strict=False):
+    for look, (batch, text) in zip(_LOOKS, BATCHES.items(), strict=False):
       left.plot(
         WORKERS,
         [model.efficiency(w, batch) for w in WORKERS],
-        color=color,
-        marker='o',
-        markersize=3,
+        **look,
         label=f'batch of {text} env steps',
       )
     left.set(xscale='log', xlabel='workers', ylim=(0, 1.05))
     left.set_title('predicted efficiency')
-    left.legend(frameon=False, loc='lower left', bbox_to_anchor=(0, 0.08))
+    left.legend(**_BELOW, ncols=1)
     parts = {w: model.seconds(w, 50_000_000) for w in WORKERS}
-    for color, name in zip(COLORS, parts[1], strict=False):
-      right.plot(
-        WORKERS, [parts[w][name] for w in WORKERS], color=color, label=name
-      )
+    for look, name in zip(_LOOKS, parts[1], strict=False):
+      seconds = [parts[w][name] for w in WORKERS]
+      right.plot(WORKERS, seconds, label=name, **look)
     right.set(xscale='log', yscale='log', xlabel='workers', ylabel='seconds')
     right.set_title('an iteration of 50M env steps')
-    right.legend(frameon=False)
+    right.legend(**_BELOW, ncols=2)
   return figure

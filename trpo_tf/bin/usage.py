@@ -29,13 +29,8 @@ _PURPOSES = {
   ),
   'What to show': ('sampled', 'x', 'y', 'group', 'smooth', 'progress'),
   'What to write': (
-    'out',
-    'out_dir',
-    'json',
-    'onnx',
-    'as_run',
-    'video',
-    'publish',
+    *('out', 'out_dir', 'json', 'onnx', 'as_run', 'video', 'publish'),
+    'figures',
   ),
   'How precisely to measure': (
     *('pairs', 'variance_states', 'noise_sequences', 'steps', 'batches'),

@@ -14,6 +14,7 @@ from typing import Any
 
 import matplotlib.figure
 import matplotlib.ticker
+import matplotlib.transforms
 import numpy as np
 
 from trpo_tf import config as config_lib
@@ -47,7 +48,7 @@ COLORS = (
   '#56B4E9',
   '#000000',
 )
-_LINES = '-', '--', ':', '-.'  # the next one when all colours are taken
+_LINES = '-', '--', ':', '-.'  # for eyes and printers without colours
 STYLE: dict[Any, Any] = {
   'font.size': 9,
   'axes.spines.top': False,
@@ -249,7 +250,7 @@ def learning_curves(
   rows = math.ceil(len(tasks) / columns)
   with matplotlib.rc_context(STYLE):
     figure = matplotlib.figure.Figure(
-      figsize=(1 + 4.2 * columns, 0.6 + 3.1 * rows),
+      figsize=(1 + 3.3 * columns, 0.6 + 2.6 * rows),
       dpi=200,
       layout='constrained',
     )
@@ -257,13 +258,12 @@ def learning_curves(
     for axis, task in zip(axes.flat, tasks, strict=False):
       panel = [group for group in groups if group.task == task]
       _draw_panel(axis, panel, x, y, smooth)
-      axis.set_title(task, loc='left')
     for axis in axes[:, 0]:
       axis.set_ylabel(_Y_LABELS.get(y, y.replace('_', ' ')))
     for axis in axes.flat[len(tasks) :]:
       axis.remove()
     if any(len(group.runs) > 1 for group in groups):
-      figure.supxlabel(_LEGEND, fontsize=7, color='#606060')
+      figure.supxlabel(_LEGEND, fontsize=8, color='#606060')
   return figure
 
 
@@ -274,7 +274,7 @@ def _draw_panel(
   window = smooth * max(xs[-1] for xs in raw)
   for number, group in enumerate(groups):
     color = COLORS[number % len(COLORS)]
-    line = _LINES[number // len(COLORS) % len(_LINES)]
+    line = _LINES[number % len(_LINES)]
     curves = [_xy(run, x, y, window) for run in group.runs]
     grid, values = _on_common_grid(curves)
     if len(curves) > 1:
@@ -299,7 +299,27 @@ def _draw_panel(
   average = f' (moving average over {width})' if window else ''
   axis.set_xlabel(unit + average)
   axis.margins(x=0.01)
-  axis.legend(loc='best')
+  _name(axis, groups)
+
+
+def _name(axis: Any, groups: Sequence[Group]) -> None:
+  """Writes the title and, if it does not say all, a legend below the panel."""
+  first, *others = groups
+  if not others and first.label == first.task:
+    count = f' (n={len(first.runs)})' if len(first.runs) > 1 else ''
+    axis.set_title(first.task + count, loc='left')
+    return
+  axis.set_title(first.task, loc='left')
+  below = matplotlib.transforms.offset_copy(
+    axis.transAxes, axis.figure, y=-32, units='points'
+  )
+  axis.legend(
+    loc='upper left',
+    bbox_to_anchor=(0, 0),
+    bbox_transform=below,
+    borderaxespad=0,
+    handlelength=3,
+  )
 
 
 def _short(number: float) -> str:

@@ -19,6 +19,50 @@ import numpy as np  # noqa: E402
 _HEIGHT, _WIDTH = 384, 512  # multiples of 16, as codecs want them
 
 
+class Floors:
+  """Floors that stay below the moving bodies.
+
+  Contacts take a plane to be endless, but it is drawn only as large as its size
+  says, which fast robots leave. A plane moves in whole repeats of its texture,
+  so that the picture does not show it.
+  """
+
+  def __init__(self, model: mujoco.MjModel):
+    """Finds what can move.
+
+    Args:
+      model: the model.
+    """
+    still = model.body_weldid[model.geom_bodyid] == 0
+    self._moving = ~still
+    plane = model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE
+    # a size of 0 is drawn up to the horizon
+    drawn = (model.geom_size[:, :2] > 0).all(axis=1)
+    self._repeats = {
+      int(geom): _repeat(model, int(geom))
+      for geom in np.flatnonzero(plane & still & drawn)
+    }
+
+  def follow(self, data: mujoco.MjData) -> None:
+    """Moves the floors below the moving bodies, after `mj_forward`."""
+    if not self._moving.any():
+      return
+    center = data.geom_xpos[self._moving].mean(0)
+    for geom, repeat in self._repeats.items():
+      axes = data.geom_xmat[geom].reshape(3, 3)[:, :2]
+      offset = (center - data.geom_xpos[geom]) @ axes
+      data.geom_xpos[geom] += axes @ (np.round(offset / repeat) * repeat)
+
+
+def _repeat(model: mujoco.MjModel, geom: int) -> np.ndarray:
+  """Returns the lengths [2] by which a plane can move and look the same."""
+  size, material = model.geom_size[geom, :2], model.geom_matid[geom]
+  if material < 0:
+    return size
+  count = model.mat_texrepeat[material]  # over the plane, or over two units
+  return 2 * (1 if model.mat_texuniform[material] else size) / count
+
+
 class _Camera:
   """A camera that looks at all moving bodies and follows them."""
 
@@ -65,7 +109,7 @@ def render(poses_path: str, video_path: str) -> None:
   data = mujoco.MjData(model)
   data.qpos[:] = poses['qpos'][0]
   mujoco.mj_forward(model, data)
-  camera = _Camera(model, data)
+  camera, floors = _Camera(model, data), Floors(model)
   own = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, 'track') >= 0
   with (
     mujoco.Renderer(model, _HEIGHT, _WIDTH) as renderer,
@@ -75,6 +119,7 @@ def render(poses_path: str, video_path: str) -> None:
       data.qpos[:] = qpos
       mujoco.mj_forward(model, data)
       camera.follow(data)
+      floors.follow(data)
       renderer.update_scene(data, 'track' if own else camera.view)
       writer.append_data(renderer.render())
 

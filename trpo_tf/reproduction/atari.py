@@ -204,8 +204,8 @@ TABLE = Table(
   reference=_curves(),
   reference_text='Figure 5 of Schulman et al. 2015 (arXiv 1502.05477v5), '
   'digitised from its vector graphics: one run each, smoothed',
-  figure_text='ours: mean of the last 100 episodes and its 95 % interval; '
-  'paper: one run, smoothed',
+  figure_text='ours: mean of the last 100 episodes and, where it is known, its '
+  '95 % interval; paper: one run, smoothed, up to where ours ends',
   error=score_error,
   by_env_steps=True,
   window=0.0,

@@ -8,6 +8,7 @@ A generated table stands between two comments, which name it:
 Prose around the tables is written by hand.
 """
 
+import io
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from trpo_tf.experiment import progress
 from trpo_tf.reproduction import (
   atari,
   estimators,
+  figure,
   learning,
   locomotion,
   markdown,
@@ -29,7 +31,7 @@ from trpo_tf.reproduction import (
 )
 from trpo_tf.reproduction.table import Table
 
-__all__ = ['FILES', 'files', 'fill']
+__all__ = ['FILES', 'figures', 'files', 'fill']
 
 # Files with tables, and the reports that are generated as a whole.
 FILES = (
@@ -106,16 +108,39 @@ def files(root: pathlib.Path, parse: plan.Parse) -> dict[str, str]:
     UserError: a file or a run that a table needs is missing, or a file names a
       table that does not exist.
   """
-  reports = [
-    _Report(root / name, name, table, budget, seeds, parse)
-    for name, (table, budget, seeds) in _REPORTS.items()
-  ]
+  reports = _reports(root, parse)
   found = _tables(root / 'docs/results', reports, parse)
   texts = {name: fill((root / name).read_text(), found) for name in FILES}
   for report in reports:
     if report.table.error is None:  # else the CSV files lack the errors
       texts[f'{report.name}/table.md'] = report.text
   return texts
+
+
+def figures(root: pathlib.Path, parse: plan.Parse) -> dict[str, bytes]:
+  """Draws the figures of the reports from their CSV files.
+
+  Args:
+    root: the root of the repository, which is the current directory.
+    parse: parses flags of the train binary to settings.
+
+  Returns:
+    By path relative to `root`, the content of each PNG file. The files lack
+    errors of single runs, so these have no bands.
+  """
+  drawn = {}
+  for report in _reports(root, parse):
+    picture = io.BytesIO()
+    figure.draw(report.table, report.results).savefig(picture, format='png')
+    drawn[f'{report.name}/figure.png'] = picture.getvalue()
+  return drawn
+
+
+def _reports(root: pathlib.Path, parse: plan.Parse) -> list[_Report]:
+  return [
+    _Report(root / name, name, table, budget, seeds, parse)
+    for name, (table, budget, seeds) in _REPORTS.items()
+  ]
 
 
 def fill(text: str, found: Mapping[str, str]) -> str:

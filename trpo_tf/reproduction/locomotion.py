@@ -162,6 +162,11 @@ TABLE = Table(
   'swimmer 500), where a fallen episode earns 0 for the rest, of actions as '
   'they are sampled (CEM and CMA: mean actions)',
   reference=_curves(),
+  families={
+    'TRPO': ('vine', 'single_path'),
+    'other gradient steps': ('natural_gradient', 'max_kl', 'empirical_fisher'),
+    'gradient-free': ('cem', 'cma', 'rwr', 'rwr_exponential'),
+  },
   figure_text='ours: mean over seeds and its 95 % bootstrap interval; paper: '
   'mean of its five runs, error bars',
   reference_text='Figure 4 of Schulman et al. 2015 (arXiv 1502.05477v5), '

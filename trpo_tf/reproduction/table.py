@@ -85,6 +85,8 @@ class Table:
       the metric has none.
     by_env_steps: whether curves are compared at the same env steps instead of
       the same iteration.
+    families: methods that have a panel of their own in the figure, by its name;
+      empty: all methods share the panel of a task.
     window: the share of the iterations, at the end, whose mean is the result;
       at least one iteration counts.
     published: final scores of others by name and task, in the order in which
@@ -110,6 +112,9 @@ class Table:
   figure_text: str = ''
   error: Metric | None = None
   by_env_steps: bool = False
+  families: Mapping[str, tuple[str, ...]] = dataclasses.field(
+    default_factory=dict
+  )
   window: float = 0.05
   published: Mapping[str, Mapping[str, float]] = dataclasses.field(
     default_factory=dict
