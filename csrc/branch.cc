@@ -7,9 +7,9 @@ namespace trpo_tf {
 namespace {
 
 // Chooses the action of step t. The first one is given, the others are drawn
-// with the policy's output, which is written to `output`.
+// with the policy's output for `observation`, which is written to `output`.
 void ChooseAction(const BranchCall& c, const Loop& loop, int64_t b, int t,
-                  float* output, double* action) {
+                  const float* observation, float* output, double* action) {
   if (t == 0) {
     const double* first = c.first_actions + b / c.M * c.A;
     std::memcpy(action, first, sizeof(double) * c.A);
@@ -17,9 +17,7 @@ void ChooseAction(const BranchCall& c, const Loop& loop, int64_t b, int t,
   }
   const int64_t n = b / c.branches_per_state, m = b % c.M;
   const double* noise = c.noise + ((n * c.M + m) * c.L + t) * c.A;
-  float* rounded = loop.scratch + loop.setup.scratch_size - c.A - c.O;
-  loop.Observe(rounded);
-  loop.Act(c.policies, 0, rounded, noise, output, action);
+  loop.Act(c.policies, 0, observation, noise, output, action);
 }
 
 void RunBranch(const BranchCall& c, const Loop& loop, const mjModel* m,
@@ -27,17 +25,19 @@ void RunBranch(const BranchCall& c, const Loop& loop, const mjModel* m,
   const double* start = c.snapshots + b / c.branches_per_state * c.D;
   int64_t elapsed = loop.RestoreSnapshot(m, d, start);
   float* output = loop.scratch + loop.setup.scratch_size - c.A;
+  float* observation = output - c.O;
   double discount = 1;
   c.returns[b] = 0;
   c.ends[b] = c.failures[b] = c.lengths[b] = 0;
   for (int t = 0; t < c.L && !c.ends[b]; t++) {
     const int64_t step = b * c.L + t;
     if (c.steps) {
-      loop.Observe(c.observations + step * c.O);
+      observation = c.observations + step * c.O;
       action = c.actions + step * c.A;
       output = c.outputs + step * c.A;
     }
-    ChooseAction(c, loop, b, t, output, action);
+    if (c.steps || t > 0) loop.Observe(observation);
+    ChooseAction(c, loop, b, t, observation, output, action);
     c.failures[b] = loop.Advance(m, d, action);
     if (c.failures[b]) {
       c.ends[b] = kDiverged;

@@ -415,6 +415,7 @@ def test_training_that_is_killed_ends_with_the_same_bytes(pool, tmp_path):
   assert final[0] == final[1]
 
 
+@pytest.mark.crash
 def test_a_sweep_that_is_stopped_and_continued(cluster, tmp_path):
   """And one of its cells fails."""
   flags = (

@@ -125,7 +125,7 @@ def test_mlflow_that_breaks_in_training(plain, tmp_path, store, caplog):
 
 # W&B's own process, the only child, dies while the sink writes.
 _KILLED = """
-import os, pathlib, signal, sys, time
+import itertools, os, pathlib, signal, sys, time
 from trpo_tf import config
 from trpo_tf.experiment import trackers, tracking_services
 from trpo_tf.methods.record import IterationRecord
@@ -135,7 +135,7 @@ service = tracking_services.WeightsAndBiases(
   'project', '0' * 32, folder, config.ExperimentConfig()
 )
 sink = trackers.TrackerSink('wandb', service, said.append)
-for i in range(1, 2000):
+for i in itertools.count(1):
   sink.write(IterationRecord(iteration=i, env_steps=i), {})
   if i == 3:
     for children in pathlib.Path('/proc/self/task').glob('*/children'):

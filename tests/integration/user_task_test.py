@@ -38,7 +38,7 @@ def test_page_lists_every_field():
 def test_second_example_runs_natively(compiled):
   """The definition in the page that reads the time, every bit."""
   page = (_DOCS / 'tasks.md').read_text()
-  _, snippet = re.findall(r'^```python\n(.*?)^```', page, re.DOTALL | re.M)
+  _, snippet, *_ = re.findall(r'^```python\n(.*?)^```', page, re.DOTALL | re.M)
   names = {}
   exec(snippet, names)
   task = dataclasses.replace(compiled.task, define=names['follow'])

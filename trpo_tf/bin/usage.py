@@ -33,7 +33,14 @@ _PURPOSES = {
     'figures',
   ),
   'How precisely to measure': (
-    *('pairs', 'variance_states', 'noise_sequences', 'steps', 'batches'),
+    *(
+      'pairs',
+      'variance_states',
+      'noise_sequences',
+      'steps',
+      'large_steps',
+      'batches',
+    ),
     'reference_steps',
   ),
   'Where and on how many cores to run': (
