@@ -218,9 +218,6 @@ def test_a_stop_as_the_process_starts_is_passed_on(runs, monkeypatch):
   assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-# By hand: Ray 2.60 may abort the process that kills a task which ends at
-# the same moment (a check in its task_manager.cc), and that is pytest here.
-@pytest.mark.crash
 def test_the_second_stop_kills(pool, runs, tmp_path):
   name = str(tmp_path)
   code = _STOPPABLE.format(seconds=1000, name=name)
@@ -247,7 +244,6 @@ with ray_cluster.connect(sys.argv[2]) as cluster:
 """
 
 
-@pytest.mark.crash  # see above
 def test_a_second_stop_at_once_kills(pool, runs, tmp_path):
   name = str(tmp_path)
   code = _STOPPABLE.format(seconds=1000, name=name)

@@ -66,6 +66,10 @@ class LoggedProcess:
     """Sends SIGTERM."""
     self._process.terminate()
 
+  def kill(self) -> None:
+    """Sends SIGKILL."""
+    self._process.kill()
+
   def failure(self) -> str:
     """Says why the process failed.
 

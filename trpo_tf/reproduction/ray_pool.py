@@ -82,13 +82,13 @@ class RayPool:
     return [self._ending(task) for task in ready]
 
   def stop(self) -> None:
-    """See runner.Pool; the first call interrupts tasks, the second kills."""
+    """See runner.Pool; each call interrupts the tasks, see `_wait`."""
     self._stops += 1
     self._cancel()
 
   def _cancel(self) -> None:
     for task in self._running:
-      self._ray.cancel(task, force=self._stops > 1)
+      self._ray.cancel(task)  # by force, Ray 2.60 may abort this process
 
   def _ending(self, task: Any) -> Ending:
     run, begin = self._running.pop(task)
@@ -130,17 +130,31 @@ def _run(
   with _noted_stop() as stops:
     _await_lock(directory, stops)
     process = _start(arguments, folder, log, environment)
-    while process.poll() is None and not stops:
-      time.sleep(_POLL_SECONDS)
-    if stops:
-      process.terminate()
+    _wait(process, stops)
     failure = process.failure()
-  if process.poll() == -signal.SIGKILL:
+  if process.poll() == -signal.SIGKILL and not stops:
     raise ChildProcessError(
       f'process killed on node {platform.node()}: see whether it has enough '
       'memory'
     )
   return process.seconds, failure
+
+
+def _wait(process: LoggedProcess, stops: Sequence[int]) -> None:
+  """Waits for a process, which the first stop ends and the second kills.
+
+  Args:
+    process: the process.
+    stops: see `_noted_stop`.
+  """
+  asked = False
+  while process.poll() is None:
+    if len(stops) > 1:
+      process.kill()
+    elif stops and not asked:
+      process.terminate()
+      asked = True
+    time.sleep(_POLL_SECONDS)
 
 
 @contextlib.contextmanager
