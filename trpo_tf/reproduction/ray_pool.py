@@ -77,7 +77,9 @@ class RayPool:
   def endings(self) -> list[Ending]:
     """See runner.Pool."""
     ready, _ = self._ray.wait([*self._running], timeout=_WAIT_SECONDS)
-    if self._stops > 1:  # Ray ignores a cancel that soon follows another one
+    # Ray ignores a cancel that soon follows another one. One that meets a task
+    # as it ends may abort this process (a check in Ray 2.60's task_manager.cc).
+    if self._stops > 1 and not ready:
       self._cancel()
     return [self._ending(task) for task in ready]
 
@@ -88,7 +90,7 @@ class RayPool:
 
   def _cancel(self) -> None:
     for task in self._running:
-      self._ray.cancel(task)  # by force, Ray 2.60 may abort this process
+      self._ray.cancel(task)
 
   def _ending(self, task: Any) -> Ending:
     run, begin = self._running.pop(task)
