@@ -14,6 +14,7 @@ import gymnasium
 import numpy as np
 import programs
 import pytest
+import tiny
 
 import trpo_tf
 from trpo_tf import config
@@ -22,18 +23,9 @@ from trpo_tf.errors import UserError
 from trpo_tf.experiment import backend, trained
 from trpo_tf.experiment.evaluation import evaluate
 
-pytestmark = pytest.mark.xdist_group('env_workers')
-
 DIAL = 'toy_envs:Dial-v0'
-TINY = dict(
-  batch_steps=90,
-  num_slots=3,
-  hidden_sizes=(8,),
-  value_hidden_sizes=(),
-  value_epochs=1,
-  tensorboard=False,
-  check_env=False,
-)
+TINY = {k: v for k, v in tiny.SETTINGS.items() if k != 'task'}
+TINY |= dict(batch_steps=90, num_slots=3, check_env=False)
 
 
 def resolved(**settings):

@@ -7,6 +7,7 @@ import re
 import gymnasium
 import numpy as np
 import pytest
+import tiny
 from gymnasium import spaces
 
 import trpo_tf
@@ -55,14 +56,8 @@ class Lamps(gymnasium.Env):
 
 gymnasium.register('Lamps-v0', Lamps, max_episode_steps=20)
 
-TINY = dict(
-  batch_steps=80,
-  num_slots=2,
-  hidden_sizes=(8,),
-  value_hidden_sizes=(),
-  value_epochs=1,
-  tensorboard=False,
-)
+TINY = {k: v for k, v in tiny.SETTINGS.items() if k != 'task'}
+TINY |= dict(batch_steps=80, num_slots=2)
 _CARTPOLE = dict(task='CartPole-v1', num_slots=2, batch_steps=200)
 
 

@@ -19,8 +19,6 @@ from trpo_tf.experiment.training import Training
 from trpo_tf.tasks import environment
 from trpo_tf.tasks.images import Images
 
-pytestmark = pytest.mark.xdist_group('image')
-
 PICTURE = 'toy_envs:Picture-v0'
 TINY = dict(
   task=PICTURE,

@@ -7,7 +7,7 @@ import sys
 import pages
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('site')]
+pytestmark = pytest.mark.slow
 _SITE = pages.ROOT / 'build/site'
 
 

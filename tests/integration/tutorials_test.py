@@ -13,7 +13,7 @@ import pytest
 import trpo_tf
 from trpo_tf.bin import flags
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('tutorials')]
+pytestmark = pytest.mark.slow
 
 _PAGES = (
   'docs/quickstart.md',

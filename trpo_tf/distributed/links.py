@@ -49,7 +49,10 @@ class Server:
 
   def _accept(self) -> None:
     while True:
-      caller = self._listener.accept()
+      try:
+        caller = self._listener.accept()
+      except ConnectionError:  # it went away before
+        continue
       threading.Thread(target=self._serve, args=(caller,), daemon=True).start()
 
   def _serve(self, caller: connection.Connection) -> None:
