@@ -84,5 +84,5 @@ def write(run: plan.PlannedRun, returns, directory=None, **settings) -> None:
         mean_kl=0.01 / 3,
         step_status='accepted',
       )
-      sink.write(IterationRecord(**record), {})
+      sink.write(sinks.Entry(IterationRecord(**record)))
     sink.close()

@@ -127,7 +127,7 @@ def test_mlflow_that_breaks_in_training(plain, tmp_path, store, caplog):
 _KILLED = """
 import itertools, os, pathlib, signal, sys, time
 from trpo_tf import config
-from trpo_tf.experiment import trackers, tracking_services
+from trpo_tf.experiment import sinks, trackers, tracking_services
 from trpo_tf.methods.record import IterationRecord
 
 said, folder = [], pathlib.Path(sys.argv[1])
@@ -136,11 +136,13 @@ service = tracking_services.WeightsAndBiases(
 )
 sink = trackers.TrackerSink('wandb', service, said.append)
 for i in itertools.count(1):
-  sink.write(IterationRecord(iteration=i, env_steps=i), {})
+  sink.write(sinks.Entry(IterationRecord(iteration=i, env_steps=i)))
   if i == 3:
-    for children in pathlib.Path('/proc/self/task').glob('*/children'):
-      for child in children.read_text().split():
-        os.kill(int(child), signal.SIGKILL)
+    tasks = pathlib.Path('/proc/self/task').glob('*/children')
+    children = ' '.join(task.read_text() for task in tasks).split()
+    assert children
+    for child in children:
+      os.kill(int(child), signal.SIGKILL)
   if said:
     break
   time.sleep(0.01)
@@ -149,8 +151,10 @@ print(*said, sep='\\n')
 """
 
 
-def test_wandb_that_dies_in_training(tmp_path):
+def test_wandb_that_dies_in_training(tmp_path, monkeypatch):
   pytest.importorskip('wandb', reason='trpo_tf[wandb] is not installed')
+  # where W&B has put the address of this process's service, which stays
+  monkeypatch.delenv('WANDB_SERVICE', raising=False)
   done = subprocess.run(
     [sys.executable, '-c', _KILLED, tmp_path],
     env=programs.environment(),

@@ -170,7 +170,7 @@ def _write_run(path, rows, **settings):
     for i in range(1, rows + 1):
       record = {name: float(i) for name in sinks.COLUMNS}
       record |= dict(iteration=i, env_steps=i, step_status='accepted')
-      sink.write(IterationRecord(**record), {})
+      sink.write(sinks.Entry(IterationRecord(**record)))
     sink.close()
 
 

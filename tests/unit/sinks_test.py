@@ -35,7 +35,7 @@ def _record(iteration, **changes):
 def _write(path, iterations, last_iteration=None, **changes):
   sink = sinks.CsvSink(path, last_iteration)
   for iteration in iterations:
-    sink.write(_record(iteration, **changes), {})
+    sink.write(sinks.Entry(_record(iteration, **changes)))
   sink.close()
 
 
@@ -46,8 +46,8 @@ def _write_json(folder, iterations, last_iteration=None, **changes):
   rows = progress.read(path).rows[: last_iteration or 0]
   json_lines = sinks.JsonLinesSink(folder / 'progress.jsonl', rows)
   for iteration in iterations:
-    csv.write(_record(iteration, **changes), {})
-    json_lines.write(_record(iteration, **changes), {})
+    csv.write(sinks.Entry(_record(iteration, **changes)))
+    json_lines.write(sinks.Entry(_record(iteration, **changes)))
   csv.close()
   json_lines.close()
 
@@ -173,7 +173,7 @@ def test_a_file_of_fewer_columns_is_read_and_continued(tmp_path):
   assert np.isnan(columns['branch_steps']).all()
   assert path.read_text().startswith('iteration,env_steps,entropy\n')
   sink = sinks.CsvSink(path, 2)
-  sink.write(_record(3), {})
+  sink.write(sinks.Entry(_record(3)))
   sink.close()
   assert progress.read_csv(path)['iteration'].tolist() == [1, 2, 3]
   assert path.read_text().splitlines()[0] == ','.join(sinks.COLUMNS)
@@ -204,9 +204,9 @@ def test_other_columns_are_refused_and_kept(tmp_path, content):
 
 def test_a_wrong_record_is_refused(tmp_path):
   sink = sinks.CsvSink(tmp_path / 'progress.csv', None)
-  sink.write(_record(1), {})
+  sink.write(sinks.Entry(_record(1)))
   with pytest.raises(ValueError, match='iteration 3 after 1'):
-    sink.write(_record(3), {})
+    sink.write(sinks.Entry(_record(3)))
   sink.close()
 
 
@@ -221,7 +221,7 @@ def test_full_disk_then_resume(tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(os, 'fsync', full)
     with pytest.raises(OSError, match='No space left'):
-      sink.write(_record(2), {})
+      sink.write(sinks.Entry(_record(2)))
   sink.close()
   _write(path, [2], last_iteration=1)
   assert progress.read_csv(path)['iteration'].tolist() == [1, 2]
@@ -237,7 +237,8 @@ def test_tensorboard_forgets_lost_work(tmp_path):
     sink = sinks.TensorBoardSink(tmp_path, first)
     for i in iterations:
       record = _record(i, entropy=float(i if first is None else 10 * i))
-      sink.write(record, {'returns': np.array([1.0, np.nan, 3.0, 3.0])})
+      returns = np.array([1.0, np.nan, 3.0, 3.0])
+      sink.write(sinks.Entry(record, {'returns': returns}))
     sink.close()
   events = _accumulate(tmp_path)
   points = events.Tensors('policy/entropy')
@@ -266,7 +267,7 @@ def _console(terminal, total=1000, first=0, **kwargs):
 def test_plain_lines_are_spaced_and_the_last_is_shown():
   sink, out, stream = _console(False)
   for i in range(1, 8):
-    sink.write(_record(i), {})
+    sink.write(sinks.Entry(_record(i)))
   out.say('[a message]')
   sink.close()
   lines = stream.getvalue().splitlines()
@@ -282,8 +283,8 @@ def test_plain_lines_are_spaced_and_the_last_is_shown():
 
 def test_the_last_state_is_shown_at_the_end():
   sink, out, stream = _console(False)
-  sink.write(_record(1), {})
-  sink.write(_record(2), {})
+  sink.write(sinks.Entry(_record(1)))
+  sink.write(sinks.Entry(_record(2)))
   assert '200/1k' not in stream.getvalue()
   sink.close()
   assert stream.getvalue().count('200/1k') == 1
@@ -292,7 +293,7 @@ def test_the_last_state_is_shown_at_the_end():
 def test_time_left_counts_from_where_the_run_resumed():
   sink, out, stream = _console(False, total=1000, first=800)
   # 100 of 200 steps took 4 s by the test's clock: 4 s are left.
-  sink.write(_record(9, step_fraction=0.0, diverged=2), {})
+  sink.write(sinks.Entry(_record(9, step_fraction=0.0, diverged=2)))
   assert '00:04 left' in stream.getvalue()
   assert '1 refused  2 diverged' in stream.getvalue()
 
@@ -302,7 +303,7 @@ def test_iterations_count_where_they_end_the_run_sooner():
     False, total=10**12, total_iterations=50, first_iteration=10
   )
   # 2 of 40 iterations took 4 s by the test's clock: 38 are 76 s
-  sink.write(_record(12), {})
+  sink.write(sinks.Entry(_record(12)))
   sink.close()
   text = stream.getvalue()
   assert text.startswith('iteration 12/50, 1.2k steps at')
@@ -311,7 +312,7 @@ def test_iterations_count_where_they_end_the_run_sooner():
 
 def test_live_line_fits_a_terminal_and_ends():
   sink, out, stream = _console(True, total=1_000_000)
-  sink.write(_record(6125, return_mean=3456.78), {})
+  sink.write(sinks.Entry(_record(6125, return_mean=3456.78)))
   out.say('saved')
   sink.close()
   text = stream.getvalue()

@@ -8,7 +8,7 @@ import tiny
 
 from trpo_tf import config
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import trackers
+from trpo_tf.experiment import sinks, trackers
 from trpo_tf.methods.record import IterationRecord
 
 
@@ -36,7 +36,7 @@ def _write(service, count, **options):
   said = []
   sink = trackers.TrackerSink('wandb', service, said.append, **options)
   for i in range(1, count + 1):
-    sink.write(IterationRecord(iteration=i, env_steps=100 * i), {})
+    sink.write(sinks.Entry(IterationRecord(iteration=i, env_steps=100 * i)))
   sink.close()
   return said
 
@@ -71,17 +71,25 @@ def test_a_service_that_hangs():
   service.released.set()
 
 
+def test_a_service_that_hangs_holds_the_run_up_once():
+  service = _Service(hangs=(100,))
+  warning, missing = _write(service, 30, patience=0.05, queue_size=2)
+  assert warning.startswith('wandb failed (no answer in 0.05 s): the run goes')
+  assert missing.startswith('wandb lacks 30 of the 30 iterations')
+  service.released.set()
+
+
 def test_a_failing_service_does_not_hold_the_run_up():
   """It fails, then hangs: what does not fit into the queue is left out."""
   service = _Service(fails=(100,), hangs=(200,))
   said = []
   options = dict(patience=0.05, queue_size=2)
   sink = trackers.TrackerSink('mlflow', service, said.append, **options)
-  sink.write(IterationRecord(iteration=1, env_steps=100), {})
+  sink.write(sinks.Entry(IterationRecord(iteration=1, env_steps=100)))
   while not said:  # until the failure is known
     sink._warn()
   for i in range(2, 30):
-    sink.write(IterationRecord(iteration=i, env_steps=100 * i), {})
+    sink.write(sinks.Entry(IterationRecord(iteration=i, env_steps=100 * i)))
   sink.close()
   assert said[-1].startswith('mlflow lacks 29 of the 29 iterations')
   service.released.set()

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import rich.progress
 
 from trpo_tf.experiment import sinks
-from trpo_tf.experiment.evaluations import Evaluated
 from trpo_tf.experiment.terminal import Terminal
 from trpo_tf.methods.record import IterationRecord
 
@@ -63,25 +62,16 @@ class ConsoleSink:
       self._live.update(self._task, completed=self._first)
       self._live.start()
 
-  def write(
-    self,
-    record: IterationRecord,
-    histograms: sinks.Histograms,
-    terms: sinks.Terms = sinks.NO_TERMS,
-    evaluated: Evaluated | None = None,
-  ) -> None:
+  def write(self, entry: sinks.Entry) -> None:
     """Shows the state of the run.
 
     Args:
-      record: the numbers of the iteration.
-      histograms: not used.
-      terms: not used.
-      evaluated: the evaluation after the iteration, if there was one; it is
-        shown until the next.
+      entry: what is known of the iteration; an evaluation is shown until the
+        next one.
     """
-    del histograms, terms
-    if evaluated is not None:
-      self._evaluated = f'evaluated {evaluated.return_mean:.1f}'
+    record = entry.record
+    if entry.evaluated is not None:
+      self._evaluated = f'evaluated {entry.evaluated.return_mean:.1f}'
     self._refused += record.step_fraction == 0
     self._diverged += record.diverged
     text = self._text(record)

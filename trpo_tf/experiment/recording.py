@@ -86,13 +86,14 @@ def iterations(
 
     try:
       for iteration in training.iterations():
+        entry = sinks.Entry(
+          iteration.record,
+          iteration.histograms,
+          iteration.terms,
+          iteration.evaluated,
+        )
         for sink in made:
-          sink.write(
-            iteration.record,
-            iteration.histograms,
-            iteration.terms,
-            iteration.evaluated,
-          )
+          sink.write(entry)
         if iteration.evaluated:
           evaluated.write(iteration.evaluated, iteration.state)
         divergence_log.write(run.path / 'diverged', iteration.summary.diverged)

@@ -81,8 +81,8 @@ def load(name: str, directories: Sequence[str], sampled: bool) -> RunSet:
       mean policy.
 
   Raises:
-    UserError: there is no run; a run was not evaluated, has no return, or has
-      the seed of another; or a task has only one run.
+    UserError: there is no run; or a run was not evaluated, has no return, or
+      has the seed of another.
   """
   runs = [run for directory in directories for run in _runs(directory)]
   paths = tuple(dict.fromkeys(runs))

@@ -12,7 +12,7 @@ import pathlib
 import time
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from tensorboard.compat.proto import event_pb2
@@ -28,9 +28,9 @@ from trpo_tf.methods.record import COLUMNS, IterationRecord
 __all__ = [
   'COLUMNS',
   'CsvSink',
+  'Entry',
   'Histograms',
   'JsonLinesSink',
-  'NO_TERMS',
   'Sink',
   'TensorBoardSink',
   'Terms',
@@ -40,26 +40,33 @@ __all__ = [
 Histograms = Mapping[str, np.ndarray]
 # by name of a reward term: mean of its sums over the episodes that ended
 Terms = Mapping[str, float]
-NO_TERMS: Terms = types.MappingProxyType({})
+_NOTHING: Mapping[str, Any] = types.MappingProxyType({})
+
+
+class Entry(NamedTuple):
+  """What a sink receives of an iteration.
+
+  Attributes:
+    record: the numbers of the iteration.
+    histograms: arrays by name, of any shape.
+    terms: means of the reward's terms.
+    evaluated: the evaluation after the iteration, if there was one.
+  """
+
+  record: IterationRecord
+  histograms: Histograms = _NOTHING
+  terms: Terms = _NOTHING
+  evaluated: Evaluated | None = None
 
 
 class Sink(Protocol):
   """A consumer of iteration records."""
 
-  def write(
-    self,
-    record: IterationRecord,
-    histograms: Histograms,
-    terms: Terms = NO_TERMS,
-    evaluated: Evaluated | None = None,
-  ) -> None:
+  def write(self, entry: Entry) -> None:
     """Receives the record of the next iteration.
 
     Args:
-      record: the numbers of the iteration.
-      histograms: arrays by name, of any shape.
-      terms: means of the reward's terms.
-      evaluated: the evaluation after the iteration, if there was one.
+      entry: what is known of the iteration.
     """
 
   def close(self) -> None:
@@ -90,26 +97,17 @@ class CsvSink:
     content = progress.read(path).content(last_iteration or 0)
     self._file = line_file.LineFile(path, content)
 
-  def write(
-    self,
-    record: IterationRecord,
-    histograms: Histograms,
-    terms: Terms = NO_TERMS,
-    evaluated: Evaluated | None = None,
-  ) -> None:
+  def write(self, entry: Entry) -> None:
     """Appends a row.
 
     Args:
-      record: the numbers of the iteration.
-      histograms: not used.
-      terms: not used.
-      evaluated: not used.
+      entry: of which the record is written.
 
     Raises:
       ValueError: the iteration does not follow the one before.
       OSError: the disk is full; a partial row is cut off on resume.
     """
-    del histograms, terms, evaluated
+    record = entry.record
     if self._last is not None and record.iteration != self._last + 1:
       raise ValueError(
         f'iteration {record.iteration} after {self._last} in {self._path}'
@@ -154,26 +152,16 @@ class JsonLinesSink:
     content = ''.join(map(_json_line, rows)).encode()
     self._file = line_file.LineFile(path, content)
 
-  def write(
-    self,
-    record: IterationRecord,
-    histograms: Histograms,
-    terms: Terms = NO_TERMS,
-    evaluated: Evaluated | None = None,
-  ) -> None:
+  def write(self, entry: Entry) -> None:
     """Appends a line.
 
     Args:
-      record: the numbers of the iteration.
-      histograms: not used.
-      terms: not used.
-      evaluated: not used.
+      entry: of which the record is written.
 
     Raises:
       OSError: the disk is full; a partial line is cut off on resume.
     """
-    del histograms, terms, evaluated
-    self._file.append(_json_line(_cells(record)))
+    self._file.append(_json_line(_cells(entry.record)))
 
   def close(self) -> None:
     """Closes the file."""
@@ -184,24 +172,20 @@ def _json_line(cells: Sequence[str]) -> str:
   return json.dumps(progress.values(cells), allow_nan=False) + '\n'
 
 
-def scalars(
-  record: IterationRecord, terms: Terms, evaluated: Evaluated | None
-) -> dict[str, float]:
+def scalars(entry: Entry) -> dict[str, float]:
   """Returns the finite numbers of an iteration by tag, such as step/mean_kl.
 
   Args:
-    record: the numbers of the iteration.
-    terms: means of the reward's terms.
-    evaluated: the evaluation after the iteration, if there was one.
+    entry: what is known of the iteration.
   """
   found: dict[str, Any] = {
-    f'{group}/{name}': getattr(record, name)
+    f'{group}/{name}': getattr(entry.record, name)
     for group, names in record_lib.groups().items()
     for name in names
   }
-  found |= {f'terms/{name}': mean for name, mean in terms.items()}
+  found |= {f'terms/{name}': mean for name, mean in entry.terms.items()}
   for name in ('return_mean', 'return_std', 'length_mean'):
-    found[f'evaluation/{name}'] = getattr(evaluated, name, math.nan)
+    found[f'evaluation/{name}'] = getattr(entry.evaluated, name, math.nan)
   return {
     tag: float(value)
     for tag, value in found.items()
@@ -239,28 +223,19 @@ class TensorBoardSink:
     status = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
     self._add(step + 1, session_log=status)
 
-  def write(
-    self,
-    record: IterationRecord,
-    histograms: Histograms,
-    terms: Terms = NO_TERMS,
-    evaluated: Evaluated | None = None,
-  ) -> None:
+  def write(self, entry: Entry) -> None:
     """Adds a point to each curve; leaves out numbers that are not finite.
 
     Args:
-      record: the numbers of the iteration.
-      histograms: arrays by name, of any shape.
-      terms: means of the reward's terms.
-      evaluated: the evaluation after the iteration, if there was one.
+      entry: what is known of the iteration.
 
     Raises:
       OSError: the disk is full; TensorBoard can still read earlier points.
     """
-    step = record.env_steps
-    for tag, value in scalars(record, terms, evaluated).items():
+    step = entry.record.env_steps
+    for tag, value in scalars(entry).items():
       self._add(step, summary=scalar_summary.scalar_pb(tag, value))
-    for name, values in histograms.items():
+    for name, values in entry.histograms.items():
       finite = values[np.isfinite(values)]
       if finite.size:
         summary = histogram_summary.histogram_pb(f'histogram/{name}', finite)

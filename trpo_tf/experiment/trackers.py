@@ -1,8 +1,8 @@
 """The sink of a tracking service: Weights & Biases or MLflow.
 
 A service may be slow or fail at any time, so a thread of its own talks to it.
-Training waits only for a service that works but is too slow by thousands of
-iterations. An iteration that could not be sent is counted, and the run goes on.
+Training waits only for a service that is too slow by thousands of iterations,
+and for a minute at most if it hangs. An iteration that could not be sent is counted, and the run goes on.
 """
 
 import queue
@@ -14,14 +14,12 @@ from trpo_tf import extras
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
 from trpo_tf.experiment import sinks, tracking_services
-from trpo_tf.experiment.evaluations import Evaluated
 from trpo_tf.experiment.run_directory import RunDirectory
-from trpo_tf.methods.record import IterationRecord
 
 __all__ = ['Service', 'TrackerSink', 'open_all', 'require']
 
 _QUEUE_SIZE = 10_000  # iterations, of some kB each
-_PATIENCE = 60.0  # seconds at the end of a run without anything being sent
+_PATIENCE = 60.0  # seconds without anything being sent
 
 
 class Service(Protocol):
@@ -57,7 +55,8 @@ class TrackerSink:
       name: name of the service, for messages.
       service: the run in the service.
       say: receives lines that the user should see.
-      patience: seconds that `close` waits without anything being sent.
+      patience: seconds to wait while nothing is sent, at the end or because too
+        much waits already.
       queue_size: iterations that may wait for being sent.
     """
     self._name, self._service, self._say = name, service, say
@@ -69,28 +68,19 @@ class TrackerSink:
     self._thread = threading.Thread(target=self._run, daemon=True)
     self._thread.start()
 
-  def write(
-    self,
-    record: IterationRecord,
-    histograms: sinks.Histograms,
-    terms: sinks.Terms = sinks.NO_TERMS,
-    evaluated: Evaluated | None = None,
-  ) -> None:
+  def write(self, entry: sinks.Entry) -> None:
     """Hands the scalars over, those of TensorBoard.
 
     Args:
-      record: the numbers of the iteration.
-      histograms: not used.
-      terms: means of the reward's terms.
-      evaluated: the evaluation after the iteration, if there was one.
+      entry: what is known of the iteration.
     """
-    del histograms
     self._given += 1
     self._warn()
-    if self._error and self._queue.full():
-      return  # it is counted as not sent
-    found = sinks.scalars(record, terms, evaluated)
-    self._queue.put((record.env_steps, found))
+    item = entry.record.env_steps, sinks.scalars(entry)
+    try:  # what does not fit is counted as not sent
+      self._queue.put(item, timeout=0 if self._error else self._patience)
+    except queue.Full:
+      self._error = self._error or self._silence
 
   def close(self) -> None:
     """Waits until all is sent, or until nothing is any more."""
@@ -103,13 +93,17 @@ class TrackerSink:
       sent = self._sent
       self._thread.join(self._patience)
     if self._thread.is_alive() and not self._error:
-      self._error = f'no answer in {self._patience:g} s'
+      self._error = self._silence
     self._warn()
     if missing := self._given - self._sent:
       self._say(
         f'{self._name} lacks {missing} of the {self._given} iterations of this '
         'session: progress.csv has all of them'
       )
+
+  @property
+  def _silence(self) -> str:
+    return f'no answer in {self._patience:g} s'
 
   def _run(self) -> None:
     """Sends what is in the queue; the body of the thread."""
