@@ -2,7 +2,8 @@
 
 A service may be slow or fail at any time, so a thread of its own talks to it.
 Training waits only for a service that is too slow by thousands of iterations,
-and for a minute at most if it hangs. An iteration that could not be sent is counted, and the run goes on.
+and for a minute at most if it hangs. An iteration that could not be sent is
+counted, and the run goes on.
 """
 
 import queue
