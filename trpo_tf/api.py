@@ -14,7 +14,7 @@ from trpo_tf.bin import flags
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
 from trpo_tf.estimation.surrogate import Objective, importance_sampled
-from trpo_tf.experiment import flagfiles, presets, recording, threads
+from trpo_tf.experiment import devices, flagfiles, presets, recording
 from trpo_tf.experiment.training import Iteration, Training
 from trpo_tf.optim import blocks, fisher, trust_region
 from trpo_tf.optim.step import Step
@@ -59,7 +59,9 @@ def train(
       'leave num_shards out'
     )
   try:
-    threads.configure_tensorflow(config.run.tf_threads)
+    devices.configure_tensorflow(
+      config.run.tf_threads, config.run.device, config.run.deterministic_gpu
+    )
   except RuntimeError:  # TensorFlow has its threads already
     if config.run.tf_threads:
       raise UserError(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from trpo_tf import config as config_lib
-from trpo_tf.experiment import threads
+from trpo_tf.experiment import devices
 
 # settings of sb3-contrib's zoo for Hopper, under our names
 RIVAL_SETTINGS = dict(
@@ -85,9 +85,12 @@ def run(settings: dict[str, Any], iterations: int) -> dict[str, float]:
 
 
 if __name__ == '__main__':
-  threads.configure_tensorflow()
   given = {
     name: tuple(value) if isinstance(value, list) else value
     for name, value in json.loads(sys.argv[1]).items()
   }
+  chosen = config_lib.from_settings(given).run
+  devices.configure_tensorflow(
+    device=chosen.device, deterministic=chosen.deterministic_gpu
+  )
   print(json.dumps(measure(given, int(sys.argv[2]))))

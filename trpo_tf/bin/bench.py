@@ -20,7 +20,9 @@ from trpo_tf import extras
 from trpo_tf.bin import flags
 
 _PARTS = ('sampling', 'atari', 'step', 'training', 'memory')
-_CHOSEN = absl_flags.DEFINE_list('parts', list(_PARTS), 'what to measure')
+_CHOSEN = absl_flags.DEFINE_list(
+  'parts', list(_PARTS), 'what to measure; also: gpu, where there is one'
+)
 _JSON = absl_flags.DEFINE_string('json', 'runs/bench.json', 'where to write')
 _PAIRS = absl_flags.DEFINE_integer(
   'pairs',
@@ -191,15 +193,47 @@ def _memory(table: Table) -> dict:
   return result | dict(growth=growth)
 
 
+def _gpu(table: Table) -> dict:
+  from trpo_tf import config
+  from trpo_tf.benchmarks import end_to_end
+
+  devices: dict[str, dict[str, Any]] = {
+    'cpu': dict(device='cpu'),
+    'gpu': dict(device='gpu'),
+    'gpu, not deterministic': dict(device='gpu', deterministic_gpu=False),
+  }
+  result: dict[str, Any] = {}
+  for preset in ('v5/hopper', 'atari/gae'):
+    run = config.settings(flags.parse([f'--preset={preset}']))
+    del run['run_dir']
+    if preset.startswith('atari'):
+      run['task'] = 'atari/pong'
+    rounds: dict[str, list[float]] = {name: [] for name in devices}
+    for _ in range(3):  # alternating, as the machine's speed drifts
+      for name, settings in devices.items():
+        measured = end_to_end.run(run | settings, 10)
+        rounds[name].append(measured['update_seconds'])
+    seconds = {name: sorted(found)[1] for name, found in rounds.items()}
+    result[preset] = rounds
+    for name in list(devices)[1:]:
+      table.add_row(
+        f'{preset}: update on the cpu / {name}',
+        f'{seconds["cpu"] / seconds[name]:.2f}',
+        '',
+        f'{seconds["cpu"]:.2f} / {seconds[name]:.2f} s',
+      )
+  return result
+
+
 def main(_) -> None:
   """Measures the chosen parts, prints a table and writes the JSON file."""
   flags.import_tensorflow()
   if 'atari' in _CHOSEN.value:
     extras.require('ale_py', 'atari', '--parts=atari')
   from trpo_tf.benchmarks import machine, rival
-  from trpo_tf.experiment import checkpoint, provenance, threads
+  from trpo_tf.experiment import checkpoint, devices, provenance
 
-  threads.configure_tensorflow()
+  devices.configure_tensorflow()
   session = provenance.session()
   console = Console(markup=False)
   machine.describe(console, session, rival.versions())
@@ -221,6 +255,7 @@ def main(_) -> None:
     step=_step,
     training=_training,
     memory=_memory,
+    gpu=_gpu,
   )
   path = pathlib.Path(_JSON.value)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -236,8 +271,8 @@ def main(_) -> None:
 
 absl_flags.register_validator(
   'parts',
-  lambda parts: set(parts) <= set(_PARTS),
-  f'choose from {",".join(_PARTS)}',
+  lambda parts: set(parts) <= {*_PARTS, 'gpu'},
+  f'choose from {",".join(_PARTS)},gpu',
 )
 
 if __name__ == '__main__':

@@ -91,9 +91,9 @@ def main(_) -> None:
     raise UserError('--run_dir is missing: name a run')
   flags.import_tensorflow()
   from trpo_tf.benchmarks import estimators, estimators_report
-  from trpo_tf.experiment import checkpoint, threads
+  from trpo_tf.experiment import checkpoint, devices
 
-  threads.configure_tensorflow()
+  devices.configure_tensorflow()
   # TensorFlow takes the graphs of many estimators for many graphs of one
   logging.getLogger('tensorflow').setLevel(logging.ERROR)
   console = Console(markup=False, highlight=False)

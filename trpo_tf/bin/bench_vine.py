@@ -145,9 +145,9 @@ def main(_) -> None:
     raise UserError(f'--json={path}: end it in .json')
   flags.import_tensorflow()
   from trpo_tf.benchmarks import machine, vine_figure, vine_tables
-  from trpo_tf.experiment import checkpoint, provenance, threads
+  from trpo_tf.experiment import checkpoint, devices, provenance
 
-  threads.configure_tensorflow()
+  devices.configure_tensorflow()
   console = Console(markup=False)
   begin = time.time()
   result: dict[str, Any] = dict(session=provenance.session())

@@ -29,8 +29,7 @@ from absl import flags as absl_flags
 
 from trpo_tf import config, errors
 from trpo_tf.bin import usage
-from trpo_tf.experiment import flagfiles, presets
-from trpo_tf.experiment.quiet import import_tensorflow
+from trpo_tf.experiment import flagfiles, presets, quiet
 
 __all__ = [
   'EXIT_USER_ERROR',
@@ -83,6 +82,17 @@ class _TupleSerializer(absl_flags.ArgumentSerializer):
 
   def serialize(self, value: tuple[int, ...]) -> str:
     return flagfiles.flag_text(value)
+
+
+def import_tensorflow() -> None:
+  """Imports TensorFlow without its messages, to compute on the CPU.
+
+  A run with --device=gpu shows it a GPU later.
+  """
+  quiet.import_tensorflow()
+  from trpo_tf.experiment import devices
+
+  devices.hide_gpus()
 
 
 def define(flag_values: absl_flags.FlagValues = absl_flags.FLAGS) -> None:

@@ -71,6 +71,11 @@ class ExperimentConfig:
 
   def _check_shards(self) -> None:
     sampler, estimator = self.sampler, self.estimator
+    if self.run.device != 'cpu':
+      raise ValueError(
+        f'--device={self.run.device} is for a run in one part: take '
+        '--num_shards=1'
+      )
     sizes = {'num_slots': sampler.num_slots}
     if sampler.sampler == 'vine':
       sizes['rollout_set_size'] = sampler.rollout_set_size

@@ -92,3 +92,13 @@ class RunConfig(Config):
     low=0,
     high=2**31 - 1,
   )
+  device: str = setting(
+    'cpu',
+    'where TensorFlow computes: the cpu, or the first gpu (docs/gpu.md)',
+    choices=('cpu', 'gpu'),
+  )
+  deterministic_gpu: bool = setting(
+    True,
+    'a gpu: only operations that give the same bytes every time, which are '
+    'slower',
+  )

@@ -9,7 +9,7 @@ from trpo_tf.distributed.learner import ShardedLearner, ShardedSampler
 from trpo_tf.distributed.local import Engine, LocalEngine
 from trpo_tf.errors import UserError
 from trpo_tf.experiment import backend as backend_lib
-from trpo_tf.experiment import memory, threads
+from trpo_tf.experiment import devices, memory
 from trpo_tf.experiment.backend import Backend
 from trpo_tf.experiment.training import Training
 from trpo_tf.methods.learner import Learner
@@ -72,7 +72,10 @@ def training(
       'needs a shard'
     )
   if S == 1:
-    threads.configure_tensorflow(config.run.tf_threads)
+    run = config.run
+    devices.configure_tensorflow(
+      run.tf_threads, run.device, run.deterministic_gpu
+    )
     made = Training(config)
     try:
       yield made
