@@ -1,4 +1,4 @@
-"""Measures the speed and memory that the README and RESULTS.md report.
+"""Measures the speed and memory that docs/results/speed.md reports.
 
   python -m trpo_tf.bin.bench --json=FILE [--parts=sampling,atari,step,training]
 

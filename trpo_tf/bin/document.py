@@ -3,9 +3,9 @@ r"""Writes the tables of the documentation anew from the data in docs/results.
   python -m trpo_tf.bin.document
 
 Start it from the root of the repository. The tables are in README.md,
-RESULTS.md, docs/results/reliability.md and the table.md files of the paper's
-Figure 4. The text around the tables stays as it is. With --figures, Figures 4
-and 5 are drawn anew too.
+RESULTS.md, docs/vine.md, the pages of docs/results and the table.md files of
+the paper's Figure 4. The text around the tables stays as it is. With --figures,
+Figures 4 and 5 are drawn anew too.
 """
 
 import pathlib

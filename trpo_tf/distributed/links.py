@@ -2,7 +2,7 @@
 
 Ray starts the processes and knows which of them are alive, but calls do not go
 through it: a fit of the value network is hundreds of short calls, and one over
-a socket takes a fraction of the time (RESULTS.md, "Many workers").
+a socket takes a fraction of the time (docs/results/scale.md).
 """
 
 import contextlib

@@ -21,8 +21,8 @@ __all__ = [
 ]
 
 # The most workers that one process calls. A call costs more than a level of the
-# tree (RESULTS.md, "Many workers"): with 2 to 4 the way to a thousand workers
-# has the fewest calls.
+# tree (docs/results/scale.md): with 2 to 4 the way to a thousand workers has
+# the fewest calls.
 FAN_OUT = 4
 LEARNER = -1  # the number of the caller at the top
 

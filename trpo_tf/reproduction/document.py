@@ -27,6 +27,7 @@ from trpo_tf.reproduction import (
   reliability,
   results,
   scale,
+  speed,
   vine_speed,
 )
 from trpo_tf.reproduction.table import Table
@@ -37,6 +38,12 @@ __all__ = ['FILES', 'figures', 'files', 'fill']
 FILES = (
   'README.md',
   'RESULTS.md',
+  'docs/results/learning.md',
+  'docs/results/figure4.md',
+  'docs/results/vine.md',
+  'docs/results/speed.md',
+  'docs/results/scale.md',
+  'docs/results/atari.md',
   'docs/vine.md',
   'docs/results/reliability.md',
 )
@@ -177,16 +184,25 @@ def _tables(
     'v5 evaluations': learning.evaluations(rows),
     'v5 against published': learning.against_published(rows),
     'v5 bars': learning.bars(rows),
+    'v5 and vine': learning.headlines(rows, data / 'vine'),
     'v5 fresh seeds': learning.fresh(learning.read(data / 'v5_fresh')),
     'vine learning': learning.vine(data / 'vine', data / 'v5'),
     'vine every step': learning.every_step(data / 'vine', data / 'v5'),
     'vine speed': vine_speed.speed(data / 'vine'),
     'vine variance': vine_speed.variance(data / 'vine'),
+    'speed': speed.table(data / 'bench.json'),
+    'speed over physics': speed.over_physics(
+      data / 'bench.json', data / 'vine'
+    ),
+    'Atari speed': speed.atari(data / 'atari/bench.json'),
     'scale runs': scale.runs(data / 'scale.json'),
     'scale efficiency': scale.efficiency(data / 'scale.json'),
     'estimators': estimators.table(data / 'vine/estimators'),
   }
   figure4 = reports[0]
+  found['Figure 4'] = markdown.across_tasks(
+    figure4.table, figure4.results, ('single_path', 'vine')
+  )
   for task in figure4.table.tasks:
     found[f'Figure 4 {task}'] = markdown.task_table(
       figure4.table, figure4.results, task

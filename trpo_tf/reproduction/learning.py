@@ -8,6 +8,7 @@ import numpy as np
 
 from trpo_tf.experiment import statistics, tables
 from trpo_tf.experiment.tables import Row
+from trpo_tf.reproduction import ratios
 
 __all__ = [
   'against_published',
@@ -15,6 +16,7 @@ __all__ = [
   'evaluations',
   'every_step',
   'fresh',
+  'headlines',
   'read',
   'vine',
 ]
@@ -98,10 +100,37 @@ def bars(rows: Sequence[Row]) -> str:
   ]
   for row in rows:
     target = _TARGETS[row.task]
-    met = 'met' if np.mean(row.deterministic) >= target.bar else '**missed**'
     lines.append(
-      f'| {row.task} | {target.bar:.0f} | {_ours(row)} {met} '
+      f'| {row.task} | {target.bar:.0f} | {_against_bar(row)} '
       f'| {_published(target)}, {target.seeds} seeds |'
+    )
+  return '\n'.join(lines)
+
+
+def headlines(rows: Sequence[Row], directory: pathlib.Path) -> str:
+  """Renders single path and the vine whose every step counts, with the bars.
+
+  Args:
+    rows: the runs of single path.
+    directory: the runs TASK_every_step/SEED of the vine.
+
+  Returns:
+    The Markdown text, with a row for each task.
+  """
+  vines = {row.task: row for row in _every_step_rows(directory)}
+  lines = [
+    '| task | bar | single path | best published TRPO, several seeds '
+    '| bar of the vine | vine, every step |',
+    '|---' * 6 + '|',
+  ]
+  for row in rows:
+    target, cells = _TARGETS[row.task], ['-', '-']
+    if vine := vines.get(row.task):
+      bar = _vine_bar(row)
+      cells = [f'{bar:.0f}', f'{_mean(vine)} {_verdict(vine, bar)}']
+    lines.append(
+      f'| {row.task} | {target.bar:.0f} | {_against_bar(row)} '
+      f'| {_published(target)} | {" | ".join(cells)} |'
     )
   return '\n'.join(lines)
 
@@ -129,7 +158,7 @@ def vine(directory: pathlib.Path, v5: pathlib.Path) -> str:
   Returns:
     The Markdown text.
   """
-  heads = [*_VINE_METHODS.values(), 'single path, value network (above)']
+  heads = [*_VINE_METHODS.values(), 'single path, value network']
   lines = [f'| task | {" | ".join(heads)} |', '|---' * 5 + '|']
   for task in _VINE_TASKS:
     rows = [_row(directory / f'{task}_{method}') for method in _VINE_METHODS]
@@ -153,22 +182,44 @@ def every_step(directory: pathlib.Path, v5: pathlib.Path) -> str:
     '| task | single path | vine, every step | bar |',
     '|---|---|---|---|',
   ]
-  for task in _EVERY_STEP_TASKS:
-    path, vine = _row(v5 / task), _row(directory / f'{task}_every_step')
-    low, high = statistics.bootstrap_interval(path.deterministic)
-    bar = np.mean(path.deterministic) - (high - low) / 2
-    met = 'met' if np.mean(vine.deterministic) >= bar else '**missed**'
+  for task, vine in zip(
+    _EVERY_STEP_TASKS, _every_step_rows(directory), strict=True
+  ):
+    path = _row(v5 / task)
+    bar = _vine_bar(path)
     lines.append(
-      f'| {path.task} | {_cell(path)} | {_cell(vine)} | {bar:.0f} {met} |'
+      f'| {path.task} | {_cell(path)} | {_cell(vine)} '
+      f'| {bar:.0f} {_verdict(vine, bar)} |'
     )
   return '\n'.join(lines)
 
 
+def _every_step_rows(directory: pathlib.Path) -> list[Row]:
+  return [_row(directory / f'{task}_every_step') for task in _EVERY_STEP_TASKS]
+
+
+def _vine_bar(path: Row) -> float:
+  """Single path's mean minus half the width of its interval."""
+  low, high = statistics.bootstrap_interval(path.deterministic)
+  return float(np.mean(path.deterministic) - (high - low) / 2)
+
+
 def _cell(row: Row) -> str:
-  low, high = statistics.bootstrap_interval(row.deterministic)
   each = ', '.join(f'{value:.0f}' for value in row.deterministic)
-  mean = np.mean(row.deterministic)
-  return f'{mean:.0f} ({low:.0f} to {high:.0f}): {each}'
+  return f'{_mean(row)}: {each}'
+
+
+def _mean(row: Row) -> str:
+  low, high = statistics.bootstrap_interval(row.deterministic)
+  return f'{np.mean(row.deterministic):.0f} ({low:.0f} to {high:.0f})'
+
+
+def _against_bar(row: Row) -> str:
+  return f'{_ours(row)} {_verdict(row, _TARGETS[row.task].bar)}'
+
+
+def _verdict(row: Row, bar: float) -> str:
+  return ratios.verdict(bool(np.mean(row.deterministic) >= bar))
 
 
 def _ours(row: Row) -> str:

@@ -8,7 +8,7 @@ import matplotlib.ticker
 from trpo_tf.reproduction.results import Result
 from trpo_tf.reproduction.table import Table
 
-__all__ = ['counts', 'mean', 'render', 'task_table']
+__all__ = ['across_tasks', 'counts', 'mean', 'render', 'task_table']
 
 _HEAD = (
   '| method | seeds | iterations | env steps a run | ours (95 % interval) '
@@ -53,6 +53,30 @@ def task_table(table: Table, results: Sequence[Result], task: str) -> str:
   """
   rows = [_row(table, result) for result in results if result.task == task]
   return '\n'.join([_HEAD.format(_unit(table)), *rows])
+
+
+def across_tasks(
+  table: Table, results: Sequence[Result], methods: Sequence[str]
+) -> str:
+  """Renders some methods beside the paper, with a row for each task.
+
+  Args:
+    table: the table.
+    results: the results; all methods have all tasks.
+    methods: names of the methods in the table.
+
+  Returns:
+    The Markdown text without a line break at the end.
+  """
+  found = {(r.method, r.task): r for r in results}
+  names = [_label(table, method) for method in methods]
+  heads = ' | '.join(f"{name} | the paper's {name}" for name in names)
+  lines = [f'| task | {heads} |', '|---' * (2 * len(names) + 1) + '|']
+  for task in table.tasks:
+    row = [found[method, task] for method in methods]
+    cells = [f'{mean(r)} | {_number(r.reference_there)}' for r in row]
+    lines.append(f'| {_label(table, task)} | {" | ".join(cells)} |')
+  return '\n'.join(lines)
 
 
 def _caption(table: Table, budget: str, results: Iterable[Result]) -> str:

@@ -4,12 +4,15 @@ import json
 import pathlib
 from typing import Any
 
-__all__ = ['speed', 'variance']
+from trpo_tf.reproduction import ratios
+
+__all__ = ['read', 'speed', 'variance']
 
 _TASKS = 'hopper', 'walker2d', 'halfcheetah', 'humanoid'
 
 
-def _read(directory: pathlib.Path) -> list[dict[str, Any]]:
+def read(directory: pathlib.Path) -> list[dict[str, Any]]:
+  """Reads the JSON files of bench_vine, one for each task."""
   return [json.loads((directory / f'{t}.json').read_text()) for t in _TASKS]
 
 
@@ -33,17 +36,17 @@ def speed(directory: pathlib.Path) -> str:
     'time of a clone, us (of mj_copyData)',
   )
   lines = [f'| {" | ".join(heads)} |', '|---' * len(heads) + '|']
-  for found in _read(directory):
+  for found in read(directory):
     rivals, clone = found['rivals'], found['clone']
     loop_bar = 4 if found['task'] == 'Hopper-v5' else None
     cells = (
       found['task'],
       f'{found["native_env_steps_per_second"]:,.0f}',
-      _at_least(found['native_over_physics'], 0.97),
-      _at_least(found['recorded']['native_over_physics'], 0.96),
-      _at_least(rivals['mujoco_batch']['native_over'], 1),
-      _at_least(rivals['gymnasium']['native_over'], loop_bar),
-      _at_most(found['update']['vine_over_single_path'], 1.1),
+      ratios.at_least(found['native_over_physics'], 0.97),
+      ratios.at_least(found['recorded']['native_over_physics'], 0.96),
+      ratios.at_least(rivals['mujoco_batch']['native_over'], 1),
+      ratios.at_least(rivals['gymnasium']['native_over'], loop_bar),
+      ratios.at_most(found['update']['vine_over_single_path'], 1.1),
       f'{clone["native"]:.2f} ({clone["mj_copyData"]:.1f})',
     )
     lines.append(f'| {" | ".join(cells)} |')
@@ -62,7 +65,7 @@ def variance(directory: pathlib.Path) -> str:
     the ratio of the mean variances.
   """
   lines, heads = [], None
-  for result in _read(directory):
+  for result in read(directory):
     for policy, horizons in result['crn_variance_ratio'].items():
       if heads is None:
         heads = [f'L = {horizon}' for horizon in horizons]
@@ -83,18 +86,3 @@ def _variance(found: dict[str, Any]) -> str:
     f'{found["median"]:.3g} ({low:.2g} to {high:.2g}): {times}; '
     f'of means {found["pooled"]:.2g}'
   )
-
-
-def _ratio(ratio: dict[str, Any]) -> str:
-  return '{:.3f} ({:.3f} to {:.3f})'.format(ratio['median'], *ratio['ci95'])
-
-
-def _at_least(ratio: dict[str, Any], bar: float | None) -> str:
-  if bar is None:
-    return _ratio(ratio)
-  met = 'met' if ratio['median'] >= bar else '**missed**'
-  return f'{_ratio(ratio)} {met}'
-
-
-def _at_most(ratio: dict[str, Any], bar: float) -> str:
-  return f'{_ratio(ratio)} {"met" if ratio["median"] <= bar else "**missed**"}'

@@ -1,0 +1,136 @@
+"""The tables of speed and memory, from bench and bench_vine."""
+
+import json
+import pathlib
+import statistics
+from typing import Any
+
+from trpo_tf.reproduction import ratios, vine_speed
+
+__all__ = ['atari', 'over_physics', 'table']
+
+_OVER_PHYSICS = 0.97  # the bar of the native loops
+_FRAMES = {'paper': '52 x 40', 'nature': '84 x 84'}
+
+
+def table(path: pathlib.Path) -> str:
+  """Renders what bench measured beside the project's bars.
+
+  Args:
+    path: JSON file of bench.
+
+  Returns:
+    The Markdown text, with a row for each measurement.
+  """
+  found = json.loads(path.read_text())
+  lines = [
+    '| measurement | ratio (95 % interval) | bar | absolute |',
+    '|---|---|---|---|',
+  ]
+  for run in found['sampling']:
+    measured = run['native_over_physics']
+    lines.append(
+      f'| {run["task"]}: native loop / bare physics, {measured["pairs"]} pairs '
+      f'| {ratios.ratio(measured)} '
+      f'| {_at_least(measured["median"], _OVER_PHYSICS)} '
+      f'| {run["native_env_steps_per_second"]:,.0f} env steps/s |'
+    )
+  return '\n'.join([*lines, *_step(found['step']), *_training(found)])
+
+
+def _step(step: dict[str, Any]) -> list[str]:
+  product = step['product']
+  measured = product['product_over_gradient']
+  seconds = statistics.median(step['policy_step_seconds'])
+  return [
+    f'| Fisher product in CG / gradient, {measured["pairs"]} pairs '
+    f'| {ratios.ratio(measured)} | {_at_most(measured["median"], 1.2)} '
+    f'| {product["product_milliseconds"]:.1f} / '
+    f'{product["gradient_milliseconds"]:.1f} ms |',
+    f'| policy step, sb3-contrib / ours | {step["speed_up"]:.2f} '
+    f'| {_at_least(step["speed_up"], 3)} '
+    f'| {1000 * seconds:.0f} ms at {product["num_states"]:,} states |',
+  ]
+
+
+def _training(found: dict[str, Any]) -> list[str]:
+  training, memory = found['training'], found['memory']
+  rival = statistics.median(training['rival_env_steps_per_second'])
+  lines = []
+  for settings, bar in (('its settings', 5), ('our settings', 8)):
+    run = training[settings]
+    ours = statistics.median(run['env_steps_per_second'])
+    lines.append(
+      f'| Hopper training, {settings} / sb3-contrib | {run["speed_up"]:.2f} '
+      f'| {_at_least(run["speed_up"], bar)} '
+      f'| {ours:,.0f} / {rival:,.0f} env steps/s |'
+    )
+  return [
+    *lines,
+    f'| peak memory, 200 iterations | {memory["growth"]:.4f} '
+    f'| {_at_most(memory["growth"], 1.02)} '
+    f'| {memory["resident_mib_late"]:.0f} MiB |',
+  ]
+
+
+def over_physics(bench: pathlib.Path, vine: pathlib.Path) -> str:
+  """Renders the speeds of both samplers over that of their bare physics.
+
+  Args:
+    bench: JSON file of bench.
+    vine: JSON files of bench_vine.
+
+  Returns:
+    The Markdown text, with a column for each task that bench has.
+  """
+  runs = {
+    'single path': json.loads(bench.read_text())['sampling'],
+    'vine': vine_speed.read(vine),
+  }
+  tasks = [run['task'] for run in runs['single path']]
+  lines = [
+    f'| speed / bare physics (bar >= {_OVER_PHYSICS}) | {" | ".join(tasks)} |',
+    '|---' * (len(tasks) + 1) + '|',
+  ]
+  for sampler, found in runs.items():
+    by_task = {run['task']: run['native_over_physics'] for run in found}
+    cells = [ratios.at_least(by_task[task], _OVER_PHYSICS) for task in tasks]
+    lines.append(f'| {sampler} | {" | ".join(cells)} |')
+  return '\n'.join(lines)
+
+
+def atari(path: pathlib.Path) -> str:
+  """Renders the speed and memory of sampling Atari games.
+
+  Args:
+    path: JSON file of bench with `--parts=atari`.
+
+  Returns:
+    The Markdown text, with a row for each game and size of its frames.
+  """
+  found = json.loads(path.read_text())['atari']
+  lines = [
+    '| game, frames | sampler / bare emulators | frames/s |',
+    '|---|---|---|',
+  ]
+  for run in found['speed']:
+    lines.append(
+      f'| {run["game"].capitalize()}, {_FRAMES[run["observation"]]} '
+      f'| {ratios.at_least(run["sampler_over_emulator"], 0.85)} '
+      f'| {run["sampler_frames_per_second"]:,.0f} |'
+    )
+  memory = found['memory']
+  gigabytes = memory['growth'] / 1e9
+  lines.append(
+    f'| {memory["game"].capitalize()}, {_FRAMES["paper"]}: memory of a batch '
+    f'| {gigabytes:.3f} GB {ratios.verdict(gigabytes <= 0.5)} |  |'
+  )
+  return '\n'.join(lines)
+
+
+def _at_least(value: float, bar: float) -> str:
+  return f'>= {bar} {ratios.verdict(value >= bar)}'
+
+
+def _at_most(value: float, bar: float) -> str:
+  return f'<= {bar} {ratios.verdict(value <= bar)}'
