@@ -44,6 +44,15 @@ KINDS = {
     vine_objective='every_step',
   ),
   'cartpole': SMALL | dict(task='CartPole-v1'),
+  'max_kl': SMALL
+  | dict(task='Hopper-v5', method='max_kl', fisher_fraction=1.0),
+  'kl_penalty': SMALL
+  | dict(
+    task='Hopper-v5',
+    method='kl_penalty',
+    adapt_kl_coefficient=True,
+    fit_evaluations=5,
+  ),
   'pong': SMALL
   | dict(
     task='atari/pong',
@@ -111,7 +120,7 @@ def test_any_number_of_workers_gives_the_bytes_of_this_process(kind, workers):
   ],
 )
 def test_workers_that_die_change_no_byte(kind, iterations):
-  """A worker dies in each iteration: in sampling, in CG, in the value fit."""
+  """In each iteration one dies: in sampling, the step or the value fit."""
   killed = trained(kind, 'local 2', 'kill', total_iterations=iterations)
   assert killed['digests'] == alone(kind, iterations)['digests']
   assert len(set(killed['digests'])) == iterations
@@ -297,10 +306,11 @@ def _main(values, cluster, kill):
   if kill == 'measure':
     _measure(ray_engine.RayEngine, traffic)
   if kill == 'kill':
-    _kill(ray_engine.RayEngine, [[0]])
+    _kill(ray_engine.RayEngine, [[0]], made.method.method)
   if kill == 'tree':
     inner, leaf = _victims(int(workers))
-    _kill(ray_engine.RayEngine, [[inner], [leaf], [inner, leaf]])
+    victims = [[inner], [leaf], [inner, leaf]]
+    _kill(ray_engine.RayEngine, victims, made.method.method)
     ray_engine.RayEngine = functools.partial(ray_engine.RayEngine, fan_out=2)
   with stack, training.training(made, address, int(workers or 0)) as run:
     digests, deaths = [], []
@@ -343,14 +353,16 @@ def _measure(engine, traffic):
   links.Link.send, links.Link._received, engine.map = sent, came, mapped
 
 
-def _kill(engine, victims):
+def _kill(engine, victims, method):
   """Kills some workers in each iteration, in one of three phases.
 
   Args:
     engine: class of the engine.
     victims: groups of workers; the next one after three iterations.
+    method: of the run.
   """
-  phases = ['sample', 'product', 'value_gradient']
+  of_step = {'max_kl': 'weighted_product', 'kl_penalty': 'penalized'}
+  phases = ['sample', of_step.get(method, 'product'), 'value_gradient']
   plain, plain_begin = engine._start_call, engine.begin
   iteration, killed = [0], set()
 

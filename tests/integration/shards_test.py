@@ -1,6 +1,7 @@
 """A run in shards learns what a run in one part learns from the same batch."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -40,6 +41,13 @@ KINDS = {
     task='Hopper-v5', method='policy_gradient', l2_bound=1e-4
   ),
   'empirical_fisher': dict(task='Hopper-v5', method='empirical_fisher'),
+  'max_kl': dict(task='Hopper-v5', method='max_kl', fisher_fraction=1.0),
+  'kl_penalty': dict(
+    task='Hopper-v5',
+    method='kl_penalty',
+    adapt_kl_coefficient=True,
+    fit_evaluations=5,
+  ),
   'vine': dict(task='Hopper-v5', **VINE),
   'every_step': dict(task='Swimmer-v5', vine_objective='every_step', **VINE),
   'cartpole': dict(task='CartPole-v1'),
@@ -149,6 +157,7 @@ def test_a_step_is_that_of_the_joined_batch(kind):
 
 def _assert_same_learner(found, expected):
   assert found.keys() == expected.keys()
+  assert found.get('kl_coefficient') == expected.get('kl_coefficient')
   for name, value in expected.get('partners', {}).items():
     assert found['partners'][name] == pytest.approx(value, rel=1e-6)
   for name, value in expected['baseline'].items():
@@ -223,8 +232,12 @@ def test_sizes_that_shards_do_not_divide(values, message):
 @pytest.mark.parametrize(
   'values, message',
   [
-    (dict(method='max_kl'), 'num_shards=4 is for --method=trpo'),
-    (dict(method='kl_penalty'), 'num_shards=4 is for --method=trpo'),
+    (dict(method='max_kl', fisher_fraction=0.1), 'take --fisher_fraction=1'),
+    (
+      dict(method='max_kl', fisher_fraction=1.0, batch_steps=1_200_800),
+      '300200 states of a shard, more than 300000: raise --num_shards',
+    ),
+    (dict(VINE, method='empirical_fisher'), 'take --sampler=single_path'),
     (
       dict(method='cem', elite_fraction=0.5, **PATHS),
       'num_shards=4 is for --method=trpo',
@@ -235,6 +248,27 @@ def test_sizes_that_shards_do_not_divide(values, message):
 def test_what_shards_cannot_do(values, message):
   with pytest.raises(errors.UserError, match=message):
     distributed.on_engine(settings(num_shards=S, **values), None)
+
+
+@pytest.mark.slow
+def test_an_adapted_coefficient_goes_on_after_a_resume():
+  c = settings(
+    num_shards=S,
+    task='CartPole-v1',
+    method='kl_penalty',
+    adapt_kl_coefficient=True,
+    kl_coefficient=1000.0,
+    fit_evaluations=5,
+  )
+  run = distributed.on_engine(c, LocalEngine(c))
+  whole = [i.state for i in itertools.islice(run.iterations(), 3)]
+  coefficients = [state.learner['kl_coefficient'] for state in whole]
+  assert coefficients == [500.0, 250.0, 125.0]
+  run.resume(whole[0].tree())
+  again = [i.state for i in itertools.islice(run.iterations(), 2)]
+  assert again[1].learner['kl_coefficient'] == 125.0
+  assert again[1].theta.tobytes() == whole[2].theta.tobytes()
+  run.sampler.close()
 
 
 def test_shards_have_seeds_of_their_own():

@@ -305,7 +305,7 @@ def test_a_step_in_stages_keeps_the_activations():
   np.testing.assert_allclose(before, plain.surrogate, atol=1e-6)
   np.testing.assert_allclose(gradient, plain.gradient, atol=1e-5)
   for _ in range(2):
-    found = in_stages.product(kept, v)
+    (found,) = in_stages.finish('product', kept, v)
     np.testing.assert_allclose(found, plain.products()(v), atol=1e-5)
 
 

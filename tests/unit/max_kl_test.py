@@ -68,7 +68,7 @@ def test_direction_is_the_optimum_of_the_statewise_problem():
     tf.nest.map_structure(tf.constant, data),
   )
   matrices = _blocks(x)
-  found = max_kl.solve(problem, _settings()).direction.s.numpy()
+  found = max_kl.solve(problem, _settings()).s.numpy()
   mean = trust_region.solve(problem, _settings()).s.numpy()
   gradient = problem.gradient.numpy()
   best = scipy.optimize.minimize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 from trpo_tf.distributed import reduction
-from trpo_tf.distributed.reduction import Gathered, Largest
+from trpo_tf.distributed.reduction import Gathered, Largest, LogSumExp
 from trpo_tf.moments import Moments
 
 LIMITS = hypothesis.settings(max_examples=60, deadline=None)
@@ -111,6 +111,22 @@ def test_results_are_merged_by_their_fields():
 def test_a_nan_is_the_largest(order):
   pair = [Largest(float('nan')), Largest(3.0)][::order]
   assert np.isnan(reduction.merged(*pair).value)
+
+
+def test_shards_without_states_add_nothing():
+  values = leaves({0: None, 1: 2.0, 2: 3.0, 3: None})
+  assert reduction.finished(4, values) == 5.0
+
+
+@LIMITS
+@hypothesis.given(
+  st.lists(st.floats(-1e5, 1e5), min_size=2, max_size=9), st.integers(1, 8)
+)
+def test_sums_of_exponentials_do_not_overflow(values, cut):
+  values, cut = np.array(values), min(cut, len(values) - 1)
+  found = LogSumExp.of(values[:cut]).merge(LogSumExp.of(values[cut:]))
+  expected = np.logaddexp.reduce(values)
+  assert found.value == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
 @LIMITS

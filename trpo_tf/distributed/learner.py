@@ -14,7 +14,7 @@ import tensorflow as tf
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.distributed import kit, problem
 from trpo_tf.distributed.local import Engine
-from trpo_tf.distributed.results import Estimated, Sampled
+from trpo_tf.distributed.results import AtTheta, Estimated, Sampled
 from trpo_tf.distributed.value_fit import AdamState
 from trpo_tf.estimation import baselines
 from trpo_tf.estimation.baselines import FitDiagnostics
@@ -22,9 +22,12 @@ from trpo_tf.estimation.closed_form import TimeState
 from trpo_tf.estimation.every_step import Partners
 from trpo_tf.estimation.value_network import ValueNetwork, ValueState
 from trpo_tf.methods import estimates, learner, surrogate_learner
+from trpo_tf.methods import kl_penalty as penalty
 from trpo_tf.methods.learner import OnPolicyLearner, Update
 from trpo_tf.moments import Moments
+from trpo_tf.optim import kl_penalty
 from trpo_tf.optim.compiled import numpy_result
+from trpo_tf.optim.step import StepResult
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.policies.protocols import Policy
 from trpo_tf.sampling.summary import Summary
@@ -120,7 +123,6 @@ class ShardedLearner(OnPolicyLearner):
     """
     self._config, self._policy, self._engine = config, policy, engine
     self._baseline = baselines.make_baseline(config.estimator, policy.network)
-    self._rule = kit.STEPS[config.method.method].rule
 
   def initial_state(
     self, theta: np.ndarray, rng: np.random.Generator
@@ -146,14 +148,15 @@ class ShardedLearner(OnPolicyLearner):
     per_step = sampled.branches / sampled.summary.trunk_steps
     found = engine.map('estimate', self._for_prediction(state), per_step)
     counts = found.counts.by_shard
-    estimates.check_states(sum(counts.values()))
+    count = sum(counts.values())
+    estimates.check_states(count)
+    kit.check_states(self._config, max(counts.values()))
     steps = sum(found.steps.by_shard.values())
     mean_weight = found.sums.weight / steps
     prepared = engine.map(
       'prepare', counts, found.spread, mean_weight, iteration
     )
-    here = problem.make_problem(engine, tf.constant(theta), prepared)
-    step = numpy_result(self._rule(here, self._config), theta)
+    step, changed = self._take_step(theta, state, count, prepared.at_theta)
     baseline, loss = self._fit(state['baseline'], found, mean_weight, iteration)
     variance = found.targets.variance
     explained = 1 - found.errors.variance / variance if variance else np.nan
@@ -163,11 +166,44 @@ class ShardedLearner(OnPolicyLearner):
       sampler_output_error=prepared.outputs_error.value,
       masked_states=found.left_out,
     )
-    changed = {'baseline': baseline}
+    changed['baseline'] = baseline
     if 'partners' in state:
       partners = Partners(**state['partners']).updated(found.partners)
       changed['partners'] = partners._asdict()
     return Update(step.theta, state | changed, record, {})
+
+  def _take_step(
+    self,
+    theta: np.ndarray,
+    state: dict[str, Any],
+    count: int,
+    at_theta: AtTheta | None,
+  ) -> tuple[StepResult, dict[str, Any]]:
+    """Takes the step on shards that are prepared.
+
+    Args:
+      theta: float32 [P], the policy that sampled the batch.
+      state: the learner's state.
+      count: number of states.
+      at_theta: sums over the states at theta.
+
+    Returns:
+      The step, and the parts of the state that it changes.
+    """
+    config, engine = self._config, self._engine
+    if at_theta is not None:
+      here = problem.make_problem(engine, tf.constant(theta), count, at_theta)
+      rule = kit.STEPS[config.method.method].rule
+      return numpy_result(rule(here, config), theta), {}
+    coefficient = state['kl_coefficient']
+
+    def value(candidate):
+      found = engine.map('penalized', candidate, coefficient)
+      return found.mean(count)
+
+    evaluations = config.method.fit_evaluations
+    step = kl_penalty.take(value, theta, evaluations)
+    return step, penalty.after_step(config, coefficient, step)
 
   def _for_prediction(self, state: dict[str, Any]) -> dict[str, Any]:
     """Returns the learner's state without what only a fit needs."""

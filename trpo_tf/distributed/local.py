@@ -30,7 +30,7 @@ class Engine(Protocol):
     """Calls an operation on every shard.
 
     Args:
-      operation: name of a method of Shard.
+      operation: see Shard.call.
       *arguments: its arguments.
 
     Returns:

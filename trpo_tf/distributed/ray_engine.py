@@ -33,7 +33,19 @@ _MOST_DEATHS = 100  # in an iteration, beyond one of each worker
 _PATIENCE = 10.0  # seconds between two messages about a missing answer
 
 # Operations that change a shard: a replaced worker repeats them.
-_CHANGING = frozenset({'restore', 'sample', 'estimate', 'prepare', 'begin_fit'})
+_CHANGING = frozenset(
+  {
+    'restore',
+    'sample',
+    'estimate',
+    'prepare',
+    'weigh_evenly',
+    'measure',
+    'reweigh',
+    'scale_weights',
+    'begin_fit',
+  }
+)
 
 
 class RayEngine:

@@ -10,7 +10,17 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-__all__ = ['Gathered', 'Largest', 'Node', 'finished', 'merged', 'partial']
+import numpy as np
+
+__all__ = [
+  'Gathered',
+  'Largest',
+  'LogSumExp',
+  'Node',
+  'finished',
+  'merged',
+  'partial',
+]
 
 Node = tuple[int, int]  # the shards from the first number up to the second
 
@@ -36,13 +46,44 @@ class Largest(NamedTuple):
     return self if stays else other
 
 
+class LogSumExp(NamedTuple):
+  """The logarithm of a sum of exponentials, which would overflow.
+
+  Attributes:
+    largest: the largest exponent.
+    total: sum of the exponentials, each divided by the largest one.
+  """
+
+  largest: float
+  total: float
+
+  @classmethod
+  def of(cls, exponents: np.ndarray) -> 'LogSumExp':
+    """Takes one exponent or more, float64 [n]."""
+    largest = float(np.max(exponents))
+    return cls(largest, float(np.sum(np.exp(exponents - largest))))
+
+  @property
+  def value(self) -> float:
+    """The logarithm."""
+    return self.largest + math.log(self.total)
+
+  def merge(self, other: 'LogSumExp') -> 'LogSumExp':
+    """Returns the logarithm of both sums together."""
+    largest = max(self.largest, other.largest)
+    parts = (p.total * math.exp(p.largest - largest) for p in (self, other))
+    return LogSumExp(largest, sum(parts))
+
+
 def merged(a: Any, b: Any) -> Any:
   """Merges two results: by their own `merge`, by their fields, or as a sum.
 
   Args:
-    a: the result of the first shards.
+    a: the result of the first shards; None: they have no states.
     b: the result of the shards that follow.
   """
+  if a is None or b is None:
+    return b if a is None else a
   if hasattr(a, 'merge'):
     return a.merge(b)
   if isinstance(a, tuple):

@@ -8,18 +8,17 @@ steps, counts and moments, which are reduced over the shards.
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from trpo_tf import seeding
 from trpo_tf.distributed.kit import Kit
 from trpo_tf.distributed.reduction import Gathered, Largest
 from trpo_tf.distributed.results import (
   Estimated,
-  Evaluated,
   Prepared,
   Sampled,
   TargetSums,
 )
+from trpo_tf.distributed.shard_problem import PenalizedStates, ShardProblem
 from trpo_tf.distributed.value_fit import FitData
 from trpo_tf.estimation.closed_form import TimeSums
 from trpo_tf.estimation.every_step import PartnerSums
@@ -38,16 +37,15 @@ __all__ = ['Shard']
 class Shard:
   """One shard; each public method is an operation on it.
 
-  The operations of an iteration come in the order of the methods; `product` and
-  `evaluate` may come any number of times.
+  The operations of an iteration come in the order of the methods. Those of the
+  step are methods of its problem; see shard_problem.
   """
 
   _batch: Batch
   _normalizer: Normalizer
   _theta: np.ndarray
   _found: Estimates
-  _kept: list[tf.Tensor] | None
-  _matrix_weight: float
+  _problem: ShardProblem | PenalizedStates | None
 
   def __init__(self, kit: Kit, index: int):
     """Builds the shard's sampler, whose slots begin with a reset.
@@ -59,6 +57,19 @@ class Shard:
     self._kit, self._index = kit, index
     backend = backend_lib.resolve(kit.of_shard(index))
     self._sampler = backend_lib.make_sampler(backend)
+
+  def call(self, operation: str, *arguments: Any) -> Any:
+    """Calls an operation by its name.
+
+    Args:
+      operation: a method of Shard, or of the problem of its step.
+      *arguments: its arguments.
+
+    Returns:
+      The result; None if the shard has no states for the step.
+    """
+    on = self if hasattr(Shard, operation) else self._problem
+    return on and getattr(on, operation)(*arguments)
 
   def close(self) -> None:
     """Stops what the sampler started."""
@@ -138,8 +149,8 @@ class Shard:
     spread: Spread,
     mean_weight: float,
     iteration: int,
-  ) -> Prepared:
-    """Linearises the policy and differentiates the surrogate.
+  ) -> Prepared | None:
+    """Prepares the problem of the step; its operations may follow.
 
     Args:
       counts: states for the step, by shard.
@@ -147,36 +158,26 @@ class Shard:
       mean_weight: mean of the weights of all shards' steps, before they were
         divided by their mean.
       iteration: key of the random draws.
+
+    Returns:
+      What is known of the states; None if there are none.
     """
     found, config = self._found, self._kit.config
     given = found.given
     if config.estimator.standardize_advantages:
       given = surrogate_data.scaled(given, spread)
-    data, n = given.data, len(given.advantages)
+    data = given.data
     if found.weights is not None:
       factor = found.mean_weight / mean_weight
       data = data._replace(weights=factor * data.weights)
     rows = self._matrix_rows(counts, iteration)
-    self._kept, self._matrix_weight = None, 0.0
-    if not n:
-      zeros = np.zeros(len(self._theta))
-      return Prepared(0, 0.0, 0.0, zeros, 0.0, Largest(0.0))
+    self._problem = None
+    if not len(given.advantages):
+      return None
     kit, batch = self._kit, self._batch
     checked = consistency.check(kit.policy, self._theta, found.x, batch)
-    outputs, self._kept = kit.problem.begin(self._theta, given.x, data, rows)
-    surrogate, gradient, entropy = (t.numpy() for t in outputs)
-    weights = np.ones(n) if found.weights is None else data.weights
-    self._matrix_weight = float(
-      np.sum(weights if rows is None else weights[rows])
-    )
-    return Prepared(
-      n,
-      self._matrix_weight,
-      n * float(surrogate),
-      n * gradient,
-      n * float(entropy),
-      Largest(checked.outputs_error),
-    )
+    self._problem = kit.begin(self._theta, given.x, data, rows)
+    return Prepared(Largest(checked.outputs_error), self._problem.at_theta)
 
   def _matrix_rows(
     self, counts: dict[int, int], iteration: int
@@ -190,24 +191,6 @@ class Shard:
     end = first + counts[self._index]
     return rows[np.searchsorted(rows, first) : np.searchsorted(rows, end)] - (
       first
-    )
-
-  def product(self, v: np.ndarray) -> np.ndarray:
-    """Multiplies float64 [P] by the step's matrix, summed over its states."""
-    if self._kept is None or not self._matrix_weight:
-      return np.zeros_like(v)
-    return self._matrix_weight * self._kit.problem.product(self._kept, v)
-
-  def evaluate(self, candidate: np.ndarray) -> Evaluated:
-    """Evaluates a candidate, float32 [P]."""
-    if self._kept is None:
-      return Evaluated(0.0, 0.0, Largest(0.0))
-    found = self._kit.problem.evaluate(self._kept, candidate)
-    n = len(self._found.given.advantages)
-    return Evaluated(
-      n * float(found.surrogate),
-      n * float(found.mean_kl),
-      Largest(float(found.max_kl)),
     )
 
   def time_sums(self) -> TimeSums:

@@ -6,20 +6,33 @@ the loop is elsewhere, these values must leave the graph and enter another one.
 They are found in the graph itself, so any network can be cut.
 """
 
+import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from trpo_tf.estimation.surrogate import CandidateEvaluation, Objective
+from trpo_tf.estimation.surrogate import Objective
 from trpo_tf.optim import blocks as blocks_lib
 from trpo_tf.optim.problem import Matrix, make_problem
 from trpo_tf.policies import graphs
 from trpo_tf.policies.protocols import Policy
 
-__all__ = ['ProblemStages', 'Stages', 'compile_stages']
+__all__ = ['LateFunction', 'ProblemStages', 'Stages', 'compile_stages']
+
+
+class LateFunction(NamedTuple):
+  """A second stage to compile.
+
+  Attributes:
+    function: (what it needs of the first stage, *late inputs) -> late outputs.
+    specs: specifications of the late inputs.
+  """
+
+  function: Callable[..., Sequence[tf.Tensor]]
+  specs: Sequence[tf.TensorSpec]
 
 
 class _Late(NamedTuple):
@@ -32,13 +45,13 @@ class _Late(NamedTuple):
 class Stages:
   """A function of early and late inputs, compiled in stages."""
 
-  def __init__(self, first: Any, num_outputs: int, late: Sequence[_Late]):
+  def __init__(self, first: Any, num_outputs: int, late: Mapping[str, _Late]):
     """Keeps what `compile_stages` made.
 
     Args:
       first: the compiled first stage.
       num_outputs: number of its outputs; kept values follow them.
-      late: the second stages.
+      late: the second stages by name.
     """
     self._first, self._num_outputs, self._late = first, num_outputs, late
 
@@ -55,12 +68,12 @@ class Stages:
     return found[: self._num_outputs], found[self._num_outputs :]
 
   def finish(
-    self, which: int, kept: Sequence[tf.Tensor], *late: Any
+    self, which: str, kept: Sequence[tf.Tensor], *late: Any
   ) -> list[tf.Tensor]:
     """Runs a second stage.
 
     Args:
-      which: its number.
+      which: its name.
       kept: the values that `begin` returned.
       *late: the late inputs.
 
@@ -68,13 +81,13 @@ class Stages:
       The late outputs.
     """
     call, takes = self._late[which]
-    return call(*late, *(kept[i] for i in takes))
+    return call(*map(tf.convert_to_tensor, late), *(kept[i] for i in takes))
 
 
 def compile_stages(
   early: Callable[..., tuple[Sequence[tf.Tensor], Any]],
   early_specs: Sequence[tf.TensorSpec],
-  late: Sequence[tuple[Callable[..., Sequence[tf.Tensor]], tf.TensorSpec]],
+  late: Mapping[str, LateFunction],
 ) -> Stages:
   """Compiles a function in stages.
 
@@ -82,8 +95,7 @@ def compile_stages(
     early: maps the early inputs to the early outputs and to anything that the
       second stages need.
     early_specs: of the early inputs.
-    late: second stages, (what they need, one late input) -> late outputs, and
-      the specification of that input.
+    late: the second stages by name.
 
   Returns:
     The Stages.
@@ -91,39 +103,36 @@ def compile_stages(
   ends: list[int] = []
 
   def whole(*inputs):
-    split = len(early_specs)
-    outputs, needed = early(*inputs[:split])
+    given = iter(inputs)
+    outputs, needed = early(*itertools.islice(given, len(early_specs)))
     found = [*outputs]
     ends.append(len(found))
-    for (stage, _), value in zip(late, inputs[split:], strict=True):
-      found += stage(needed, value)
+    for stage in late.values():
+      own = itertools.islice(given, len(stage.specs))
+      found += stage.function(needed, *own)
       ends.append(len(found))
     # a fetch must not be an input, nor the same tensor as another fetch
     return [tf.identity(t) for t in found]
 
-  specs = [*early_specs, *(spec for _, spec in late)]
+  specs = [*early_specs, *(s for stage in late.values() for s in stage.specs)]
   graph = tf.compat.v1.wrap_function(whole, specs)
-  inputs, outputs = graph.inputs[: len(specs)], graph.outputs
-  split = len(early_specs)
-  from_early = _dependents(inputs[:split])
-  cuts = [
-    _cut(value, outputs[begin:end], from_early)
-    for value, begin, end in zip(
-      inputs[split:], ends[:-1], ends[1:], strict=True
-    )
-  ]
-  kept = list({t.name: t for cut in cuts for t in cut}.values())
+  outputs, inputs = graph.outputs, iter(graph.inputs[: len(specs)])
+  first_inputs = list(itertools.islice(inputs, len(early_specs)))
+  from_early = _dependents(first_inputs)
+  parts = {}
+  for name, begin, end in zip(late, ends[:-1], ends[1:], strict=True):
+    own = list(itertools.islice(inputs, len(late[name].specs)))
+    wanted = outputs[begin:end]
+    parts[name] = own, _cut(own, wanted, from_early), wanted
+  kept = list({t.name: t for _, cut, _ in parts.values() for t in cut}.values())
   number = {t.name: i for i, t in enumerate(kept)}
-  first = _part(graph, inputs[:split], [*outputs[: ends[0]], *kept])
-  stages = [
-    _Late(
-      _part(graph, [value, *cut], outputs[begin:end]),
-      [number[t.name] for t in cut],
+  stages = {
+    name: _Late(
+      _part(graph, [*own, *cut], wanted), [number[t.name] for t in cut]
     )
-    for value, cut, begin, end in zip(
-      inputs[split:], cuts, ends[:-1], ends[1:], strict=True
-    )
-  ]
+    for name, (own, cut, wanted) in parts.items()
+  }
+  first = _part(graph, first_inputs, [*outputs[: ends[0]], *kept])
   return Stages(first, ends[0], stages)
 
 
@@ -158,10 +167,13 @@ def _dependents(tensors: Sequence[tf.Tensor]) -> set[Any]:
 
 
 def _cut(
-  value: tf.Tensor, outputs: Sequence[tf.Tensor], from_early: set[Any]
+  values: Sequence[tf.Tensor],
+  outputs: Sequence[tf.Tensor],
+  from_early: set[Any],
 ) -> list[tf.Tensor]:
-  """Returns the tensors of the first stage that outputs need besides value."""
-  late, seen = _dependents([value]), set()
+  """Returns the tensors of the first stage that outputs need besides values."""
+  names = {t.name for t in values}
+  late, seen = _dependents(values), set()
   waiting: list[Any] = [t.op for t in outputs]
   found: dict[str, tf.Tensor] = {}
   while waiting:
@@ -174,13 +186,13 @@ def _cut(
       early = t.op in from_early or t.op.type == 'Placeholder'
       if t.op in late:
         waiting.append(t.op)
-      elif early and t.name != value.name:
+      elif early and t.name not in names:
         found[t.name] = t
   return list(found.values())
 
 
 class ProblemStages:
-  """A surrogate problem whose products and evaluations are called one by one.
+  """A surrogate problem whose parts are called one by one.
 
   It is compiled at the first batch, with the number of states unknown.
   """
@@ -192,6 +204,7 @@ class ProblemStages:
     matrix: Matrix,
     num_states: int,
     fraction: float,
+    weighs_states: bool = False,
   ):
     """Keeps what the problem is made of.
 
@@ -201,10 +214,11 @@ class ProblemStages:
       matrix: prepares the products with the step's matrix.
       num_states: about how many states a batch has.
       fraction: share of the states that the matrix uses; 1: all.
+      weighs_states: whether states have weights and curvatures.
     """
     self._policy, self._objective, self._matrix = policy, objective, matrix
     self._blocks = blocks_lib.num_blocks(num_states)
-    self._fraction = fraction
+    self._fraction, self._weighs_states = fraction, weighs_states
     self._lock = threading.Lock()
     self._stages: Stages | None = None
 
@@ -221,7 +235,7 @@ class ProblemStages:
 
     Returns:
       Surrogate [], gradient [P] and mean entropy [], float64; and the values
-      that `product` and `evaluate` take.
+      that `finish` takes.
     """
     given = [x, data] if rows is None else [x, data, rows]
     given = tf.nest.map_structure(tf.convert_to_tensor, given)
@@ -231,35 +245,21 @@ class ProblemStages:
         self._stages = self._compiled(theta, given)
     return self._stages.begin(theta, *tf.nest.flatten(given))
 
-  def product(self, kept: list[tf.Tensor], v: np.ndarray) -> np.ndarray:
-    """Multiplies by the matrix.
+  def finish(
+    self, which: str, kept: list[tf.Tensor], *late: Any
+  ) -> list[tf.Tensor]:
+    """Calls one of the functions of `_late_functions`.
 
     Args:
+      which: its name.
       kept: the values that `begin` returned.
-      v: float64 [P].
+      *late: its late inputs.
 
     Returns:
-      float64 [P].
+      Its outputs.
     """
     assert self._stages is not None
-    (found,) = self._stages.finish(0, kept, tf.constant(v))
-    return found.numpy()
-
-  def evaluate(
-    self, kept: list[tf.Tensor], candidate: np.ndarray
-  ) -> CandidateEvaluation:
-    """Evaluates a candidate on the states.
-
-    Args:
-      kept: the values that `begin` returned.
-      candidate: float32 [P].
-
-    Returns:
-      The CandidateEvaluation.
-    """
-    assert self._stages is not None
-    found = self._stages.finish(1, kept, tf.constant(candidate))
-    return CandidateEvaluation(*found)
+    return self._stages.finish(which, kept, *late)
 
   def _compiled(self, theta: tf.Tensor, given: list[Any]) -> Stages:
     def early(theta, *flat):
@@ -277,16 +277,28 @@ class ProblemStages:
       outputs = problem.surrogate, problem.gradient, problem.entropy
       return outputs, (problem, problem.products(self._fraction))
 
-    vector = tf.TensorSpec(theta.shape, tf.float64)
     specs = tf.nest.flatten(tf.nest.map_structure(graphs.any_batch, given))
-    return compile_stages(
-      early,
-      [tf.TensorSpec.from_tensor(theta), *specs],
-      [
-        (lambda made, v: [made[1](v)], vector),
-        (
-          lambda made, candidate: made[0].evaluate(candidate),
-          tf.TensorSpec.from_tensor(theta),
-        ),
-      ],
-    )
+    candidate = tf.TensorSpec.from_tensor(theta)
+    late = self._late_functions(candidate)
+    return compile_stages(early, [candidate, *specs], late)
+
+  def _late_functions(
+    self, candidate: tf.TensorSpec
+  ) -> dict[str, LateFunction]:
+    vector = tf.TensorSpec(candidate.shape, tf.float64)
+    found = {
+      'product': LateFunction(lambda made, v: [made[1](v)], [vector]),
+      'evaluate': LateFunction(
+        lambda made, theta: made[0].evaluate(theta), [candidate]
+      ),
+    }
+    if self._weighs_states:
+      weights = tf.TensorSpec([None], tf.float64)
+      found['curvatures'] = LateFunction(
+        lambda made, s: [made[0].states.curvatures(s)], [vector]
+      )
+      found['weighted_product'] = LateFunction(
+        lambda made, v, w: [made[0].states.weighted_products(w)(v)],
+        [vector, weights],
+      )
+    return found

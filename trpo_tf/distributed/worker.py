@@ -51,7 +51,7 @@ class Worker:
     """Calls an operation on every shard.
 
     Args:
-      operation: 'begin_fit' or 'value_gradient', or a method of Shard.
+      operation: 'begin_fit' or 'value_gradient', or an operation of Shard.call.
       arguments: its arguments.
 
     Returns:
@@ -69,7 +69,7 @@ class Worker:
 
   def _on_each(self, operation: str, *arguments: Any) -> dict[int, Any]:
     results = self._map(
-      lambda shard: getattr(shard, operation)(*arguments),
+      lambda shard: shard.call(operation, *arguments),
       list(self._shards.values()),
     )
     return dict(zip(self._shards, results, strict=True))

@@ -15,7 +15,7 @@ from trpo_tf.optim import kl_penalty
 from trpo_tf.optim.step import StepResult, StepStatus
 from trpo_tf.policies.protocols import Policy
 
-__all__ = ['KlPenaltyLearner', 'adapted']
+__all__ = ['KlPenaltyLearner', 'adapted', 'after_step']
 
 _TOLERANCE = 1.5  # factor around the target within which the coefficient stays
 
@@ -38,6 +38,23 @@ def adapted(coefficient: float, mean_kl: float, target: float) -> float:
   return coefficient
 
 
+def after_step(
+  config: ExperimentConfig, coefficient: float, step: StepResult
+) -> dict[str, float]:
+  """Returns the part of a learner's state that the step changes.
+
+  Args:
+    config: says whether the coefficient adapts, and to which divergence.
+    coefficient: the coefficient of the step.
+    step: the step.
+  """
+  adapts = config.method.adapt_kl_coefficient
+  if adapts and step.status == StepStatus.ACCEPTED:
+    target = config.trust_region.max_kl
+    coefficient = adapted(coefficient, step.mean_kl, target)
+  return {'kl_coefficient': coefficient}
+
+
 class KlPenaltyLearner(SurrogateLearner):
   """Learner of the penalised surrogate; its state holds the coefficient."""
 
@@ -51,21 +68,6 @@ class KlPenaltyLearner(SurrogateLearner):
       config: the experiment.
     """
     super().__init__(policy, config, kl_penalty.make_step)
-
-  def initial_state(
-    self, theta: np.ndarray, rng: np.random.Generator
-  ) -> dict[str, Any]:
-    """Returns the baseline's state and the first coefficient.
-
-    Args:
-      theta: float32 [P], the initial policy.
-      rng: source of the baseline's initial values.
-
-    Returns:
-      The learner's state.
-    """
-    coefficient = self._config.method.kl_coefficient
-    return super().initial_state(theta, rng) | {'kl_coefficient': coefficient}
 
   def take_step(
     self,
@@ -88,8 +90,4 @@ class KlPenaltyLearner(SurrogateLearner):
     del fisher_rows
     coefficient = state['kl_coefficient']
     step = self._step(theta, given.x, given.data, kl_coefficient=coefficient)
-    adapts = self._config.method.adapt_kl_coefficient
-    if adapts and step.status == StepStatus.ACCEPTED:
-      target = self._config.trust_region.max_kl
-      coefficient = adapted(coefficient, step.mean_kl, target)
-    return step, {'kl_coefficient': coefficient}
+    return step, after_step(self._config, coefficient, step)

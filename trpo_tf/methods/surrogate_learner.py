@@ -207,6 +207,8 @@ def initial_state(
     state['partners'] = Partners()._asdict()
   if config.estimator.amortized_advantage:
     state['amortized'] = amortized.initial(policy, rng)._asdict()
+  if config.method.method == 'kl_penalty':
+    state['kl_coefficient'] = config.method.kl_coefficient
   return state
 
 

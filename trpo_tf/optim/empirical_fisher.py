@@ -18,7 +18,7 @@ from trpo_tf.optim.compiled import compile_step
 from trpo_tf.optim.step import Step
 from trpo_tf.policies.protocols import Policy
 
-__all__ = ['covariance', 'make_step']
+__all__ = ['check', 'covariance', 'make_step']
 
 
 def covariance(
@@ -57,6 +57,21 @@ def covariance(
   return product
 
 
+def check(config: ExperimentConfig, num_states: int) -> None:
+  """Raises UserError for --sampler=vine, whose data are not steps of paths.
+
+  Args:
+    config: the experiment.
+    num_states: not used.
+  """
+  del num_states
+  if config.sampler.sampler == 'vine':
+    raise UserError(
+      '--method=empirical_fisher uses the covariance of the gradients along '
+      'paths: take --sampler=single_path, or --method=trpo for the vine'
+    )
+
+
 def make_step(
   policy: Policy,
   objective: surrogate.Objective,
@@ -75,14 +90,9 @@ def make_step(
     The step.
 
   Raises:
-    UserError: --sampler=vine, whose data are not steps of paths.
+    UserError: see `check`.
   """
-  if config.sampler.sampler == 'vine':
-    raise UserError(
-      '--method=empirical_fisher uses the covariance of the gradients along '
-      'paths: take --sampler=single_path, or --method=trpo for the vine'
-    )
-
+  check(config, num_states)
   return compile_step(
     trust_region.take, policy, objective, config, num_states, covariance
   )

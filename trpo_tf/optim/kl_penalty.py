@@ -4,6 +4,7 @@ Section 3 of the paper suggests the penalty and section 4 replaces it by a
 constraint, because a coefficient is hard to choose.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,7 +17,13 @@ from trpo_tf.optim.step import Step, StepResult, StepStatus
 from trpo_tf.policies import graphs
 from trpo_tf.policies.protocols import Inputs, Policy
 
-__all__ = ['PenalizedStep', 'make_step']
+__all__ = [
+  'PenalizedStep',
+  'PenalizedValue',
+  'compile_value',
+  'make_step',
+  'take',
+]
 
 
 class PenalizedStep(Step, Protocol):
@@ -44,36 +51,39 @@ class PenalizedStep(Step, Protocol):
     """
 
 
-class _PenalizedValue(NamedTuple):
-  """A candidate's penalised surrogate and its gradient [P]."""
+class PenalizedValue(NamedTuple):
+  """A candidate's penalised surrogate; means over the states.
 
-  penalized: tf.Tensor
+  Attributes:
+    penalized: float64 [], surrogate - coefficient * mean KL.
+    evaluation: the candidate's evaluation.
+    gradient: [P], of `penalized`.
+    entropy: float64 [], of the old policy, in nats.
+  """
+
+  penalized: Any
   evaluation: surrogate.CandidateEvaluation
-  gradient: tf.Tensor
+  gradient: Any
+  entropy: Any
 
 
-def make_step(
-  policy: Policy,
-  objective: surrogate.Objective,
-  config: ExperimentConfig,
-  num_states: int,
-) -> PenalizedStep:
-  """Makes the step, which runs L-BFGS from the old policy.
+def compile_value(
+  policy: Policy, objective: surrogate.Objective, num_states: int
+) -> Callable[..., PenalizedValue]:
+  """Compiles the penalised surrogate and its gradient.
 
   Args:
     policy: the policy that samples the batches.
     objective: terms of the surrogate.
-    config: gives the coefficient, and the maximum number of evaluations of the
-      penalised surrogate.
     num_states: about how many states a batch has.
 
   Returns:
-    The step. It is refused (NO_IMPROVEMENT) if the penalised surrogate does not
-    increase.
+    A function of a candidate float32 [P], theta float32 [P], the coefficient
+    float64 [], the inputs of N states and the objective's data.
   """
   num_blocks = blocks.num_blocks(num_states)
 
-  def evaluate(candidate, theta, coefficient, x, data):
+  def value(candidate, theta, coefficient, x, data):
     old_outputs = blocks.outputs(policy, theta, x, num_blocks)
     old = surrogate.distribution64(policy, theta, old_outputs)
     with tf.GradientTape() as tape:
@@ -82,44 +92,38 @@ def make_step(
       found = surrogate.evaluate(
         policy, objective, data, old, candidate, outputs
       )
-      value = found.surrogate - coefficient * found.mean_kl
-    gradient = tape.gradient(value, candidate)
+      penalized = found.surrogate - coefficient * found.mean_kl
+    gradient = tape.gradient(penalized, candidate)
     entropy = tf.reduce_mean(old.entropy())
-    return _PenalizedValue(value, found, gradient), entropy
+    return PenalizedValue(penalized, found, gradient, entropy)
 
-  compiled = graphs.compile_any_batch(evaluate, fixed=3)
-
-  def step(theta, x, data, fisher_rows=None, kl_coefficient=None):
-    del fisher_rows
-    if kl_coefficient is None:
-      kl_coefficient = config.method.kl_coefficient
-    x, data = tf.nest.map_structure(tf.convert_to_tensor, (x, data))
-    factor = tf.constant(kl_coefficient, tf.float64)
-
-    def at(candidate):
-      return compiled(candidate, theta, factor, x, data)
-
-    def value_and_gradient(candidate):
-      value, _ = at(candidate)
-      return value.penalized, value.gradient
-
-    before, entropy = at(theta)
-    found = lbfgs.maximize(
-      value_and_gradient, theta, config.method.fit_evaluations
-    )
-    after, _ = at(found.theta)
-    return _result(theta, found, before, after, entropy)
-
-  return step
+  return graphs.compile_any_batch(value, fixed=3)
 
 
-def _result(
+def take(
+  value: Callable[[np.ndarray], PenalizedValue],
   theta: np.ndarray,
-  found: lbfgs.Maximum,
-  before: _PenalizedValue,
-  after: _PenalizedValue,
-  entropy: tf.Tensor,
+  evaluations: int,
 ) -> StepResult:
+  """Maximises the penalised surrogate by L-BFGS from the old policy.
+
+  Args:
+    value: maps a candidate float32 [P] to its PenalizedValue.
+    theta: float32 [P], the policy that sampled the batch.
+    evaluations: maximum number of evaluations.
+
+  Returns:
+    The StepResult, of NumPy values. It is refused (NO_IMPROVEMENT) if the
+    penalised surrogate does not increase.
+  """
+
+  def value_and_gradient(candidate):
+    found = value(candidate)
+    return found.penalized, found.gradient
+
+  before = value(theta)
+  found = lbfgs.maximize(value_and_gradient, theta, evaluations)
+  after = value(found.theta)
   norm = float(tf.norm(tf.cast(before.gradient, tf.float64)))
   accepted = bool(after.penalized > before.penalized)
   status = StepStatus.ACCEPTED if accepted else StepStatus.NO_IMPROVEMENT
@@ -135,7 +139,7 @@ def _result(
     surrogate_after=float(kept.evaluation.surrogate),
     mean_kl=float(kept.evaluation.mean_kl),
     max_state_kl=float(kept.evaluation.max_kl),
-    entropy=float(entropy),
+    entropy=float(before.entropy),
     step_fraction=float(kept is after),
     step_size=float('nan'),
     gradient_norm=norm,
@@ -143,3 +147,39 @@ def _result(
     tried_surrogate=float(after.evaluation.surrogate),
     tried_kl=float(after.evaluation.mean_kl),
   )
+
+
+def make_step(
+  policy: Policy,
+  objective: surrogate.Objective,
+  config: ExperimentConfig,
+  num_states: int,
+) -> PenalizedStep:
+  """Makes the step; see `take`.
+
+  Args:
+    policy: the policy that samples the batches.
+    objective: terms of the surrogate.
+    config: gives the coefficient, and the maximum number of evaluations of the
+      penalised surrogate.
+    num_states: about how many states a batch has.
+
+  Returns:
+    The step.
+  """
+  compiled = compile_value(policy, objective, num_states)
+  settings = config.method
+
+  def step(theta, x, data, fisher_rows=None, kl_coefficient=None):
+    del fisher_rows
+    if kl_coefficient is None:
+      kl_coefficient = settings.kl_coefficient
+    x, data = tf.nest.map_structure(tf.convert_to_tensor, (x, data))
+    factor = tf.constant(kl_coefficient, tf.float64)
+    return take(
+      lambda candidate: compiled(candidate, theta, factor, x, data),
+      theta,
+      settings.fit_evaluations,
+    )
+
+  return step

@@ -16,20 +16,20 @@ the curvature of no state is above the weighted mean.
 Uniform weights give TRPO's direction, which is where the iteration begins.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from trpo_tf.config import ExperimentConfig, TrustRegionConfig
 from trpo_tf.errors import UserError
 from trpo_tf.estimation.surrogate import Objective
-from trpo_tf.optim import conjugate_gradient, fisher, trust_region
+from trpo_tf.optim import conjugate_gradient, trust_region
 from trpo_tf.optim.compiled import compile_step
-from trpo_tf.optim.problem import Problem, SurrogateProblem
+from trpo_tf.optim.problem import Problem
 from trpo_tf.optim.step import Step, StepResult
 from trpo_tf.policies.protocols import Policy
 
-__all__ = ['MAX_STATES', 'Solution', 'make_step', 'solve', 'take']
+__all__ = ['MAX_STATES', 'check', 'make_step', 'solve', 'take']
 
 # An update of the weights costs up to cg_iterations + 2 products over all
 # states. Cart-pole's batches have 256,000 states, and whole episodes add some.
@@ -45,22 +45,6 @@ _CG_TOLERANCE = 1e-3
 # falling along updates, and by the second once it has risen: no fixed power
 # between 0.5 and 2 serves all problems.
 _FASTER, _SLOWER = 1.5, 0.4
-_MIN_RATIO = 1e-3  # A weight must be able to come back.
-
-
-class Solution(NamedTuple):
-  """The step's direction and the multipliers of the states.
-
-  Attributes:
-    direction: the direction s; its curvature is the largest over the states,
-      not the mean.
-    weights: float64 [N] of mean 1, the states' multipliers up to a factor.
-    updates: int32 [], updates of the weights.
-  """
-
-  direction: trust_region.Direction
-  weights: tf.Tensor
-  updates: tf.Tensor
 
 
 class _Iterate(NamedTuple):
@@ -68,10 +52,10 @@ class _Iterate(NamedTuple):
 
   Attributes:
     updates: int32 [], updates of the weights so far.
-    log_weights: float64 [N], logarithms of weights of mean 1, which do not
-      underflow.
+    kept: what is known of each state, see States.
+    mean: float64 [], weighted mean of the states' damped curvatures.
+    largest: float64 [], the largest one.
     exponent: float64 [], the exponent of the next update.
-    ratios: float64 [N], curvature of each state over their weighted mean.
     cg: the solution of (F_w + damping I) s = g; its iterations are those of
       all updates.
     best: the cg with the largest gain so far.
@@ -79,39 +63,26 @@ class _Iterate(NamedTuple):
   """
 
   updates: tf.Tensor
-  log_weights: tf.Tensor
+  kept: Any
+  mean: tf.Tensor
+  largest: tf.Tensor
   exponent: tf.Tensor
-  ratios: tf.Tensor
   cg: conjugate_gradient.ConjugateGradientResult
   best: conjugate_gradient.ConjugateGradientResult
   gain: tf.Tensor
 
 
-def _curvatures(problem: SurrogateProblem, s: tf.Tensor) -> tf.Tensor:
-  """Returns s^T F_s s of every state, float64 [N]."""
-  linearized = problem.linearized
-  tangent = tf.cast(s, linearized.outputs.dtype)
-  parts = []
-  for block, metric in zip(linearized.blocks, linearized.metrics, strict=True):
-    along = block.jvp(tangent)
-    terms = tf.cast(along, tf.float64) * tf.cast(metric(along), tf.float64)
-    parts.append(tf.reduce_sum(terms, axis=1))
-  direct = tf.tensordot(s, problem.policy.bypass_fisher_product(s), 1)
-  return tf.concat(parts, axis=0) + direct
-
-
 def _solve_reweighted(
-  problem: SurrogateProblem,
+  problem: Problem,
   settings: TrustRegionConfig,
-  weights: tf.Tensor,
+  kept: Any,
   last: conjugate_gradient.ConjugateGradientResult,
 ) -> conjugate_gradient.ConjugateGradientResult:
   """Solves (F_w + damping I) s = g for new weights, starting from `last`."""
-  linearized = fisher.reweighted(problem.linearized, weights)
+  through = problem.states.products(kept)
 
   def product(v):
-    through = fisher.product(problem.policy, linearized, v)
-    return through + settings.cg_damping * v
+    return through(v) + settings.cg_damping * v
 
   cg = conjugate_gradient.conjugate_gradient(
     product,
@@ -125,37 +96,29 @@ def _solve_reweighted(
   )
 
 
-def _curvature_ratios_and_gain(
-  problem: SurrogateProblem,
-  damping: float,
-  weights: tf.Tensor,
-  s: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor]:
-  """Returns `_Iterate.ratios` and `gain` of s, with damped curvatures."""
+def _measured(
+  problem: Problem, damping: float, kept: Any, s: tf.Tensor
+) -> tuple[Any, tf.Tensor, tf.Tensor, tf.Tensor]:
+  """Returns `kept`, `mean`, `largest` and `gain` of s; see _Iterate."""
   damped = damping * tf.tensordot(s, s, 1)
-  curvatures = _curvatures(problem, s) + damped
-  ratios = curvatures / tf.reduce_mean(weights * curvatures)
+  kept, mean, largest = problem.states.measured(kept, s, damped)
   along = tf.tensordot(problem.gradient, s, 1)
-  return ratios, along / tf.sqrt(tf.reduce_max(curvatures))
+  return kept, mean, largest, along / tf.sqrt(largest)
 
 
 def _update(
-  problem: SurrogateProblem,
+  problem: Problem,
   settings: TrustRegionConfig,
   last: _Iterate,
 ) -> _Iterate:
-  """Multiplies the weights by a power of the ratios, and solves again."""
-  slopes = tf.math.log(tf.maximum(last.ratios, _MIN_RATIO))
-  logits = last.log_weights + last.exponent * slopes
-  count = tf.cast(tf.size(logits), tf.float64)
-  log_weights = tf.nn.log_softmax(logits) + tf.math.log(count)
-  weights = tf.exp(log_weights)
-  cg = _solve_reweighted(problem, settings, weights, last.cg)
-  ratios, gain = _curvature_ratios_and_gain(
-    problem, settings.cg_damping, weights, cg.solution
+  """Updates the weights, and solves again."""
+  states = problem.states
+  kept = states.updated(last.kept, last.mean, last.exponent)
+  cg = _solve_reweighted(problem, settings, kept, last.cg)
+  kept, mean, largest, gain = _measured(
+    problem, settings.cg_damping, kept, cg.solution
   )
-  # The dual's derivative along the update, at its end, has the other sign.
-  falling = tf.reduce_mean(weights * slopes * (ratios - 1)) > 0
+  falling = states.rise(kept, mean) > 0
   exponent = last.exponent * tf.where(
     falling, tf.constant(_FASTER, tf.float64), _SLOWER
   )
@@ -165,16 +128,19 @@ def _update(
   )
   return _Iterate(
     last.updates + 1,
-    log_weights,
+    kept,
+    mean,
+    largest,
     exponent,
-    ratios,
     cg,
     best,
     tf.where(better, gain, last.gain),
   )
 
 
-def solve(problem: SurrogateProblem, settings: TrustRegionConfig) -> Solution:
+def solve(
+  problem: Problem, settings: TrustRegionConfig
+) -> trust_region.Direction:
   """Solves the quadratic model, with every F_s damped as TRPO's matrix is.
 
   The direction with the largest gain is kept, so that the solution is never
@@ -185,18 +151,19 @@ def solve(problem: SurrogateProblem, settings: TrustRegionConfig) -> Solution:
     settings: iterations and damping.
 
   Returns:
-    The Solution, whose direction is zero if the gradient is not usable.
+    The Direction, whose curvature is the largest over the states, not the mean.
+    It is zero if the gradient is not usable.
   """
   cg = trust_region.solve(problem, settings).cg
-  ones = tf.ones_like(problem.old.entropy())
-  ratios, gain = _curvature_ratios_and_gain(
-    problem, settings.cg_damping, ones, cg.solution
+  kept, mean, largest, gain = _measured(
+    problem, settings.cg_damping, problem.states.evenly(), cg.solution
   )
   start = _Iterate(
     tf.constant(0),
-    tf.zeros_like(ones),
+    kept,
+    mean,
+    largest,
     tf.ones([], tf.float64),
-    ratios,
     cg,
     cg,
     gain,
@@ -204,22 +171,21 @@ def solve(problem: SurrogateProblem, settings: TrustRegionConfig) -> Solution:
 
   def unfinished(iterate):
     # The comparison is False for the NaNs of a zero direction.
-    apart = tf.reduce_max(iterate.ratios) > _MAX_RATIO
+    apart = iterate.largest / iterate.mean > _MAX_RATIO
     return apart & (iterate.updates < _MAX_UPDATES)
 
   (last,) = tf.while_loop(
     unfinished, lambda iterate: (_update(problem, settings, iterate),), (start,)
   )
   s = last.best.solution
-  curvature = tf.reduce_max(_curvatures(problem, s))
-  direction = trust_region.Direction(
+  _, _, curvature = problem.states.measured(last.kept, s, 0.0)
+  return trust_region.Direction(
     s,
     curvature,
     curvature + settings.cg_damping * tf.tensordot(s, s, 1),
     (curvature > 0) & tf.math.is_finite(curvature),
     last.best._replace(iterations=last.cg.iterations),
   )
-  return Solution(direction, tf.exp(last.log_weights), last.updates)
 
 
 def take(problem: Problem, config: ExperimentConfig) -> StepResult:
@@ -232,9 +198,8 @@ def take(problem: Problem, config: ExperimentConfig) -> StepResult:
   Returns:
     The StepResult, of tensors.
   """
-  assert isinstance(problem, SurrogateProblem)  # states have weights
   settings = config.trust_region
-  direction = solve(problem, settings).direction
+  direction = solve(problem, settings)
   curvature = tf.where(direction.sound, direction.curvature, 1.0)
   beta = tf.sqrt(2 * settings.max_kl / curvature)
   return trust_region.search(
@@ -242,11 +207,26 @@ def take(problem: Problem, config: ExperimentConfig) -> StepResult:
   )
 
 
-def _check_states(count: int) -> None:
-  if count > MAX_STATES:
+def check(config: ExperimentConfig, num_states: int) -> None:
+  """Raises UserError for settings, or a number of states, that are refused.
+
+  Args:
+    config: the experiment.
+    num_states: of a batch; of a run in shards, those of one shard.
+  """
+  fraction = config.trust_region.fisher_fraction
+  if fraction != 1:
     raise UserError(
-      f'--method=max_kl weighs each of {count} states, more than '
-      f'{MAX_STATES}: lower --batch_steps or --num_slots, or take '
+      '--method=max_kl bounds the KL divergence of every state: take '
+      f'--fisher_fraction=1, not {fraction}'
+    )
+  if num_states > MAX_STATES:
+    of, more = '', ''
+    if config.sampler.num_shards > 1:
+      of, more = ' of a shard', 'raise --num_shards, '
+    raise UserError(
+      f'--method=max_kl weighs each of {num_states} states{of}, more than '
+      f'{MAX_STATES}: {more}lower --batch_steps or --num_slots, or take '
       '--method=trpo'
     )
 
@@ -275,20 +255,13 @@ def make_step(
       matrix is to use only some of them, so that the bound would not be
       enforced in the others.
   """
-  settings = config.trust_region
-  if settings.fisher_fraction != 1:
-    raise UserError(
-      '--method=max_kl bounds the KL divergence of every state: take '
-      f'--fisher_fraction=1, not {settings.fisher_fraction}'
-    )
-  _check_states(num_states)
-
+  check(config, num_states)
   compiled = compile_step(take, policy, objective, config, num_states)
 
   def step(theta, x, data, fisher_rows=None):
     if fisher_rows is not None:
       raise ValueError(f'{len(fisher_rows)} fisher_rows: all states count')
-    _check_states(len(data[0]))
+    check(config, len(data[0]))
     return compiled(theta, x, data)
 
   return step

@@ -11,6 +11,7 @@ from tensorflow_probability import distributions as tfd
 from trpo_tf.estimation import surrogate
 from trpo_tf.optim import blocks as blocks_lib
 from trpo_tf.optim import fisher
+from trpo_tf.optim.states import BatchStates, States
 from trpo_tf.optim.step import StepResult, StepStatus
 from trpo_tf.policies import stacks
 from trpo_tf.policies.protocols import Inputs, Policy
@@ -61,6 +62,11 @@ class Problem(abc.ABC):
     Returns:
       A function that maps v float64 [P] to A v, float64 [P].
     """
+
+  @property
+  @abc.abstractmethod
+  def states(self) -> States:
+    """The states, for a step that weighs each of them."""
 
   @property
   @abc.abstractmethod
@@ -185,6 +191,11 @@ class SurrogateProblem(Problem):
         lambda t: tf.gather(t, self.fisher_rows), data
       )
     return self.matrix(self.policy, self.theta, linearized, data)
+
+  @property
+  def states(self) -> BatchStates:
+    """The states, for a step that weighs each of them."""
+    return BatchStates(self.policy, self.linearized)
 
   @property
   def entropy(self) -> tf.Tensor:
