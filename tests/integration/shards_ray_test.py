@@ -45,13 +45,19 @@ KINDS = {
   ),
   'cartpole': SMALL | dict(task='CartPole-v1'),
   'max_kl': SMALL
-  | dict(task='Hopper-v5', method='max_kl', fisher_fraction=1.0),
+  | dict(
+    task='Hopper-v5',
+    method='max_kl',
+    fisher_fraction=1.0,
+    total_iterations=3,
+  ),
   'kl_penalty': SMALL
   | dict(
     task='Hopper-v5',
     method='kl_penalty',
     adapt_kl_coefficient=True,
     fit_evaluations=5,
+    total_iterations=3,
   ),
   'pong': SMALL
   | dict(

@@ -52,6 +52,9 @@ KINDS = {
   'every_step': dict(task='Swimmer-v5', vine_objective='every_step', **VINE),
   'cartpole': dict(task='CartPole-v1'),
 }
+# Of the step. In float32 it differs by 1e-5 of its length, and by 3e-4 if the
+# weights of max_kl are not of mean 1.
+TOLERANCES = {'max_kl': 1e-4, 'kl_penalty': 1e-4}
 
 
 def settings(**values):
@@ -134,6 +137,8 @@ def test_a_step_is_that_of_the_joined_batch(kind):
       'surrogate_after',
       'gradient_norm',
       'curvature',
+      'cg_iterations',
+      'step_evaluations',
       'entropy',
       'explained_variance',
       'value_loss',
@@ -143,9 +148,8 @@ def test_a_step_is_that_of_the_joined_batch(kind):
         getattr(record, name), rel=2e-3, abs=2e-5, nan_ok=True
       ), name
     step = iteration.state.theta - before.theta
-    np.testing.assert_allclose(
-      step, expected.theta - before.theta, atol=3e-3 * np.abs(step).max()
-    )
+    atol = TOLERANCES.get(kind, 3e-3) * np.abs(step).max()
+    np.testing.assert_allclose(step, expected.theta - before.theta, atol=atol)
     assert iteration.summary.env_steps == batch.num_steps
     normalizer = before.normalizer.update(batch.steps('observations'))
     np.testing.assert_allclose(
@@ -268,6 +272,36 @@ def test_an_adapted_coefficient_goes_on_after_a_resume():
   again = [i.state for i in itertools.islice(run.iterations(), 2)]
   assert again[1].learner['kl_coefficient'] == 125.0
   assert again[1].theta.tobytes() == whole[2].theta.tobytes()
+  run.sampler.close()
+
+
+@pytest.mark.slow
+def test_a_shard_without_states_adds_nothing():
+  c = settings(
+    num_shards=S,
+    task='Hopper-v5',
+    fisher_fraction=1.0,
+    standardize_advantages=False,
+  )
+  engine = LocalEngine(c)
+  run = distributed.on_engine(c, engine)
+  next(run.iterations())
+  first, *others = engine._worker._shards.values()
+  given = first._found.given
+  nothing = given._replace(
+    x=given.x[:0],
+    data=type(given.data)(*(column[:0] for column in given.data)),
+    advantages=given.advantages[:0],
+  )
+  first._found = first._found._replace(given=nothing)
+  counts = dict.fromkeys(range(S), 200) | {0: 0}
+  prepared = engine.map('prepare', counts, None, 1.0, 0)
+  parts = [shard._problem for shard in others]
+  expected = sum(part.at_theta.gradient for part in parts)
+  np.testing.assert_allclose(prepared.at_theta.gradient, expected, rtol=1e-9)
+  v = np.ones(len(expected))
+  expected = sum(part.product(v) for part in parts)
+  np.testing.assert_allclose(engine.map('product', v), expected, rtol=1e-9)
   run.sampler.close()
 
 

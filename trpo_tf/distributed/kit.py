@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from trpo_tf import seeding
-from trpo_tf.config import STEP_METHODS, ExperimentConfig
+from trpo_tf.config import ExperimentConfig
 from trpo_tf.distributed.shard_problem import (
   Begin,
   PenalizedStates,
@@ -76,9 +76,10 @@ def check(config: ExperimentConfig) -> None:
   """Raises UserError if a run cannot be cut into shards."""
   method, baseline = config.method.method, config.estimator.baseline
   shards = f'--num_shards={config.sampler.num_shards}'
-  if method not in STEP_METHODS:
+  methods = (*STEPS, 'kl_penalty')
+  if method not in methods:
     raise UserError(
-      f'{shards} is for --method={", ".join(STEP_METHODS)}, not {method}: take '
+      f'{shards} is for --method={", ".join(methods)}, not {method}: take '
       '--num_shards=1'
     )
   check_states(config, _num_states(config))
