@@ -69,7 +69,7 @@ class Shard:
       The result; None if the shard has no states for the step.
     """
     on = self if hasattr(Shard, operation) else self._problem
-    return on and getattr(on, operation)(*arguments)
+    return None if on is None else getattr(on, operation)(*arguments)
 
   def close(self) -> None:
     """Stops what the sampler started."""
