@@ -383,6 +383,10 @@ def _kill(engine, victims, method):
       killed.add(now)
       for victim in victims[now // 3 % len(victims)]:
         ray.kill(self._actors[victim])
+        # the last death would be missed if the run ended before it
+        with contextlib.suppress(ray.exceptions.RayActorError):
+          while True:
+            ray.get(self._actors[victim].__ray_ready__.remote())
 
   engine._start_call, engine.begin = start_call, begin
 
