@@ -52,6 +52,8 @@ def test_every_table_of_data_is_generated():
     'Atari speed',
     'estimators',
     'vine every step',
+    'vine trials',
+    'gallery',
     'KL bound',
     'kills',
     'soak',

@@ -19,6 +19,7 @@ from trpo_tf.reproduction import (
   atari,
   estimators,
   figure,
+  gallery,
   learning,
   locomotion,
   markdown,
@@ -29,6 +30,7 @@ from trpo_tf.reproduction import (
   scale,
   speed,
   vine_speed,
+  vine_trials,
 )
 from trpo_tf.reproduction.table import Table
 
@@ -45,6 +47,7 @@ FILES = (
   'docs/results/scale.md',
   'docs/results/atari.md',
   'docs/vine.md',
+  'docs/gallery/README.md',
   'docs/results/reliability.md',
 )
 _REPORTS = {
@@ -117,6 +120,7 @@ def files(root: pathlib.Path, parse: plan.Parse) -> dict[str, str]:
   """
   reports = _reports(root, parse)
   found = _tables(root / 'docs/results', reports, parse)
+  found['gallery'] = gallery.table(root / 'docs/gallery')
   texts = {name: fill((root / name).read_text(), found) for name in FILES}
   for report in reports:
     if report.table.error is None:  # else the CSV files lack the errors
@@ -188,6 +192,7 @@ def _tables(
     'v5 fresh seeds': learning.fresh(learning.read(data / 'v5_fresh')),
     'vine learning': learning.vine(data / 'vine', data / 'v5'),
     'vine every step': learning.every_step(data / 'vine', data / 'v5'),
+    'vine trials': vine_trials.table(data / 'vine/trials'),
     'vine speed': vine_speed.speed(data / 'vine'),
     'vine variance': vine_speed.variance(data / 'vine'),
     'speed': speed.table(data / 'bench.json'),
