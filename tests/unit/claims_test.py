@@ -39,6 +39,7 @@ def test_every_table_of_data_is_generated():
     'v5 evaluations',
     'v5 bars',
     'v5 fresh seeds',
+    'v5 trials',
     'Figure 4 cartpole',
     'Figure 4 swimmer',
     'Figure 4 hopper',

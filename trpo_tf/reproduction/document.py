@@ -29,8 +29,8 @@ from trpo_tf.reproduction import (
   results,
   scale,
   speed,
+  trials,
   vine_speed,
-  vine_trials,
 )
 from trpo_tf.reproduction.table import Table
 
@@ -192,7 +192,8 @@ def _tables(
     'v5 fresh seeds': learning.fresh(learning.read(data / 'v5_fresh')),
     'vine learning': learning.vine(data / 'vine', data / 'v5'),
     'vine every step': learning.every_step(data / 'vine', data / 'v5'),
-    'vine trials': vine_trials.table(data / 'vine/trials'),
+    'v5 trials': trials.table(data / 'v5_trials', trials.V5),
+    'vine trials': trials.table(data / 'vine/trials', trials.VINE),
     'vine speed': vine_speed.speed(data / 'vine'),
     'vine variance': vine_speed.variance(data / 'vine'),
     'speed': speed.table(data / 'bench.json'),
