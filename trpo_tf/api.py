@@ -63,6 +63,11 @@ def train(
       config.run.tf_threads, config.run.device, config.run.deterministic_gpu
     )
   except RuntimeError:  # TensorFlow has its threads already
+    if config.run.device != 'cpu':
+      raise UserError(
+        f'--device={config.run.device}: TensorFlow runs already: call train '
+        'first'
+      ) from None
     if config.run.tf_threads:
       raise UserError(
         f'--tf_threads={config.run.tf_threads}: TensorFlow runs already, with '

@@ -60,19 +60,24 @@ def test_a_run_gives_the_same_bytes_twice(tmp_path, given):
     assert here[column][0] == pytest.approx(there[column][0], rel=1e-2), column
 
 
-def test_what_a_gpu_cannot_do(tmp_path):
-  sharded, lost = programs.run(
+@pytest.mark.skipif(
+  bool(tf.config.list_physical_devices('GPU')), reason='there is a GPU here'
+)
+def test_there_is_no_gpu(tmp_path):
+  (run,) = programs.run(
+    'train', [[*HOPPER, '--device=gpu', '--run_dir=a']], tmp_path
+  )
+  (bench,) = programs.run('bench', [['--parts=gpu']], tmp_path)
+  for done, given in ((run, 'train: --device'), (bench, 'bench: --parts')):
+    assert done.code == 2 and done.stderr.count('\n') == 1
+    assert done.stderr.startswith(f'{given}=gpu: TensorFlow finds no GPU')
+
+
+def test_shards_compute_on_processors(tmp_path):
+  (done,) = programs.run(
     'train',
-    [
-      [*HOPPER, '--device=gpu', '--num_shards=2', '--run_dir=a'],
-      [*HOPPER, '--device=gpu', '--run_dir=b'],
-    ],
+    [[*HOPPER, '--device=gpu', '--num_shards=2', '--run_dir=a']],
     tmp_path,
   )
-  assert sharded.code == 2
-  assert sharded.stderr.startswith('train: --device=gpu is for a run in one')
-  if not tf.config.list_physical_devices('GPU'):
-    assert lost.code == 2 and lost.stderr.count('\n') == 1
-    assert lost.stderr.startswith(
-      'train: --device=gpu: TensorFlow finds no GPU'
-    )
+  assert done.code == 2
+  assert done.stderr.startswith('train: --device=gpu is for a run in one part')

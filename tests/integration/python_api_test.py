@@ -145,9 +145,11 @@ def test_mistakes_are_those_of_the_flags(preset, overrides, says):
   assert '\n' not in str(error.value)
 
 
-def test_threads_are_set_before_tensorflow_runs():
+def test_threads_and_device_are_set_before_tensorflow_runs():
   list(trpo_tf.train(**_TINY | dict(total_iterations=1)))
   with pytest.raises(
     trpo_tf.UserError, match='--tf_threads=3: TensorFlow runs'
   ):
     trpo_tf.train(**_TINY, tf_threads=3)
+  with pytest.raises(trpo_tf.UserError, match='--device=gpu: TensorFlow runs'):
+    trpo_tf.train(**_TINY, tf_threads=3, device='gpu')

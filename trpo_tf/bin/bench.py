@@ -234,6 +234,8 @@ def main(_) -> None:
   from trpo_tf.experiment import checkpoint, devices, provenance
 
   devices.configure_tensorflow()
+  if 'gpu' in _CHOSEN.value:
+    devices.require_gpu('--parts=gpu')
   session = provenance.session()
   console = Console(markup=False)
   machine.describe(console, session, rival.versions())

@@ -8,12 +8,30 @@ import tensorflow as tf
 from trpo_tf.errors import UserError
 from trpo_tf.sampling.threads import thread_count
 
-__all__ = ['configure_tensorflow', 'hide_gpus']
+__all__ = ['configure_tensorflow', 'hide_gpus', 'require_gpu']
 
 
 def hide_gpus() -> None:
   """Lets TensorFlow compute on the CPU alone."""
   tf.config.set_visible_devices([], 'GPU')
+
+
+def require_gpu(flag: str) -> tf.config.PhysicalDevice:
+  """Returns the first GPU.
+
+  Args:
+    flag: the flag that needs it, with its value.
+
+  Raises:
+    UserError: there is none.
+  """
+  gpus = tf.config.list_physical_devices('GPU')
+  if not gpus:
+    raise UserError(
+      f'{flag}: TensorFlow finds no GPU here: install its libraries (pip '
+      "install 'tensorflow[and-cuda]'), or leave the gpu out"
+    )
+  return gpus[0]
 
 
 def configure_tensorflow(
@@ -39,14 +57,9 @@ def configure_tensorflow(
   if device == 'cpu':
     hide_gpus()
     return
-  gpus = tf.config.list_physical_devices('GPU')
-  if not gpus:
-    raise UserError(
-      '--device=gpu: TensorFlow finds no GPU here: install its libraries (pip '
-      "install 'tensorflow[and-cuda]'), or take --device=cpu"
-    )
-  tf.config.set_visible_devices(gpus[:1], 'GPU')
-  tf.config.experimental.set_memory_growth(gpus[0], True)
+  gpu = require_gpu('--device=gpu')
+  tf.config.set_visible_devices(gpu, 'GPU')
+  tf.config.experimental.set_memory_growth(gpu, True)
   tf.config.experimental.enable_tensor_float_32_execution(False)
   if deterministic:
     tf.config.experimental.enable_op_determinism()
