@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import worlds
 
-from trpo_tf import config
+from trpo_tf import config, seeding
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
 from trpo_tf.estimation.amortized import Amortized
@@ -25,6 +25,7 @@ from trpo_tf.sampling.native.branching import Brancher, FrozenPolicy
 from trpo_tf.sampling.native.paths import NativePathSampler
 from trpo_tf.sampling.native.vine import NativeVine
 from trpo_tf.sampling.vine import VineSampler
+from trpo_tf.seeding import Stream
 from trpo_tf.tasks.language import sqrt, square
 from trpo_tf.tasks.registry import NATIVE_TASKS
 from trpo_tf.tasks.task import CompiledTask, Definition, compile_task
@@ -360,6 +361,35 @@ def test_advantages_by_slow_loops(trained, c):
   after = update.state['partners']
   assert after['products'] == pytest.approx(products, rel=1e-3)
   assert after['squares'] == pytest.approx(squares, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_the_value_network_is_fitted_to_the_trunks_alone(trained):
+  state, baseline = trained.state, trained.learner._baseline
+  batch = trained.sampler.sample(state.theta, state.normalizer, 1)
+  update = trained.learner.update(
+    state.theta, state.learner, state.normalizer, batch, 1
+  )
+  value = value_of(trained)
+  x = state.normalizer(batch.flat(batch.observations))
+  targets = np.concatenate(
+    [slow_gae(batch, slot, value) for slot in range(len(batch.lengths))]
+  ) + value(batch.flat(batch.observations))
+  expected = baseline.fit(
+    ValueState(**state.learner['baseline']),
+    x,
+    None,
+    targets,
+    seeding.generator(trained.config.run.seed, Stream.VALUE_MINIBATCHES, 1),
+  )
+  found = ValueState(**update.state['baseline'])
+  assert found.adam_steps == expected.adam_steps
+  assert found.return_mean == pytest.approx(expected.return_mean, rel=1e-5)
+  # targets of a float32 network on batches of other sizes
+  np.testing.assert_allclose(found.theta, expected.theta, rtol=0, atol=1e-4)
+  assert update.record.value_loss == pytest.approx(
+    np.square(baseline.predict(expected, x, None) - targets).mean(), rel=1e-3
+  )
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from trpo_tf.distributed import training as distributed
 from trpo_tf.distributed.local import LocalEngine
 from trpo_tf.estimation.value_network import ValueState
 from trpo_tf.experiment.training import Training
+from trpo_tf.methods.estimates import FitTargets
 from trpo_tf.methods.registry import make_learner
 
 S = 4
@@ -113,8 +114,7 @@ def both(values, count=2):
 def test_a_step_is_that_of_the_joined_batch(kind):
   values = KINDS[kind]
   if values.get('baseline') is None:
-    size = 800 + 400 * (values.get('vine_objective') == 'every_step')
-    values = values | dict(value_minibatch=size)  # all rows in one step
+    values = values | dict(value_minibatch=800)  # all rows in one step
   before = None
   for run, learner, batch, iteration in both(values):
     if before is None:
@@ -185,13 +185,12 @@ def test_minibatches_give_every_step_the_same_weight():
   worker = engine._worker
   shards = [*worker._shards.values()]
   first = shards[0]._found
-  cut = len(first.targets) // 3  # makes the shards uneven
+  cut = len(first.fit.targets) // 3  # makes the shards uneven
   shards[0]._found = first._replace(
-    x=first.x[:cut],
-    timesteps=first.timesteps[:cut],
-    targets=first.targets[:cut],
+    fit=FitTargets(*(field[:cut] for field in first.fit))
   )
-  counts = {i: len(s._found.targets) for i, s in enumerate(shards)}
+  parts = [s._found.fit for s in shards]
+  counts = {i: len(part.targets) for i, part in enumerate(parts)}
   total = sum(counts.values())
   state = ValueState(**run.state.learner['baseline'])
   mean, scale = float(state.return_mean), state.return_scale
@@ -200,21 +199,17 @@ def test_minibatches_give_every_step_the_same_weight():
   for i, shard in enumerate(shards):
     # every row once, alone: the expectation of this shard's part
     rows = np.arange(counts[i], dtype=np.int32)[:, np.newaxis]
-    data = shard.fit_data(mean, scale, 1.0, counts, 0)
+    data = shard.fit_data(mean, scale, counts, 0)
     fit.begin([data._replace(rows=rows)])
     mine = [fit.gradients(state.theta, k) for k in range(counts[i])]
     expected += np.mean(mine, axis=(0, 1))
+  targets = (np.concatenate([part.targets for part in parts]) - mean) / scale
   found = run.learner._baseline.gradient(
     tf.constant(state.theta),
     np.float32(total),
-    tf.constant(np.concatenate([s._found.x for s in shards])),
-    tf.constant(
-      (
-        (np.concatenate([s._found.targets for s in shards]) - mean) / scale
-      ).astype(np.float32)[:, np.newaxis]
-    ),
+    tf.constant(np.concatenate([part.x for part in parts])),
+    tf.constant(targets.astype(np.float32)[:, np.newaxis]),
     tf.range(total),
-    None,
   )
   np.testing.assert_allclose(expected, found, rtol=1e-3, atol=1e-6)
   run.sampler.close()

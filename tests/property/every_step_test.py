@@ -20,10 +20,9 @@ from trpo_tf.config import (
   SamplerConfig,
   TrustRegionConfig,
 )
-from trpo_tf.estimation import closed_form, every_step, surrogate
+from trpo_tf.estimation import every_step, surrogate
 from trpo_tf.estimation.every_step import Partners, PartnerSums
 from trpo_tf.estimation.surrogate import PathData, WeightedPathData
-from trpo_tf.estimation.value_network import ValueNetwork
 from trpo_tf.methods import surrogate_data
 from trpo_tf.optim import fisher, trust_region
 from trpo_tf.policies import categorical, gaussian, mlp
@@ -637,7 +636,7 @@ def test_advantages_are_standardised_by_the_weights(weighted):
   advantages = rng.normal(3, 2, n)
   weights = counts / counts.mean() if weighted else None
   plain = surrogate_data.of_steps(np.zeros((n, S)), batch, advantages, weights)
-  given = surrogate_data.scaled(plain, surrogate_data.spread(plain, weights))
+  given = surrogate_data.scaled(plain, surrogate_data.spread(plain))
   repeated = np.repeat(advantages, counts)
   expected = (advantages - repeated.mean()) / (repeated.std() + 1e-8)
   found = given.data.advantages
@@ -653,90 +652,6 @@ def repeated_rows(seed=0):
   """Counts [ROWS], weights of mean 1, and the rows that the counts repeat."""
   counts = np.random.default_rng(seed).integers(1, 5, ROWS)
   return counts / counts.mean(), np.repeat(np.arange(ROWS), counts)
-
-
-def regression():
-  rng = np.random.default_rng(8)
-  x = rng.normal(size=(ROWS, 3)).astype(np.float32)
-  timesteps = rng.integers(0, 6, ROWS)
-  timesteps[timesteps == 3] = 2  # some do not occur
-  return x, timesteps, 5 + x[:, 0] + rng.normal(size=ROWS)
-
-
-@pytest.mark.parametrize(
-  'baseline', [closed_form.TimeBaseline(), closed_form.LinearBaseline(3)]
-)
-def test_closed_form_fits_weight_as_repeated_rows_do(baseline):
-  x, timesteps, returns = regression()
-  weights, rows = repeated_rows()
-  rng = np.random.default_rng(0)
-  state = baseline.initial_state(rng)
-
-  def predictions(given, chosen):
-    fitted = baseline.fit(
-      state, x[chosen], timesteps[chosen], returns[chosen], rng, given
-    )
-    return baseline.predict(fitted, x, timesteps)
-
-  every = np.arange(ROWS)
-  expected = predictions(None, rows)
-  # the ridge leaves a matrix of condition 1e5 or so
-  np.testing.assert_allclose(predictions(weights, every), expected, rtol=1e-8)
-  plain = predictions(None, every)
-  assert np.abs(plain - expected).max() > 1e-3
-  np.testing.assert_allclose(
-    predictions(np.ones(ROWS), every), plain, rtol=1e-8
-  )
-
-
-def test_means_by_time_without_weights_are_those_of_before():
-  _, timesteps, returns = regression()
-  counts = np.bincount(timesteps)
-  means = np.bincount(timesteps, returns) / np.maximum(counts, 1)
-  means[3] = means[2]
-  found = closed_form.TimeSums.of(timesteps, returns).means()
-  assert found.tobytes() == means.tobytes()
-
-
-@pytest.mark.slow
-def test_the_value_network_weights_as_repeated_rows_do():
-  """With the whole batch as the one minibatch of each epoch."""
-  x, timesteps, returns = regression()
-  weights, rows = repeated_rows()
-
-  def fit(chosen, given):
-    settings = EstimatorConfig(
-      value_hidden_sizes=(4,), value_minibatch=len(chosen), value_epochs=3
-    )
-    network = ValueNetwork(settings, mlp.MLP(3, (), 1))
-    rng = np.random.default_rng(0)
-    state = network.initial_state(rng)
-    for _ in range(2):
-      state = network.fit(
-        state, x[chosen], timesteps[chosen], returns[chosen], rng, given
-      )
-    return state, network.predict(state, x, timesteps)
-
-  every = np.arange(ROWS)
-  (found, predicted), (expected, repeated) = (
-    fit(every, weights),
-    fit(rows, None),
-  )
-  for name in ('return_mean', 'return_square'):
-    np.testing.assert_allclose(
-      getattr(found, name), getattr(expected, name), rtol=1e-12
-    )
-  assert found.adam_steps == expected.adam_steps == 6
-  # sums of float32 in another order
-  np.testing.assert_allclose(
-    found.first_moment, expected.first_moment, rtol=0, atol=1e-6
-  )
-  np.testing.assert_allclose(predicted, repeated, rtol=1e-4)
-  plain, _ = fit(every, None)
-  ones, _ = fit(every, np.ones(ROWS))
-  np.testing.assert_allclose(ones.theta, plain.theta, rtol=0, atol=1e-6)
-  moments = plain.first_moment - expected.first_moment
-  assert np.abs(moments).max() > 1e-4
 
 
 def steps_of(kind):

@@ -151,18 +151,16 @@ class ShardedLearner(OnPolicyLearner):
     count = sum(counts.values())
     estimates.check_states(count)
     kit.check_states(self._config, max(counts.values()))
-    steps = sum(found.steps.by_shard.values())
-    mean_weight = found.sums.weight / steps
     prepared = engine.map(
-      'prepare', counts, found.spread, mean_weight, iteration
+      'prepare', counts, found.spread, found.weight / count, iteration
     )
     step, changed = self._take_step(theta, state, count, prepared.at_theta)
-    baseline, loss = self._fit(state['baseline'], found, mean_weight, iteration)
+    baseline, loss = self._fit(state['baseline'], found, iteration)
     variance = found.targets.variance
     explained = 1 - found.errors.variance / variance if variance else np.nan
     record = surrogate_learner.make_record(
       step,
-      FitDiagnostics(float(explained), loss / steps),
+      FitDiagnostics(float(explained), loss / found.targets.weight),
       sampler_output_error=prepared.outputs_error.value,
       masked_states=found.left_out,
     )
@@ -218,14 +216,13 @@ class ShardedLearner(OnPolicyLearner):
     self,
     state: dict[str, Any],
     found: Estimated,
-    mean_weight: float,
     iteration: int,
   ) -> tuple[dict[str, Any], float]:
     """Fits the baseline; returns its state and the sum of squared errors."""
     engine = self._engine
     if isinstance(self._baseline, ValueNetwork):
       state = self._fit_network(
-        self._baseline, ValueState(**state), found, mean_weight, iteration
+        self._baseline, ValueState(**state), found, iteration
       )._asdict()
     elif self._config.estimator.baseline == 'time':
       state = TimeState(engine.map('time_sums').means())._asdict()
@@ -237,20 +234,18 @@ class ShardedLearner(OnPolicyLearner):
     network: ValueNetwork,
     state: ValueState,
     found: Estimated,
-    mean_weight: float,
     iteration: int,
   ) -> ValueState:
     """Takes the steps of Adam of ValueNetwork.fit."""
     engine, settings = self._engine, self._config.estimator
-    sums, counts = found.sums, found.steps.by_shard
-    state = network.with_statistics(
-      state, sums.total / sums.weight, sums.squares / sums.weight
-    )
+    targets, counts = found.targets, found.fitted.by_shard
+    mean = float(targets.mean)
+    square = float(targets.variance) + mean**2
+    state = network.with_statistics(state, mean, square)
     engine.map(
       'begin_fit',
       float(state.return_mean),
       state.return_scale,
-      mean_weight,
       counts,
       iteration,
     )

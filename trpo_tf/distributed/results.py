@@ -21,7 +21,6 @@ __all__ = [
   'Penalized',
   'Prepared',
   'Sampled',
-  'TargetSums',
 ]
 
 
@@ -42,35 +41,27 @@ class Sampled(NamedTuple):
   states: Gathered
 
 
-class TargetSums(NamedTuple):
-  """Sums of value targets with the steps' weights, for their statistics."""
-
-  weight: float
-  total: float
-  squares: float
-
-
 class Estimated(NamedTuple):
   """What is known of estimated advantages and value targets.
 
   Attributes:
     counts: states for the step, by shard.
-    steps: kept steps, by shard.
+    fitted: steps that the baseline is fitted to, by shard.
     left_out: states of the rollout set that are left out.
     spread: how far the advantages are apart.
     targets: moments of the value targets.
     errors: moments of the targets minus the predictions.
-    sums: the targets' weighted sums.
+    weight: sum of the weights of the step's states.
     partners: sums for the control variate.
   """
 
   counts: Gathered
-  steps: Gathered
+  fitted: Gathered
   left_out: int
   spread: Spread
   targets: Moments
   errors: Moments
-  sums: TargetSums
+  weight: float
   partners: PartnerSums
 
 

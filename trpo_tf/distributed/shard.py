@@ -12,16 +12,12 @@ import numpy as np
 from trpo_tf import seeding
 from trpo_tf.distributed.kit import Kit
 from trpo_tf.distributed.reduction import Gathered, Largest
-from trpo_tf.distributed.results import (
-  Estimated,
-  Prepared,
-  Sampled,
-  TargetSums,
-)
+from trpo_tf.distributed.results import Estimated, Prepared, Sampled
 from trpo_tf.distributed.shard_problem import PenalizedStates, ShardProblem
 from trpo_tf.distributed.value_fit import FitData
 from trpo_tf.estimation.closed_form import TimeSums
 from trpo_tf.estimation.every_step import PartnerSums
+from trpo_tf.estimation.surrogate import weights_of
 from trpo_tf.experiment import backend as backend_lib
 from trpo_tf.methods import consistency, surrogate_data, surrogate_learner
 from trpo_tf.methods.estimates import Estimates
@@ -122,24 +118,18 @@ class Shard:
       self._theta, state, self._normalizer, batch, branches_per_step
     )
     self._found = found
-    targets, by = found.targets, found.mean_weight
-    weights = np.ones(len(targets)) if found.weights is None else found.weights
+    targets, by = found.fit.targets, found.mean_weight
     count = len(found.given.advantages)
-    spread = surrogate_data.spread(found.given, found.weights)
-    if found.weights is not None:
-      spread = spread._replace(moments=spread.moments.reweighted(by))
+    spread = surrogate_data.spread(found.given)
+    spread = spread._replace(moments=spread.moments.reweighted(by))
     return Estimated(
       Gathered({self._index: count}),
       Gathered({self._index: len(targets)}),
       self._kit.estimator.num_states(batch) - count,
       spread,
       Moments.of(targets),
-      Moments.of(targets - found.predictions),
-      TargetSums(
-        by * len(targets),
-        by * float(np.sum(weights * targets)),
-        by * float(np.sum(weights * np.square(targets))),
-      ),
+      Moments.of(targets - found.fit.predictions),
+      by * count,
       found.partners or PartnerSums(0, 0.0, 0.0),
     )
 
@@ -167,7 +157,7 @@ class Shard:
     if config.estimator.standardize_advantages:
       given = surrogate_data.scaled(given, spread)
     data = given.data
-    if found.weights is not None:
+    if weights_of(data) is not None:
       factor = found.mean_weight / mean_weight
       data = data._replace(weights=factor * data.weights)
     rows = self._matrix_rows(counts, iteration)
@@ -195,13 +185,12 @@ class Shard:
 
   def time_sums(self) -> TimeSums:
     """Sums the value targets by time step."""
-    return TimeSums.of(self._found.timesteps, self._found.targets)
+    return TimeSums.of(self._found.fit.timesteps, self._found.fit.targets)
 
   def fit_data(
     self,
     mean: float,
     scale: float,
-    mean_weight: float,
     counts: dict[int, int],
     iteration: int,
   ) -> FitData:
@@ -213,15 +202,13 @@ class Shard:
     Args:
       mean: mean of the value targets' statistics, in units of return.
       scale: their deviation.
-      mean_weight: mean of the weights of all shards' steps, before they were
-        divided by their mean.
-      counts: kept steps, by shard.
+      counts: steps that the baseline is fitted to, by shard.
       iteration: key of the random draws.
 
     Returns:
       The data of the fit; gradients of a shard without steps are 0.
     """
-    found, config = self._found, self._kit.config
+    fit, config = self._found.fit, self._kit.config
     S, settings = config.sampler.num_shards, config.estimator
     n, total = counts[self._index], sum(counts.values())
     size = settings.value_minibatch // S
@@ -233,16 +220,12 @@ class Shard:
       np.resize(rng.permutation(n), rounds * size)
       for _ in range(settings.value_epochs)
     ]
-    columns = [(found.targets - mean) / scale]
-    if found.weights is not None:
-      columns.append(found.weights * (found.mean_weight / mean_weight))
-    targets, *weights = (c.astype(np.float32)[:, np.newaxis] for c in columns)
+    targets = (fit.targets - mean) / scale
     return FitData(
       np.float32(size * total / n if n else np.inf),
       np.concatenate(rows).reshape(-1, size).astype(np.int32),
-      found.x,
-      targets,
-      weights[0] if weights else (),
+      fit.x,
+      targets.astype(np.float32)[:, np.newaxis],
     )
 
   def squared_error(self, state: dict[str, Any]) -> float:
@@ -251,8 +234,6 @@ class Shard:
     Args:
       state: the baseline's state.
     """
-    found, baseline = self._found, self._kit.baseline
-    after = baseline.predict(
-      baseline.state_type(**state), found.x, found.timesteps
-    )
-    return float(np.square(after - found.targets).sum())
+    fit, baseline = self._found.fit, self._kit.baseline
+    after = baseline.predict(baseline.state_type(**state), fit.x, fit.timesteps)
+    return float(np.square(after - fit.targets).sum())

@@ -32,14 +32,12 @@ class FitData(NamedTuple):
     rows: int32 [steps, n], rows of the shard in every minibatch.
     x: inputs of N steps.
     targets: float32 [N, 1], standardised.
-    weights: float32 [N, 1]; (): all are 1.
   """
 
   divisor: Any
   rows: Any
   x: Any
   targets: Any
-  weights: Any
 
 
 class AdamState(NamedTuple):
@@ -96,12 +94,12 @@ class StackedFit:
     """
     self._data: tuple[tf.Tensor, ...] = ()
 
-    def gradients(theta, step, divisors, rows, x, targets, weights=None):
+    def gradients(theta, step, divisors, rows, x, targets):
       chosen = tf.gather(rows, step)
 
       def of_shard(i):
         found = network.gradient(
-          theta, divisors[i], x, targets, tf.gather(chosen, i), weights
+          theta, divisors[i], x, targets, tf.gather(chosen, i)
         )
         return tf.cast(found, tf.float64)
 
@@ -133,10 +131,9 @@ class StackedFit:
     sizes = [len(part.targets) for part in data]
     firsts = np.cumsum([0, *sizes[:-1]], dtype=np.int32)
     rows = [part.rows + first for part, first in zip(data, firsts, strict=True)]
-    names = ['x', 'targets', *(['weights'] if len(data[0].weights) else [])]
     columns = [
       _filled(np.concatenate([getattr(part, name) for part in data]), _ROWS)
-      for name in names
+      for name in ('x', 'targets')
     ]
     divisors = np.array([part.divisor for part in data])
     arrays = divisors, _filled(np.stack(rows, axis=1), _STEPS), *columns
@@ -195,7 +192,6 @@ class _SeparateFit:
           part.x,
           part.targets,
           part.rows[step],
-          None if isinstance(part.weights, tuple) else part.weights,
         )
         for part in tf.nest.pack_sequence_as(structure, list(tensors))
       ]

@@ -66,7 +66,6 @@ class Baseline(Protocol[State]):
     timesteps: np.ndarray,
     returns: np.ndarray,
     rng: np.random.Generator,
-    weights: np.ndarray | None = None,
   ) -> State:
     """Fits the baseline to a batch.
 
@@ -76,7 +75,6 @@ class Baseline(Protocol[State]):
       timesteps: int [N], step within the episode.
       returns: float64 [N], targets in units of return.
       rng: source of the minibatches.
-      weights: float64 [N] of mean 1, of the squared errors; None: all are 1.
 
     Returns:
       The new state.
@@ -120,7 +118,6 @@ def fit(
   returns: np.ndarray,
   rng: np.random.Generator,
   before: np.ndarray | None = None,
-  weights: np.ndarray | None = None,
 ) -> tuple[State, FitDiagnostics]:
   """Fits a baseline to a batch and measures it before and after.
 
@@ -132,14 +129,13 @@ def fit(
     returns: float64 [N], targets in units of return.
     rng: source of the minibatches.
     before: float64 [N], the old state's predictions, if they are known.
-    weights: float64 [N] of mean 1, of the squared errors; None: all are 1.
 
   Returns:
     The new state and the diagnostics.
   """
   if before is None:
     before = baseline.predict(state, x, timesteps)
-  state = baseline.fit(state, x, timesteps, returns, rng, weights)
+  state = baseline.fit(state, x, timesteps, returns, rng)
   after = baseline.predict(state, x, timesteps)
   return state, FitDiagnostics(
     explained_variance(before, returns),

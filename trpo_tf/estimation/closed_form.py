@@ -46,7 +46,6 @@ class NoBaseline:
     timesteps: np.ndarray,
     returns: np.ndarray,
     rng: np.random.Generator,
-    weights: np.ndarray | None = None,
   ) -> NoState:
     """Returns the state as it is.
 
@@ -56,12 +55,11 @@ class NoBaseline:
       timesteps: not used.
       returns: not used.
       rng: not used.
-      weights: not used.
 
     Returns:
       The new state.
     """
-    del x, timesteps, returns, rng, weights
+    del x, timesteps, returns, rng
     return state
 
 
@@ -80,31 +78,23 @@ class TimeSums(NamedTuple):
   """Sums of returns by time step.
 
   Attributes:
-    counts: float64 [H], weights of the returns at each time step.
-    sums: float64 [H], weighted sums of the returns.
+    counts: float64 [H], number of returns at each time step.
+    sums: float64 [H], their sums.
   """
 
   counts: np.ndarray
   sums: np.ndarray
 
   @classmethod
-  def of(
-    cls,
-    timesteps: np.ndarray,
-    returns: np.ndarray,
-    weights: np.ndarray | None = None,
-  ) -> 'TimeSums':
+  def of(cls, timesteps: np.ndarray, returns: np.ndarray) -> 'TimeSums':
     """Sums returns by time step.
 
     Args:
       timesteps: int [N], step within the episode.
       returns: float64 [N].
-      weights: float64 [N], above 0; None: all are 1.
     """
-    weighted = returns if weights is None else weights * returns
-    return cls(
-      np.bincount(timesteps, weights), np.bincount(timesteps, weighted)
-    )
+    counts = np.bincount(timesteps).astype(np.float64)
+    return cls(counts, np.bincount(timesteps, returns))
 
   def merge(self, other: 'TimeSums') -> 'TimeSums':
     """Returns the sums over both sets of returns."""
@@ -164,7 +154,6 @@ class TimeBaseline:
     timesteps: np.ndarray,
     returns: np.ndarray,
     rng: np.random.Generator,
-    weights: np.ndarray | None = None,
   ) -> TimeState:
     """Averages the returns of this batch alone by time step.
 
@@ -174,13 +163,12 @@ class TimeBaseline:
       timesteps: int [N], step within the episode.
       returns: float64 [N], targets in units of return.
       rng: not used.
-      weights: float64 [N] of mean 1, of the returns; None: all are 1.
 
     Returns:
       The new state.
     """
     del state, x, rng
-    return TimeState(TimeSums.of(timesteps, returns, weights).means())
+    return TimeState(TimeSums.of(timesteps, returns).means())
 
 
 class LinearState(NamedTuple):
@@ -243,7 +231,6 @@ class LinearBaseline:
     timesteps: np.ndarray,
     returns: np.ndarray,
     rng: np.random.Generator,
-    weights: np.ndarray | None = None,
   ) -> LinearState:
     """Solves the regression on this batch alone.
 
@@ -253,16 +240,12 @@ class LinearBaseline:
       timesteps: int [N], step within the episode.
       returns: float64 [N], targets in units of return.
       rng: not used.
-      weights: float64 [N] of mean 1, of the squared errors; None: all are 1.
 
     Returns:
       The new state.
     """
     del state, rng
     features = self._features(x, timesteps)
-    if weights is not None:
-      root = np.sqrt(weights)
-      features, returns = features * root[:, np.newaxis], returns * root
     # Scaled to unit mean square, so that the ridge means the same for all.
     scale = np.sqrt(np.square(features).mean(axis=0))
     scale[scale == 0] = 1

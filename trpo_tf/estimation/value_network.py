@@ -162,7 +162,6 @@ class ValueNetwork:
     x: Inputs,
     targets: tf.Tensor,
     rows: tf.Tensor,
-    weights: tf.Tensor | None,
   ) -> tf.Tensor:
     """Differentiates half the squared errors of some rows, over a size.
 
@@ -172,12 +171,11 @@ class ValueNetwork:
       x: inputs of N states.
       targets: float32 [N, 1], standardised.
       rows: int32 [n].
-      weights: float32 [N, 1]; None: all are 1.
 
     Returns:
       float32 [P].
     """
-    return _gradient(self.network, theta, x, targets, rows, size, weights)
+    return _gradient(self.network, theta, x, targets, rows, size)
 
   def predict(
     self, state: ValueState, x: Inputs, timesteps: np.ndarray
@@ -230,7 +228,6 @@ class ValueNetwork:
     timesteps: np.ndarray,
     returns: np.ndarray,
     rng: np.random.Generator,
-    weights: np.ndarray | None = None,
   ) -> ValueState:
     """Minimises the squared error to the returns by minibatch Adam.
 
@@ -240,7 +237,6 @@ class ValueNetwork:
       timesteps: not used.
       returns: float64 [N], targets in units of return.
       rng: source of the minibatches.
-      weights: float64 [N] of mean 1, of the squared errors; None: all are 1.
 
     Returns:
       The new state.
@@ -248,20 +244,16 @@ class ValueNetwork:
     del timesteps
     settings = self._settings
     n, size = len(returns), settings.value_minibatch
-    squares, weighted = np.square(returns), returns
-    if weights is not None:
-      weighted, squares = weights * returns, weights * squares
-    state = self.with_statistics(state, weighted.mean(), squares.mean())
+    squares = np.square(returns)
+    state = self.with_statistics(state, returns.mean(), squares.mean())
     rows = _minibatches(rng, n, size, settings.value_epochs)
     targets = (returns - state.return_mean) / state.return_scale
     data: list[Any] = [x, targets.astype(np.float32)[:, np.newaxis], rows]
-    if weights is not None:
-      data.append(weights.astype(np.float32)[:, np.newaxis])
     if not isinstance(x, FrameStacks):
       capacity = -(-n // _CAPACITY) * _CAPACITY
       max_steps = max(1, capacity // size) * settings.value_epochs
-      sizes = capacity, capacity, max_steps, capacity
-      data = [padded(*pair) for pair in zip(data, sizes, strict=False)]
+      sizes = capacity, capacity, max_steps
+      data = [padded(*pair) for pair in zip(data, sizes, strict=True)]
     moments = self._fit(
       state.theta,
       state.first_moment,
@@ -291,15 +283,12 @@ def padded(array: np.ndarray, rows: int) -> np.ndarray:
   return result
 
 
-def _gradient(network, theta, x, targets, chosen, size, weights):
+def _gradient(network, theta, x, targets, chosen, size):
   """Returns the gradient of half the squared errors of some rows over size."""
   linearized = network.linearize(theta, stacks.take(x, chosen))
 
   def cotangent(outputs, cut):
-    error = outputs - cut(tf.gather(targets, chosen))
-    if weights is not None:
-      error *= cut(tf.gather(weights, chosen))
-    return error / size
+    return (outputs - cut(tf.gather(targets, chosen))) / size
 
   return linearized.product_of(cotangent)
 
@@ -315,11 +304,11 @@ def _compile_fit(network: Network, rate: float) -> Callable[..., Any]:
   @functools.partial(
     tf.function, jit_compile=compiled, reduce_retracing=not compiled
   )
-  def fit(theta, m, v, count, steps, x, targets, rows, weights=None):
+  def fit(theta, m, v, count, steps, x, targets, rows):
     def iteration(i, count, theta, m, v):
       chosen = rows[i]
       size = tf.cast(len(chosen), tf.float32)
-      gradient = _gradient(network, theta, x, targets, chosen, size, weights)
+      gradient = _gradient(network, theta, x, targets, chosen, size)
       theta, m, v = adam_step(theta, m, v, gradient, count + 1, rate)
       return i + 1, count + 1, theta, m, v
 

@@ -11,33 +11,47 @@ from trpo_tf.estimation.baselines import Baseline
 from trpo_tf.estimation.every_step import Partners, PartnerSums
 from trpo_tf.methods import surrogate_data
 from trpo_tf.methods.surrogate_data import SurrogateData
+from trpo_tf.policies import stacks
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.policies.protocols import Inputs, Policy
 from trpo_tf.sampling.batch import Batch, VineBatch
 
-__all__ = ['Estimates', 'Estimator', 'check_states']
+__all__ = ['Estimates', 'Estimator', 'FitTargets', 'check_states']
 
 
-class Estimates(NamedTuple):
-  """What a learner estimates from N kept steps.
+class FitTargets(NamedTuple):
+  """What a baseline is fitted to: the N kept steps of paths, or of trunks.
+
+  The targets of branches are left out. A branch is soon cut, and continues with
+  the baseline's own prediction, so its targets repeat what was predicted.
 
   Attributes:
     x: inputs of the steps.
     timesteps: int [N].
     predictions: float64 [N], of the baseline, before its fit.
-    targets: float64 [N], which the baseline is fitted to.
-    weights: float64 [N] of mean 1, of the steps; None: all are 1.
-    mean_weight: what these weights were divided by.
-    given: the surrogate's states and data, not scaled.
-    partners: sums for the next batch's control variate; None without one.
-    amortized: A_phi for the next batch; None without one.
+    targets: float64 [N], in units of return.
   """
 
   x: Inputs
   timesteps: np.ndarray
   predictions: np.ndarray
   targets: np.ndarray
-  weights: np.ndarray | None
+
+
+class Estimates(NamedTuple):
+  """What a learner estimates from the kept steps of a batch.
+
+  Attributes:
+    x: inputs of the steps.
+    fit: what the baseline is fitted to.
+    mean_weight: what the steps' weights were divided by; 1 without weights.
+    given: the surrogate's states and data, not scaled.
+    partners: sums for the next batch's control variate; None without one.
+    amortized: A_phi for the next batch; None without one.
+  """
+
+  x: Inputs
+  fit: FitTargets
   mean_weight: float
   given: SurrogateData
   partners: PartnerSums | None
@@ -92,11 +106,13 @@ class Estimator:
     found = self._of_parts(baseline, normalizer, batch, predictions)
     later = self._amortized(theta, state, normalizer, batch, x, found)
     partners = self._partners(state, batch, found)
-    advantages, targets = (
-      np.concatenate(
-        [part.flat(f) for part, f in zip(batch.parts, fields, strict=True)]
-      )
-      for fields in zip(*found, strict=True)
+    advantages = np.concatenate(
+      [p.flat(a) for p, (a, _) in zip(batch.parts, found, strict=True)]
+    )
+    targets = batch.flat(found[0][1])
+    count = len(targets)
+    fit = FitTargets(
+      stacks.first(x, count), timesteps[:count], predictions[:count], targets
     )
     given = (
       surrogate_data.of_vine(
@@ -105,17 +121,7 @@ class Estimator:
       if isinstance(batch, VineBatch) and not self._config.uses_every_step
       else surrogate_data.of_steps(x, batch, advantages, weights)
     )
-    return Estimates(
-      x,
-      timesteps,
-      predictions,
-      targets,
-      weights,
-      mean_weight,
-      given,
-      partners,
-      later,
-    )
+    return Estimates(x, fit, mean_weight, given, partners, later)
 
   def _of_parts(
     self,

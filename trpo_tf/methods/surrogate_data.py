@@ -10,7 +10,7 @@ from trpo_tf.estimation import every_step, returns, vine
 from trpo_tf.estimation.amortized import Amortized
 from trpo_tf.estimation.baselines import Baseline
 from trpo_tf.estimation.every_step import Partners, PartnerSums
-from trpo_tf.estimation.surrogate import PathData, WeightedPathData
+from trpo_tf.estimation.surrogate import PathData, WeightedPathData, weights_of
 from trpo_tf.estimation.vine import VineData
 from trpo_tf.moments import Moments
 from trpo_tf.policies.normalizer import Normalizer
@@ -65,20 +65,12 @@ class Spread(NamedTuple):
     )
 
 
-def spread(given: SurrogateData, weights: np.ndarray | None) -> Spread:
-  """Measures how far the advantages of some data are apart.
-
-  Args:
-    given: the data, not scaled.
-    weights: float64 [N] of mean 1, of the steps; None: all are 1.
-
-  Returns:
-    The Spread.
-  """
+def spread(given: SurrogateData) -> Spread:
+  """Measures how far the advantages of some data, not scaled, are apart."""
   if isinstance(given.data, VineData):
     q = given.data.q_values
     return Spread(Moments.of(vine.spread(q)), float(np.abs(q).max(initial=0)))
-  return Spread(Moments.of(given.advantages, weights), 0.0)
+  return Spread(Moments.of(given.advantages, weights_of(given.data)), 0.0)
 
 
 def scaled(given: SurrogateData, over: Spread) -> SurrogateData:

@@ -136,16 +136,15 @@ class SurrogateLearner(OnPolicyLearner):
       changed['partners'] = partners._asdict()
     if found.amortized is not None:
       changed['amortized'] = found.amortized._asdict()
-    seed = self._config.run.seed
+    seed, targets = self._config.run.seed, found.fit
     baseline, fit = baselines.fit(
       self._baseline,
       self._baseline.state_type(**state['baseline']),
-      found.x,
-      found.timesteps,
-      found.targets,
+      targets.x,
+      targets.timesteps,
+      targets.targets,
       seeding.generator(seed, Stream.VALUE_MINIBATCHES, iteration),
-      found.predictions,
-      found.weights,
+      targets.predictions,
     )
     record = make_record(
       step,
@@ -183,7 +182,7 @@ class SurrogateLearner(OnPolicyLearner):
     )
     check_states(len(found.given.advantages))
     if self._config.estimator.standardize_advantages:
-      spread = surrogate_data.spread(found.given, found.weights)
+      spread = surrogate_data.spread(found.given)
       found = found._replace(given=surrogate_data.scaled(found.given, spread))
     return found
 

@@ -19,6 +19,7 @@ __all__ = [
   'FrameStore',
   'cells',
   'extend',
+  'first',
   'of_planes',
   'take',
   'tiled',
@@ -52,6 +53,18 @@ def take(x: Any, states: tf.Tensor) -> Any:
   if isinstance(x, FrameStacks):
     return x._replace(rows=tf.gather(x.rows, states))
   return tf.gather(x, states)
+
+
+def first(x: Any, count: int) -> Any:
+  """Returns the inputs of the first `count` states, in x's form.
+
+  Args:
+    x: inputs of N states, [N, ...] or FrameStacks.
+    count: at most N.
+  """
+  if isinstance(x, FrameStacks):
+    return x._replace(rows=x.rows[:count])
+  return x[:count]
 
 
 def tiled(frames: np.ndarray) -> np.ndarray:
