@@ -9,7 +9,8 @@ from trpo_tf.optim import line_search
 
 
 def search(gain, kl, step=1.0, tries=10, max_kl=1.0, **kwargs):
-  def evaluate(theta):
+  def evaluate(theta, refuse):
+    del refuse
     x = tf.cast(theta[0], tf.float64)
     return surrogate.CandidateEvaluation(gain(x), kl(x), 2 * kl(x))
 
@@ -70,3 +71,34 @@ def test_disabled_it_evaluates_nothing():
   result = search(lambda x: x, lambda x: 0 * x, enabled=tf.constant(False))
   assert not result.accepted
   assert result.evaluations == 0 and result.theta == [0.0]
+
+
+@pytest.mark.parametrize('bounded', ['mean_kl', 'max_kl'])
+def test_a_kl_above_its_bound_refuses_all_but_the_last_candidate(bounded):
+  asked = []
+
+  def evaluate(theta, refuse):
+    del theta
+    found = []
+    for kl in (0.9, 1.0, 1.1, np.nan):
+      kls = {'mean_kl': 0.0, 'max_kl': 0.0} | {bounded: kl}
+      values = {
+        name: tf.constant(value, tf.float64) for name, value in kls.items()
+      }
+      zero = tf.zeros([], tf.float64)
+      found.append(surrogate.CandidateEvaluation(zero, **values))
+    asked.append([bool(refuse(value)) for value in found])
+    return found[2]
+
+  result = line_search.line_search(
+    evaluate,
+    tf.constant([0.0]),
+    tf.ones([1], tf.float64),
+    tf.zeros([], tf.float64),
+    1.0,
+    0.5,
+    3,
+    bounded=bounded,
+  )
+  assert result.evaluations == 3 and not result.accepted
+  assert asked == 2 * [[False, False, True, False]] + [4 * [False]]

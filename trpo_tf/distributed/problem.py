@@ -9,6 +9,7 @@ import tensorflow as tf
 from trpo_tf.distributed.local import Engine
 from trpo_tf.distributed.results import AtTheta
 from trpo_tf.estimation import surrogate
+from trpo_tf.optim.candidates import Refuse
 from trpo_tf.optim.problem import Problem, Product
 from trpo_tf.optim.states import States
 
@@ -29,8 +30,11 @@ class ShardedProblem(Problem):
   count: int
   at_theta: AtTheta
 
-  def evaluate(self, candidate: tf.Tensor) -> surrogate.CandidateEvaluation:
-    """Evaluates a candidate [P] on the full batch."""
+  def evaluate(
+    self, candidate: tf.Tensor, refuse: Refuse | None = None
+  ) -> surrogate.CandidateEvaluation:
+    """Evaluates a candidate on the full batch, always; see Problem."""
+    del refuse
     found = self.engine.map('evaluate', candidate.numpy())
     return found.mean(self.count)
 

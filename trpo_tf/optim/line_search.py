@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from trpo_tf.estimation import surrogate
+from trpo_tf.estimation.surrogate import CandidateEvaluation
+from trpo_tf.optim.candidates import Refuse
 
 __all__ = ['LineSearchResult', 'line_search']
 
@@ -25,11 +26,11 @@ class LineSearchResult(NamedTuple):
   theta: tf.Tensor
   fraction: tf.Tensor
   evaluations: tf.Tensor
-  last: surrogate.CandidateEvaluation
+  last: CandidateEvaluation
 
 
 def line_search(
-  evaluate: Callable[[tf.Tensor], surrogate.CandidateEvaluation],
+  evaluate: Callable[[tf.Tensor, Refuse], CandidateEvaluation],
   theta: tf.Tensor,
   step: tf.Tensor,
   before: tf.Tensor,
@@ -45,7 +46,9 @@ def line_search(
   (mean, or of the worst state) is at most `max_kl`; a NaN passes neither.
 
   Args:
-    evaluate: maps a candidate [P] to its evaluation on the full batch.
+    evaluate: maps a candidate [P] to its evaluation on the full batch. It may
+      stop early if the KL of some states exceeds the bound, which does not
+      happen to the last candidate.
     theta: float32 [P] where to start.
     step: float64 [P], the longest step.
     before: float64 [], surrogate at theta.
@@ -61,6 +64,9 @@ def line_search(
   """
   origin = tf.cast(theta, tf.float64)
 
+  def exceeds(found):
+    return getattr(found, bounded) > max_kl
+
   def unfinished(j, accepted, *_):
     return enabled & ~accepted & (j < max_tries)
 
@@ -68,12 +74,13 @@ def line_search(
     del accepted, candidate, last
     fraction = tf.where(j == 0, tf.ones([], tf.float64), fraction * ratio)
     candidate = tf.cast(origin + fraction * step, theta.dtype)
-    last = evaluate(candidate)
+    more = tf.less(j + 1, max_tries)
+    last = evaluate(candidate, lambda so_far: exceeds(so_far) & more)
     passed = (last.surrogate > before) & (getattr(last, bounded) <= max_kl)
     return j + 1, passed, candidate, fraction, last
 
   zero = tf.zeros([], tf.float64)
-  nothing = surrogate.CandidateEvaluation(before, zero, zero)
+  nothing = CandidateEvaluation(before, zero, zero)
   start = (0, tf.constant(False), theta, zero, nothing)
   j, accepted, candidate, fraction, last = tf.while_loop(
     unfinished, attempt, start

@@ -10,7 +10,8 @@ from tensorflow_probability import distributions as tfd
 
 from trpo_tf.estimation import surrogate
 from trpo_tf.optim import blocks as blocks_lib
-from trpo_tf.optim import fisher
+from trpo_tf.optim import candidates, fisher
+from trpo_tf.optim.candidates import Refuse
 from trpo_tf.optim.states import BatchStates, States
 from trpo_tf.optim.step import StepResult, StepStatus
 from trpo_tf.policies import stacks
@@ -49,8 +50,16 @@ class Problem(abc.ABC):
   norm: tf.Tensor
 
   @abc.abstractmethod
-  def evaluate(self, candidate: tf.Tensor) -> surrogate.CandidateEvaluation:
-    """Evaluates a candidate [P] on the full batch."""
+  def evaluate(
+    self, candidate: tf.Tensor, refuse: Refuse | None = None
+  ) -> surrogate.CandidateEvaluation:
+    """Evaluates a candidate on the full batch.
+
+    Args:
+      candidate: float32 [P].
+      refuse: says from the evaluation of some states whether the others can
+        be left out; see `candidates`.
+    """
 
   @abc.abstractmethod
   def products(self, fraction: float = 1.0) -> Product:
@@ -169,8 +178,21 @@ class SurrogateProblem(Problem):
   fisher_rows: tf.Tensor | None
   matrix: Matrix
 
-  def evaluate(self, candidate: tf.Tensor) -> surrogate.CandidateEvaluation:
-    """Evaluates a candidate [P] on the full batch."""
+  def evaluate(
+    self, candidate: tf.Tensor, refuse: Refuse | None = None
+  ) -> surrogate.CandidateEvaluation:
+    """Evaluates a candidate on the full batch; see Problem."""
+    if refuse is not None and self.outputs is not None:
+      return candidates.evaluate(
+        self.policy,
+        self.objective,
+        self.theta,
+        self.outputs,
+        self.x,
+        self.data,
+        candidate,
+        refuse,
+      )
     outputs = blocks_lib.outputs(self.policy, candidate, self.x, self.blocks)
     return surrogate.evaluate(
       self.policy, self.objective, self.data, self.old, candidate, outputs
