@@ -1,13 +1,17 @@
 """sb3-contrib's TRPO on the same tasks: the other side of the comparison.
 
-  python -m trpo_tf.benchmarks.rival step 50000 5
-  python -m trpo_tf.benchmarks.rival train 20000
+  python -m trpo_tf.benchmarks.rival 2 step 50000 5
+  python -m trpo_tf.benchmarks.rival 2 train 20000
+  python -m trpo_tf.benchmarks.rival 2 pong 10 8192
 
-This runs in a separate process, as PyTorch and TensorFlow share no threads, and
-prints one line of JSON. It needs the packages of the extra `bench`.
+The first number is that of PyTorch's threads. This runs in a separate process,
+as PyTorch and TensorFlow share no threads, and prints one line of JSON. It
+needs the packages of the extra `bench`.
 """
 
+import functools
 import json
+import os
 import subprocess
 import sys
 import time
@@ -81,17 +85,51 @@ def policy_step_seconds(num_states: int, repeats: int) -> list[float]:
 
 def env_steps_per_second(env_steps: int) -> float:
   """Measures training end to end, after two iterations of warm-up."""
-  model = _model()
-  model.learn(4096)
+  return _training_speed(_model(), env_steps)
+
+
+def pong_steps_per_second(factor: int, env_steps: int) -> float:
+  """Measures training on Pong; see rival_pong for the factor."""
+  from trpo_tf.benchmarks import rival_pong
+
+  return _training_speed(rival_pong.model(factor), env_steps, warm_up=1)
+
+
+def _training_speed(model: Any, env_steps: int, warm_up: int = 2) -> float:
+  model.learn(warm_up * model.n_steps * model.n_envs)
   begin, done = time.perf_counter(), model.num_timesteps
   model.learn(env_steps, reset_num_timesteps=False)
   return (model.num_timesteps - done) / (time.perf_counter() - begin)
 
 
-def run(*arguments: Any) -> Any:
+@functools.cache
+def best_threads(kind: str, *arguments: int) -> int:
+  """Finds the number of PyTorch's threads with which a measurement is best.
+
+  Args:
+    kind: 'step', 'train' or 'pong'.
+    arguments: of a short measurement.
+
+  Returns:
+    1, the number of cores, or a power of two between them; 1 if the rival's
+    packages are not installed.
+  """
+  cores = len(os.sched_getaffinity(0))
+  counts = [2**i for i in range(cores.bit_length()) if 2**i < cores] + [cores]
+  found = {n: run(n, kind, *arguments) for n in counts}
+  if None in found.values():
+    return 1
+  if kind == 'step':
+    return min(counts, key=lambda n: min(found[n]))
+  return max(counts, key=found.__getitem__)
+
+
+def run(threads: int, kind: str, *arguments: int) -> Any:
   """Runs a measurement in a separate process.
 
   Args:
+    threads: number of PyTorch's threads.
+    kind: 'step', 'train' or 'pong'.
     arguments: as on the command line.
 
   Returns:
@@ -100,7 +138,9 @@ def run(*arguments: Any) -> Any:
   """
   command = [sys.executable, '-m', 'trpo_tf.benchmarks.rival']
   done = subprocess.run(
-    command + [str(a) for a in arguments], capture_output=True, text=True
+    [*command, str(threads), kind, *map(str, arguments)],
+    capture_output=True,
+    text=True,
   )
   if done.returncode == 0:
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -122,10 +162,17 @@ def versions() -> dict[str, str]:
   return found
 
 
-if __name__ == '__main__':
-  kind, *numbers = sys.argv[1:]
+def _main(threads: str, kind: str, *numbers: str) -> None:
+  import torch
+
+  torch.set_num_threads(int(threads))
   measures: dict[str, Callable[..., Any]] = {
     'step': policy_step_seconds,
     'train': env_steps_per_second,
+    'pong': pong_steps_per_second,
   }
   print(json.dumps(measures[kind](*map(int, numbers))))
+
+
+if __name__ == '__main__':
+  _main(*sys.argv[1:])

@@ -1,6 +1,6 @@
 """Measures the speed and memory that docs/results/speed.md reports.
 
-  python -m trpo_tf.bin.bench --json=FILE [--parts=sampling,atari,step,training]
+  python -m trpo_tf.bin.bench --json=FILE [--parts=sampling,atari,step,...]
 
 All numbers come from one run on this machine, and ratios from alternating pairs
 of timings.
@@ -19,7 +19,7 @@ from rich.table import Table
 from trpo_tf import extras
 from trpo_tf.bin import flags
 
-_PARTS = ('sampling', 'atari', 'step', 'training', 'memory')
+_PARTS = ('sampling', 'atari', 'step', 'training', 'pong', 'memory')
 _CHOSEN = absl_flags.DEFINE_list(
   'parts', list(_PARTS), 'what to measure; also: gpu, where there is one'
 )
@@ -128,19 +128,22 @@ def _step(table: Table) -> dict:
   )
   ours: list[float] = []
   theirs: list[float] = []
+  threads = rival.best_threads('step', 50_000, 1)
   for _ in range(3):  # alternating, as the machine's speed drifts
     ours.extend(step.policy_step_seconds(50_000, 3))
-    theirs.extend(rival.run('step', 50_000, 3) or [math.nan])
+    theirs.extend(rival.run(threads, 'step', 50_000, 3) or [math.nan])
   ours, theirs = sorted(ours), sorted(theirs)
   speed_up = theirs[len(theirs) // 2] / ours[len(ours) // 2]
   table.add_row(
     'policy step, sb3-contrib / ours',
     f'{speed_up:.2f}',
     _bar(speed_up, 3),
-    f'{1e3 * ours[len(ours) // 2]:.0f} ms at 50,000 states',
+    f'{1e3 * ours[len(ours) // 2]:.0f} ms at 50,000 states; '
+    f'{_threads(threads)}',
   )
   return dict(
     product=product,
+    rival_threads=threads,
     policy_step_seconds=ours,
     rival_policy_step_seconds=theirs,
     speed_up=speed_up,
@@ -157,26 +160,60 @@ def _training(table: Table) -> dict:
     'our settings': ({k: v for k, v in tuned.items() if k != 'run_dir'}, 8),
   }
   rounds: dict[str, list[float]] = {name: [] for name in settings}
-  theirs = []
+  threads, theirs = rival.best_threads('train', 8192), []
   for _ in range(3):
     for name, (values, _) in settings.items():
       measured = end_to_end.run(values, 60)
       rounds[name].append(measured['env_steps_per_second'])
-    theirs.append(rival.run('train', 20_480) or math.nan)
+    theirs.append(rival.run(threads, 'train', 20_480) or math.nan)
   middle = sorted(theirs)[1]
-  result: dict[str, Any] = dict(rival_env_steps_per_second=theirs)
+  result: dict[str, Any] = dict(
+    rival_env_steps_per_second=theirs, rival_threads=threads
+  )
   for name, (_, bar) in settings.items():
     speed = sorted(rounds[name])[1]
     table.add_row(
       f'Hopper training, {name} / sb3-contrib',
       f'{speed / middle:.2f}',
       _bar(speed / middle, bar),
-      f'{speed:,.0f} / {middle:,.0f} env steps/s',
+      f'{speed:,.0f} / {middle:,.0f} env steps/s; {_threads(threads)}',
     )
     result[name] = dict(
       env_steps_per_second=rounds[name], speed_up=speed / middle
     )
   return result
+
+
+def _pong(table: Table) -> dict:
+  from trpo_tf.benchmarks import end_to_end, rival, rival_pong
+
+  threads = rival.best_threads('pong', 1, 8192)
+  ours = []
+  theirs: dict[int, list[float]] = {1: [], 10: []}
+  for _ in range(3):
+    measured = end_to_end.run(rival_pong.SETTINGS, 10)
+    ours.append(measured['env_steps_per_second'])
+    for factor, speeds in theirs.items():
+      speeds.append(rival.run(threads, 'pong', factor, 8192) or math.nan)
+  speed = sorted(ours)[1]
+  for factor, speeds in theirs.items():
+    middle = sorted(speeds)[1]
+    states = 'all states' if factor == 1 else 'a tenth of the states'
+    table.add_row(
+      f'Pong training / sb3-contrib, {states} in its step',
+      f'{speed / middle:.2f}',
+      _bar(speed / middle, 3),
+      f'{speed:,.0f} / {middle:,.0f} env steps/s; {_threads(threads)}',
+    )
+  return dict(
+    env_steps_per_second=ours,
+    rival_threads=threads,
+    rival_env_steps_per_second={str(k): v for k, v in theirs.items()},
+  )
+
+
+def _threads(count: int) -> str:
+  return f'PyTorch threads: {count}'
 
 
 def _memory(table: Table) -> dict:
@@ -228,8 +265,8 @@ def _gpu(table: Table) -> dict:
 def main(_) -> None:
   """Measures the chosen parts, prints a table and writes the JSON file."""
   flags.import_tensorflow()
-  if 'atari' in _CHOSEN.value:
-    extras.require('ale_py', 'atari', '--parts=atari')
+  for part in {'atari', 'pong'} & {*_CHOSEN.value}:
+    extras.require('ale_py', 'atari', f'--parts={part}')
   from trpo_tf.benchmarks import machine, rival
   from trpo_tf.experiment import checkpoint, devices, provenance
 
@@ -256,6 +293,7 @@ def main(_) -> None:
     atari=_atari,
     step=_step,
     training=_training,
+    pong=_pong,
     memory=_memory,
     gpu=_gpu,
   )

@@ -75,7 +75,11 @@ _PUBLISHED = {
 }
 # Env steps of an iteration (Table 3).
 _PAPER_STEPS = {'single_path': 100e3, 'vine': 400e3}
-_SHORT_STEPS = {'pong': 5_000_000, 'enduro': 5_000_000}
+_SHORT_STEPS = {
+  ('pong', 'gae'): 10_000_000,
+  ('breakout', 'gae'): 10_000_000,
+  ('enduro', 'gae'): 5_000_000,
+}
 _SHORT = {
   # The paper's iterations take 100K and 400K env steps. There are few slots
   # here, so that each still plays games to their end.
@@ -101,7 +105,7 @@ def _paper(game: str, method: str) -> tuple[str, ...]:
 def _short(game: str, method: str) -> tuple[str, ...]:
   if method == 'random':
     return ()
-  steps = _SHORT_STEPS.get(game, 1_000_000)
+  steps = _SHORT_STEPS.get((game, method), 2_000_000)
   sizes = _SHORT.get(method, ())
   return *sizes, '--total_iterations=0', f'--total_env_steps={steps}'
 
