@@ -25,18 +25,27 @@ class Trials(NamedTuple):
 
 VINE = Trials(
   # trunks x steps of an iteration, states x actions x branch steps
-  ('trunks', 'branches'),
+  ('trunks', 'branches', 'value network fitted to'),
   {
-    'single_path': ('4 x 250', 'none'),
-    'four_trunks': ('4 x 250', '100 x 2 x 5'),
-    'two_trunks': ('2 x 500', '100 x 2 x 5'),
-    'long_25': ('4 x 250', '20 x 2 x 25'),
-    'long_50': ('4 x 250', '10 x 2 x 50'),
-    'quarter': ('6 x 250', '50 x 2 x 5'),
-    'eighth': ('7 x 250', '25 x 2 x 5'),
-    'quarter_long': ('3 x 250', '5 x 2 x 25'),
-    'fit_to_trunks': ('4 x 250', '100 x 2 x 5, value network fitted to trunks'),
-    'step_on_trunks': ('4 x 250', '100 x 2 x 5, surrogate of trunks'),
+    'single_path': ('4 x 250', 'none', 'trunks'),
+    'four_trunks': ('4 x 250', '100 x 2 x 5', 'all steps'),
+    'two_trunks': ('2 x 500', '100 x 2 x 5', 'all steps'),
+    'long_25': ('4 x 250', '20 x 2 x 25', 'all steps'),
+    'long_50': ('4 x 250', '10 x 2 x 50', 'all steps'),
+    'quarter': ('6 x 250', '50 x 2 x 5', 'all steps'),
+    'eighth': ('7 x 250', '25 x 2 x 5', 'all steps'),
+    'quarter_long': ('3 x 250', '5 x 2 x 25', 'all steps'),
+    'step_on_trunks': (
+      '4 x 250',
+      '100 x 2 x 5, not in the surrogate',
+      'all steps',
+    ),
+    'fit_to_trunks': ('4 x 250', '100 x 2 x 5', 'trunks'),
+    'quarter_to_trunks': ('6 x 250', '50 x 2 x 5', 'trunks'),
+    'eighth_to_trunks': ('7 x 250', '25 x 2 x 5', 'trunks'),
+    'single_path_220': ('8 x 220', 'none', 'trunks'),
+    'long_eighth': ('8 x 220', '5 x 2 x 25', 'trunks'),
+    'overlay': ('8 x 220', '24 x 2 x 5', 'trunks'),
   },
   {
     'hopper': 'Hopper-v5',
