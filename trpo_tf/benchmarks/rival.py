@@ -21,8 +21,14 @@ from typing import Any
 import numpy as np
 
 
-def _model(**changes: Any):
-  """Makes sb3-contrib's TRPO on Hopper-v5 with its zoo's settings."""
+def make_model(task: str = 'Hopper-v5', seed: int = 0, **changes: Any) -> Any:
+  """Makes sb3-contrib's TRPO with its zoo's settings for MuJoCo tasks.
+
+  Args:
+    task: id of the environment in Gymnasium.
+    seed: seed of the run.
+    **changes: other settings.
+  """
   from sb3_contrib import TRPO
   from stable_baselines3.common.env_util import make_vec_env
   from stable_baselines3.common.vec_env import VecNormalize
@@ -36,10 +42,12 @@ def _model(**changes: Any):
     learning_rate=1e-3,
     gamma=0.99,
     gae_lambda=0.95,
-    seed=0,
+    seed=seed,
     device='cpu',
   )
-  environment = VecNormalize(make_vec_env('Hopper-v5', n_envs=2, seed=0))
+  environment = VecNormalize(
+    make_vec_env(task, n_envs=2, seed=seed), gamma=changes.get('gamma', 0.99)
+  )
   return TRPO('MlpPolicy', environment, **settings | changes)
 
 
@@ -55,7 +63,7 @@ def policy_step_seconds(num_states: int, repeats: int) -> list[float]:
   """
   import torch
 
-  model = _model(
+  model = make_model(
     n_steps=num_states // 2,
     batch_size=num_states,
     n_critic_updates=0,
@@ -85,7 +93,7 @@ def policy_step_seconds(num_states: int, repeats: int) -> list[float]:
 
 def env_steps_per_second(env_steps: int) -> float:
   """Measures training end to end, after two iterations of warm-up."""
-  return _training_speed(_model(), env_steps)
+  return _training_speed(make_model(), env_steps)
 
 
 def pong_steps_per_second(factor: int, env_steps: int) -> float:

@@ -1,0 +1,96 @@
+"""Trains sb3-contrib's TRPO on the v5 tasks with its zoo's settings.
+
+  python -m trpo_tf.benchmarks.rival_v5 Hopper-v5 0 docs/results/rival
+
+A finished run writes DIRECTORY/TASK/SEED.json: the returns of 20 episodes of
+the mean policy and of 20 with sampled actions, the training returns, and the
+seconds. A run that is there already is not repeated. The zoo has settings for
+Ant, HalfCheetah, Hopper, Humanoid, Swimmer and Walker2d; the other tasks get
+those that most of these share (rl-baselines3-zoo, hyperparams/trpo.yml). It
+needs the packages of the extra `bench`.
+"""
+
+import json
+import pathlib
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from trpo_tf.benchmarks import rival
+
+__all__ = ['SPECIAL', 'train']
+
+SPECIAL: dict[str, dict[str, Any]] = {
+  'HalfCheetah-v5': dict(target_kl=0.04),
+  'Swimmer-v5': dict(gamma=0.9999),
+}
+_ENV_STEPS, _EPISODES = 1_000_000, 20
+
+
+def train(task: str, seed: int) -> dict[str, Any]:
+  """Trains and evaluates.
+
+  Args:
+    task: id of the environment in Gymnasium.
+    seed: seed of the run.
+
+  Returns:
+    What the file of a run has.
+  """
+  import torch
+  from stable_baselines3.common.env_util import make_vec_env
+  from stable_baselines3.common.evaluation import evaluate_policy
+  from stable_baselines3.common.vec_env import VecNormalize
+
+  torch.set_num_threads(1)  # the fastest on two cores; see bench
+  model = rival.make_model(task, seed=seed, **SPECIAL.get(task, {}))
+  begin = time.perf_counter()
+  model.learn(_ENV_STEPS)
+  seconds = time.perf_counter() - begin
+  normalizer = model.get_vec_normalize_env()
+  assert normalizer is not None
+  alone = VecNormalize(
+    make_vec_env(task, n_envs=1, seed=10_000 + seed),
+    training=False,
+    norm_reward=False,
+  )
+  alone.obs_rms = normalizer.obs_rms
+  found: dict[str, Any] = {}
+  for name, deterministic in (('deterministic', True), ('sampled', False)):
+    returns, _ = evaluate_policy(
+      model,
+      alone,
+      n_eval_episodes=_EPISODES,
+      deterministic=deterministic,
+      return_episode_rewards=True,
+    )
+    found[name] = returns
+  assert model.ep_info_buffer is not None
+  last = [float(episode['r']) for episode in model.ep_info_buffer]
+  return dict(
+    task=task,
+    seed=seed,
+    env_steps=model.num_timesteps,
+    seconds=seconds,
+    versions=rival.versions(),
+    training_return_of_last_100=float(np.mean(last)),
+    **found,
+  )
+
+
+def _main(task: str, seed: str, directory: str) -> None:
+  path = pathlib.Path(directory) / task / f'{seed}.json'
+  if path.exists():
+    print(f'{path} is there')
+    return
+  found = train(task, int(seed))
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(json.dumps(found, indent=2) + '\n')
+  mean = np.mean(found['deterministic'])
+  print(f'{path}: {mean:.0f} in {found["seconds"]:.0f} s')
+
+
+if __name__ == '__main__':
+  _main(*sys.argv[1:])
