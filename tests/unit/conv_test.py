@@ -203,6 +203,32 @@ def test_products_are_those_of_the_dense_jacobian(n, static, keep, activation):
   )
 
 
+@pytest.mark.parametrize('keep', [True, False])
+def test_assembled_observations_give_the_same_bytes(keep):
+  x, theta = observations(), parameters()
+  cells = stacks.assembled(x, N)
+  assert cells.dtype == tf.uint8 and cells.shape == (N, 6, 6, 16)
+  v = parameters(seed=5)
+  found = []
+  for given in (x, cells):
+    linearized = SMALL.linearize(theta, given, keep)
+    u = linearized.jvp(v)
+    found.append((linearized.outputs, u, linearized.vjp(u)))
+  for a, b in zip(*found, strict=True):
+    assert a.numpy().tobytes() == b.numpy().tobytes()
+  of_some = stacks.rows(cells, 3, 7)
+  np.testing.assert_array_equal(of_some, stacks.cells(stacks.rows(x, 3, 7)))
+
+
+def test_only_what_fits_is_assembled():
+  x = observations()
+  most = stacks.ASSEMBLED_BYTES // (6 * 6 * 16)
+  assert stacks.assembled(x, most) is not x
+  assert stacks.assembled(x, most + 1) is x
+  vectors = np.zeros((3, 2))
+  assert stacks.assembled(vectors, 3) is vectors
+
+
 @pytest.mark.parametrize('n', [4, N])
 def test_one_pass_gives_outputs_product_and_sums(n):
   theta, x = parameters(dtype=np.float64), observations(n)

@@ -15,7 +15,6 @@ import tensorflow as tf
 from trpo_tf.config import EstimatorConfig
 from trpo_tf.policies import mlp, stacks
 from trpo_tf.policies.protocols import Inputs, Network
-from trpo_tf.policies.stacks import FrameStacks
 
 __all__ = ['ValueNetwork', 'ValueState', 'adam_step', 'padded', 'rescale']
 
@@ -248,8 +247,9 @@ class ValueNetwork:
     state = self.with_statistics(state, returns.mean(), squares.mean())
     rows = _minibatches(rng, n, size, settings.value_epochs)
     targets = (returns - state.return_mean) / state.return_scale
+    x = stacks.assembled(x, n)
     data: list[Any] = [x, targets.astype(np.float32)[:, np.newaxis], rows]
-    if not isinstance(x, FrameStacks):
+    if isinstance(self.network, mlp.MLP):
       capacity = -(-n // _CAPACITY) * _CAPACITY
       max_steps = max(1, capacity // size) * settings.value_epochs
       sizes = capacity, capacity, max_steps

@@ -112,7 +112,7 @@ class Estimator:
     targets = batch.flat(found[0][1])
     count = len(targets)
     fit = FitTargets(
-      stacks.first(x, count), timesteps[:count], predictions[:count], targets
+      stacks.rows(x, 0, count), timesteps[:count], predictions[:count], targets
     )
     given = (
       surrogate_data.of_vine(

@@ -57,7 +57,6 @@ def evaluate(
 
   def add_part(first, found):
     end = tf.minimum(first + PART, N)
-    rows = tf.range(first, end)
     old = surrogate.distribution64(policy, theta, outputs[first:end])
     part = surrogate.evaluate(
       policy,
@@ -65,7 +64,7 @@ def evaluate(
       tf.nest.map_structure(lambda t: t[first:end], data),
       old,
       candidate,
-      policy.outputs(candidate, stacks.take(x, rows)),
+      policy.outputs(candidate, stacks.rows(x, first, end)),
     )
     share = tf.cast(end - first, tf.float64) / tf.cast(N, tf.float64)
     return end, CandidateEvaluation(

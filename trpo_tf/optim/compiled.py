@@ -11,7 +11,7 @@ from trpo_tf.optim import blocks as blocks_lib
 from trpo_tf.optim import fisher
 from trpo_tf.optim.problem import Matrix, Problem, make_problem
 from trpo_tf.optim.step import Step, StepResult, StepStatus
-from trpo_tf.policies import graphs
+from trpo_tf.policies import graphs, stacks
 from trpo_tf.policies.protocols import Policy
 
 __all__ = ['Rule', 'compile_step', 'numpy_result']
@@ -47,6 +47,7 @@ def compile_step(
   blocks = blocks_lib.num_blocks(num_states)
 
   def graph(theta, x, data, fisher_rows=None):
+    x = stacks.assembled(x, blocks * blocks_lib.BLOCK)
     problem = make_problem(
       policy, objective, theta, x, data, blocks, fisher_rows, matrix
     )

@@ -190,12 +190,12 @@ class ConvNet:
 
     Args:
       theta: [P] parameters.
-      x: FrameStacks of N observations.
+      x: FrameStacks of N observations, or their cells.
 
     Returns:
       [N, M] outputs, in theta's dtype.
     """
-    x, cut = _frame_stacks(x), self._layers(theta)
+    cut = self._layers(theta)
     return self._concatenated(lambda i: self._forward(cut, x, i)[1], theta, x)
 
   def linearize(
@@ -205,14 +205,14 @@ class ConvNet:
 
     Args:
       theta: [P] parameters.
-      x: FrameStacks of N observations.
+      x: FrameStacks of N observations, or their cells.
       keep: whether to keep the activations; otherwise each product runs the
         network again.
 
     Returns:
       The Linearization at theta.
     """
-    x, cut = _frame_stacks(x), self._layers(theta)
+    cut = self._layers(theta)
     if keep:
       outputs, inputs = self._kept(cut, x)
     else:
@@ -282,16 +282,16 @@ class ConvNet:
     return tf.nest.map_structure(tf.zeros_like, cut)
 
   def _forward(
-    self, cut: list[Layer], x: FrameStacks, i: tf.Tensor
+    self, cut: list[Layer], x: Inputs, i: tf.Tensor
   ) -> tuple[list[tf.Tensor], tf.Tensor]:
     """Runs the network on chunk i, see `layers.forward`."""
     height, width = self._seen[0]
-    cells = stacks.cells(x._replace(rows=chunks.cut(x.rows, i)))
+    cells = _cells(x, i)
     seen = cells[:, : height // 2, : width // 2]
     return layers.forward(cut, seen, self.activation)
 
   def _kept(
-    self, cut: list[Layer], x: FrameStacks
+    self, cut: list[Layer], x: Inputs
   ) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
     """Runs the network and keeps the inputs of each layer.
 
@@ -312,25 +312,25 @@ class ConvNet:
       (self.output_size,),
     ]
     cells = height // 2, width // 2, 4 * self.input_shape[2]
-    arrays = [chunks.array(n, tf.uint8, cells)]
-    arrays += [chunks.array(n, dtype, shape) for shape in shapes]
+    arrays = [chunks.array(n, dtype, shape) for shape in (cells, *shapes)]
 
     def write(arrays, i):
-      inputs, outputs = self._forward(cut, x, i)
-      pairs = zip(arrays, [*inputs, outputs], strict=True)
+      (pixels, *inputs), outputs = self._forward(cut, x, i)
+      values = [tf.cast(pixels, dtype), *inputs, outputs]
+      pairs = zip(arrays, values, strict=True)
       return [array.write(i, value) for array, value in pairs]
 
     *inputs, outputs = (a.concat() for a in chunks.fold(write, arrays, n))
     return outputs, lambda i: [chunks.cut(t, i) for t in inputs]
 
-  def _empty(self, theta: tf.Tensor, x: FrameStacks) -> tf.TensorArray:
+  def _empty(self, theta: tf.Tensor, x: Inputs) -> tf.TensorArray:
     return chunks.array(_num_states(x), theta.dtype, (self.output_size,))
 
   def _concatenated(
     self,
     function: Callable[[tf.Tensor], tf.Tensor],
     theta: tf.Tensor,
-    x: FrameStacks,
+    x: Inputs,
   ) -> tf.Tensor:
     """Concatenates the values [n, M] of a function of a chunk's number."""
     return chunks.fold(
@@ -340,11 +340,12 @@ class ConvNet:
     ).concat()
 
 
-def _num_states(x: FrameStacks) -> tf.Tensor:
-  return tf.shape(x.rows)[0]
+def _num_states(x: Inputs) -> tf.Tensor:
+  return tf.shape(x.rows if isinstance(x, FrameStacks) else x)[0]
 
 
-def _frame_stacks(x: Inputs) -> FrameStacks:
-  if not isinstance(x, FrameStacks):
-    raise TypeError(f'a ConvNet takes FrameStacks, not a {type(x).__name__}')
-  return x
+def _cells(x: Inputs, i: tf.Tensor) -> tf.Tensor:
+  """Returns the observations of chunk i as cells, see `stacks.cells`."""
+  if isinstance(x, FrameStacks):
+    return stacks.cells(x._replace(rows=chunks.cut(x.rows, i)))
+  return chunks.cut(x, i)

@@ -17,14 +17,16 @@ import tensorflow as tf
 __all__ = [
   'FrameStacks',
   'FrameStore',
+  'assembled',
   'cells',
   'extend',
-  'first',
   'of_planes',
+  'rows',
   'take',
   'tiled',
 ]
 
+ASSEMBLED_BYTES = 2**28
 _MORE = 4096  # frames by which a store grows
 
 
@@ -55,16 +57,34 @@ def take(x: Any, states: tf.Tensor) -> Any:
   return tf.gather(x, states)
 
 
-def first(x: Any, count: int) -> Any:
-  """Returns the inputs of the first `count` states, in x's form.
+def rows(x: Any, first: Any, end: Any) -> Any:
+  """Returns the inputs of the states from `first` to before `end`.
 
   Args:
     x: inputs of N states, [N, ...] or FrameStacks.
-    count: at most N.
+    first: int, or int32 [].
+    end: likewise.
   """
   if isinstance(x, FrameStacks):
-    return x._replace(rows=x.rows[:count])
-  return x[:count]
+    return x._replace(rows=x.rows[first:end])
+  return x[first:end]
+
+
+def assembled(x: Any, num_states: int) -> Any:
+  """Assembles observations that are seen several times, if memory allows.
+
+  Args:
+    x: inputs of N states.
+    num_states: about N.
+
+  Returns:
+    The `cells` of FrameStacks if they take no more than ASSEMBLED_BYTES; else
+    x.
+  """
+  if not isinstance(x, FrameStacks):
+    return x
+  values = 4 * num_states * np.prod([*x.frames.shape[1:], x.rows.shape[1]])
+  return cells(x) if values <= ASSEMBLED_BYTES else x
 
 
 def tiled(frames: np.ndarray) -> np.ndarray:
