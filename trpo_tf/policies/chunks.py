@@ -5,6 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from trpo_tf.policies import stacks
+
 __all__ = ['array', 'cut', 'fold']
 
 _CHUNK = 256  # states
@@ -15,14 +17,14 @@ def _count(num_states: tf.Tensor) -> tf.Tensor:
   return -(-num_states // _CHUNK)
 
 
-def cut(t: tf.Tensor, i: tf.Tensor) -> tf.Tensor:
+def cut(t: Any, i: tf.Tensor) -> Any:
   """Returns the rows of chunk i.
 
   Args:
-    t: [N, ...].
+    t: [N, ...], or FrameStacks of N observations.
     i: int32 [], number of the chunk.
   """
-  return t[i * _CHUNK : (i + 1) * _CHUNK]
+  return stacks.rows(t, i * _CHUNK, (i + 1) * _CHUNK)
 
 
 def array(

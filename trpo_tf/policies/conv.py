@@ -286,7 +286,7 @@ class ConvNet:
   ) -> tuple[list[tf.Tensor], tf.Tensor]:
     """Runs the network on chunk i, see `layers.forward`."""
     height, width = self._seen[0]
-    cells = _cells(x, i)
+    cells = stacks.cells(chunks.cut(x, i))
     seen = cells[:, : height // 2, : width // 2]
     return layers.forward(cut, seen, self.activation)
 
@@ -342,10 +342,3 @@ class ConvNet:
 
 def _num_states(x: Inputs) -> tf.Tensor:
   return tf.shape(x.rows if isinstance(x, FrameStacks) else x)[0]
-
-
-def _cells(x: Inputs, i: tf.Tensor) -> tf.Tensor:
-  """Returns the observations of chunk i as cells, see `stacks.cells`."""
-  if isinstance(x, FrameStacks):
-    return stacks.cells(x._replace(rows=chunks.cut(x.rows, i)))
-  return chunks.cut(x, i)

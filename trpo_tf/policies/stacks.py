@@ -107,16 +107,18 @@ def tiled(frames: np.ndarray) -> np.ndarray:
   return np.ascontiguousarray(pairs).view(np.int32)[..., 0]
 
 
-def cells(x: FrameStacks) -> tf.Tensor:
+def cells(x: Any) -> tf.Tensor:
   """Assembles the observations.
 
   Args:
-    x: N observations of frames [F, H, W].
+    x: N observations of frames [F, H, W], or what this returned.
 
   Returns:
     uint8 [N, H, W, 4 * C]; the last dimension is the frame, the row and the
     column of a pixel in its cell.
   """
+  if not isinstance(x, FrameStacks):
+    return x
   _, H, W = x.frames.shape
   frames = tf.gather(tf.reshape(x.frames, [-1, H * W]), x.rows)
   stacks = tf.bitcast(tf.transpose(frames, [0, 2, 1]), tf.uint8)

@@ -201,6 +201,7 @@ def _tables(
       data / 'bench.json', data / 'vine'
     ),
     'Atari speed': speed.atari(data / 'atari/bench.json'),
+    'Atari update': speed.atari_update(data / 'atari/update.json'),
     'scale runs': scale.runs(data / 'scale.json'),
     'scale efficiency': scale.efficiency(data / 'scale.json'),
     'estimators': estimators.table(data / 'vine/estimators'),

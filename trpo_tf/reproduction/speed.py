@@ -3,11 +3,12 @@
 import json
 import pathlib
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 from trpo_tf.reproduction import ratios, vine_speed
 
-__all__ = ['atari', 'over_physics', 'table']
+__all__ = ['atari', 'atari_update', 'over_physics', 'table']
 
 _OVER_PHYSICS = 0.97  # the bar of the native loops
 _FRAMES = {'paper': '52 x 40', 'nature': '84 x 84'}
@@ -126,6 +127,38 @@ def atari(path: pathlib.Path) -> str:
     f'| {gigabytes:.3f} GB {ratios.verdict(gigabytes <= 0.5)} |  |'
   )
   return '\n'.join(lines)
+
+
+def atari_update(path: pathlib.Path) -> str:
+  """Renders the time of updates on Pong by two commits.
+
+  Args:
+    path: JSON file with what end_to_end measured, alternating.
+
+  Returns:
+    The Markdown text, with a row for each group of settings.
+  """
+  lines = [
+    '| settings | update before | update now | now / before (bar <= 0.5) '
+    '| whole iteration (bar <= 0.6) |',
+    '|---|---|---|---|---|',
+  ]
+  for name, runs in json.loads(path.read_text())['runs'].items():
+    before, now = (_update_seconds(runs[side]) for side in ('before', 'now'))
+    update, whole = (b / a for a, b in zip(before, now, strict=True))
+    lines.append(
+      f'| {name} | {before[0]:.2f} s | {now[0]:.2f} s '
+      f'| {update:.2f} {ratios.verdict(update <= 0.5)} '
+      f'| {whole:.2f} {ratios.verdict(whole <= 0.6)} |'
+    )
+  return '\n'.join(lines)
+
+
+def _update_seconds(runs: Sequence[dict[str, float]]) -> tuple[float, float]:
+  """Returns the medians over runs of an update and of an iteration."""
+  update = [run['update_seconds'] for run in runs]
+  whole = [run['update_seconds'] + run['sample_seconds'] for run in runs]
+  return statistics.median(update), statistics.median(whole)
 
 
 def _at_least(value: float, bar: float) -> str:
