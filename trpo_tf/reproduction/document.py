@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from trpo_tf.errors import UserError
 from trpo_tf.experiment import progress
 from trpo_tf.reproduction import (
+  ablations,
   atari,
   estimators,
   figure,
@@ -202,6 +203,7 @@ def _tables(
     ),
     'Atari speed': speed.atari(data / 'atari/bench.json'),
     'Atari update': speed.atari_update(data / 'atari/update.json'),
+    'swimmer changes': ablations.swimmer(data / 'locomotion/swimmer'),
     'scale runs': scale.runs(data / 'scale.json'),
     'scale efficiency': scale.efficiency(data / 'scale.json'),
     'estimators': estimators.table(data / 'vine/estimators'),
