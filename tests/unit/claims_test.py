@@ -51,6 +51,7 @@ def test_every_table_of_data_is_generated():
     'scale runs',
     'scale efficiency',
     'Atari speed',
+    'Atari update',
     'estimators',
     'vine every step',
     'vine trials',
