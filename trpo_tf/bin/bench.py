@@ -187,7 +187,7 @@ def _training(table: Table) -> dict:
 def _pong(table: Table) -> dict:
   from trpo_tf.benchmarks import end_to_end, rival, rival_pong
 
-  threads = rival.best_threads('pong', 1, 8192)
+  threads = rival.best_threads('pong', 10, 8192)
   ours = []
   theirs: dict[int, list[float]] = {1: [], 10: []}
   for _ in range(3):
