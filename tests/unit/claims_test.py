@@ -52,6 +52,7 @@ def test_every_table_of_data_is_generated():
     'scale efficiency',
     'Atari speed',
     'Atari update',
+    'Atari training',
     'estimators',
     'vine every step',
     'vine trials',

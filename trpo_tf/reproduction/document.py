@@ -202,6 +202,7 @@ def _tables(
       data / 'bench.json', data / 'vine'
     ),
     'Atari speed': speed.atari(data / 'atari/bench.json'),
+    'Atari training': speed.atari_training(data / 'atari/pong_bench.json'),
     'Atari update': speed.atari_update(data / 'atari/update.json'),
     'swimmer changes': ablations.swimmer(data / 'locomotion/swimmer'),
     'scale runs': scale.runs(data / 'scale.json'),

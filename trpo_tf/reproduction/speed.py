@@ -8,7 +8,13 @@ from typing import Any
 
 from trpo_tf.reproduction import ratios, vine_speed
 
-__all__ = ['atari', 'atari_update', 'over_physics', 'table']
+__all__ = [
+  'atari',
+  'atari_training',
+  'atari_update',
+  'over_physics',
+  'table',
+]
 
 _OVER_PHYSICS = 0.97  # the bar of the native loops
 _FRAMES = {'paper': '52 x 40', 'nature': '84 x 84'}
@@ -150,6 +156,32 @@ def atari_update(path: pathlib.Path) -> str:
       f'| {name} | {before[0]:.2f} s | {now[0]:.2f} s '
       f'| {update:.2f} {ratios.verdict(update <= 0.5)} '
       f'| {whole:.2f} {ratios.verdict(whole <= 0.6)} |'
+    )
+  return '\n'.join(lines)
+
+
+def atari_training(path: pathlib.Path) -> str:
+  """Renders the speed of training on Pong beside sb3-contrib's.
+
+  Args:
+    path: JSON file of bench with `--parts=pong`.
+
+  Returns:
+    The Markdown text, with a row for each share of the states in its step.
+  """
+  found = json.loads(path.read_text())['pong']
+  ours = statistics.median(found['env_steps_per_second'])
+  lines = [
+    '| states in the step of sb3-contrib | its env steps/s | ours '
+    '| ratio (bar >= 3) |',
+    '|---|---|---|---|',
+  ]
+  for factor, runs in found['rival_env_steps_per_second'].items():
+    theirs = statistics.median(runs)
+    states = 'all' if factor == '1' else f'1/{factor}'
+    lines.append(
+      f'| {states} | {theirs:,.0f} | {ours:,.0f} '
+      f'| {ours / theirs:.1f} {ratios.verdict(ours >= 3 * theirs)} |'
     )
   return '\n'.join(lines)
 
