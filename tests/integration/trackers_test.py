@@ -5,6 +5,7 @@ import logging
 import sqlite3
 import subprocess
 import sys
+import time
 
 import programs
 import pytest
@@ -71,9 +72,13 @@ def test_wandb(plain, tmp_path):
   sessions = sorted(run.glob(f'wandb/offline-run-*-{_id(run)}/{name}'))
   assert len(sessions) == 2
   for path in sessions:
+    # a process of W&B's writes the file, once later than `finish` returned
+    deadline = time.monotonic() + 30
+    while b'evaluation/return_mean' not in path.read_bytes():
+      assert time.monotonic() < deadline, path.read_bytes()
+      time.sleep(0.1)
     content = path.read_bytes()
     assert b'step/mean_kl' in content and b'InvertedPendulum-v5' in content
-    assert b'evaluation/return_mean' in content
 
 
 def test_mlflow(plain, tmp_path, store):
