@@ -42,6 +42,7 @@ def test_every_table_of_data_is_generated():
     'v5 trials',
     'Figure 4 cartpole',
     'Figure 4 swimmer',
+    'swimmer changes',
     'Figure 4 hopper',
     'Figure 4 walker',
     'vine speed',
