@@ -1,4 +1,4 @@
-"""sb3-contrib's TRPO on Pong, with our settings and the paper's network.
+"""sb3-contrib's TRPO on Pong, with the settings of configs/atari/gae.flags.
 
 Its CNN policy has two networks of the paper's convolutions on four frames of
 52 x 40 pixels, as ours does. Our gradient is that of all states, and a tenth of
@@ -11,23 +11,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-__all__ = ['SETTINGS', 'model']
+__all__ = ['model']
 
-# of ours, by flag name
-SETTINGS = dict(
-  task='atari/pong',
-  atari_actions='minimal',
-  clip_rewards=True,
-  fisher_fraction=0.1,
-  batch_steps=8192,
-  num_slots=64,
-  hidden_sizes=(20,),
-  value_hidden_sizes=(64,),
-  value_epochs=2,
-  value_minibatch=256,
-  cg_iterations=10,
-  cg_damping=0.01,
-)
 _ENVIRONMENTS = 16
 
 

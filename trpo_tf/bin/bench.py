@@ -151,13 +151,11 @@ def _step(table: Table) -> dict:
 
 
 def _training(table: Table) -> dict:
-  from trpo_tf import config
   from trpo_tf.benchmarks import end_to_end, rival
 
-  tuned = config.settings(flags.parse(['--preset=v5/hopper']))
   settings = {
     'its settings': (end_to_end.RIVAL_SETTINGS, 5),
-    'our settings': ({k: v for k, v in tuned.items() if k != 'run_dir'}, 8),
+    'our settings': (_settings('--preset=v5/hopper'), 8),
   }
   rounds: dict[str, list[float]] = {name: [] for name in settings}
   threads, theirs = rival.best_threads('train', 8192), []
@@ -185,13 +183,14 @@ def _training(table: Table) -> dict:
 
 
 def _pong(table: Table) -> dict:
-  from trpo_tf.benchmarks import end_to_end, rival, rival_pong
+  from trpo_tf.benchmarks import end_to_end, rival
 
+  settings = _settings('--preset=atari/gae', '--task=atari/pong')
   threads = rival.best_threads('pong', 10, 8192)
   ours = []
   theirs: dict[int, list[float]] = {1: [], 10: []}
   for _ in range(3):
-    measured = end_to_end.run(rival_pong.SETTINGS, 10)
+    measured = end_to_end.run(settings, 10)
     ours.append(measured['env_steps_per_second'])
     for factor, speeds in theirs.items():
       speeds.append(rival.run(threads, 'pong', factor, 8192) or math.nan)
@@ -210,6 +209,13 @@ def _pong(table: Table) -> dict:
     rival_threads=threads,
     rival_env_steps_per_second={str(k): v for k, v in theirs.items()},
   )
+
+
+def _settings(*arguments: str) -> dict[str, Any]:
+  """Returns the settings of a run that keeps nothing."""
+  from trpo_tf import config
+
+  return config.settings(flags.parse(arguments)) | {'run_dir': ''}
 
 
 def _threads(count: int) -> str:
@@ -231,7 +237,6 @@ def _memory(table: Table) -> dict:
 
 
 def _gpu(table: Table) -> dict:
-  from trpo_tf import config
   from trpo_tf.benchmarks import end_to_end
 
   devices: dict[str, dict[str, Any]] = {
@@ -240,11 +245,9 @@ def _gpu(table: Table) -> dict:
     'gpu, not deterministic': dict(device='gpu', deterministic_gpu=False),
   }
   result: dict[str, Any] = {}
-  for preset in ('v5/hopper', 'atari/gae'):
-    run = config.settings(flags.parse([f'--preset={preset}']))
-    del run['run_dir']
-    if preset.startswith('atari'):
-      run['task'] = 'atari/pong'
+  tasks = {'v5/hopper': 'Hopper-v5', 'atari/gae': 'atari/pong'}
+  for preset, task in tasks.items():
+    run = _settings(f'--preset={preset}', f'--task={task}')
     rounds: dict[str, list[float]] = {name: [] for name in devices}
     for _ in range(3):  # alternating, as the machine's speed drifts
       for name, settings in devices.items():
