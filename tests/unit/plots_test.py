@@ -9,18 +9,23 @@ from absl import flags as absl_flags
 
 from trpo_tf import config, errors
 from trpo_tf.bin import plot
-from trpo_tf.experiment import plots, run_directory, sinks
+from trpo_tf.experiment import evaluations, plots, run_directory, sinks
 from trpo_tf.methods.record import IterationRecord
 
 
-def _run(path, returns, every=100, **settings):
+def _run(path, returns, every=100, evaluated=(), **settings):
   returns = np.asarray(returns, float)
   progress = {name: np.zeros(returns.size) for name in sinks.COLUMNS}
+  progress['iteration'] = np.arange(1.0, returns.size + 1)
   progress['env_steps'] = every * np.arange(1.0, returns.size + 1)
   progress['elapsed_seconds'] = 3600.0 * np.arange(1, returns.size + 1)
   progress['return_mean'] = returns
   flat = config.settings(config.from_settings(settings))
-  return plots.Run(pathlib.Path(path), flat, progress)
+  rows = [
+    evaluations.Evaluated(i, int(every * i), mean, 0.0, 10, 1.0, 0)
+    for i, mean in evaluated
+  ]
+  return plots.Run(pathlib.Path(path), flat, progress, rows)
 
 
 def _labels(runs, by='settings'):
@@ -68,6 +73,26 @@ def _panel(runs, **options):
   figure = plots.learning_curves(plots.group_runs(runs), **options)
   figure.canvas.draw()
   return figure.axes[0]
+
+
+@pytest.mark.parametrize('x, unit', [('env_steps', 100), ('hours', 1)])
+def test_evaluations_in_training(x, unit):
+  """They have their iteration's env steps and time; one has no return."""
+  runs = [
+    _run('a', [0] * 5, evaluated=[(2, 7.0), (3, np.nan), (4, 9.0)], seed=0),
+    _run('b', [0] * 5, evaluated=[(2, 1.0), (4, 5.0)], seed=1),
+  ]
+  axis = _panel(runs, x=x, y=plots.EVALUATED, smooth=0)
+  first, _, mean = axis.lines
+  np.testing.assert_array_equal(
+    first.get_xydata(), [[2 * unit, 7], [4 * unit, 9]]
+  )
+  np.testing.assert_allclose(
+    mean.get_xydata()[[0, -1]], [[2 * unit, 4], [4 * unit, 7]]
+  )
+  assert axis.get_ylabel() == 'undiscounted return of the mean policy'
+  with pytest.raises(errors.UserError, match='with --eval_every_env_steps'):
+    _panel([_run('c', [1, 2])], y=plots.EVALUATED)
 
 
 def test_mean_and_band_over_the_common_range():

@@ -46,8 +46,8 @@ def test_markdown_has_mean_iqm_interval_and_every_seed():
   *_, line = tables.markdown(rows).splitlines()
   cells = [cell.strip() for cell in line.strip('|').split('|')]
   assert cells[:3] == ['Hopper-v5', '1,000', '0 to 3']
-  assert cells[3].startswith('15 (')
-  assert cells[4:6] == ['15', '0, 10, 20, 30']
+  assert cells[3].startswith('15.0 (')
+  assert cells[4:6] == ['15.0', '0.00, 10.0, 20.0, 30.0']
   assert cells[6] == '100 (100 to 100)'
 
 
@@ -64,7 +64,25 @@ def test_a_run_whose_every_episode_diverged():
   )
   *_, line = tables.markdown(rows).splitlines()
   cells = [cell.strip() for cell in line.strip('|').split('|')]
-  assert cells[3:6] == ['-', '-', '1, -']
+  assert cells[3:6] == ['-', '-', '1.00, -']
+
+
+@pytest.mark.parametrize(
+  'value, text',
+  [
+    (125_432.1, '125432'),
+    (1000.0, '1000'),
+    (999.96, '1000'),
+    (99.96, '100'),
+    (-27.449, '-27.4'),
+    (-9.996, '-10.0'),
+    (-3.296, '-3.30'),
+    (0.001, '0.00'),
+    (math.nan, '-'),
+  ],
+)
+def test_numbers_have_three_digits(value, text):
+  assert tables.number(value) == text
 
 
 # what is not the evaluation of a run, by the words of the error

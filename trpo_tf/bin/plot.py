@@ -21,7 +21,12 @@ _OUT = absl_flags.DEFINE_string(
 _X = absl_flags.DEFINE_enum(
   'x', 'env_steps', ['env_steps', 'hours'], 'quantity on the x axis'
 )
-_Y = absl_flags.DEFINE_string('y', 'return_mean', 'column of progress.csv')
+_Y = absl_flags.DEFINE_string(
+  'y',
+  'return_mean',
+  f'column of progress.csv, or {plots.EVALUATED}: returns of the evaluations '
+  'during training (--eval_every_env_steps)',
+)
 _GROUP = absl_flags.DEFINE_enum(
   'group',
   'settings',

@@ -20,6 +20,7 @@ import numpy as np
 from trpo_tf import config as config_lib
 from trpo_tf import errors
 from trpo_tf.experiment import (
+  evaluations,
   flagfiles,
   progress,
   run_directory,
@@ -30,6 +31,7 @@ from trpo_tf.methods.record import COLUMNS
 
 __all__ = [
   'COLORS',
+  'EVALUATED',
   'STYLE',
   'Group',
   'Run',
@@ -65,8 +67,10 @@ _LEGEND = (
   'line: mean over n runs; band: its 95 % bootstrap interval; thin: single runs'
 )
 _GRID_POINTS = 300
+EVALUATED = 'evaluated_return'  # a y that progress.csv does not have
 _Y_LABELS = {
   'return_mean': 'undiscounted training return',
+  EVALUATED: 'undiscounted return of the mean policy',
   'episode_length_mean': 'episode length [env steps]',
   'mean_kl': 'mean KL of the step [nats]',
 }
@@ -80,11 +84,13 @@ class Run:
     path: its directory.
     settings: value by flag name.
     progress: columns [iterations] of progress.csv by name.
+    evaluated: rows of evaluations.csv.
   """
 
   path: pathlib.Path
   settings: dict[str, Any]
   progress: dict[str, np.ndarray]
+  evaluated: Sequence[evaluations.Evaluated]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +120,8 @@ def load_run(path: str | os.PathLike[str]) -> Run:
   columns = progress.read_csv(path / 'progress.csv')
   if not columns['iteration'].size:
     raise errors.UserError(f'{path} has no finished iteration yet')
-  return Run(path, settings, columns)
+  evaluated = evaluations.read(path / 'evaluations.csv')
+  return Run(path, settings, columns, evaluated)
 
 
 def group_runs(runs: Sequence[Run], by: str = 'settings') -> list[Group]:
@@ -187,11 +194,17 @@ def _xy(
   """Returns the finite points of a run, averaged over a window of x."""
   columns = run.progress
   xs = columns['elapsed_seconds'] / 3600 if x == 'hours' else columns[x]
-  ys = columns[y]
+  if y == EVALUATED:
+    done = [row.iteration for row in run.evaluated]
+    xs = xs[np.searchsorted(columns['iteration'], done)]
+    ys = np.array([row.return_mean for row in run.evaluated])
+  else:
+    ys = columns[y]
   finite = np.isfinite(xs) & np.isfinite(ys)
   xs, ys = xs[finite], ys[finite]
   if not xs.size:
-    raise errors.UserError(f'{run.path} has no finite {y}')
+    hint = ': train with --eval_every_env_steps' if y == EVALUATED else ''
+    raise errors.UserError(f'{run.path} has no finite {y}{hint}')
   if (np.diff(xs) < 0).any():
     raise errors.UserError(
       f'{run.path}/progress.csv is damaged: the {x} decrease'
@@ -229,7 +242,8 @@ def learning_curves(
   Args:
     groups: the lines.
     x: 'env_steps' or 'hours' (wall clock, resumed runs included).
-    y: a column of progress.csv.
+    y: a column of progress.csv, or EVALUATED: the returns of the evaluations
+      during training.
     smooth: window of the moving average, as a fraction of the longest run of
       the panel; 0 shows every iteration. The x label states it.
 
@@ -242,7 +256,7 @@ def learning_curves(
   """
   if not 0 <= smooth <= 1:  # nor is nan
     raise errors.UserError(f'--smooth={smooth} is outside [0, 1]')
-  numeric = [name for name in COLUMNS if name != 'step_status']
+  numeric = [name for name in COLUMNS if name != 'step_status'] + [EVALUATED]
   if y not in numeric:
     raise errors.UserError(f'--y={y}: choose one of {", ".join(numeric)}')
   tasks = list(dict.fromkeys(group.task for group in groups))

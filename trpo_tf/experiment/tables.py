@@ -16,6 +16,7 @@ __all__ = [
   'Row',
   'load_evaluation',
   'markdown',
+  'number',
   'summarize_tasks',
 ]
 
@@ -109,19 +110,27 @@ def markdown(rows: Iterable[Row]) -> str:
     '|---|---|---|---|---|---|---|',
   ]
   for row in rows:
-    each = ', '.join(map(_number, row.deterministic))
+    each = ', '.join(map(number, row.deterministic))
     iqm = statistics.interquartile_mean(row.deterministic)
     lines.append(
       f'| {row.task} | {row.env_steps:,} | {_seeds(row.seeds)} '
-      f'| {_number(np.mean(row.deterministic))} '
-      f'{_interval(row.deterministic)} | {_number(iqm)} | {each} '
-      f'| {_number(np.mean(row.sampled))} {_interval(row.sampled)} |'
+      f'| {number(np.mean(row.deterministic))} '
+      f'{_interval(row.deterministic)} | {number(iqm)} | {each} '
+      f'| {number(np.mean(row.sampled))} {_interval(row.sampled)} |'
     )
   return '\n'.join(lines) + '\n'
 
 
-def _number(value: np.floating | np.ndarray | float) -> str:
-  return '-' if np.isnan(value) else f'{value:.0f}'
+def number(value: np.floating | np.ndarray | float) -> str:
+  """Writes a return with three digits, or all of its integer part; nan: -."""
+  if np.isnan(value):
+    return '-'
+  return f'{value:.{min(2, max(0, 2 - _magnitude(value)))}f}'
+
+
+def _magnitude(value: np.floating | np.ndarray | float) -> int:
+  """Exponent of ten of a value that is rounded to three digits."""
+  return int(f'{value:.2e}'.partition('e')[2])
 
 
 def _seeds(seeds: tuple[int, ...]) -> str:
@@ -135,4 +144,4 @@ def _interval(values: tuple[float, ...]) -> str:
   if len(values) < 2 or not np.isfinite(values).all():
     return ''
   low, high = statistics.bootstrap_interval(values)
-  return f'({low:.0f} to {high:.0f})'
+  return f'({number(low)} to {number(high)})'

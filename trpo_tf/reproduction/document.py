@@ -18,6 +18,7 @@ from trpo_tf.experiment import progress
 from trpo_tf.reproduction import (
   ablations,
   atari,
+  atari_scores,
   estimators,
   figure,
   gallery,
@@ -124,8 +125,7 @@ def files(root: pathlib.Path, parse: plan.Parse) -> dict[str, str]:
   found['gallery'] = gallery.table(root / 'docs/gallery')
   texts = {name: fill((root / name).read_text(), found) for name in FILES}
   for report in reports:
-    if report.table.error is None:  # else the CSV files lack the errors
-      texts[f'{report.name}/table.md'] = report.text
+    texts[f'{report.name}/table.md'] = report.text
   return texts
 
 
@@ -137,8 +137,7 @@ def figures(root: pathlib.Path, parse: plan.Parse) -> dict[str, bytes]:
     parse: parses flags of the train binary to settings.
 
   Returns:
-    By path relative to `root`, the content of each PNG file. The files lack
-    errors of single runs, so these have no bands.
+    By path relative to `root`, the content of each PNG file.
   """
   drawn = {}
   for report in _reports(root, parse):
@@ -189,11 +188,9 @@ def _tables(
     'v5 evaluations': learning.evaluations(rows),
     'v5 against published': learning.against_published(rows),
     'v5 bars': learning.bars(rows),
-    'v5 and vine': learning.headlines(rows, data / 'vine'),
-    'v5 fresh seeds': learning.fresh(learning.read(data / 'v5_fresh')),
-    'vine learning': learning.vine(data / 'vine', data / 'v5'),
-    'vine every step': learning.every_step(data / 'vine', data / 'v5'),
-    'v5 trials': trials.table(data / 'v5_trials', trials.V5),
+    'vine learning': learning.vine(data / 'vine'),
+    'vine every step': learning.every_step(data / 'vine'),
+    'v5 trials': trials.v5(data / 'v5_trials'),
     'vine trials': trials.table(data / 'vine/trials', trials.VINE),
     'vine speed': vine_speed.speed(data / 'vine'),
     'vine variance': vine_speed.variance(data / 'vine'),
@@ -209,7 +206,11 @@ def _tables(
     'scale efficiency': scale.efficiency(data / 'scale.json'),
     'estimators': estimators.table(data / 'vine/estimators'),
   }
-  figure4 = reports[0]
+  figure4, games = reports[0], reports[-1]
+  for method in games.table.methods:
+    found[f'Atari {method}'] = atari_scores.table(
+      games.table, games.results, method
+    )
   found['Figure 4'] = markdown.across_tasks(
     figure4.table, figure4.results, ('single_path', 'vine')
   )
@@ -225,7 +226,7 @@ def _tables(
         f'{report.name.removeprefix("docs/results/")}, {task}',
         reliability.planned_runs(part, report.read),
       )
-  for group in ('v5', 'v5_fresh', 'vine', 'locomotion/paper/runs'):
+  for group in ('v5', 'vine', 'locomotion/paper/runs'):
     runs = reliability.run_directories(data / group)
     counts += reliability.count(group, runs)
   extra = [

@@ -1,6 +1,7 @@
 """Tables of the runs at one million env steps in docs/results/v5 and vine."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Sequence
 
@@ -15,8 +16,6 @@ __all__ = [
   'bars',
   'evaluations',
   'every_step',
-  'fresh',
-  'headlines',
   'read',
   'vine',
 ]
@@ -29,23 +28,29 @@ class _Target:
   Attributes:
     bar: the return that this project set itself.
     published: the best published mean of several seeds of TRPO after one
-      million env steps.
+      million env steps; NaN if there is none.
     source: where that mean comes from and for which version of the task.
     seeds: number of seeds of that mean.
   """
 
   bar: float
-  published: float
-  source: str
-  seeds: int
+  published: float = math.nan
+  source: str = ''
+  seeds: int = 0
 
 
 _TARGETS = {
-  'HalfCheetah-v5': _Target(4400, 4471, 'Tianshou, v3', 10),
-  'Hopper-v5': _Target(3000, 3372, 'sb3-contrib, v3', 3),
+  'Ant-v5': _Target(3600, 3554, 'sb3-contrib, v3', 3),
+  'HalfCheetah-v5': _Target(5800, 4471, 'Tianshou, v3', 10),
+  'Hopper-v5': _Target(3500, 3372, 'sb3-contrib, v3', 3),
+  'Humanoid-v5': _Target(1030, 810, 'Tianshou, v3', 10),
+  'HumanoidStandup-v5': _Target(125_000),
+  'InvertedDoublePendulum-v5': _Target(9258, 8994, 'nnabla, v2', 3),
   'InvertedPendulum-v5': _Target(1000, 1000, 'Tianshou, v2', 10),
-  'Swimmer-v5': _Target(300, 359, 'sb3-contrib, v3', 3),
-  'Walker2d-v5': _Target(3800, 4502, 'sb3-contrib, v3', 3),
+  'Pusher-v5': _Target(-27),
+  'Reacher-v5': _Target(-3.3, -4.8, 'OpenAI Baselines, v1', 6),
+  'Swimmer-v5': _Target(359, 359, 'sb3-contrib, v3', 3),
+  'Walker2d-v5': _Target(4700, 4502, 'sb3-contrib, v3', 3),
 }
 _VINE_TASKS = 'hopper', 'walker2d', 'swimmer'
 _EVERY_STEP_TASKS = 'hopper', 'walker2d', 'half_cheetah', 'swimmer'
@@ -53,6 +58,7 @@ _VINE_METHODS = {
   'vine_no_value': 'vine, no value function',
   'single_path_no_value': 'single path, no value function (time baseline)',
   'vine_short': 'vine, short branches and value network',
+  'single_path': 'single path, value network',
 }
 
 
@@ -83,12 +89,14 @@ def evaluations(rows: Sequence[Row]) -> str:
 def against_published(rows: Sequence[Row]) -> str:
   """Renders our means beside the published ones."""
   lines = [
-    '| task | trpo_tf, 5 seeds | best published TRPO, several seeds |',
-    '|---|---|---|',
+    '| task | trpo_tf | seeds | best published TRPO, several seeds |',
+    '|---|---|---|---|',
   ]
   for row in rows:
-    target = _TARGETS[row.task]
-    lines.append(f'| {row.task} | {_ours(row)} | {_published(target)} |')
+    lines.append(
+      f'| {row.task} | {_ours(row)} | {len(row.seeds)} '
+      f'| {_published(_TARGETS[row.task])} |'
+    )
   return '\n'.join(lines)
 
 
@@ -101,78 +109,36 @@ def bars(rows: Sequence[Row]) -> str:
   for row in rows:
     target = _TARGETS[row.task]
     lines.append(
-      f'| {row.task} | {target.bar:.0f} | {_against_bar(row)} '
-      f'| {_published(target)}, {target.seeds} seeds |'
+      f'| {row.task} | {tables.number(target.bar)} | {_against_bar(row)} '
+      f'| {_published(target)} |'
     )
   return '\n'.join(lines)
 
 
-def headlines(rows: Sequence[Row], directory: pathlib.Path) -> str:
-  """Renders single path and the vine whose every step counts, with the bars.
-
-  Args:
-    rows: the runs of single path.
-    directory: the runs TASK_every_step/SEED of the vine.
-
-  Returns:
-    The Markdown text, with a row for each task.
-  """
-  vines = {row.task: row for row in _every_step_rows(directory)}
-  lines = [
-    '| task | bar | single path | best published TRPO, several seeds '
-    '| bar of the vine | vine, every step |',
-    '|---' * 6 + '|',
-  ]
-  for row in rows:
-    target, cells = _TARGETS[row.task], ['-', '-']
-    if vine := vines.get(row.task):
-      bar = _vine_bar(row)
-      cells = [f'{bar:.0f}', f'{_mean(vine)} {_verdict(vine, bar)}']
-    lines.append(
-      f'| {row.task} | {target.bar:.0f} | {_against_bar(row)} '
-      f'| {_published(target)} | {" | ".join(cells)} |'
-    )
-  return '\n'.join(lines)
-
-
-def fresh(rows: Sequence[Row]) -> str:
-  """Renders the runs of seeds that no setting was chosen on."""
-  lines = [
-    '| task | seeds | return of the mean policy | each seed |',
-    '|---|---|---|---|',
-  ]
-  for row in rows:
-    mean, _, each = _cell(row).partition(': ')
-    seeds = f'{row.seeds[0]} to {row.seeds[-1]}'
-    lines.append(f'| {row.task} | {seeds} | {mean} | {each} |')
-  return '\n'.join(lines)
-
-
-def vine(directory: pathlib.Path, v5: pathlib.Path) -> str:
+def vine(directory: pathlib.Path) -> str:
   """Renders the vine beside single path, without and with a value network.
 
   Args:
     directory: the runs TASK_METHOD/SEED.
-    v5: the runs TASK/SEED of single path with a value network.
 
   Returns:
     The Markdown text.
   """
-  heads = [*_VINE_METHODS.values(), 'single path, value network']
-  lines = [f'| task | {" | ".join(heads)} |', '|---' * 5 + '|']
+  lines = [
+    f'| task | {" | ".join(_VINE_METHODS.values())} |',
+    '|---' * (1 + len(_VINE_METHODS)) + '|',
+  ]
   for task in _VINE_TASKS:
     rows = [_row(directory / f'{task}_{method}') for method in _VINE_METHODS]
-    rows.append(_row(v5 / task))
     lines.append(f'| {rows[0].task} | {" | ".join(map(_cell, rows))} |')
   return '\n'.join(lines)
 
 
-def every_step(directory: pathlib.Path, v5: pathlib.Path) -> str:
+def every_step(directory: pathlib.Path) -> str:
   """Renders the vine whose every step counts beside single path.
 
   Args:
-    directory: the runs TASK_every_step/SEED.
-    v5: the runs TASK/SEED of single path.
+    directory: the runs TASK_every_step/SEED and TASK_single_path/SEED.
 
   Returns:
     The Markdown text. The bar is single path's mean minus half the width of its
@@ -182,11 +148,11 @@ def every_step(directory: pathlib.Path, v5: pathlib.Path) -> str:
     '| task | single path | vine, every step | bar |',
     '|---|---|---|---|',
   ]
-  for task, vine in zip(
-    _EVERY_STEP_TASKS, _every_step_rows(directory), strict=True
-  ):
-    path = _row(v5 / task)
-    bar = _vine_bar(path)
+  for task in _EVERY_STEP_TASKS:
+    path = _row(directory / f'{task}_single_path')
+    vine = _row(directory / f'{task}_every_step')
+    low, high = statistics.bootstrap_interval(path.deterministic)
+    bar = float(np.mean(path.deterministic) - (high - low) / 2)
     lines.append(
       f'| {path.task} | {_cell(path)} | {_cell(vine)} '
       f'| {bar:.0f} {_verdict(vine, bar)} |'
@@ -194,24 +160,9 @@ def every_step(directory: pathlib.Path, v5: pathlib.Path) -> str:
   return '\n'.join(lines)
 
 
-def _every_step_rows(directory: pathlib.Path) -> list[Row]:
-  return [_row(directory / f'{task}_every_step') for task in _EVERY_STEP_TASKS]
-
-
-def _vine_bar(path: Row) -> float:
-  """Single path's mean minus half the width of its interval."""
-  low, high = statistics.bootstrap_interval(path.deterministic)
-  return float(np.mean(path.deterministic) - (high - low) / 2)
-
-
 def _cell(row: Row) -> str:
-  each = ', '.join(f'{value:.0f}' for value in row.deterministic)
+  each = ', '.join(map(tables.number, row.deterministic))
   return f'{_mean(row)}: {each}'
-
-
-def _mean(row: Row) -> str:
-  low, high = statistics.bootstrap_interval(row.deterministic)
-  return f'{np.mean(row.deterministic):.0f} ({low:.0f} to {high:.0f})'
 
 
 def _against_bar(row: Row) -> str:
@@ -224,12 +175,21 @@ def _verdict(row: Row, bar: float) -> str:
 
 def _ours(row: Row) -> str:
   """Our mean, bold if its whole interval is above the published mean."""
-  low, high = statistics.bootstrap_interval(row.deterministic)
-  mean = f'{np.mean(row.deterministic):.0f}'
-  if low > _TARGETS[row.task].published:
-    mean = f'**{mean}**'
-  return f'{mean} ({low:.0f} to {high:.0f})'
+  low, _ = statistics.bootstrap_interval(row.deterministic)
+  mean, interval = _mean(row).split(' ', 1)
+  bold = '**' if low > _TARGETS[row.task].published else ''
+  return f'{bold}{mean}{bold} {interval}'
+
+
+def _mean(row: Row) -> str:
+  low, high = map(
+    tables.number, statistics.bootstrap_interval(row.deterministic)
+  )
+  return f'{tables.number(np.mean(row.deterministic))} ({low} to {high})'
 
 
 def _published(target: _Target) -> str:
-  return f'{target.published:.0f} ({target.source})'
+  if math.isnan(target.published):
+    return '-'
+  mean = tables.number(target.published)
+  return f'{mean} ({target.source}, {target.seeds} seeds)'

@@ -19,7 +19,7 @@ __all__ = ['CsvLogs']
 class CsvLogs:
   """The logs of a table's runs as logs.Logs has them, from csv/ of a report.
 
-  Numbers have six digits. Errors of the metric are not in the files: NaN.
+  Numbers have six digits. Errors of the metric are NaN if a file lacks them.
   """
 
   def __init__(self, table: Table, directory: pathlib.Path):
@@ -44,7 +44,8 @@ class CsvLogs:
       or progress['env_steps'][-1] >= wanted.total_env_steps
     )
     values = progress[self._table.metric_name]
-    return Log(progress, values, np.full(count, np.nan), finished)
+    errors = progress.get(self._table.error_name, np.full(count, np.nan))
+    return Log(progress, values, errors, finished)
 
 
 def _columns(path: pathlib.Path) -> dict[str, np.ndarray] | None:

@@ -63,11 +63,17 @@ def write(
 def _slim(table: Table, log: logs.Log) -> bytes:
   """A CSV file with the metric and some other columns, to six digits."""
   columns = {name: log.progress[name] for name in (*_COUNTS, *_NUMBERS)}
+  columns[table.metric_name] = log.values
+  names = [*_COUNTS, table.metric_name, *_NUMBERS]
+  if table.error is not None:
+    columns[table.error_name] = log.errors
+    names.append(table.error_name)
   text = io.StringIO()
   writer = csv.writer(text, lineterminator='\n')
-  writer.writerow((*_COUNTS, table.metric_name, *_NUMBERS))
-  for i, value in enumerate(log.values):
-    counts = [f'{columns[name][i]:.0f}' for name in _COUNTS]
-    numbers = [f'{columns[name][i]:.6g}' for name in _NUMBERS]
-    writer.writerow((*counts, f'{value:.6g}', *numbers))
+  writer.writerow(names)
+  for i in range(log.values.size):
+    writer.writerow(
+      f'{columns[name][i]:{".0f" if name in _COUNTS else ".6g"}}'
+      for name in names
+    )
   return text.getvalue().encode()

@@ -129,6 +129,11 @@ class Table:
     """The methods that at least one task has, each once."""
     return tuple(dict.fromkeys(m for ms in self.tasks.values() for m in ms))
 
+  @property
+  def error_name(self) -> str:
+    """Column of the metric's standard errors in CSV files."""
+    return f'{self.metric_name}_error'
+
 
 def carried(values: np.ndarray) -> np.ndarray:
   """Gives each value that is not finite the last finite one before it.

@@ -1,12 +1,13 @@
 """Tables of trials with settings, by seed."""
 
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from trpo_tf.experiment import tables
 
-__all__ = ['V5', 'VINE', 'Trials', 'table']
+__all__ = ['VINE', 'Trials', 'table', 'v5']
 
 
 class Trials(NamedTuple):
@@ -54,20 +55,53 @@ VINE = Trials(
     'swimmer': 'Swimmer-v5',
   },
 )
-V5 = Trials(
-  ('changed settings',),
-  {
-    'b1000': ('`--batch_steps=1000 --num_slots=4`',),
-    'raw': ('`--normalize_observations=false`',),
-  },
-  {
-    'half_cheetah': 'HalfCheetah-v5',
-    'hopper': 'Hopper-v5',
-    'walker2d': 'Walker2d-v5',
-    'ant': 'Ant-v5',
-    'inverted_double_pendulum': 'InvertedDoublePendulum-v5',
-  },
+_PRESETS = (
+  'ant',
+  'half_cheetah',
+  'hopper',
+  'humanoid',
+  'humanoid_standup',
+  'inverted_double_pendulum',
+  'inverted_pendulum',
+  'pusher',
+  'reacher',
+  'swimmer',
+  'walker2d',
 )
+# By name of a trial with single path on a v5 task, the flags that it changed.
+_CHANGES = {
+  'base': 'none',
+  'kl02': '--max_kl=0.02',
+  'kl04': '--max_kl=0.04',
+  'std1': '--initial_log_std=-1',
+  'std1kl02': '--initial_log_std=-1 --max_kl=0.02',
+  'std1lam97': '--initial_log_std=-1 --gae_lambda=0.97',
+  'std15': '--initial_log_std=-1.5',
+  's2': '--num_slots=2',
+  's2kl02': '--num_slots=2 --max_kl=0.02',
+  's2std1': '--num_slots=2 --initial_log_std=-1',
+  'ctrl': '--action_range=control',
+  'ctrlkl02': '--action_range=control --max_kl=0.02',
+  'ctrlkl02std1': '--action_range=control --max_kl=0.02 --initial_log_std=-1',
+  'ctrlkl04': '--action_range=control --max_kl=0.04',
+  'b1000': '--batch_steps=1000 --num_slots=4',
+  'b5000': '--batch_steps=5000',
+  'b8000kl02': '--batch_steps=8000 --max_kl=0.02',
+  'b8000kl02damp10': '--batch_steps=8000 --max_kl=0.02 --cg_damping=10',
+  'damp1': '--cg_damping=1',
+  'damp10': '--cg_damping=10',
+  'damp10s2': '--cg_damping=10 --num_slots=2',
+  'raw': '--normalize_observations=false',
+  'freeze10': '--normalizer_iterations=10',
+  'freeze30': '--normalizer_iterations=30',
+  'freeze30kl02': '--normalizer_iterations=30 --max_kl=0.02',
+  's2freeze30kl02': '--num_slots=2 --normalizer_iterations=30 --max_kl=0.02',
+  'freeze': '--normalizer_iterations=100',
+  'freezekl02': '--normalizer_iterations=100 --max_kl=0.02',
+  'freezegamma995': '--normalizer_iterations=100 --gamma=0.995 '
+  '--gae_lambda=0.97',
+  'freezeb5000': '--normalizer_iterations=40 --batch_steps=5000 --max_kl=0.02',
+}
 
 
 def table(directory: pathlib.Path, compared: Trials) -> str:
@@ -96,9 +130,39 @@ def table(directory: pathlib.Path, compared: Trials) -> str:
   return '\n'.join(lines)
 
 
+def v5(directory: pathlib.Path) -> str:
+  """Renders the trials with single path on the v5 tasks.
+
+  Args:
+    directory: the evaluations TASK_TRIAL/SEED.
+
+  Returns:
+    The Markdown text, with a row for each task and trial: what the trial
+    changed, and the return of the mean policy of each run as SEED: RETURN.
+  """
+  lines = ['| task | changed settings | env steps | runs |', '|---' * 4 + '|']
+  for preset in _PRESETS:
+    for trial, changed in _CHANGES.items():
+      runs = [
+        tables.load_evaluation(path)
+        for path in directory.glob(f'{preset}_{trial}/*')
+      ]
+      if runs:
+        steps = max(run['env_steps'] for run in runs)
+        cells = (
+          runs[0]['task'],
+          changed if trial == 'base' else f'`{changed}`',
+          f'{steps / 1e6:.1f}M',
+          ', '.join(map(_shown, sorted(runs, key=_seed))),
+        )
+        lines.append(f'| {" | ".join(cells)} |')
+  return '\n'.join(lines)
+
+
 def _seed(run: tables.Evaluation) -> int:
   return run['seed']
 
 
 def _shown(run: tables.Evaluation) -> str:
-  return f'{run["seed"]}: {run["deterministic"]["return"]["mean"]:.0f}'
+  mean = run['deterministic']['return']['mean']
+  return f'{run["seed"]}: {tables.number(math.nan if mean is None else mean)}'

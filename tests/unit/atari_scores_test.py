@@ -1,0 +1,60 @@
+"""Tables of Atari scores: gains, and the paper at the same env steps."""
+
+import dataclasses
+
+import numpy as np
+
+from trpo_tf.reproduction import atari, atari_scores
+from trpo_tf.reproduction.results import Result
+from trpo_tf.reproduction.table import Curve
+
+
+def _result(method, values, errors, env_steps):
+  values = np.array(values, float)
+  return Result(
+    task='pong',
+    method=method,
+    setting='',
+    sweep={},
+    values=values,
+    errors=np.full_like(values, errors),
+    env_steps=np.broadcast_to(np.array(env_steps, float), values.shape),
+    planned_seeds=len(values),
+    planned_iterations=0,
+    planned_env_steps=4_000_000,
+    reference=None,
+    by_env_steps=True,
+    window=1,
+  )
+
+
+def _cells(line):
+  return [cell.strip() for cell in line.strip('|').split('|')]
+
+
+def test_scores():
+  """Half intervals of 3 and 4 make one of 5 for the difference."""
+  curve = Curve(np.array([0.0, 2e6]), np.array([-20.0, 0.0]), np.zeros((0, 3)))
+  table = dataclasses.replace(
+    atari.TABLE, reference={'pong': {'single_path': curve}}
+  )
+  results = [
+    _result('random', [[-20.0]], 3 / 1.96, [1e5]),
+    _result('gae', [[-19.0, 4.0]], 4 / 1.96, [1e6, 2e6]),
+    _result('single_path', [[-19.0, -9.0], [-19.0, -11.0]], 1, [1e6, 2e6]),
+  ]
+  *_, gae = atari_scores.table(table, results, 'gae').splitlines()
+  assert _cells(gae) == [
+    'Pong',
+    '1',
+    '2.0M of 4.0M',
+    '4.000 (0.000 to 8.000)',
+    '-20',
+    '+24 (+19 to +29)',
+    '-10',  # before the second iteration, which 1M env steps have trained
+    '15.6',
+  ]
+  head, _, path = atari_scores.table(table, results, 'single_path').splitlines()
+  assert _cells(path)[1] == '2' and _cells(path)[6] == '-10'
+  assert len(_cells(path)) == len(_cells(head))
+  assert len(atari_scores.table(table, results, 'vine').splitlines()) == 2

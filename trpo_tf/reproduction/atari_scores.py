@@ -1,0 +1,66 @@
+"""Tables of the scores that one method reaches in each Atari game."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from trpo_tf.reproduction import markdown
+from trpo_tf.reproduction.results import Result
+from trpo_tf.reproduction.table import Table
+
+__all__ = ['table']
+
+_BASELINES = 'TRPO (OpenAI Baselines, 10M env steps)'
+
+
+def table(atari: Table, results: Sequence[Result], method: str) -> str:
+  """Renders the scores of a method beside random play and published ones.
+
+  The gain over random play has an interval for the difference of two
+  independent normal means. The paper's curve is that of the same method, or of
+  single path if the paper does not have the method.
+
+  Args:
+    atari: the table of the paper.
+    results: the results of all methods.
+    method: name of the method in the table.
+
+  Returns:
+    The Markdown text, with a row for each game that has results.
+  """
+  found = {(result.method, result.task): result for result in results}
+  lines = [
+    '| game | seeds | env steps a run | ours (95 % interval) | random play '
+    '| gain (95 % interval) | paper, same env steps | Baselines, 10M |',
+    '|---' * 8 + '|',
+  ]
+  for game in atari.tasks:
+    result = found.get((method, game))
+    if result is None:
+      continue
+    chance = found['random', game]
+    curves = atari.reference[game]
+    curve = curves.get(method, curves['single_path'])
+    there = dataclasses.replace(result, reference=curve).reference_there
+    cells = (
+      atari.labels[game],
+      *markdown.counts(result)[::2],
+      markdown.mean(result),
+      f'{chance.final.mean():.4g}',
+      _gain(result, chance),
+      '-' if math.isnan(there) else f'{there:.4g}',
+      f'{atari.published[_BASELINES][game]:g}',
+    )
+    lines.append(f'| {" | ".join(cells)} |')
+  return '\n'.join(lines)
+
+
+def _gain(result: Result, chance: Result) -> str:
+  gain = result.final.mean() - chance.final.mean()
+  reach = math.hypot(_reach(result), _reach(chance))
+  return f'{gain:+.3g} ({gain - reach:+.3g} to {gain + reach:+.3g})'
+
+
+def _reach(result: Result) -> float:
+  low, high = result.final_interval
+  return (high - low) / 2
