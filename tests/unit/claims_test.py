@@ -34,11 +34,14 @@ def test_every_table_of_data_is_generated():
   assert re.findall('<!-- table: (.*) -->', texts) == [
     'v5 against published',
     'v5 bars',
+    'vine every step',
     'Figure 4',
     'speed over physics',
     'v5 evaluations',
     'v5 bars',
+    'v5 time',
     'v5 trials',
+    'damping',
     'Figure 4 cartpole',
     'Figure 4 swimmer',
     'swimmer changes',
@@ -68,6 +71,10 @@ def test_every_table_of_data_is_generated():
 def _cells(text, row):
   (line,) = [x for x in text.splitlines() if x.startswith(f'| {row} |')]
   return [cell.strip() for cell in line.strip('|').split('|')]
+
+
+def _numbers(text):
+  return tuple(float(x) for x in re.findall(r'[+-]?\d+(?:\.\d+)?', text))
 
 
 def test_only_what_beats_the_published_value_is_bold(generated):

@@ -1,12 +1,12 @@
-"""The table of changes to the swimmer of Figure 4."""
+"""Tables of single changes: to Figure 4's swimmer, and to the damping."""
 
 import pathlib
 
 import numpy as np
 
-from trpo_tf.experiment import progress
+from trpo_tf.experiment import progress, tables
 
-__all__ = ['swimmer']
+__all__ = ['damping', 'swimmer']
 
 _STEPS = 500  # of a path
 _LAST = 5  # iterations that a result averages over
@@ -54,5 +54,45 @@ def swimmer(directory: pathlib.Path) -> str:
     lines.append(
       f'| {text} | {len(first["env_steps"])} '
       f'| {first["env_steps"][-1] / 1e6:.1f}M | {", ".join(cells)} |'
+    )
+  return '\n'.join(lines)
+
+
+_DAMPINGS = {'base': 0.1, 'damp1': 1, 'damp10': 10}
+_SOLVED_STEPS = 200_000  # env steps after which all of these runs balance
+_WHOLE = 1000  # env steps of an episode without a fall
+
+
+def damping(directory: pathlib.Path) -> str:
+  """Renders what the damping changes on InvertedDoublePendulum-v5.
+
+  Args:
+    directory: the runs TASK_TRIAL/SEED, with evaluation.json and progress.csv.
+
+  Returns:
+    The Markdown text, with a row for each damping.
+  """
+  lines = [
+    '| damping | seeds | largest KL of a state: median, maximum '
+    '| iterations with a fall | return of the mean policy |',
+    '|---|---|---|---|---|',
+  ]
+  for name, value in _DAMPINGS.items():
+    group = directory / f'inverted_double_pendulum_{name}'
+    paths = sorted(path.parent for path in group.glob('*/progress.csv'))
+    kls, falls, returns = [], [], []
+    for path in paths:
+      columns = progress.read_csv(path / 'progress.csv')
+      late = columns['env_steps'] > _SOLVED_STEPS
+      lengths = columns['episode_length_mean'][late]
+      kls.append(columns['max_state_kl'][late])
+      falls.append(lengths[np.isfinite(lengths)] < _WHOLE)
+      evaluation = tables.load_evaluation(path)
+      returns.append(evaluation['deterministic']['return']['mean'])
+    kl, share = np.concatenate(kls), np.concatenate(falls).mean()
+    lines.append(
+      f'| {value:g} | {", ".join(path.name for path in paths)} '
+      f'| {np.median(kl):.2f}, {kl.max():.1f} | {100 * share:.0f} % '
+      f'| {", ".join(map(tables.number, returns))} |'
     )
   return '\n'.join(lines)

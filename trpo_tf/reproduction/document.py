@@ -188,6 +188,8 @@ def _tables(
     'v5 evaluations': learning.evaluations(rows),
     'v5 against published': learning.against_published(rows),
     'v5 bars': learning.bars(rows),
+    'v5 time': learning.times(data / 'v5'),
+    'damping': ablations.damping(data / 'v5_trials'),
     'vine learning': learning.vine(data / 'vine'),
     'vine every step': learning.every_step(data / 'vine'),
     'v5 trials': trials.v5(data / 'v5_trials'),
