@@ -90,7 +90,7 @@ def test_evaluations_in_training(x, unit):
   np.testing.assert_allclose(
     mean.get_xydata()[[0, -1]], [[2 * unit, 4], [4 * unit, 7]]
   )
-  assert axis.get_ylabel() == 'undiscounted return of the mean policy'
+  assert axis.get_ylabel() == 'return of the mean policy'
   with pytest.raises(errors.UserError, match='with --eval_every_env_steps'):
     _panel([_run('c', [1, 2])], y=plots.EVALUATED)
 

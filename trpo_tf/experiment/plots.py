@@ -70,7 +70,7 @@ _GRID_POINTS = 300
 EVALUATED = 'evaluated_return'  # a y that progress.csv does not have
 _Y_LABELS = {
   'return_mean': 'undiscounted training return',
-  EVALUATED: 'undiscounted return of the mean policy',
+  EVALUATED: 'return of the mean policy',
   'episode_length_mean': 'episode length [env steps]',
   'mean_kl': 'mean KL of the step [nats]',
 }

@@ -16,6 +16,7 @@ __all__ = [
   'Row',
   'load_evaluation',
   'markdown',
+  'mean',
   'number',
   'summarize_tasks',
 ]
@@ -114,9 +115,8 @@ def markdown(rows: Iterable[Row]) -> str:
     iqm = statistics.interquartile_mean(row.deterministic)
     lines.append(
       f'| {row.task} | {row.env_steps:,} | {_seeds(row.seeds)} '
-      f'| {number(np.mean(row.deterministic))} '
-      f'{_interval(row.deterministic)} | {number(iqm)} | {each} '
-      f'| {number(np.mean(row.sampled))} {_interval(row.sampled)} |'
+      f'| {mean(row.deterministic)} | {number(iqm)} | {each} '
+      f'| {mean(row.sampled)} |'
     )
   return '\n'.join(lines) + '\n'
 
@@ -140,8 +140,10 @@ def _seeds(seeds: tuple[int, ...]) -> str:
   return ', '.join(map(str, sorted(seeds)))
 
 
-def _interval(values: tuple[float, ...]) -> str:
+def mean(values: tuple[float, ...]) -> str:
+  """Writes the mean of runs, with its interval if there is one."""
+  text = number(np.mean(values))
   if len(values) < 2 or not np.isfinite(values).all():
-    return ''
+    return text
   low, high = statistics.bootstrap_interval(values)
-  return f'({number(low)} to {number(high)})'
+  return f'{text} ({number(low)} to {number(high)})'

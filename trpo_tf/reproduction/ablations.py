@@ -80,19 +80,18 @@ def damping(directory: pathlib.Path) -> str:
   for name, value in _DAMPINGS.items():
     group = directory / f'inverted_double_pendulum_{name}'
     paths = sorted(path.parent for path in group.glob('*/progress.csv'))
-    kls, falls, returns = [], [], []
+    (row,) = tables.summarize_tasks(map(tables.load_evaluation, paths))
+    kls, falls = [], []
     for path in paths:
       columns = progress.read_csv(path / 'progress.csv')
       late = columns['env_steps'] > _SOLVED_STEPS
       lengths = columns['episode_length_mean'][late]
       kls.append(columns['max_state_kl'][late])
       falls.append(lengths[np.isfinite(lengths)] < _WHOLE)
-      evaluation = tables.load_evaluation(path)
-      returns.append(evaluation['deterministic']['return']['mean'])
     kl, share = np.concatenate(kls), np.concatenate(falls).mean()
     lines.append(
       f'| {value:g} | {", ".join(path.name for path in paths)} '
       f'| {np.median(kl):.2f}, {kl.max():.1f} | {100 * share:.0f} % '
-      f'| {", ".join(map(tables.number, returns))} |'
+      f'| {", ".join(map(tables.number, row.deterministic))} |'
     )
   return '\n'.join(lines)

@@ -189,7 +189,7 @@ def every_step(directory: pathlib.Path) -> str:
 
 def _cell(row: Row) -> str:
   each = ', '.join(map(tables.number, row.deterministic))
-  return f'{_mean(row)}: {each}'
+  return f'{tables.mean(row.deterministic)}: {each}'
 
 
 def _against_bar(row: Row) -> str:
@@ -203,16 +203,9 @@ def _verdict(row: Row, bar: float) -> str:
 def _ours(row: Row) -> str:
   """Our mean, bold if its whole interval is above the published mean."""
   low, _ = statistics.bootstrap_interval(row.deterministic)
-  mean, interval = _mean(row).split(' ', 1)
+  mean, *interval = tables.mean(row.deterministic).split(' ', 1)
   bold = '**' if low > _TARGETS[row.task].published else ''
-  return f'{bold}{mean}{bold} {interval}'
-
-
-def _mean(row: Row) -> str:
-  low, high = map(
-    tables.number, statistics.bootstrap_interval(row.deterministic)
-  )
-  return f'{tables.number(np.mean(row.deterministic))} ({low} to {high})'
+  return ' '.join([f'{bold}{mean}{bold}', *interval])
 
 
 def _published(target: _Target) -> str:
