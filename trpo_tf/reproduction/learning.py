@@ -128,7 +128,7 @@ def times(directory: pathlib.Path) -> str:
     The Markdown text, with a row for each task.
   """
   lines = [
-    '| task | seconds of a run: median (smallest to largest) | env steps/s |',
+    '| task | median seconds of a run | env steps/s |',
     '|---|---|---|',
   ]
   for row, group in zip(read(directory), _groups(directory), strict=True):
@@ -136,8 +136,7 @@ def times(directory: pathlib.Path) -> str:
     seconds = [run['elapsed_seconds'][-1] for run in runs]
     median = float(np.median(seconds))
     lines.append(
-      f'| {row.task} | {median:.0f} ({min(seconds):.0f} to '
-      f'{max(seconds):.0f}) | {row.env_steps / median:,.0f} |'
+      f'| {row.task} | {median:.0f} | {row.env_steps / median:,.0f} |'
     )
   return '\n'.join(lines)
 
