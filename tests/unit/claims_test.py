@@ -54,6 +54,7 @@ def test_every_table_of_data_is_generated():
     'scale runs',
     'scale efficiency',
     'Atari gae',
+    'Atari single_path',
     'Atari speed',
     'Atari update',
     'Atari training',
