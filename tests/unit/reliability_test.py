@@ -1,5 +1,6 @@
 """The count of steps that exceed their KL bound, against counts by hand."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -58,8 +59,10 @@ def test_totals():
   assert second == '| all of these | 2 | 1 | 10 | 5 (50.0%) | 0 | 1.800 |'
 
 
-def test_the_csv_files_of_a_report_are_its_logs(tmp_path):
+@pytest.mark.parametrize('error', [None, lambda columns, _: columns['mean_kl']])
+def test_the_csv_files_of_a_report_are_its_logs(tmp_path, error):
   table = reproductions.table(tmp_path / 'flagfiles')
+  table = dataclasses.replace(table, error=error)
   entries = reproductions.entries(table, tmp_path / 'out')
   for run in entries[0].variants['']:
     reproductions.write(run, 1000 * (run.seed + np.arange(20.0)))
@@ -68,8 +71,10 @@ def test_the_csv_files_of_a_report_are_its_logs(tmp_path):
   for run in entries[0].variants['']:
     want, got = logs.read(table, run), read(run)
     np.testing.assert_allclose(got.values, want.values, rtol=1e-5)
+    np.testing.assert_allclose(got.errors, want.errors, rtol=1e-5)
+    assert np.isfinite(got.errors).all() == (error is not None)
     for name, column in got.progress.items():
-      if name != table.metric_name:
+      if name not in (table.metric_name, table.error_name):
         np.testing.assert_allclose(column, want.progress[name], rtol=1e-5)
     assert got.finished and want.finished
   assert read(entries[1].variants['3'][0]) is None

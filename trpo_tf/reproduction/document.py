@@ -137,7 +137,8 @@ def figures(root: pathlib.Path, parse: plan.Parse) -> dict[str, bytes]:
     parse: parses flags of the train binary to settings.
 
   Returns:
-    By path relative to `root`, the content of each PNG file.
+    By path relative to `root`, the content of each PNG file. A band needs the
+    errors of its run, which older files of Atari have for the last row alone.
   """
   drawn = {}
   for report in _reports(root, parse):
