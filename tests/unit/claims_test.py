@@ -40,6 +40,7 @@ def test_every_table_of_data_is_generated():
     'v5 evaluations',
     'v5 bars',
     'v5 time',
+    'time to 3000',
     'v5 trials',
     'damping',
     'Figure 4 cartpole',

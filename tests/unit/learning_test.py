@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from trpo_tf.experiment import sinks
-from trpo_tf.reproduction import ablations, learning, trials
+from trpo_tf.reproduction import ablations, learning, rivals, times, trials
 
 
 def _run(folder, task, seed, mean, **columns):
@@ -64,7 +64,49 @@ def test_bars_and_published_means(tmp_path):
 def test_times(tmp_path):
   for seed, last in enumerate((100, 400, 50)):
     _run(tmp_path / 'ant', 'Ant-v5', seed, 1.0, elapsed_seconds=[9, last])
-  assert _rows(learning.times(tmp_path)) == [['Ant-v5', '100', '10,000']]
+  seconds = times.median_seconds(tmp_path)
+  assert seconds == {'Ant-v5': 100}
+  assert _rows(times.of_runs(seconds, 1_000_000)) == [
+    ['Ant-v5', '100', '10,000']
+  ]
+
+
+def test_time_to_reach(tmp_path):
+  """Five iterations count, so a single high one does not; a tie does."""
+  returns = {
+    0: [0, 0, 10, 0, 0, 5, 5, 5, 5, 5],
+    1: [5] * 10,
+    2: [0] * 5 + [5] * 5,
+    3: [4.9] * 10,
+  }
+  for seed, means in returns.items():
+    seconds = 7.0 * np.arange(1, 11)
+    columns = dict(return_mean=means, elapsed_seconds=seconds)
+    _run(tmp_path, 'Hopper-v5', seed, 1.0, **columns)
+  assert _rows(times.to_reach(tmp_path, 5)) == [
+    ['0', '10,000', '70.0'],
+    ['1', '5,000', '35.0'],
+    ['2', '10,000', '70.0'],
+    ['3', 'never', '-'],
+    ['median of 4', '10,000', '70.0'],
+  ]
+
+
+def test_rival(tmp_path):
+  """A task that the rival has not run is left out."""
+  for task in ('Ant', 'Hopper'):
+    _run(tmp_path / 'ours' / task, f'{task}-v5', 0, 3000.0)
+  for seed, returns in {1: [10, 20], 0: [30, 50]}.items():
+    run = dict(seed=seed, deterministic=returns, seconds=100.0, threads=1)
+    path = tmp_path / 'rival/Ant-v5' / f'{seed}.json'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(run))
+  rows = learning.read(tmp_path / 'ours')
+  text = rivals.table(rows, {'Ant-v5': 9.4}, tmp_path / 'rival')
+  assert _rows(text) == [
+    ['Ant-v5', '3000', '9', '27.5 (15.0 to 40.0)', '0: 40.0, 1: 15.0']
+    + ['100', '1']
+  ]
 
 
 def test_damping(tmp_path):

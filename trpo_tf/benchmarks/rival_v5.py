@@ -3,9 +3,10 @@
   python -m trpo_tf.benchmarks.rival_v5 Hopper-v5 0 docs/results/rival
 
 A finished run writes DIRECTORY/TASK/SEED.json: the returns of 20 episodes of
-the mean policy and of 20 with sampled actions, the training returns, and the
-seconds. A run that is there already is not repeated. PyTorch has the number of
-threads that trains fastest on Hopper.
+the mean policy and of 20 with sampled actions (100 on Pusher and Reacher, whose
+episodes are short), the training returns, and the seconds. A run that is there
+already is not repeated. PyTorch has the number of threads that trains fastest
+on Hopper.
 
 The zoo has settings for Ant, HalfCheetah, Hopper, Humanoid, Swimmer and
 Walker2d; the other tasks get those that most of these share (rl-baselines3-zoo,
@@ -29,6 +30,7 @@ SPECIAL: dict[str, dict[str, Any]] = {
   'Swimmer-v5': dict(gamma=0.9999),
 }
 _ENV_STEPS, _EPISODES = 1_000_000, 20
+_MORE_EPISODES = {'Pusher-v5': 100, 'Reacher-v5': 100}
 
 
 def train(task: str, seed: int) -> dict[str, Any]:
@@ -65,7 +67,7 @@ def train(task: str, seed: int) -> dict[str, Any]:
     returns, _ = evaluate_policy(
       model,
       alone,
-      n_eval_episodes=_EPISODES,
+      n_eval_episodes=_MORE_EPISODES.get(task, _EPISODES),
       deterministic=deterministic,
       return_episode_rewards=True,
     )

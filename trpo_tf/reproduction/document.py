@@ -29,8 +29,10 @@ from trpo_tf.reproduction import (
   published,
   reliability,
   results,
+  rivals,
   scale,
   speed,
+  times,
   trials,
   vine_speed,
 )
@@ -185,11 +187,14 @@ def _tables(
 ) -> dict[str, str]:
   """Makes all tables by name from docs/results and its reports."""
   rows = learning.read(data / 'v5')
+  seconds = times.median_seconds(data / 'v5')
   found = {
     'v5 evaluations': learning.evaluations(rows),
     'v5 against published': learning.against_published(rows),
     'v5 bars': learning.bars(rows),
-    'v5 time': learning.times(data / 'v5'),
+    'v5 time': times.of_runs(seconds, 1_000_000),
+    'v5 rival': rivals.table(rows, seconds, data / 'rival'),
+    'time to 3000': times.to_reach(data / 'v5_time/hopper', 3000),
     'damping': ablations.damping(data / 'v5_trials'),
     'vine learning': learning.vine(data / 'vine'),
     'vine every step': learning.every_step(data / 'vine'),

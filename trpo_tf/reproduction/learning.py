@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trpo_tf.experiment import progress, statistics, tables
+from trpo_tf.experiment import statistics, tables
 from trpo_tf.experiment.tables import Row
 from trpo_tf.reproduction import ratios
 
@@ -17,7 +17,6 @@ __all__ = [
   'evaluations',
   'every_step',
   'read',
-  'times',
   'vine',
 ]
 
@@ -114,29 +113,6 @@ def bars(rows: Sequence[Row]) -> str:
     lines.append(
       f'| {row.task} | {tables.number(target.bar)} | {_against_bar(row)} '
       f'| {_published(target)} |'
-    )
-  return '\n'.join(lines)
-
-
-def times(directory: pathlib.Path) -> str:
-  """Renders how long the runs took.
-
-  Args:
-    directory: the runs TASK/SEED, with progress.csv.
-
-  Returns:
-    The Markdown text, with a row for each task.
-  """
-  lines = [
-    '| task | median seconds of a run | env steps/s |',
-    '|---|---|---|',
-  ]
-  for row, group in zip(read(directory), _groups(directory), strict=True):
-    runs = [progress.read_csv(p) for p in sorted(group.glob('*/progress.csv'))]
-    seconds = [run['elapsed_seconds'][-1] for run in runs]
-    median = float(np.median(seconds))
-    lines.append(
-      f'| {row.task} | {median:.0f} | {row.env_steps / median:,.0f} |'
     )
   return '\n'.join(lines)
 
