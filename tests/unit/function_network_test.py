@@ -51,6 +51,26 @@ def test_a_function_steps_as_the_network_does(kind):
   np.testing.assert_allclose(steps[0].theta, steps[1].theta, atol=1e-4)
 
 
+def test_a_function_may_branch_on_a_tensor():
+  x, initial = _inputs()
+
+  @tf.function
+  def halved(theta, x):
+    found = 2 * _MLP.outputs(theta, x)
+    if tf.reduce_sum(found) < 1e9:
+      found /= 2
+    return found
+
+  thetas = []
+  for function in (_MLP.outputs, halved):
+    network = trpo_tf.FunctionNetwork(function, initial, _A, _O)
+    policy = trpo_tf.GaussianPolicy(network)
+    theta = policy.initial_parameters(np.random.default_rng(0))
+    step = trpo_tf.make_trust_region_step(policy, max_kl=0.02)
+    thetas.append(step(theta, x, _data(policy, theta, x)).theta)
+  np.testing.assert_allclose(*thetas, atol=1e-5)
+
+
 def test_products_are_those_of_the_hessian_of_the_kl():
   x, initial = _inputs()
   network = trpo_tf.FunctionNetwork(_MLP.outputs, initial, _A, _O)

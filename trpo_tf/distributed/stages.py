@@ -143,7 +143,7 @@ def _part(
   pruned = graph.prune(inputs, outputs)
   specs = [tf.TensorSpec(t.shape, t.dtype) for t in inputs]
   return tf.function(
-    lambda *values: pruned(*values), input_signature=specs
+    lambda *values: pruned(*values), input_signature=specs, autograph=False
   ).get_concrete_function()
 
 

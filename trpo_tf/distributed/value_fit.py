@@ -105,11 +105,11 @@ class StackedFit:
 
       spec = tf.TensorSpec(theta.shape, tf.float64)
       return tf.map_fn(
-        of_shard, tf.range(len(divisors)), fn_output_signature=spec
+        of_shard, tf.range(divisors.shape[0]), fn_output_signature=spec
       )
 
     def whole(theta, first, second, done, steps, divisors, *data):
-      S = len(divisors)
+      S = divisors.shape[0]
 
       def iteration(i, theta, first, second):
         found = gradients(theta, i, divisors, *data)
@@ -123,8 +123,8 @@ class StackedFit:
       start = tf.constant(0), theta, first, second
       return tf.while_loop(lambda i, *_: i < steps, iteration, start)[1:]
 
-    self._gradients = tf.function(gradients, jit_compile=True)
-    self._whole = tf.function(whole, jit_compile=True)
+    compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
+    self._gradients, self._whole = compiled(gradients), compiled(whole)
 
   def begin(self, data: Sequence[FitData]) -> None:
     """Joins the steps of the shards; see Fit."""
@@ -235,7 +235,9 @@ def by_rounds(
 @functools.cache
 def _compiled_adam(rate: float) -> Callable[..., Any]:
   return tf.function(
-    functools.partial(_isolated_adam, rate=rate), jit_compile=True
+    functools.partial(_isolated_adam, rate=rate),
+    jit_compile=True,
+    autograph=False,
   )
 
 

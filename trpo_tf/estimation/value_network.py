@@ -143,6 +143,7 @@ class ValueNetwork:
         tf.TensorSpec([self.network.num_parameters]),
         self.network.input_spec,
       ],
+      autograph=False,
     )
     self._fit = _compile_fit(self.network, settings.value_learning_rate)
 
@@ -302,12 +303,15 @@ def _compile_fit(network: Network, rate: float) -> Callable[..., Any]:
   compiled = isinstance(network, mlp.MLP)
 
   @functools.partial(
-    tf.function, jit_compile=compiled, reduce_retracing=not compiled
+    tf.function,
+    jit_compile=compiled,
+    reduce_retracing=not compiled,
+    autograph=False,
   )
   def fit(theta, m, v, count, steps, x, targets, rows):
     def iteration(i, count, theta, m, v):
       chosen = rows[i]
-      size = tf.cast(len(chosen), tf.float32)
+      size = tf.cast(tf.shape(chosen)[0], tf.float32)
       gradient = _gradient(network, theta, x, targets, chosen, size)
       theta, m, v = adam_step(theta, m, v, gradient, count + 1, rate)
       return i + 1, count + 1, theta, m, v

@@ -107,7 +107,9 @@ def saved_model(policy: TrainedPolicy) -> tuple[tf.Module, dict[str, Any]]:
   functions: tuple[Callable, ...] = act, distribution
   for function in functions:
     name = function.__name__
-    signatures[name] = tf.function(function, input_signature=[spec])
+    signatures[name] = tf.function(
+      function, input_signature=[spec], autograph=False
+    )
     setattr(module, name, signatures[name])
   return module, signatures
 

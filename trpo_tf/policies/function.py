@@ -42,7 +42,9 @@ def numpy_function(
 @functools.lru_cache(maxsize=8)
 def _compiled(network: Network) -> Callable[[tf.Tensor, Any], tf.Tensor]:
   signature = [tf.TensorSpec([network.num_parameters]), network.input_spec]
-  return tf.function(network.outputs, input_signature=signature)
+  return tf.function(
+    network.outputs, input_signature=signature, autograph=False
+  )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

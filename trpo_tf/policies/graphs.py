@@ -38,7 +38,9 @@ def compile_any_batch(
     if not graph:
       kept = tf.nest.map_structure(tf.TensorSpec.from_tensor, args[:fixed])
       others = tf.nest.map_structure(any_batch, args[fixed:])
-      graph.append(tf.function(function, input_signature=[*kept, *others]))
+      graph.append(
+        tf.function(function, input_signature=[*kept, *others], autograph=False)
+      )
     return graph[0](*args)
 
   return call
