@@ -1,5 +1,6 @@
 """The tables of the documentation are those of the committed data."""
 
+import json
 import pathlib
 import re
 
@@ -68,6 +69,25 @@ def test_every_table_of_data_is_generated():
     'soak',
     'fuzz',
   ]
+
+
+def test_runs_of_the_table_have_the_presets_settings(monkeypatch):
+  """All are of one clean commit; flags.txt and the preset are one config."""
+  monkeypatch.chdir(_ROOT)
+  common = ('--total_env_steps=1000000', '--sampler_threads=1')
+  common += ('--eval_every_env_steps=100000', '--eval_episodes=5')
+  common += ('--tf_threads=1', '--notensorboard')
+  commits = set()
+  for run in sorted(pathlib.Path('docs/results/v5').glob('*/*/')):
+    task, seed = run.parts[-2:]
+    own = [f'--flagfile=configs/v5/{task}.flags', f'--seed={seed}']
+    own += [f'--run_dir=runs/v5/{task}/{seed}']
+    found = flags.parse([f'--flagfile={run}/flags.txt'])
+    assert found == flags.parse([*own, *common]), run
+    git = json.loads((run / 'run.json').read_text())['git']
+    assert not git['dirty']
+    commits.add(git['commit'])
+  assert len(commits) == 1
 
 
 def _cells(text, row):
