@@ -55,6 +55,20 @@ def test_imports_point_backwards(path):
     assert name == own or _LEVEL[name] < _LEVEL[own], f'{path} imports {name}'
 
 
+def test_graphs_compile_in_one_way():
+  """Outside of benchmarks, only policies/graphs.py uses tf.function."""
+  users = {
+    path.relative_to(_ROOT).as_posix()
+    for path in _FILES
+    if _package(path) != 'benchmarks'
+    and any(
+      isinstance(node, ast.Attribute) and ast.unparse(node) == 'tf.function'
+      for node in ast.walk(ast.parse(path.read_text()))
+    )
+  }
+  assert users == {'policies/graphs.py'}
+
+
 @pytest.mark.parametrize(
   'extension, user',
   [

@@ -142,8 +142,8 @@ def _part(
   """Compiles a part of a graph; a call of `prune`'s result takes 1 ms more."""
   pruned = graph.prune(inputs, outputs)
   specs = [tf.TensorSpec(t.shape, t.dtype) for t in inputs]
-  return tf.function(
-    lambda *values: pruned(*values), input_signature=specs, autograph=False
+  return graphs.compiled(
+    lambda *values: pruned(*values), input_signature=specs
   ).get_concrete_function()
 
 

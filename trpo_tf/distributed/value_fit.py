@@ -123,8 +123,8 @@ class StackedFit:
       start = tf.constant(0), theta, first, second
       return tf.while_loop(lambda i, *_: i < steps, iteration, start)[1:]
 
-    compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
-    self._gradients, self._whole = compiled(gradients), compiled(whole)
+    self._gradients = graphs.compiled(gradients, jit_compile=True)
+    self._whole = graphs.compiled(whole, jit_compile=True)
 
   def begin(self, data: Sequence[FitData]) -> None:
     """Joins the steps of the shards; see Fit."""
@@ -199,7 +199,7 @@ class _SeparateFit:
 
     specs = [tf.TensorSpec([size]), tf.TensorSpec([], tf.int32)]
     specs += [graphs.any_batch(t) if t.shape.rank else _spec(t) for t in flat]
-    compiled = tf.function(gradients, input_signature=specs, autograph=False)
+    compiled = graphs.compiled(gradients, input_signature=specs)
     return compiled.get_concrete_function()
 
 
@@ -234,10 +234,8 @@ def by_rounds(
 
 @functools.cache
 def _compiled_adam(rate: float) -> Callable[..., Any]:
-  return tf.function(
-    functools.partial(_isolated_adam, rate=rate),
-    jit_compile=True,
-    autograph=False,
+  return graphs.compiled(
+    functools.partial(_isolated_adam, rate=rate), jit_compile=True
   )
 
 

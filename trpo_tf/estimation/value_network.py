@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from trpo_tf.config import EstimatorConfig
-from trpo_tf.policies import mlp, stacks
+from trpo_tf.policies import graphs, mlp, stacks
 from trpo_tf.policies.protocols import Inputs, Network
 
 __all__ = ['ValueNetwork', 'ValueState', 'adam_step', 'padded', 'rescale']
@@ -137,13 +137,12 @@ class ValueNetwork:
     self.network = policy_network.with_layers(
       settings.value_hidden_sizes, output_size=1, activation='tanh'
     )
-    self._predict = tf.function(
+    self._predict = graphs.compiled(
       self.network.outputs,
       input_signature=[
         tf.TensorSpec([self.network.num_parameters]),
         self.network.input_spec,
       ],
-      autograph=False,
     )
     self._fit = _compile_fit(self.network, settings.value_learning_rate)
 
@@ -303,10 +302,7 @@ def _compile_fit(network: Network, rate: float) -> Callable[..., Any]:
   compiled = isinstance(network, mlp.MLP)
 
   @functools.partial(
-    tf.function,
-    jit_compile=compiled,
-    reduce_retracing=not compiled,
-    autograph=False,
+    graphs.compiled, jit_compile=compiled, reduce_retracing=not compiled
   )
   def fit(theta, m, v, count, steps, x, targets, rows):
     def iteration(i, count, theta, m, v):

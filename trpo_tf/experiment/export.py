@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from trpo_tf.experiment import backend as backend_lib
 from trpo_tf.experiment.trained import TrainedPolicy
+from trpo_tf.policies import graphs
 from trpo_tf.policies.categorical import CategoricalPolicy
 from trpo_tf.policies.conv import ConvNet
 from trpo_tf.policies.normalizer import Normalizer
@@ -107,9 +108,7 @@ def saved_model(policy: TrainedPolicy) -> tuple[tf.Module, dict[str, Any]]:
   functions: tuple[Callable, ...] = act, distribution
   for function in functions:
     name = function.__name__
-    signatures[name] = tf.function(
-      function, input_signature=[spec], autograph=False
-    )
+    signatures[name] = graphs.compiled(function, input_signature=[spec])
     setattr(module, name, signatures[name])
   return module, signatures
 

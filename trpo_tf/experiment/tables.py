@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -14,6 +14,7 @@ from trpo_tf.experiment import json_files, statistics
 __all__ = [
   'Evaluation',
   'Row',
+  'grid',
   'load_evaluation',
   'markdown',
   'mean',
@@ -105,20 +106,33 @@ def summarize_tasks(evaluations: Iterable[Evaluation]) -> list[Row]:
 
 def markdown(rows: Iterable[Row]) -> str:
   """Makes a Markdown table of means over runs and 95 % bootstrap intervals."""
-  lines = [
-    '| task | env steps | seeds | mean policy: return | IQM | each seed '
-    '| sampled actions: return |',
-    '|---|---|---|---|---|---|---|',
-  ]
-  for row in rows:
-    each = ', '.join(map(number, row.deterministic))
-    iqm = statistics.interquartile_mean(row.deterministic)
-    lines.append(
-      f'| {row.task} | {row.env_steps:,} | {_seeds(row.seeds)} '
-      f'| {mean(row.deterministic)} | {number(iqm)} | {each} '
-      f'| {mean(row.sampled)} |'
+  heads = ['task', 'env steps', 'seeds', 'mean policy: return', 'IQM']
+  heads += ['each seed', 'sampled actions: return']
+  cells = [
+    (
+      row.task,
+      f'{row.env_steps:,}',
+      _seeds(row.seeds),
+      mean(row.deterministic),
+      number(statistics.interquartile_mean(row.deterministic)),
+      ', '.join(map(number, row.deterministic)),
+      mean(row.sampled),
     )
-  return '\n'.join(lines) + '\n'
+    for row in rows
+  ]
+  return grid(heads, cells) + '\n'
+
+
+def grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+  """Makes a Markdown table, without a line break at its end.
+
+  Args:
+    heads: the heads of its columns.
+    rows: the cells of each row.
+  """
+  lines = [heads, *rows]
+  written = [f'| {" | ".join(cells)} |' for cells in lines]
+  return '\n'.join([written[0], '|---' * len(heads) + '|', *written[1:]])
 
 
 def number(value: np.floating | np.ndarray | float) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from trpo_tf.policies import graphs
 from trpo_tf.policies.linearization import Linearization, linearize_autodiff
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.protocols import Network
@@ -42,9 +43,7 @@ def numpy_function(
 @functools.lru_cache(maxsize=8)
 def _compiled(network: Network) -> Callable[[tf.Tensor, Any], tf.Tensor]:
   signature = [tf.TensorSpec([network.num_parameters]), network.input_spec]
-  return tf.function(
-    network.outputs, input_signature=signature, autograph=False
-  )
+  return graphs.compiled(network.outputs, input_signature=signature)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -35,10 +35,8 @@ def swimmer(directory: pathlib.Path) -> str:
   Returns:
     The Markdown text, with a row for each change.
   """
-  lines = [
-    '| change | iterations | env steps | reward per env step, by seed |',
-    '|---|---|---|---|',
-  ]
+  heads = ('change', 'iterations', 'env steps', 'reward per env step, by seed')
+  rows = []
   for name, text in _CHANGES.items():
     runs = {
       path.parent.name: progress.read_csv(path)
@@ -51,11 +49,10 @@ def swimmer(directory: pathlib.Path) -> str:
       f'{seed}: {np.mean(run["return_mean"][-_LAST:]) / _STEPS:.3f}'
       for seed, run in runs.items()
     ]
-    lines.append(
-      f'| {text} | {len(first["env_steps"])} '
-      f'| {first["env_steps"][-1] / 1e6:.1f}M | {", ".join(cells)} |'
-    )
-  return '\n'.join(lines)
+    steps = first['env_steps']
+    size = str(len(steps)), f'{steps[-1] / 1e6:.1f}M'
+    rows.append((text, *size, ', '.join(cells)))
+  return tables.grid(heads, rows)
 
 
 _DAMPINGS = {'base': 0.1, 'damp1': 1, 'damp10': 10}
@@ -72,11 +69,9 @@ def damping(directory: pathlib.Path) -> str:
   Returns:
     The Markdown text, with a row for each damping.
   """
-  lines = [
-    '| damping | seeds | largest KL of a state: median, maximum '
-    '| iterations with a fall | return of the mean policy |',
-    '|---|---|---|---|---|',
-  ]
+  heads = ['damping', 'seeds', 'largest KL of a state: median, maximum']
+  heads += ['iterations with a fall', 'return of the mean policy']
+  rows = []
   for name, value in _DAMPINGS.items():
     group = directory / f'inverted_double_pendulum_{name}'
     paths = sorted(path.parent for path in group.glob('*/progress.csv'))
@@ -89,9 +84,13 @@ def damping(directory: pathlib.Path) -> str:
       kls.append(columns['max_state_kl'][late])
       falls.append(lengths[np.isfinite(lengths)] < _WHOLE)
     kl, share = np.concatenate(kls), np.concatenate(falls).mean()
-    lines.append(
-      f'| {value:g} | {", ".join(path.name for path in paths)} '
-      f'| {np.median(kl):.2f}, {kl.max():.1f} | {100 * share:.0f} % '
-      f'| {", ".join(map(tables.number, row.deterministic))} |'
+    rows.append(
+      (
+        f'{value:g}',
+        ', '.join(path.name for path in paths),
+        f'{np.median(kl):.2f}, {kl.max():.1f}',
+        f'{100 * share:.0f} %',
+        ', '.join(map(tables.number, row.deterministic)),
+      )
     )
-  return '\n'.join(lines)
+  return tables.grid(heads, rows)

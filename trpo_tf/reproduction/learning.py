@@ -90,31 +90,23 @@ def evaluations(rows: Sequence[Row]) -> str:
 
 def against_published(rows: Sequence[Row]) -> str:
   """Renders our means beside the published ones."""
-  lines = [
-    '| task | trpo_tf | seeds | best published TRPO, several seeds |',
-    '|---|---|---|---|',
-  ]
+  heads = ('task', 'trpo_tf', 'seeds', 'best published TRPO, several seeds')
+  cells = []
   for row in rows:
-    lines.append(
-      f'| {row.task} | {_ours(row)} | {len(row.seeds)} '
-      f'| {_published(_TARGETS[row.task])} |'
-    )
-  return '\n'.join(lines)
+    published = _published(_TARGETS[row.task])
+    cells.append((row.task, _ours(row), str(len(row.seeds)), published))
+  return tables.grid(heads, cells)
 
 
 def bars(rows: Sequence[Row]) -> str:
   """Renders our means beside the project's bars and the published means."""
-  lines = [
-    '| task | bar | ours | best published TRPO at 1M, several seeds |',
-    '|---|---|---|---|',
-  ]
+  heads = ('task', 'bar', 'ours', 'best published TRPO at 1M, several seeds')
+  cells = []
   for row in rows:
     target = _TARGETS[row.task]
-    lines.append(
-      f'| {row.task} | {tables.number(target.bar)} | {_against_bar(row)} '
-      f'| {_published(target)} |'
-    )
-  return '\n'.join(lines)
+    bar = tables.number(target.bar)
+    cells.append((row.task, bar, _against_bar(row), _published(target)))
+  return tables.grid(heads, cells)
 
 
 def vine(directory: pathlib.Path) -> str:
@@ -126,14 +118,11 @@ def vine(directory: pathlib.Path) -> str:
   Returns:
     The Markdown text.
   """
-  lines = [
-    f'| task | {" | ".join(_VINE_METHODS.values())} |',
-    '|---' * (1 + len(_VINE_METHODS)) + '|',
-  ]
+  cells = []
   for task in _VINE_TASKS:
     rows = [_row(directory / f'{task}_{method}') for method in _VINE_METHODS]
-    lines.append(f'| {rows[0].task} | {" | ".join(map(_cell, rows))} |')
-  return '\n'.join(lines)
+    cells.append((rows[0].task, *map(_cell, rows)))
+  return tables.grid(('task', *_VINE_METHODS.values()), cells)
 
 
 def every_step(directory: pathlib.Path) -> str:
@@ -146,20 +135,15 @@ def every_step(directory: pathlib.Path) -> str:
     The Markdown text. The bar is single path's mean minus half the width of its
     interval.
   """
-  lines = [
-    '| task | single path | vine, every step | bar |',
-    '|---|---|---|---|',
-  ]
+  cells = []
   for task in _EVERY_STEP_TASKS:
     path = _row(directory / f'{task}_single_path')
     vine = _row(directory / f'{task}_every_step')
     low, high = statistics.bootstrap_interval(path.deterministic)
     bar = float(np.mean(path.deterministic) - (high - low) / 2)
-    lines.append(
-      f'| {path.task} | {_cell(path)} | {_cell(vine)} '
-      f'| {bar:.0f} {_verdict(vine, bar)} |'
-    )
-  return '\n'.join(lines)
+    against = f'{bar:.0f} {_verdict(vine, bar)}'
+    cells.append((path.task, _cell(path), _cell(vine), against))
+  return tables.grid(('task', 'single path', 'vine, every step', 'bar'), cells)
 
 
 def _cell(row: Row) -> str:

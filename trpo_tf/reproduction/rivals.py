@@ -27,11 +27,9 @@ def table(
     The Markdown text. Returns are those of the mean policy; the seconds do not
     include the evaluation after the training.
   """
-  lines = [
-    '| task | trpo_tf: return | seconds | sb3-contrib: return | each seed '
-    '| seconds | threads |',
-    '|---|---|---|---|---|---|---|',
-  ]
+  heads = ['task', 'trpo_tf: return', 'seconds', 'sb3-contrib: return']
+  heads += ['each seed', 'seconds', 'threads']
+  cells = []
   for row in rows:
     runs = _read(directory / row.task)
     if not runs:
@@ -43,12 +41,10 @@ def table(
     )
     threads = ', '.join(str(n) for n in sorted({r['threads'] for r in runs}))
     taken = np.median([run['seconds'] for run in runs])
-    lines.append(
-      f'| {row.task} | {tables.mean(row.deterministic)} '
-      f'| {seconds[row.task]:.0f} | {tables.mean(means)} | {each} '
-      f'| {taken:.0f} | {threads} |'
-    )
-  return '\n'.join(lines)
+    ours = tables.mean(row.deterministic), f'{seconds[row.task]:.0f}'
+    theirs = tables.mean(means), each, f'{taken:.0f}', threads
+    cells.append((row.task, *ours, *theirs))
+  return tables.grid(heads, cells)
 
 
 def _read(directory: pathlib.Path) -> list[dict[str, Any]]:

@@ -34,13 +34,11 @@ def of_runs(seconds: Mapping[str, float], env_steps: int) -> str:
   Returns:
     The Markdown text, with a row for each task.
   """
-  lines = [
-    '| task | median seconds of a run | env steps/s |',
-    '|---|---|---|',
+  rows = [
+    (task, f'{median:.0f}', f'{env_steps / median:,.0f}')
+    for task, median in seconds.items()
   ]
-  for task, median in seconds.items():
-    lines.append(f'| {task} | {median:.0f} | {env_steps / median:,.0f} |')
-  return '\n'.join(lines)
+  return tables.grid(('task', 'median seconds of a run', 'env steps/s'), rows)
 
 
 def to_reach(directory: pathlib.Path, target: float) -> str:
@@ -54,14 +52,14 @@ def to_reach(directory: pathlib.Path, target: float) -> str:
     The Markdown text, with a row for each seed and one for the medians, in
     which a run that never reached the target counts as infinitely long.
   """
-  lines = ['| seed | env steps | seconds |', '|---|---|---|']
-  found = []
-  for path in sorted(directory.glob('*/progress.csv')):
-    found.append(_first(progress.read_csv(path), target))
-    lines.append(f'| {path.parent.name} | {_shown(found[-1])} |')
-  medians = np.median(found, axis=0)
-  lines.append(f'| median of {len(found)} | {_shown(medians)} |')
-  return '\n'.join(lines)
+  found = {
+    path.parent.name: _first(progress.read_csv(path), target)
+    for path in sorted(directory.glob('*/progress.csv'))
+  }
+  rows = [(seed, *_shown(first)) for seed, first in found.items()]
+  medians = np.median(list(found.values()), axis=0)
+  rows.append((f'median of {len(found)}', *_shown(medians)))
+  return tables.grid(('seed', 'env steps', 'seconds'), rows)
 
 
 def _first(run: Mapping[str, np.ndarray], target: float) -> tuple[float, float]:
@@ -75,6 +73,8 @@ def _first(run: Mapping[str, np.ndarray], target: float) -> tuple[float, float]:
   return float(run['env_steps'][last]), float(run['elapsed_seconds'][last])
 
 
-def _shown(first: tuple[float, float] | np.ndarray) -> str:
+def _shown(first: tuple[float, float] | np.ndarray) -> tuple[str, str]:
   steps, seconds = first
-  return 'never | -' if math.isinf(steps) else f'{steps:,.0f} | {seconds:.1f}'
+  if math.isinf(steps):
+    return 'never', '-'
+  return f'{steps:,.0f}', f'{seconds:.1f}'

@@ -91,16 +91,11 @@ _CHANGES = {
   'g95lam90': '--gamma=0.95 --gae_lambda=0.9',
   'clip3': '--observation_clip=3',
   'kl02clip3': '--max_kl=0.02 --observation_clip=3',
-  'lam80kl04': '--max_kl=0.04 --gae_lambda=0.8',
-  'kl02lam80': '--max_kl=0.02 --gae_lambda=0.8',
   'kl02g95lam90': '--max_kl=0.02 --gamma=0.95 --gae_lambda=0.9',
   's2': '--num_slots=2',
   's2kl02': '--num_slots=2 --max_kl=0.02',
   's2kl02lam90': '--num_slots=2 --max_kl=0.02 --gae_lambda=0.9',
-  's2kl02lam80': '--num_slots=2 --max_kl=0.02 --gae_lambda=0.8',
   's2lam80kl04': '--num_slots=2 --max_kl=0.04 --gae_lambda=0.8',
-  's2lam90kl04': '--num_slots=2 --max_kl=0.04 --gae_lambda=0.9',
-  's2lam90kl02': '--num_slots=2 --max_kl=0.02 --gae_lambda=0.9',
   's2std1': '--num_slots=2 --initial_log_std=-1',
   's2std1lam90': '--num_slots=2 --initial_log_std=-1 --gae_lambda=0.9',
   's2std1lam80kl02': '--num_slots=2 --initial_log_std=-1 --gae_lambda=0.8 '
@@ -143,7 +138,7 @@ def table(directory: pathlib.Path, compared: Trials) -> str:
     The Markdown text, with a row for each trial; a cell has SEED: RETURN.
   """
   heads = [*compared.heads, 'env steps', *compared.tasks.values()]
-  lines = [f'| {" | ".join(heads)} |', '|---' * len(heads) + '|']
+  rows = []
   for trial, described in compared.trials.items():
     cells, steps = [], 0
     for task in compared.tasks:
@@ -153,9 +148,8 @@ def table(directory: pathlib.Path, compared: Trials) -> str:
       ]
       steps = max([steps, *(run['env_steps'] for run in runs)])
       cells.append(', '.join(map(_shown, sorted(runs, key=_seed))))
-    cells = [*described, f'{steps / 1e6:.1f}M', *cells]
-    lines.append(f'| {" | ".join(cells)} |')
-  return '\n'.join(lines)
+    rows.append([*described, f'{steps / 1e6:.1f}M', *cells])
+  return tables.grid(heads, rows)
 
 
 def v5(directory: pathlib.Path) -> str:
@@ -168,7 +162,7 @@ def v5(directory: pathlib.Path) -> str:
     The Markdown text, with a row for each task and trial: what the trial
     changed, and the return of the mean policy of each run as SEED: RETURN.
   """
-  lines = ['| task | changed settings | env steps | runs |', '|---' * 4 + '|']
+  rows = []
   for preset in _PRESETS:
     for trial, changed in _CHANGES.items():
       runs = [
@@ -183,8 +177,8 @@ def v5(directory: pathlib.Path) -> str:
           f'{steps / 1e6:.1f}M',
           ', '.join(map(_shown, sorted(runs, key=_seed))),
         )
-        lines.append(f'| {" | ".join(cells)} |')
-  return '\n'.join(lines)
+        rows.append(cells)
+  return tables.grid(('task', 'changed settings', 'env steps', 'runs'), rows)
 
 
 def _seed(run: tables.Evaluation) -> int:
