@@ -40,6 +40,7 @@ def test_every_table_of_data_is_generated():
     'speed over physics',
     'v5 evaluations',
     'v5 bars',
+    'v5 rival',
     'v5 time',
     'time to 3000',
     'v5 trials',
