@@ -132,7 +132,7 @@ def test_summary():
     for line in lines
     if len(cells := line.split('|')) == 5
   }
-  assert rows[''] == ['Pong', 'Q*bert']
+  assert rows['method'] == ['Pong', 'Q*bert']
   assert rows['random (paper)'] == ['-20.4', '157']
   assert rows['TRPO, vine (paper, 200M env steps)'] == ['20.9', '7732.5']
   assert rows['ours: random'] == [

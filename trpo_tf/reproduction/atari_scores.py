@@ -4,12 +4,23 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from trpo_tf.experiment import tables
 from trpo_tf.reproduction import markdown
 from trpo_tf.reproduction.results import Result
 from trpo_tf.reproduction.table import Table
 
 __all__ = ['table']
 
+_HEADS = (
+  'game',
+  'seeds',
+  'env steps a run',
+  'ours (95 % interval)',
+  'random play',
+  'gain (95 % interval)',
+  'paper, same env steps',
+  'Baselines, 10M',
+)
 _BASELINES = 'TRPO (OpenAI Baselines, 10M env steps)'
 
 
@@ -29,11 +40,7 @@ def table(atari: Table, results: Sequence[Result], method: str) -> str:
     The Markdown text, with a row for each game that has results.
   """
   found = {(result.method, result.task): result for result in results}
-  lines = [
-    '| game | seeds | env steps a run | ours (95 % interval) | random play '
-    '| gain (95 % interval) | paper, same env steps | Baselines, 10M |',
-    '|---' * 8 + '|',
-  ]
+  rows = []
   for game in atari.tasks:
     result = found.get((method, game))
     if result is None:
@@ -51,8 +58,8 @@ def table(atari: Table, results: Sequence[Result], method: str) -> str:
       '-' if math.isnan(there) else f'{there:.4g}',
       f'{atari.published[_BASELINES][game]:g}',
     )
-    lines.append(f'| {" | ".join(cells)} |')
-  return '\n'.join(lines)
+    rows.append(cells)
+  return tables.grid(_HEADS, rows)
 
 
 def _gain(result: Result, chance: Result) -> str:

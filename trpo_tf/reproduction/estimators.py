@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from trpo_tf.experiment import tables
+
 __all__ = ['table']
 
 _BASE = 'single path, GAE, {steps}'
@@ -49,15 +51,11 @@ def table(directory: pathlib.Path) -> str:
   """
   found = [json.loads(p.read_text()) for p in directory.glob('*.json')]
   found.sort(key=lambda result: _key(result['settings']))
-  heads = [_head(result['settings']) for result in found]
-  lines = [
-    f'| estimator | {" | ".join(heads)} |',
-    '|---' * (len(heads) + 1) + '|',
-    _row('single path, GAE: quality', [_base(r) for r in found]),
-  ]
+  heads = ['estimator', *(_head(result['settings']) for result in found)]
+  rows = [['single path, GAE: quality', *map(_base, found)]]
   for name, text in _SHOWN.items():
-    lines.append(_row(text, [_ratio(r, name) for r in found]))
-  return '\n'.join(lines)
+    rows.append([text, *(_ratio(r, name) for r in found)])
+  return tables.grid(heads, rows)
 
 
 def _key(settings: dict[str, Any]) -> tuple[int, str]:
@@ -67,10 +65,6 @@ def _key(settings: dict[str, Any]) -> tuple[int, str]:
 def _head(settings: dict[str, Any]) -> str:
   task = settings['task'].removesuffix('-v5')
   return f'{task} {round(settings["trained_env_steps"] / 1000)}K'
-
-
-def _row(name: str, cells: list[str]) -> str:
-  return f'| {name} | {" | ".join(cells)} |'
 
 
 def _cosines(result: dict[str, Any], name: str) -> np.ndarray:

@@ -3,6 +3,8 @@
 import json
 import pathlib
 
+from trpo_tf.experiment import tables
+
 __all__ = ['policies', 'table']
 
 
@@ -20,23 +22,24 @@ def table(directory: pathlib.Path) -> str:
   Returns:
     The Markdown text, with a row for each policy.
   """
-  lines = [
-    '| policy | task | env steps | return of the mean policy | of sampled '
-    'actions | kB |',
-    '|---' * 6 + '|',
-  ]
+  heads = 'policy', 'task', 'env steps'
+  heads += 'return of the mean policy', 'of sampled actions', 'kB'
+  rows = []
   for path in policies(directory):
     found = json.loads((path / 'evaluation.json').read_text())
     name = path.relative_to(directory)
-    scores = ' | '.join(
-      _score(found[kind]['return']) for kind in ('deterministic', 'sampled')
-    )
     size = sum(f.stat().st_size for f in path.rglob('*') if f.is_file())
-    lines.append(
-      f'| [{name}]({name}/evaluation.json) | {found["task"]} | '
-      f'{found["env_steps"]:,} | {scores} | {size / 1000:.0f} |'
+    rows.append(
+      (
+        f'[{name}]({name}/evaluation.json)',
+        found['task'],
+        f'{found["env_steps"]:,}',
+        _score(found['deterministic']['return']),
+        _score(found['sampled']['return']),
+        f'{size / 1000:.0f}',
+      )
     )
-  return '\n'.join(lines)
+  return tables.grid(heads, rows)
 
 
 def _score(returns: dict) -> str:

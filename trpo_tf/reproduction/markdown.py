@@ -5,15 +5,20 @@ from collections.abc import Iterable, Sequence
 
 import matplotlib.ticker
 
+from trpo_tf.experiment import tables
 from trpo_tf.reproduction.results import Result
 from trpo_tf.reproduction.table import Table
 
 __all__ = ['across_tasks', 'counts', 'mean', 'render', 'task_table']
 
-_HEAD = (
-  '| method | seeds | iterations | env steps a run | ours (95 % interval) '
-  '| paper, same {} | paper, end |\n'
-  '|---|---|---|---|---|---|---|'
+_HEADS = (
+  'method',
+  'seeds',
+  'iterations',
+  'env steps a run',
+  'ours (95 % interval)',
+  'paper, same {}',
+  'paper, end',
 )
 
 
@@ -52,7 +57,7 @@ def task_table(table: Table, results: Sequence[Result], task: str) -> str:
     The Markdown text without a line break at the end.
   """
   rows = [_row(table, result) for result in results if result.task == task]
-  return '\n'.join([_HEAD.format(_unit(table)), *rows])
+  return tables.grid([head.format(_unit(table)) for head in _HEADS], rows)
 
 
 def across_tasks(
@@ -70,13 +75,16 @@ def across_tasks(
   """
   found = {(r.method, r.task): r for r in results}
   names = [_label(table, method) for method in methods]
-  heads = ' | '.join(f"{name} | the paper's {name}" for name in names)
-  lines = [f'| task | {heads} |', '|---' * (2 * len(names) + 1) + '|']
+  heads = ['task']
+  for name in names:
+    heads += [name, f"the paper's {name}"]
+  rows = []
   for task in table.tasks:
-    row = [found[method, task] for method in methods]
-    cells = [f'{mean(r)} | {_number(r.reference_there)}' for r in row]
-    lines.append(f'| {_label(table, task)} | {" | ".join(cells)} |')
-  return '\n'.join(lines)
+    cells = [_label(table, task)]
+    for result in (found[method, task] for method in methods):
+      cells += [mean(result), _number(result.reference_there)]
+    rows.append(cells)
+  return tables.grid(heads, rows)
 
 
 def _caption(table: Table, budget: str, results: Iterable[Result]) -> str:
@@ -118,20 +126,18 @@ def _summary(table: Table, results: Sequence[Result]) -> str:
   """A table with a row for each published score and each of our methods."""
   tasks = [t for t in table.tasks if any(r.task == t for r in results)]
   found = {(r.method, r.task): r for r in results}
-  lines = [
-    f'| | {" | ".join(_label(table, task) for task in tasks)} |',
-    '|---' * (len(tasks) + 1) + '|',
-  ]
+  heads = ['method', *(_label(table, task) for task in tasks)]
+  rows = []
   for name, values in table.published.items():
     cells = [f'{values[t]:g}' if t in values else '-' for t in tasks]
-    lines.append(f'| {name} | {" | ".join(cells)} |')
+    rows.append([name, *cells])
   for method in table.methods:
     row = [found.get((method, task)) for task in tasks]
     if any(row):
       cells = [_so_far(result) if result else '-' for result in row]
-      lines.append(f'| ours: {_label(table, method)} | {" | ".join(cells)} |')
-      lines += _differences(table, method, tasks, row)
-  return '\n'.join(lines)
+      rows.append([f'ours: {_label(table, method)}', *cells])
+      rows += _differences(table, method, tasks, row)
+  return tables.grid(heads, rows)
 
 
 def _so_far(result: Result) -> str:
@@ -143,7 +149,7 @@ def _differences(
   method: str,
   tasks: Sequence[str],
   row: Sequence[Result | None],
-) -> list[str]:
+) -> list[list[str]]:
   """The row with our scores minus those of the counterpart, if there is one."""
   name = table.counterparts.get(method)
   if name is None:
@@ -155,7 +161,7 @@ def _differences(
       low, high = (end - other for end in result.final_interval)
       cell = f'{result.final.mean() - other:+.3g} ({low:+.3g} to {high:+.3g})'
     cells.append(cell)
-  return [f'| ours less {name} | {" | ".join(cells)} |']
+  return [[f'ours less {name}', *cells]]
 
 
 def counts(result: Result) -> tuple[str, str, str]:
@@ -168,18 +174,17 @@ def counts(result: Result) -> tuple[str, str, str]:
   )
 
 
-def _row(table: Table, result: Result) -> str:
+def _row(table: Table, result: Result) -> tuple[str, ...]:
   method = _label(table, result.method)
   if result.setting:
     method += f' ({result.setting})'
-  cells = (
+  return (
     method,
     *counts(result),
     mean(result),
     _number(result.reference_there),
     _number(result.reference_end),
   )
-  return f'| {" | ".join(cells)} |'
 
 
 def _env_steps(result: Result) -> str:

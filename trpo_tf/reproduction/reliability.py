@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from trpo_tf.config import ExperimentConfig
-from trpo_tf.experiment import progress, saved_runs
+from trpo_tf.experiment import progress, saved_runs, tables
 from trpo_tf.reproduction import logs
 from trpo_tf.reproduction.plan import Entry
 
@@ -128,12 +128,16 @@ def planned_runs(entries: Sequence[Entry], read: logs.Read) -> list[Run]:
 
 def markdown(counts: Sequence[KlCount]) -> str:
   """Renders the counts, and a total for each kl_slack."""
-  lines = [
-    '| runs | kl_slack | number of runs | accepted steps | KL above delta '
-    '| KL above kl_slack x delta | largest KL / delta |',
-    '|---|---|---|---|---|---|---|',
-  ]
-  lines += map(_line, counts)
+  heads = (
+    'runs',
+    'kl_slack',
+    'number of runs',
+    'accepted steps',
+    'KL above delta',
+    'KL above kl_slack x delta',
+    'largest KL / delta',
+  )
+  rows = [_row(one) for one in counts]
   for slack in sorted({one.kl_slack for one in counts}):
     group = [one for one in counts if one.kl_slack == slack]
     total = KlCount(
@@ -145,8 +149,8 @@ def markdown(counts: Sequence[KlCount]) -> str:
       violations=sum(one.violations for one in group),
       largest=max(one.largest for one in group),
     )
-    lines.append(_line(total))
-  return '\n'.join(lines)
+    rows.append(_row(total))
+  return tables.grid(heads, rows)
 
 
 def kills(path: pathlib.Path) -> str:
@@ -155,15 +159,17 @@ def kills(path: pathlib.Path) -> str:
   Args:
     path: its JSON file.
   """
-  lines = [
-    '| kind of run | runs | kills | kills whose run ended with equal bytes |',
-    '|---|---|---|---|',
+  heads = (
+    'kind of run',
+    'runs',
+    'kills',
+    'kills whose run ended with equal bytes',
+  )
+  rows = [
+    (kind, *(str(found[name]) for name in ('runs', 'kills', 'equal')))
+    for kind, found in json.loads(path.read_bytes()).items()
   ]
-  for kind, found in json.loads(path.read_bytes()).items():
-    lines.append(
-      f'| {kind} | {found["runs"]} | {found["kills"]} | {found["equal"]} |'
-    )
-  return '\n'.join(lines)
+  return tables.grid(heads, rows)
 
 
 def fuzz(path: pathlib.Path) -> str:
@@ -172,19 +178,18 @@ def fuzz(path: pathlib.Path) -> str:
   Args:
     path: their JSON file.
   """
-  lines = ['| drawn | calls | refused | findings |', '|---|---|---|---|']
   names = 'calls', 'refused', 'findings'
+  rows = []
   total = dict.fromkeys(names, 0)
   for kind, draws in json.loads(path.read_bytes()).items():
     counts = {name: sum(one[name] for one in draws.values()) for name in names}
     total = {name: total[name] + counts[name] for name in names}
-    lines.append(_fuzz_line(kind, counts))
-  return '\n'.join([*lines, _fuzz_line('all calls', total)])
+    rows.append(_fuzz_row(kind, counts))
+  return tables.grid(['drawn', *names], [*rows, _fuzz_row('all calls', total)])
 
 
-def _fuzz_line(kind: str, counts: Mapping[str, int]) -> str:
-  cells = ' | '.join(f'{count:,}' for count in counts.values())
-  return f'| {kind} | {cells} |'
+def _fuzz_row(kind: str, counts: Mapping[str, int]) -> list[str]:
+  return [kind, *(f'{count:,}' for count in counts.values())]
 
 
 def soak(path: pathlib.Path) -> str:
@@ -193,30 +198,30 @@ def soak(path: pathlib.Path) -> str:
   Args:
     path: its JSON file.
   """
-  lines = [
-    '| kind of run | iterations | MB | open files | accepted steps '
-    '| KL above delta |',
-    '|---|---|---|---|---|---|',
-  ]
+  heads = 'kind of run', 'iterations', 'MB', 'open files'
+  heads += 'accepted steps', 'KL above delta'
+  rows = []
   for kind, found in json.loads(path.read_bytes()).items():
     usage = found['usage']
     shown = usage[0], usage[len(usage) // 2], usage[-1]
-    columns = {
-      name: ', '.join(f'{used[name]:.0f}' for used in shown)
+    columns = [
+      ', '.join(f'{used[name]:.0f}' for used in shown)
       for name in ('iteration', 'megabytes', 'files')
-    }
+    ]
     steps = found['steps']
     above = steps['above_delta'] if kind != 'CEM' else 'no bound'
-    lines.append(
-      f'| {kind} | {columns["iteration"]} | {columns["megabytes"]} '
-      f'| {columns["files"]} | {steps["accepted"]:,} | {above} |'
-    )
-  return '\n'.join(lines)
+    rows.append((kind, *columns, f'{steps["accepted"]:,}', str(above)))
+  return tables.grid(heads, rows)
 
 
-def _line(one: KlCount) -> str:
+def _row(one: KlCount) -> tuple[str, ...]:
   share = f' ({one.above_delta / one.accepted:.1%})' if one.above_delta else ''
   return (
-    f'| {one.group} | {one.kl_slack:g} | {one.runs} | {one.accepted:,} '
-    f'| {one.above_delta:,}{share} | {one.violations:,} | {one.largest:.3f} |'
+    one.group,
+    f'{one.kl_slack:g}',
+    f'{one.runs}',
+    f'{one.accepted:,}',
+    f'{one.above_delta:,}{share}',
+    f'{one.violations:,}',
+    f'{one.largest:.3f}',
   )

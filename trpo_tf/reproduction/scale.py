@@ -3,6 +3,8 @@
 import json
 import pathlib
 
+from trpo_tf.experiment import tables
+
 __all__ = ['efficiency', 'runs']
 
 _SHOWN = (1, 2, 8, 64, 256, 1000)  # workers
@@ -17,22 +19,26 @@ def runs(path: pathlib.Path) -> str:
   Returns:
     The Markdown text, with a row for each number of shards and engine.
   """
-  lines = [
-    '| shards | engine | env steps of a batch | seconds | env steps/s | '
-    'predicted seconds |',
-    '|---' * 6 + '|',
-  ]
+  heads = 'shards', 'engine', 'env steps of a batch'
+  heads += 'seconds', 'env steps/s', 'predicted seconds'
+  rows = []
   for run in json.loads(path.read_text())['runs']:
     steps, seconds = run['batch_steps'], run['seconds']
     predicted = run.get('predicted')
     shown = '' if predicted is None else f'{predicted:.2f}'
     if predicted is not None:
       shown += f' ({predicted / seconds - 1:+.0%})'
-    lines.append(
-      f'| {run["shards"]} | {run["engine"]} | {steps:,} | {seconds:.2f} | '
-      f'{steps / seconds:,.0f} | {shown} |'
+    rows.append(
+      (
+        f'{run["shards"]}',
+        run['engine'],
+        f'{steps:,}',
+        f'{seconds:.2f}',
+        f'{steps / seconds:,.0f}',
+        shown,
+      )
     )
-  return '\n'.join(lines)
+  return tables.grid(heads, rows)
 
 
 def efficiency(path: pathlib.Path) -> str:
@@ -45,12 +51,9 @@ def efficiency(path: pathlib.Path) -> str:
     The Markdown text, with a row for each size of a batch.
   """
   found = json.loads(path.read_text())['efficiency']
-  heads = ' | '.join(f'{workers:,}' for workers in _SHOWN)
-  lines = [
-    f'| env steps of a batch / workers | {heads} |',
-    '|---' * (len(_SHOWN) + 1) + '|',
+  heads = ['env steps of a batch / workers', *(f'{w:,}' for w in _SHOWN)]
+  rows = [
+    [f'{int(batch):,}', *(f'{by_workers[str(w)]:.2f}' for w in _SHOWN)]
+    for batch, by_workers in found.items()
   ]
-  for batch, by_workers in found.items():
-    cells = ' | '.join(f'{by_workers[str(w)]:.2f}' for w in _SHOWN)
-    lines.append(f'| {int(batch):,} | {cells} |')
-  return '\n'.join(lines)
+  return tables.grid(heads, rows)

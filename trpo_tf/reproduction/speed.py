@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from trpo_tf.experiment import tables
 from trpo_tf.reproduction import ratios, vine_speed
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
   'over_physics',
   'table',
 ]
+
+_Row = tuple[str, ...]
 
 _OVER_PHYSICS = 0.97  # the bar of the native loops
 _FRAMES = {'paper': '52 x 40', 'nature': '84 x 84'}
@@ -30,54 +33,68 @@ def table(path: pathlib.Path) -> str:
     The Markdown text, with a row for each measurement.
   """
   found = json.loads(path.read_text())
-  lines = [
-    '| measurement | ratio (95 % interval) | bar | absolute |',
-    '|---|---|---|---|',
+  rows = [
+    *map(_sampling, found['sampling']),
+    *_step(found['step']),
+    *_training(found),
   ]
-  for run in found['sampling']:
-    measured = run['native_over_physics']
-    lines.append(
-      f'| {run["task"]}: native loop / bare physics, {measured["pairs"]} pairs '
-      f'| {ratios.ratio(measured)} '
-      f'| {_at_least(measured["median"], _OVER_PHYSICS)} '
-      f'| {run["native_env_steps_per_second"]:,.0f} env steps/s |'
-    )
-  return '\n'.join([*lines, *_step(found['step']), *_training(found)])
+  heads = 'measurement', 'ratio (95 % interval)', 'bar', 'absolute'
+  return tables.grid(heads, rows)
 
 
-def _step(step: dict[str, Any]) -> list[str]:
+def _sampling(run: dict[str, Any]) -> _Row:
+  measured = run['native_over_physics']
+  return (
+    f'{run["task"]}: native loop / bare physics, {measured["pairs"]} pairs',
+    ratios.ratio(measured),
+    _at_least(measured['median'], _OVER_PHYSICS),
+    f'{run["native_env_steps_per_second"]:,.0f} env steps/s',
+  )
+
+
+def _step(step: dict[str, Any]) -> list[_Row]:
   product = step['product']
   measured = product['product_over_gradient']
   seconds = statistics.median(step['policy_step_seconds'])
   return [
-    f'| Fisher product in CG / gradient, {measured["pairs"]} pairs '
-    f'| {ratios.ratio(measured)} | {_at_most(measured["median"], 1.2)} '
-    f'| {product["product_milliseconds"]:.1f} / '
-    f'{product["gradient_milliseconds"]:.1f} ms |',
-    f'| policy step, sb3-contrib / ours | {step["speed_up"]:.2f} '
-    f'| {_at_least(step["speed_up"], 3)} '
-    f'| {1000 * seconds:.0f} ms at {product["num_states"]:,} states |',
+    (
+      f'Fisher product in CG / gradient, {measured["pairs"]} pairs',
+      ratios.ratio(measured),
+      _at_most(measured['median'], 1.2),
+      f'{product["product_milliseconds"]:.1f} / '
+      f'{product["gradient_milliseconds"]:.1f} ms',
+    ),
+    (
+      'policy step, sb3-contrib / ours',
+      f'{step["speed_up"]:.2f}',
+      _at_least(step['speed_up'], 3),
+      f'{1000 * seconds:.0f} ms at {product["num_states"]:,} states',
+    ),
   ]
 
 
-def _training(found: dict[str, Any]) -> list[str]:
+def _training(found: dict[str, Any]) -> list[_Row]:
   training, memory = found['training'], found['memory']
   rival = statistics.median(training['rival_env_steps_per_second'])
-  lines = []
+  rows = []
   for settings, bar in (('its settings', 5), ('our settings', 8)):
     run = training[settings]
     ours = statistics.median(run['env_steps_per_second'])
-    lines.append(
-      f'| Hopper training, {settings} / sb3-contrib | {run["speed_up"]:.2f} '
-      f'| {_at_least(run["speed_up"], bar)} '
-      f'| {ours:,.0f} / {rival:,.0f} env steps/s |'
+    rows.append(
+      (
+        f'Hopper training, {settings} / sb3-contrib',
+        f'{run["speed_up"]:.2f}',
+        _at_least(run['speed_up'], bar),
+        f'{ours:,.0f} / {rival:,.0f} env steps/s',
+      )
     )
-  return [
-    *lines,
-    f'| peak memory, 200 iterations | {memory["growth"]:.4f} '
-    f'| {_at_most(memory["growth"], 1.02)} '
-    f'| {memory["resident_mib_late"]:.0f} MiB |',
-  ]
+  peak = (
+    'peak memory, 200 iterations',
+    f'{memory["growth"]:.4f}',
+    _at_most(memory['growth'], 1.02),
+    f'{memory["resident_mib_late"]:.0f} MiB',
+  )
+  return [*rows, peak]
 
 
 def over_physics(bench: pathlib.Path, vine: pathlib.Path) -> str:
@@ -95,15 +112,14 @@ def over_physics(bench: pathlib.Path, vine: pathlib.Path) -> str:
     'vine': vine_speed.read(vine),
   }
   tasks = [run['task'] for run in runs['single path']]
-  lines = [
-    f'| speed / bare physics (bar >= {_OVER_PHYSICS}) | {" | ".join(tasks)} |',
-    '|---' * (len(tasks) + 1) + '|',
-  ]
+  rows = []
   for sampler, found in runs.items():
     by_task = {run['task']: run['native_over_physics'] for run in found}
     cells = [ratios.at_least(by_task[task], _OVER_PHYSICS) for task in tasks]
-    lines.append(f'| {sampler} | {" | ".join(cells)} |')
-  return '\n'.join(lines)
+    rows.append((sampler, *cells))
+  return tables.grid(
+    [f'speed / bare physics (bar >= {_OVER_PHYSICS})', *tasks], rows
+  )
 
 
 def atari(path: pathlib.Path) -> str:
@@ -116,23 +132,25 @@ def atari(path: pathlib.Path) -> str:
     The Markdown text, with a row for each game and size of its frames.
   """
   found = json.loads(path.read_text())['atari']
-  lines = [
-    '| game, frames | sampler / bare emulators | frames/s |',
-    '|---|---|---|',
-  ]
-  for run in found['speed']:
-    lines.append(
-      f'| {run["game"].capitalize()}, {_FRAMES[run["observation"]]} '
-      f'| {ratios.at_least(run["sampler_over_emulator"], 0.85)} '
-      f'| {run["sampler_frames_per_second"]:,.0f} |'
+  rows = [
+    (
+      f'{run["game"].capitalize()}, {_FRAMES[run["observation"]]}',
+      ratios.at_least(run['sampler_over_emulator'], 0.85),
+      f'{run["sampler_frames_per_second"]:,.0f}',
     )
+    for run in found['speed']
+  ]
   memory = found['memory']
   gigabytes = memory['growth'] / 1e9
-  lines.append(
-    f'| {memory["game"].capitalize()}, {_FRAMES["paper"]}: memory of a batch '
-    f'| {gigabytes:.3f} GB {ratios.verdict(gigabytes <= 0.5)} |  |'
+  rows.append(
+    (
+      f'{memory["game"].capitalize()}, {_FRAMES["paper"]}: memory of a batch',
+      f'{gigabytes:.3f} GB {ratios.verdict(gigabytes <= 0.5)}',
+      '',
+    )
   )
-  return '\n'.join(lines)
+  heads = 'game, frames', 'sampler / bare emulators', 'frames/s'
+  return tables.grid(heads, rows)
 
 
 def atari_update(path: pathlib.Path) -> str:
@@ -144,20 +162,27 @@ def atari_update(path: pathlib.Path) -> str:
   Returns:
     The Markdown text, with a row for each group of settings.
   """
-  lines = [
-    '| settings | update before | update now | now / before (bar <= 0.5) '
-    '| whole iteration (bar <= 0.6) |',
-    '|---|---|---|---|---|',
-  ]
+  heads = (
+    'settings',
+    'update before',
+    'update now',
+    'now / before (bar <= 0.5)',
+    'whole iteration (bar <= 0.6)',
+  )
+  rows = []
   for name, runs in json.loads(path.read_text())['runs'].items():
     before, now = (_update_seconds(runs[side]) for side in ('before', 'now'))
     update, whole = (b / a for a, b in zip(before, now, strict=True))
-    lines.append(
-      f'| {name} | {before[0]:.2f} s | {now[0]:.2f} s '
-      f'| {update:.2f} {ratios.verdict(update <= 0.5)} '
-      f'| {whole:.2f} {ratios.verdict(whole <= 0.6)} |'
+    rows.append(
+      (
+        name,
+        f'{before[0]:.2f} s',
+        f'{now[0]:.2f} s',
+        f'{update:.2f} {ratios.verdict(update <= 0.5)}',
+        f'{whole:.2f} {ratios.verdict(whole <= 0.6)}',
+      )
     )
-  return '\n'.join(lines)
+  return tables.grid(heads, rows)
 
 
 def atari_training(path: pathlib.Path) -> str:
@@ -171,19 +196,19 @@ def atari_training(path: pathlib.Path) -> str:
   """
   found = json.loads(path.read_text())['pong']
   ours = statistics.median(found['env_steps_per_second'])
-  lines = [
-    '| states in the step of sb3-contrib | its env steps/s | ours '
-    '| ratio (bar >= 3) |',
-    '|---|---|---|---|',
-  ]
+  heads = (
+    'states in the step of sb3-contrib',
+    'its env steps/s',
+    'ours',
+    'ratio (bar >= 3)',
+  )
+  rows = []
   for factor, runs in found['rival_env_steps_per_second'].items():
     theirs = statistics.median(runs)
     states = 'all' if factor == '1' else f'1/{factor}'
-    lines.append(
-      f'| {states} | {theirs:,.0f} | {ours:,.0f} '
-      f'| {ours / theirs:.1f} {ratios.verdict(ours >= 3 * theirs)} |'
-    )
-  return '\n'.join(lines)
+    ratio = f'{ours / theirs:.1f} {ratios.verdict(ours >= 3 * theirs)}'
+    rows.append((states, f'{theirs:,.0f}', f'{ours:,.0f}', ratio))
+  return tables.grid(heads, rows)
 
 
 def _update_seconds(runs: Sequence[dict[str, float]]) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from trpo_tf import config as config_lib
-from trpo_tf.experiment import checkpoint, flagfiles, plots
+from trpo_tf.experiment import checkpoint, flagfiles, plots, tables
 from trpo_tf.reproduction import logs, markdown
 from trpo_tf.reproduction.plan import Entry
 from trpo_tf.reproduction.results import Result, gather
@@ -73,8 +73,7 @@ def render(
   """
   names = ['task', *(axis.name for axis in axes if axis.name != 'task')]
   heads = ('seeds', 'iterations', 'env steps a run', 'return (95 % interval)')
-  columns = (*names, *heads)
-  rows = [columns, ('---',) * len(columns)]
+  rows = []
   cells = {
     (entry.task, entry.method): config_lib.settings(entry.runs('')[0].config)
     for entry in entries
@@ -93,5 +92,5 @@ def render(
       '"n of m" is not finished: the return is that of the last iteration '
       'which all seeds there have reached.'
     )
-  lines += ['', *(f'| {" | ".join(row)} |' for row in rows)]
+  lines += ['', tables.grid([*names, *heads], rows)]
   return '\n'.join(lines) + '\n'

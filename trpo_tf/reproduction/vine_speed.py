@@ -4,6 +4,7 @@ import json
 import pathlib
 from typing import Any
 
+from trpo_tf.experiment import tables
 from trpo_tf.reproduction import ratios
 
 __all__ = ['read', 'speed', 'variance']
@@ -35,7 +36,7 @@ def speed(directory: pathlib.Path) -> str:
     'update per env step / single path (bar <= 1.1)',
     'time of a clone, us (of mj_copyData)',
   )
-  lines = [f'| {" | ".join(heads)} |', '|---' * len(heads) + '|']
+  rows = []
   for found in read(directory):
     rivals, clone = found['rivals'], found['clone']
     loop_bar = 4 if found['task'] == 'Hopper-v5' else None
@@ -49,8 +50,8 @@ def speed(directory: pathlib.Path) -> str:
       ratios.at_most(found['update']['vine_over_single_path'], 1.1),
       f'{clone["native"]:.2f} ({clone["mj_copyData"]:.1f})',
     )
-    lines.append(f'| {" | ".join(cells)} |')
-  return '\n'.join(lines)
+    rows.append(cells)
+  return tables.grid(heads, rows)
 
 
 def variance(directory: pathlib.Path) -> str:
@@ -64,16 +65,14 @@ def variance(directory: pathlib.Path) -> str:
     median over states with its 95 % interval, the factor of steps saved, and
     the ratio of the mean variances.
   """
-  lines, heads = [], None
+  rows, heads = [], []
   for result in read(directory):
     for policy, horizons in result['crn_variance_ratio'].items():
-      if heads is None:
-        heads = [f'L = {horizon}' for horizon in horizons]
-        lines.append(f'| task, policy | {" | ".join(heads)} |')
-        lines.append('|---' * (len(heads) + 1) + '|')
-      cells = ' | '.join(_variance(found) for found in horizons.values())
-      lines.append(f'| {result["task"]}, {policy} | {cells} |')
-  return '\n'.join(lines)
+      heads = [f'L = {horizon}' for horizon in horizons]
+      rows.append(
+        [f'{result["task"]}, {policy}', *map(_variance, horizons.values())]
+      )
+  return tables.grid(['task, policy', *heads], rows)
 
 
 def _variance(found: dict[str, Any]) -> str:
