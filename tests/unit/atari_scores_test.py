@@ -1,10 +1,13 @@
 """Tables of Atari scores: gains, and the paper at the same env steps."""
 
 import dataclasses
+import json
 
 import numpy as np
 
-from trpo_tf.reproduction import atari, atari_scores
+from trpo_tf import config as config_lib
+from trpo_tf.experiment import provenance, run_record, sinks
+from trpo_tf.reproduction import atari, atari_scores, atari_trials
 from trpo_tf.reproduction.results import Result
 from trpo_tf.reproduction.table import Curve
 
@@ -58,3 +61,26 @@ def test_scores():
   assert _cells(path)[1] == '2' and _cells(path)[6] == '-10'
   assert len(_cells(path)) == len(_cells(head))
   assert len(atari_scores.table(table, results, 'vine').splitlines()) == 2
+
+
+def test_trials(tmp_path):
+  """100 episodes with a deviation of 2: the interval is 1.96 * 2 / 99**.5."""
+  runs = {'base': {}, 'a_first': {'max_kl': 0.02, 'value_hidden_sizes': [8, 8]}}
+  columns = dict.fromkeys(sinks.COLUMNS, '0')
+  columns |= {'env_steps': '1000000', 'episodes': '100', 'return_mean': '5'}
+  columns |= {'iteration': '1', 'return_std': '2', 'step_status': 'accepted'}
+  for name, changes in runs.items():
+    path = tmp_path / 'pong' / name / '1000'
+    path.mkdir(parents=True)
+    lines = ','.join(columns), ','.join(columns.values())
+    (path / 'progress.csv').write_text('\n'.join(lines) + '\n')
+    settings = {**config_lib.settings(config_lib.ExperimentConfig()), **changes}
+    settings |= {'task': 'atari/pong', 'seed': 1000, 'run_dir': name}
+    record = run_record.new(settings, provenance.session())
+    (path / 'run.json').write_text(json.dumps(record))
+  rows = atari_trials.table(tmp_path).splitlines()[2:]
+  end = ['1.0M', '1000', '5.0 (4.6 to 5.4)']
+  assert [_cells(row) for row in rows] == [
+    ['Pong', 'none', *end],
+    ['Pong', '`--value_hidden_sizes=8,8 --max_kl=0.02`', *end],
+  ]

@@ -58,6 +58,7 @@ def test_every_table_of_data_is_generated():
     'scale efficiency',
     'Atari gae',
     'Atari single_path',
+    'Atari trials',
     'Atari speed',
     'Atari update',
     'Atari training',

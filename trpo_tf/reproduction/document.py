@@ -19,6 +19,7 @@ from trpo_tf.reproduction import (
   ablations,
   atari,
   atari_scores,
+  atari_trials,
   estimators,
   figure,
   gallery,
@@ -206,6 +207,7 @@ def _tables(
     'speed over physics': speed.over_physics(
       data / 'bench.json', data / 'vine'
     ),
+    'Atari trials': atari_trials.table(data / 'atari/trials'),
     'Atari speed': speed.atari(data / 'atari/bench.json'),
     'Atari training': speed.atari_training(data / 'atari/pong_bench.json'),
     'Atari update': speed.atari_update(data / 'atari/update.json'),
