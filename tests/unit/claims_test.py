@@ -60,6 +60,7 @@ def test_every_table_of_data_is_generated():
     'Atari single_path',
     'Atari trials',
     'Atari speed',
+    'Atari step',
     'Atari update',
     'Atari training',
     'estimators',

@@ -17,7 +17,7 @@ _MODULE = 'trpo_tf.benchmarks.bare_emulator'
 _IDENTITY = initial_normalizer(0, enabled=False)  # frames stay as they are
 
 
-def _make(
+def make(
   name: str, observation: str, **settings
 ) -> tuple[AtariPathSampler, np.ndarray]:
   """Makes a sampler of 64 slots and the parameters of an untrained policy."""
@@ -48,7 +48,7 @@ def batch_memory(name: str, steps: int, processes: int) -> dict:
     which holds the batch, grows; None if unknown. Each of the workers holds the
     frames of one slot.
   """
-  sampler, theta = _make(
+  sampler, theta = make(
     name, 'paper', batch_steps=steps, sampler_threads=processes
   )
   try:
@@ -105,7 +105,7 @@ def against_emulator(
     game, observation, frames_per_second of both, and sampler_over_emulator,
     the ratio of speeds.
   """
-  sampler, theta = _make(
+  sampler, theta = make(
     name, observation, batch_steps=steps, sampler_threads=processes
   )
   emulators, iterations = _Emulators(sampler.game.rom, processes), count()

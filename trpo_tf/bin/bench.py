@@ -19,7 +19,15 @@ from rich.table import Table
 from trpo_tf import extras
 from trpo_tf.bin import flags
 
-_PARTS = ('sampling', 'atari', 'step', 'training', 'pong', 'memory')
+_PARTS = (
+  'sampling',
+  'atari',
+  'atari_step',
+  'step',
+  'training',
+  'pong',
+  'memory',
+)
 _CHOSEN = absl_flags.DEFINE_list(
   'parts', list(_PARTS), 'what to measure; also: gpu, where there is one'
 )
@@ -49,6 +57,7 @@ _SAMPLING = {
 
 _GAMES = (('pong', 'paper'), ('breakout', 'paper'), ('pong', 'nature'))
 _ATARI_STEPS = 8192  # per timed call, more than a second
+_ATARI_ROUND = 512  # env steps of one process
 _ATARI_BATCH = 102_400  # the paper's
 
 
@@ -111,6 +120,22 @@ def _atari(table: Table) -> dict:
     '',
   )
   return dict(speed=found, memory=batch)
+
+
+def _atari_step(table: Table) -> list[dict]:
+  from trpo_tf.benchmarks import atari_step
+
+  found = []
+  for game, observation in _GAMES:
+    result = atari_step.parts(game, observation, _ATARI_ROUND, _PAIRS.value)
+    found.append(result)
+    table.add_row(
+      f'{game}, {observation}: bare emulator / parts of an env step',
+      _interval(result['emulator_over_parts']),
+      '',
+      ', '.join(f'{k} {v:.1f} us' for k, v in result['microseconds'].items()),
+    )
+  return found
 
 
 def _step(table: Table) -> dict:
@@ -268,7 +293,7 @@ def _gpu(table: Table) -> dict:
 def main(_) -> None:
   """Measures the chosen parts, prints a table and writes the JSON file."""
   flags.import_tensorflow()
-  for part in {'atari', 'pong'} & {*_CHOSEN.value}:
+  for part in {'atari', 'atari_step', 'pong'} & {*_CHOSEN.value}:
     extras.require('ale_py', 'atari', f'--parts={part}')
   from trpo_tf.benchmarks import machine, rival
   from trpo_tf.experiment import checkpoint, devices, provenance
@@ -294,6 +319,7 @@ def main(_) -> None:
   measures = dict(
     sampling=_sampling,
     atari=_atari,
+    atari_step=_atari_step,
     step=_step,
     training=_training,
     pong=_pong,

@@ -209,6 +209,7 @@ def _tables(
     ),
     'Atari trials': atari_trials.table(data / 'atari/trials'),
     'Atari speed': speed.atari(data / 'atari/bench.json'),
+    'Atari step': speed.atari_step(data / 'atari/step.json'),
     'Atari training': speed.atari_training(data / 'atari/pong_bench.json'),
     'Atari update': speed.atari_update(data / 'atari/update.json'),
     'swimmer changes': ablations.swimmer(data / 'locomotion/swimmer'),

@@ -11,6 +11,7 @@ from trpo_tf.reproduction import ratios, vine_speed
 
 __all__ = [
   'atari',
+  'atari_step',
   'atari_training',
   'atari_update',
   'over_physics',
@@ -150,6 +151,29 @@ def atari(path: pathlib.Path) -> str:
     )
   )
   heads = 'game, frames', 'sampler / bare emulators', 'frames/s'
+  return tables.grid(heads, rows)
+
+
+def atari_step(path: pathlib.Path) -> str:
+  """Renders how long the parts of an env step of an Atari game take.
+
+  Args:
+    path: JSON file of bench with `--parts=atari_step`.
+
+  Returns:
+    The Markdown text, with a row for each game and size of its frames.
+  """
+  found = json.loads(path.read_text())['atari_step']
+  names = [f'{name}, us' for name in found[0]['microseconds']]
+  rows = [
+    (
+      f'{run["game"].capitalize()}, {_FRAMES[run["observation"]]}',
+      *(f'{part:.1f}' for part in run['microseconds'].values()),
+      ratios.ratio(run['emulator_over_parts']),
+    )
+    for run in found
+  ]
+  heads = 'game, frames', *names, 'bare emulator / parts'
   return tables.grid(heads, rows)
 
 
