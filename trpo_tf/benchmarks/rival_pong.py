@@ -83,7 +83,7 @@ def model(factor: int) -> Any:
     VecFrameStack(environments, 4),
     n_steps=8192 // _ENVIRONMENTS,
     batch_size=256,
-    n_critic_updates=2,
+    n_critic_updates=4,
     cg_max_steps=10,
     cg_damping=0.01,
     target_kl=0.01,
