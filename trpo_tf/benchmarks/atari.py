@@ -20,7 +20,13 @@ _IDENTITY = initial_normalizer(0, enabled=False)  # frames stay as they are
 def make(
   name: str, observation: str, **settings
 ) -> tuple[AtariPathSampler, np.ndarray]:
-  """Makes a sampler of 64 slots and the parameters of an untrained policy."""
+  """Makes a sampler of 64 slots and the parameters of an untrained policy.
+
+  Args:
+    name: name of the game.
+    observation: 'paper' or 'nature', see AtariConfig.
+    **settings: further settings by flag name.
+  """
   settings = dict(
     task=f'atari/{name}',
     atari_observation=observation,
