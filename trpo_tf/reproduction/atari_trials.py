@@ -9,7 +9,7 @@ from trpo_tf.reproduction import atari
 
 __all__ = ['table']
 
-_BASE = 'base'
+_BASE, _NONE = 'base', 'none'
 _HEADS = (
   'game',
   'changed settings',
@@ -24,7 +24,7 @@ def table(directory: pathlib.Path) -> str:
 
   Args:
     directory: the runs GAME/TRIAL/SEED, with run.json and progress.csv. The
-      trial "base" of each game has the settings that the others change.
+      trial "base" of any game has the settings that the others change.
 
   Returns:
     The Markdown text, with a row for each run. The score is the mean of the
@@ -34,19 +34,20 @@ def table(directory: pathlib.Path) -> str:
   Raises:
     UserError: a run.json or progress.csv is damaged.
   """
-  rows = []
-  for game in sorted(path for path in directory.iterdir() if path.is_dir()):
-    paths = sorted(path.parent for path in game.glob('*/*/run.json'))
-    paths.sort(key=lambda path: path.parent.name != _BASE)
-    configs = [saved_runs.read_config(path) for path in paths]
-    for path, config in zip(paths, configs, strict=True):
-      rows.append(
-        (
-          atari.TABLE.labels[game.name],
-          _changes(configs[0], config),
-          *_result(path, config),
-        )
-      )
+  configs = {
+    record.parent: saved_runs.read_config(record.parent)
+    for record in sorted(directory.glob('*/*/*/run.json'))
+  }
+  base = next(c for path, c in configs.items() if path.parts[-2] == _BASE)
+  rows = [
+    (
+      atari.TABLE.labels[path.parts[-3]],
+      _changes(base, config),
+      *_result(path, config),
+    )
+    for path, config in configs.items()
+  ]
+  rows.sort(key=lambda row: (row[0], row[1] != _NONE))
   return tables.grid(_HEADS, rows)
 
 
@@ -56,9 +57,9 @@ def _changes(base: ExperimentConfig, config: ExperimentConfig) -> str:
   flags = [
     f'--{name}={flagfiles.flag_text(value)}'
     for name, value in config_lib.settings(config).items()
-    if name not in ('seed', 'run_dir') and value != before[name]
+    if name not in ('task', 'seed', 'run_dir') and value != before[name]
   ]
-  return f'`{" ".join(flags)}`' if flags else 'none'
+  return f'`{" ".join(flags)}`' if flags else _NONE
 
 
 def _result(path: pathlib.Path, config: ExperimentConfig) -> tuple[str, ...]:
