@@ -22,8 +22,14 @@ def table(directory: pathlib.Path) -> str:
   Returns:
     The Markdown text, with a row for each policy.
   """
-  heads = 'policy', 'task', 'env steps'
-  heads += 'return of the mean policy', 'of sampled actions', 'kB'
+  heads = (
+    'policy',
+    'task',
+    'env steps',
+    'return of the mean policy',
+    'of sampled actions',
+    'kB',
+  )
   rows = []
   for path in policies(directory):
     found = json.loads((path / 'evaluation.json').read_text())

@@ -198,8 +198,14 @@ def soak(path: pathlib.Path) -> str:
   Args:
     path: its JSON file.
   """
-  heads = 'kind of run', 'iterations', 'MB', 'open files'
-  heads += 'accepted steps', 'KL above delta'
+  heads = (
+    'kind of run',
+    'iterations',
+    'MB',
+    'open files',
+    'accepted steps',
+    'KL above delta',
+  )
   rows = []
   for kind, found in json.loads(path.read_bytes()).items():
     usage = found['usage']

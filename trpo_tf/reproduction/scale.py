@@ -19,8 +19,14 @@ def runs(path: pathlib.Path) -> str:
   Returns:
     The Markdown text, with a row for each number of shards and engine.
   """
-  heads = 'shards', 'engine', 'env steps of a batch'
-  heads += 'seconds', 'env steps/s', 'predicted seconds'
+  heads = (
+    'shards',
+    'engine',
+    'env steps of a batch',
+    'seconds',
+    'env steps/s',
+    'predicted seconds',
+  )
   rows = []
   for run in json.loads(path.read_text())['runs']:
     steps, seconds = run['batch_steps'], run['seconds']
