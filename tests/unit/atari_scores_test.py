@@ -65,22 +65,28 @@ def test_scores():
 
 def test_trials(tmp_path):
   """100 episodes with a deviation of 2: the interval is 1.96 * 2 / 99**.5."""
-  runs = {'base': {}, 'a_first': {'max_kl': 0.02, 'value_hidden_sizes': [8, 8]}}
+  runs = {
+    'pong/base': {},
+    'pong/a_first': {'max_kl': 0.02, 'value_hidden_sizes': [8, 8]},
+    'breakout/wide': {'value_hidden_sizes': [8, 8]},  # has no base of its own
+  }
   columns = dict.fromkeys(sinks.COLUMNS, '0')
   columns |= {'env_steps': '1000000', 'episodes': '100', 'return_mean': '5'}
   columns |= {'iteration': '1', 'return_std': '2', 'step_status': 'accepted'}
   for name, changes in runs.items():
-    path = tmp_path / 'pong' / name / '1000'
+    path = tmp_path / name / '1000'
     path.mkdir(parents=True)
     lines = ','.join(columns), ','.join(columns.values())
     (path / 'progress.csv').write_text('\n'.join(lines) + '\n')
     settings = {**config_lib.settings(config_lib.ExperimentConfig()), **changes}
-    settings |= {'task': 'atari/pong', 'seed': 1000, 'run_dir': name}
+    settings |= {'task': f'atari/{path.parts[-3]}', 'seed': 1000}
+    settings['run_dir'] = name
     record = run_record.new(settings, provenance.session())
     (path / 'run.json').write_text(json.dumps(record))
   rows = atari_trials.table(tmp_path).splitlines()[2:]
   end = ['1.0M', '1000', '5.0 (4.6 to 5.4)']
   assert [_cells(row) for row in rows] == [
+    ['Breakout', '`--value_hidden_sizes=8,8`', *end],
     ['Pong', 'none', *end],
     ['Pong', '`--value_hidden_sizes=8,8 --max_kl=0.02`', *end],
   ]

@@ -10,22 +10,24 @@ from trpo_tf import config, seeding
 from trpo_tf.benchmarks import resident, timing
 from trpo_tf.experiment import backend
 from trpo_tf.policies.normalizer import initial_normalizer
-from trpo_tf.sampling.atari.paths import AtariPathSampler
 from trpo_tf.seeding import Stream
 
 _MODULE = 'trpo_tf.benchmarks.bare_emulator'
 _IDENTITY = initial_normalizer(0, enabled=False)  # frames stay as they are
 
 
-def make(
+def untrained(
   name: str, observation: str, **settings
-) -> tuple[AtariPathSampler, np.ndarray]:
-  """Makes a sampler of 64 slots and the parameters of an untrained policy.
+) -> tuple[backend.Atari, np.ndarray]:
+  """Resolves a game with 64 slots and draws an untrained policy.
 
   Args:
     name: name of the game.
     observation: 'paper' or 'nature', see AtariConfig.
     **settings: further settings by flag name.
+
+  Returns:
+    The game, and the policy's parameters theta, float32 [P].
   """
   settings = dict(
     task=f'atari/{name}',
@@ -37,8 +39,7 @@ def make(
   made = backend.resolve(config.from_settings(settings))
   assert isinstance(made, backend.Atari)
   rng = seeding.generator(0, Stream.INITIAL_POLICY)
-  theta, sampler = made.policy().initial_parameters(rng), made.paths()
-  return sampler, theta
+  return made, made.policy().initial_parameters(rng)
 
 
 def batch_memory(name: str, steps: int, processes: int) -> dict:
@@ -54,9 +55,10 @@ def batch_memory(name: str, steps: int, processes: int) -> dict:
     which holds the batch, grows; None if unknown. Each of the workers holds the
     frames of one slot.
   """
-  sampler, theta = make(
+  made, theta = untrained(
     name, 'paper', batch_steps=steps, sampler_threads=processes
   )
+  sampler = made.paths()
   try:
     growth = resident.growth(lambda: sampler.sample(theta, _IDENTITY, 0))
   finally:
@@ -111,11 +113,12 @@ def against_emulator(
     game, observation, frames_per_second of both, and sampler_over_emulator,
     the ratio of speeds.
   """
-  sampler, theta = make(
+  made, theta = untrained(
     name, observation, batch_steps=steps, sampler_threads=processes
   )
-  emulators, iterations = _Emulators(sampler.game.rom, processes), count()
-  frames = sampler.game.config.frame_skip * steps
+  sampler = made.paths()
+  emulators, iterations = _Emulators(made.game.rom, processes), count()
+  frames = made.game.config.frame_skip * steps
 
   def sample() -> None:
     sampler.sample(theta, _IDENTITY, next(iterations))

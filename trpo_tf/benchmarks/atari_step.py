@@ -2,13 +2,13 @@
 
 from time import perf_counter
 
-import ale_py
 import numpy as np
 
 from trpo_tf.benchmarks import atari, timing
+from trpo_tf.benchmarks.bare_emulator import BareEmulator
+from trpo_tf.experiment import backend
 from trpo_tf.policies.mlp import activation_number
 from trpo_tf.sampling.atari.emulator import AtariSlot, EpisodeStarts, extension
-from trpo_tf.tasks.atari import Game
 
 __all__ = ['parts']
 
@@ -32,11 +32,14 @@ def parts(name: str, observation: str, steps: int, rounds: int) -> dict:
     time in an env step; and emulator_over_parts, the ratio of the bare
     emulator's time to that of all parts, which limits the sampler's speed.
   """
-  sampler, theta = atari.make(name, observation, batch_steps=64)
-  sampler.close()
-  bare, slot = _Bare(sampler.game), _Slot(sampler.game, theta)
+  made, theta = atari.untrained(name, observation, batch_steps=64)
+  bare, slot = BareEmulator(made.game.rom), _Slot(made, theta)
+  frames = made.game.config.frame_skip * steps
   found = np.array(
-    [[bare.play(steps), *slot.play(steps)] for _ in range(rounds)]
+    [
+      [timing.seconds(lambda: bare.play(frames)), *slot.play(steps)]
+      for _ in range(rounds)
+    ]
   )
   medians = 1e6 / steps * np.median(found, axis=0)
   return dict(
@@ -47,40 +50,20 @@ def parts(name: str, observation: str, steps: int, rounds: int) -> dict:
   )
 
 
-class _Bare:
-  """An emulator that plays at random."""
-
-  def __init__(self, game: Game):
-    self._ale = ale_py.ALEInterface()
-    self._ale.setFloat('repeat_action_probability', 0.0)
-    self._ale.loadROM(game.rom)
-    self._frame_skip = game.config.frame_skip
-    self._codes, self._rng = game.codes.ravel(), np.random.default_rng(0)
-    self._start = self._ale.cloneState()  # a reset takes much longer
-
-  def play(self, steps: int) -> float:
-    """Plays env steps and returns the seconds that they took."""
-    actions = self._rng.choice(self._codes, steps).tolist()
-    act, game_over = self._ale.act, self._ale.game_over
-    begin = perf_counter()
-    for action in actions:
-      for _ in range(self._frame_skip):
-        act(action)
-        if game_over():
-          self._ale.restoreState(self._start)
-    return perf_counter() - begin
-
-
 class _Slot:
   """A slot of the sampler and the policy that acts in it."""
 
-  def __init__(self, game: Game, theta: np.ndarray):
+  def __init__(self, made: backend.Atari, theta: np.ndarray):
+    game, network = made.game, made.policy().network
     self._shape, self._codes = game.frame_shape, game.codes.ravel().tolist()
     self._starts = EpisodeStarts(game)
     self._slot = AtariSlot(game, self._starts, seed=0, index=0)
-    activation = activation_number('tanh')
     self._actor = extension.Actor(
-      game.frame_shape, (16, 16), (20,), activation, game.factors
+      game.frame_shape,
+      network.filters,
+      network.hidden_sizes,
+      activation_number(network.activation),
+      game.factors,
     )
     self._actor.set_parameters(theta)
     self._uniforms = np.random.default_rng(0).random
@@ -97,9 +80,8 @@ class _Slot:
     self._actor.begin(self._actor.stack(), 0)  # or its record would grow
     times = np.zeros((steps, 4))
     screen = self._starts.screen
-    for uniforms, row in zip(
-      self._uniforms((steps, self._factors)), times, strict=True
-    ):
+    noise = self._uniforms((steps, self._factors))
+    for uniforms, row in zip(noise, times, strict=True):
       row[0] = perf_counter()
       number = self._actor.act(uniforms)
       row[1] = perf_counter()

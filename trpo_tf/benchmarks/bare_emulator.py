@@ -10,27 +10,42 @@ import sys
 import ale_py
 import numpy as np
 
+__all__ = ['BareEmulator']
+
 _ACTIONS = 4096
 _NOOPS = 60
 
 
-def main() -> None:
-  """Plays the ROM whose file is the first argument."""
-  ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-  ale = ale_py.ALEInterface()
-  ale.setFloat('repeat_action_probability', 0.0)
-  ale.loadROM(sys.argv[1])
-  for _ in range(_NOOPS):
-    ale.act(0)
-  start = ale.cloneState()  # a reset takes as long as twenty env steps
-  rng = np.random.default_rng(0)
-  legal = [action.value for action in ale.getLegalActionSet()]
-  for line in sys.stdin:
-    actions = rng.choice(legal, _ACTIONS).tolist()
-    for i in range(int(line)):
+class BareEmulator:
+  """An emulator that plays at random."""
+
+  def __init__(self, rom: str):
+    """Starts the emulator of a ROM, given its file."""
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+    self._ale = ale_py.ALEInterface()
+    self._ale.setFloat('repeat_action_probability', 0.0)
+    self._ale.loadROM(rom)
+    for _ in range(_NOOPS):
+      self._ale.act(0)
+    self._start = self._ale.cloneState()  # a reset takes twenty env steps
+    self._rng = np.random.default_rng(0)
+    self._legal = [action.value for action in self._ale.getLegalActionSet()]
+
+  def play(self, frames: int) -> None:
+    """Emulates frames and begins a game anew where one ends."""
+    ale = self._ale
+    actions = self._rng.choice(self._legal, _ACTIONS).tolist()
+    for i in range(frames):
       ale.act(actions[i // 4 % _ACTIONS])  # as with a frame skip of 4
       if ale.game_over():
-        ale.restoreState(start)
+        ale.restoreState(self._start)
+
+
+def main() -> None:
+  """Plays the ROM whose file is the first argument."""
+  emulator = BareEmulator(sys.argv[1])
+  for line in sys.stdin:
+    emulator.play(int(line))
     print(flush=True)
 
 

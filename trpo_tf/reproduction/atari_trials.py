@@ -4,6 +4,7 @@ import pathlib
 
 from trpo_tf import config as config_lib
 from trpo_tf.config import ExperimentConfig
+from trpo_tf.errors import UserError
 from trpo_tf.experiment import flagfiles, progress, saved_runs, tables
 from trpo_tf.reproduction import atari
 
@@ -32,17 +33,19 @@ def table(directory: pathlib.Path) -> str:
     these episodes as independent.
 
   Raises:
-    UserError: a run.json or progress.csv is damaged.
+    UserError: a run.json or progress.csv is damaged, or there is no base.
   """
   configs = {
     record.parent: saved_runs.read_config(record.parent)
     for record in sorted(directory.glob('*/*/*/run.json'))
   }
-  base = next(c for path, c in configs.items() if path.parts[-2] == _BASE)
+  bases = [c for path, c in configs.items() if path.parts[-2] == _BASE]
+  if not bases:
+    raise UserError(f'{directory}: the trial {_BASE!r} is missing')
   rows = [
     (
       atari.TABLE.labels[path.parts[-3]],
-      _changes(base, config),
+      _changes(bases[0], config),
       *_result(path, config),
     )
     for path, config in configs.items()

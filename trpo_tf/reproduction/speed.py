@@ -135,7 +135,7 @@ def atari(path: pathlib.Path) -> str:
   found = json.loads(path.read_text())['atari']
   rows = [
     (
-      f'{run["game"].capitalize()}, {_FRAMES[run["observation"]]}',
+      _game(run['game'], run['observation']),
       ratios.at_least(run['sampler_over_emulator'], 0.85),
       f'{run["sampler_frames_per_second"]:,.0f}',
     )
@@ -145,7 +145,7 @@ def atari(path: pathlib.Path) -> str:
   gigabytes = memory['growth'] / 1e9
   rows.append(
     (
-      f'{memory["game"].capitalize()}, {_FRAMES["paper"]}: memory of a batch',
+      f'{_game(memory["game"], "paper")}: memory of a batch',
       f'{gigabytes:.3f} GB {ratios.verdict(gigabytes <= 0.5)}',
       '',
     )
@@ -167,7 +167,7 @@ def atari_step(path: pathlib.Path) -> str:
   names = [f'{name}, us' for name in found[0]['microseconds']]
   rows = [
     (
-      f'{run["game"].capitalize()}, {_FRAMES[run["observation"]]}',
+      _game(run['game'], run['observation']),
       *(f'{part:.1f}' for part in run['microseconds'].values()),
       ratios.ratio(run['emulator_over_parts']),
     )
@@ -233,6 +233,10 @@ def atari_training(path: pathlib.Path) -> str:
     ratio = f'{ours / theirs:.1f} {ratios.verdict(ours >= 3 * theirs)}'
     rows.append((states, f'{theirs:,.0f}', f'{ours:,.0f}', ratio))
   return tables.grid(heads, rows)
+
+
+def _game(name: str, observation: str) -> str:
+  return f'{name.capitalize()}, {_FRAMES[observation]}'
 
 
 def _update_seconds(runs: Sequence[dict[str, float]]) -> tuple[float, float]:
