@@ -89,6 +89,7 @@ def test_training_gives_the_numbers_of_the_program(
   theta = programs.final_state(folder / 'whole')['/theta'][2]
   assert found[-1].state.theta.tobytes() == theta
   assert found[0].batch.num_steps == 200
+  assert repr(found[0]).startswith('Iteration(iteration=1, env_steps=200, ')
   settings = config.from_settings(
     {n: tuple(v) if isinstance(v, list) else v for n, v in _TINY.items()}
   )
@@ -119,6 +120,11 @@ def test_a_run_directory_continues_from_python(folder, tmp_path):
   assert programs.final_state(run) == programs.final_state(folder / 'whole')
   policy = trpo_tf.load_policy(run)
   assert np.shape(policy.act(np.zeros(4))) == (1,)
+  checkpoint = run / 'checkpoints/iteration_00000003.npz'
+  assert repr(policy) == (
+    f"TrainedPolicy(task='InvertedPendulum-v5', env_steps={policy.env_steps}, "
+    f"checkpoint='{checkpoint}')"
+  )
   with pytest.raises(trpo_tf.UserError, match='holds a run with other setting'):
     next(trpo_tf.train(**_TINY, run_dir=run, gamma=0.5))
 

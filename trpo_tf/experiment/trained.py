@@ -55,6 +55,13 @@ class TrainedPolicy:
   checkpoint: pathlib.Path | None = None
   damaged: tuple[Damage, ...] = ()
 
+  def __repr__(self) -> str:
+    """One line, as a notebook shows it: task, env steps and checkpoint."""
+    source = f', checkpoint={str(self.checkpoint)!r}' if self.checkpoint else ''
+    return (
+      f'TrainedPolicy(task={self.task!r}, env_steps={self.env_steps}{source})'
+    )
+
   @property
   def config(self) -> ExperimentConfig:
     """The settings of the run."""

@@ -94,6 +94,12 @@ class Iteration:
   batch: Batch
   evaluated: Evaluated | None = None
 
+  def __repr__(self) -> str:
+    """One line, as a notebook shows it: the numbers that training prints."""
+    names = ('iteration', 'env_steps', 'return_mean', 'mean_kl')
+    found = (f'{name}={getattr(self.record, name):.6g}' for name in names)
+    return f'Iteration({", ".join(found)})'
+
   @property
   def terms(self) -> dict[str, float]:
     """Mean sum of each reward term over the episodes that ended, by name."""

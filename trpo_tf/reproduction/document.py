@@ -237,7 +237,7 @@ def _tables(
         f'{report.name.removeprefix("docs/results/")}, {task}',
         reliability.planned_runs(part, report.read),
       )
-  for group in ('v5', 'vine', 'locomotion/paper/runs'):
+  for group in ('v5', 'vine'):
     runs = reliability.run_directories(data / group)
     counts += reliability.count(group, runs)
   extra = [
