@@ -7,6 +7,8 @@ import pytest
 
 import trpo_tf
 from trpo_tf import config
+from trpo_tf.distributed import training as distributed
+from trpo_tf.distributed.local import LocalEngine
 from trpo_tf.errors import UserError
 from trpo_tf.experiment import backend
 from trpo_tf.experiment.evaluation import evaluate
@@ -36,6 +38,17 @@ def keras(observation_size, output_size):
   model = [layers.Dense(8, 'relu'), layers.Dense(output_size)]
   model = tf.keras.Sequential([tf.keras.Input([observation_size]), *model])
   return trpo_tf.KerasNetwork(model)
+
+
+def features(observation_size, output_size):
+  shape = 8, output_size
+  drawn = np.random.normal(size=(observation_size, 8)).astype(np.float32)
+  return trpo_tf.FunctionNetwork(
+    lambda theta, x: tf.tanh(x @ drawn) @ tf.reshape(theta, shape),
+    np.ones(8 * output_size, np.float32),
+    output_size,
+    observation_size,
+  )
 
 
 def wider(observation_size, output_size):
@@ -151,6 +164,32 @@ def test_the_seed_of_a_run_draws_the_weights_of_keras(world):
     ).policy()
     thetas.append(policy.initial_parameters(np.random.default_rng(0)))
   assert (thetas[0] == thetas[1]).all() and (thetas[0] != thetas[2]).any()
+
+
+@pytest.mark.slow
+def test_what_the_function_draws_stays_in_evaluations_and_shards(world):
+  settings = _TINY | dict(policy='networks_of_mine.py:features', seed=3)
+  *_, last = trpo_tf.train(**settings, total_iterations=1, run_dir='run')
+  policy = trpo_tf.load_policy('run')
+  found, batch = evaluate(
+    policy.config, policy.theta, policy.normalizer, 1, deterministic=True
+  )
+  [length] = found.lengths
+  x = policy.normalizer(batch.observations[0, :length])
+  np.testing.assert_allclose(
+    batch.outputs[0, :length], policy.policy.outputs(policy.theta, x), atol=1e-5
+  )
+  # a shard's outputs would not be those of the whole run's network
+  shards = settings | dict(num_shards=2, value_minibatch=10)
+  sharded = config.from_settings(shards)
+  run = distributed.on_engine(sharded, LocalEngine(sharded))
+  assert next(run.iterations()).record.step_status == 'accepted'
+  run.sampler.close()
+  other = settings | dict(init_from='run', seed=4, total_iterations=1)
+  with pytest.raises(UserError, match='drew from seed 3, .*--network_seed=3'):
+    list(trpo_tf.train(**other))
+  *_, begun = trpo_tf.train(**other, network_seed=3)
+  assert begun.batch.num_steps == last.batch.num_steps
 
 
 @pytest.mark.parametrize(

@@ -189,14 +189,12 @@ def _config(
   seed: int,
 ) -> ExperimentConfig:
   """Returns the run's settings with another sampler, estimator and seed."""
-  own = run.config.run
   return dataclasses.replace(
-    run.config,
+    run.config.reseeded((run.config.run.seed + seed) % 2**31),
     sampler=dataclasses.replace(
       sampler, sampler_threads=run.config.sampler.sampler_threads
     ),
     estimator=estimator,
-    run=dataclasses.replace(own, seed=(own.seed + seed) % 2**31),
   )
 
 

@@ -7,7 +7,6 @@ mean of the policy and with sampled actions, prints a table and writes
 DIR/evaluation.json, or evaluation_best.json with --checkpoint=best, and so on.
 """
 
-import dataclasses
 import json
 import pathlib
 
@@ -86,8 +85,7 @@ def _seeded(config: ExperimentConfig) -> ExperimentConfig:
   """Returns the settings with the seed that --seed gives, if any."""
   if _SEED.value is None:
     return config
-  run = dataclasses.replace(config.run, seed=_SEED.value)
-  return dataclasses.replace(config, run=run)
+  return config.reseeded(_SEED.value)
 
 
 def _file_name() -> str:

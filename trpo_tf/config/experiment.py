@@ -178,6 +178,24 @@ class ExperimentConfig:
       )
 
   @property
+  def network_seed(self) -> int:
+    """Seed from which the function of --policy draws."""
+    own = self.policy.network_seed
+    return self.run.seed if own < 0 else own
+
+  def reseeded(self, seed: int) -> 'ExperimentConfig':
+    """Returns the settings of other samples of the same run.
+
+    Args:
+      seed: the new --seed. The network of --policy keeps its own.
+    """
+    return dataclasses.replace(
+      self,
+      policy=dataclasses.replace(self.policy, network_seed=self.network_seed),
+      run=dataclasses.replace(self.run, seed=seed),
+    )
+
+  @property
   def uses_every_step(self) -> bool:
     """Whether the steps of branches enter the surrogate."""
     every = self.estimator.vine_objective == 'every_step'

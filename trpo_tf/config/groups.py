@@ -133,6 +133,12 @@ class PolicyConfig(Config):
     '(my_module:make_network or path/to/file.py:make_network); empty: a '
     'multilayer perceptron of --hidden_sizes',
   )
+  network_seed: int = setting(
+    -1,
+    'seed from which the function of --policy draws; -1: --seed',
+    low=-1,
+    high=2**31 - 1,
+  )
   hidden_sizes: tuple[int, ...] = setting(
     (64, 64),
     'units per hidden layer; empty: a linear policy',

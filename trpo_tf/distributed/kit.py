@@ -159,9 +159,9 @@ class Kit:
 
   def of_shard(self, index: int) -> ExperimentConfig:
     """Returns the settings of one shard's sampler."""
-    sampler, run = self.config.sampler, self.config.run
+    sampler = self.config.sampler
     S = sampler.num_shards
-    rng = seeding.generator(run.seed, Stream.SHARD_SEEDS)
+    rng = seeding.generator(self.config.run.seed, Stream.SHARD_SEEDS)
     seeds = rng.choice(2**31, S, replace=False)  # all different
     own = dataclasses.replace(
       sampler,
@@ -171,8 +171,5 @@ class Kit:
       rollout_set_size=max(1, sampler.rollout_set_size // S),
       sampler_threads=1,
     )
-    return dataclasses.replace(
-      self.config,
-      sampler=own,
-      run=dataclasses.replace(run, seed=int(seeds[index])),
-    )
+    seeded = self.config.reseeded(int(seeds[index]))
+    return dataclasses.replace(seeded, sampler=own)

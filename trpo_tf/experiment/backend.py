@@ -175,7 +175,7 @@ class Gym(_VectorTask):
       return dataclasses.replace(policy, network=network)
     if not settings.policy:
       return policy
-    seed = self.config.run.seed
+    seed = self.config.network_seed
     own: Any = user.load(settings.policy, size, spaces.output_size, seed)
     return dataclasses.replace(policy, network=own)
 

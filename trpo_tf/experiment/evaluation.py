@@ -77,9 +77,8 @@ def evaluation_config(config: ExperimentConfig, episodes: int):
     config.estimator, baseline='none', amortized_advantage=False
   )
   seed = seeding.derived_seed(config.run.seed, Stream.EVALUATION)
-  run = dataclasses.replace(config.run, seed=seed)
   return dataclasses.replace(
-    config, sampler=sampler, estimator=estimator, run=run
+    config.reseeded(seed), sampler=sampler, estimator=estimator
   )
 
 
@@ -149,11 +148,10 @@ def in_training(
   seed = seeding.derived_seed(
     config.run.seed, Stream.TRAINING_EVALUATION, iteration
   )
-  seeded = dataclasses.replace(
-    config, run=dataclasses.replace(config.run, seed=seed)
-  )
   episodes = config.run.eval_episodes
-  found, _ = evaluate(seeded, theta, normalizer, episodes, deterministic=True)
+  found, _ = evaluate(
+    config.reseeded(seed), theta, normalizer, episodes, deterministic=True
+  )
   number = found.returns.size
   nan = float('nan')
   return Evaluated(

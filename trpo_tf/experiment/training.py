@@ -194,7 +194,7 @@ class Training:
     run = self.config.run
     if run.run_dir and saved_runs.has_checkpoint(run.run_dir):
       return
-    begun = warm_start.load(run.init_from, self.state.tree())
+    begun = warm_start.load(self.config, self.state.tree())
     self.state = TrainingState.from_tree(begun)
 
   def iterations(self) -> Iterator[Iteration]:

@@ -2,28 +2,37 @@
 
 from typing import Any
 
+from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
 from trpo_tf.experiment import saved_runs, state_tree
 
 __all__ = ['load']
 
 
-def load(source: str, fresh: dict[str, Any]) -> dict[str, Any]:
+def load(config: ExperimentConfig, fresh: dict[str, Any]) -> dict[str, Any]:
   """Takes the policy, the normaliser and the value network of another run.
 
   Its newest checkpoint is read. Everything else begins anew.
 
   Args:
-    source: directory of the other run.
+    config: settings of the run that begins; --init_from names the other run.
     fresh: tree of the state of the run that begins.
 
   Returns:
     The tree of the state to begin with.
 
   Raises:
-    UserError: there is no such run, or its networks have other sizes.
+    UserError: there is no such run, its networks have other sizes, or its
+      --policy drew from another seed.
   """
-  saved_runs.read_config(source)  # says what is wrong with the directory
+  source = config.run.init_from
+  other = saved_runs.read_config(source)
+  if config.policy.policy and other.network_seed != config.network_seed:
+    raise UserError(
+      f'--init_from={source}: its --policy drew from seed {other.network_seed}, '
+      f'this one from {config.network_seed}: add '
+      f'--network_seed={other.network_seed}'
+    )
   saved = saved_runs.load_checkpoint(source).state
   try:
     state_tree.check_policy(saved, fresh)
