@@ -174,11 +174,16 @@ def test_gymnasium_run_killed_stopped_and_damaged(tmp_path):
   )
   assert killed.code == -signal.SIGKILL
   assert not (run_dir / 'checkpoints').exists()
+  lost = (run_dir / 'progress.csv').read_bytes()
 
   process = start('--checkpoint_seconds=0')
   stopped = _signal_after(process, run_dir, 20, signal.SIGTERM)
   assert (stopped.code, stopped.stderr) == (3, '')
-  assert 'no checkpoint yet: beginning anew' in stopped.stdout
+  kept = run_dir / 'before_1'
+  assert f'no checkpoint yet: beginning anew; what the run left is in {kept}' in (
+    stopped.stdout
+  )
+  assert (kept / 'progress.csv').read_bytes() == lost
   last = _iterations(run_dir)[-1]
   assert _iterations(run_dir) == list(range(1, last + 1))
 

@@ -131,7 +131,9 @@ def _resume(training: Training, run: RunDirectory) -> list[str]:
   saved = checkpoint.load_newest(run.checkpoints, accept)
   run.begin()
   if saved is None:
-    return ['there is no checkpoint yet: beginning anew']
+    kept = run.set_aside()
+    what = f'; what the run left is in {kept}' if kept else ''
+    return [f'there is no checkpoint yet: beginning anew{what}']
   return [
     *(
       f'{skipped}; going back to {saved.path.name}' for skipped in saved.damaged

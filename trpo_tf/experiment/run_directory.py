@@ -8,11 +8,13 @@ evaluations.csv  one row per evaluation in training (evaluations.py)
 best.npz      the state with the highest evaluated return
 tensorboard/  the same, and histograms (sinks.TensorBoardSink)
 checkpoints/  the newest states (checkpoint.py)
+before_1/     what a run left that began anew without a checkpoint
 run.lock      held by the process that trains
 """
 
 import dataclasses
 import fcntl
+import itertools
 import json
 import os
 import pathlib
@@ -171,6 +173,27 @@ class RunDirectory:
     # run.json marks the directory as that of a run, so it is written first.
     _write(self.path / 'run.json', json.dumps(self._record, indent=2) + '\n')
     _write(self.path / 'flags.txt', self._flags)
+
+  def set_aside(self) -> pathlib.Path | None:
+    """Moves what a run without a checkpoint left to a folder of its own.
+
+    Returns:
+      The folder, before_1 or the next number; None if nothing was left.
+    """
+    if not (progress.has_rows(self.progress_csv) or self.best.exists()):
+      return None
+    names = (self.path / f'before_{n}' for n in itertools.count(1))
+    folder = next(path for path in names if not path.exists())
+    folder.mkdir()
+    for path in (
+      self.progress_csv,
+      self.progress_jsonl,
+      self.evaluations_csv,
+      self.best,
+    ):
+      if path.exists():
+        path.rename(folder / path.name)
+    return folder
 
   def close(self) -> None:
     """Lets other processes open the directory."""
