@@ -330,3 +330,14 @@ def test_a_directory_of_runs_gives_a_hint(tmp_path):
 def test_commit_is_that_of_this_checkout():
   git = provenance.session()['git']
   assert git is None or set(git) == {'commit', 'dirty'}
+
+
+def test_other_threads_of_tensorflow_are_reported(tmp_path):
+  cores = provenance.session()['host']['cores']
+  _worked(tmp_path, tf_threads=cores)
+  with _open(tmp_path) as run:  # one per core, as before
+    assert run.messages == ()
+  with _open(tmp_path, tf_threads=cores + 1) as run:
+    [line] = run.messages
+  changed = f'TensorFlow threads {cores} -> {cores + 1}. The run continues'
+  assert changed in line and 'may not be bit for bit' in line

@@ -79,15 +79,19 @@ def session() -> Session:
   }
 
 
-def differences(before: Session, now: Session) -> tuple[str, ...]:
+def differences(
+  before: Session, now: Session, threads: tuple[int, int]
+) -> tuple[str, ...]:
   """Warns of differences that may change the results of a resumed run.
 
   Args:
     before: `session()` of the process that ran last.
     now: `session()` of this process.
+    threads: --tf_threads of both; 0: one per core.
 
   Returns:
-    One line, or none if versions, commit and processor are the same.
+    One line, or none if versions, commit, processor and TensorFlow's number of
+    threads are the same.
   """
   pairs: dict[str, tuple[Any, Any]] = {
     name: (before['versions'].get(name), version)
@@ -95,6 +99,10 @@ def differences(before: Session, now: Session) -> tuple[str, ...]:
   }
   pairs['cpu'] = before['host']['cpu'], now['host']['cpu']
   pairs['git commit'] = before['git'], now['git']
+  pairs['TensorFlow threads'] = (
+    threads[0] or before['host']['cores'],
+    threads[1] or now['host']['cores'],
+  )
   changed = [
     f'{name} {_text(old)} -> {_text(new)}'
     for name, (old, new) in pairs.items()
@@ -104,8 +112,8 @@ def differences(before: Session, now: Session) -> tuple[str, ...]:
     return ()
   return (
     f'changed since this run was last started: {", ".join(changed)}. The run '
-    'continues, but its results are not bit for bit those of a run that never '
-    'stopped',
+    'continues, but its results may not be bit for bit those of a run that '
+    'never stopped',
   )
 
 

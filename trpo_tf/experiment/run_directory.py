@@ -39,7 +39,8 @@ __all__ = [
   'preview',
 ]
 
-# Settings that may differ when a run resumes: they do not change its results.
+# Settings that may differ when a run resumes. They do not change its results,
+# except that tf_threads changes the rounding of TensorFlow's sums.
 FREE_SETTINGS = frozenset(
   {
     'total_env_steps',
@@ -269,7 +270,8 @@ def _record(
   before = run_record.read(path)
   if before is None:
     return new, ()
-  refusal = _refusal(path, config, run_record.settings_of(before, path))
+  old = run_record.settings_of(before, path)
+  refusal = _refusal(path, config, old)
   if refusal and _has_work(path):
     raise errors.UserError(refusal)
   if refusal:
@@ -277,7 +279,8 @@ def _record(
   last = (before['resumes'] or [before])[-1]
   resumes = [*before['resumes'], session]
   record = before | dict(settings=settings, resumes=resumes)
-  return record, provenance.differences(last, session)
+  threads = old.run.tf_threads, config.run.tf_threads
+  return record, provenance.differences(last, session, threads)
 
 
 def _refusal(
