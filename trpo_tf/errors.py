@@ -10,6 +10,13 @@ class UserError(ValueError):
   """
 
 
+class TaskError(UserError):
+  """A failure of the environment or of its process, not of a file.
+
+  A checkpoint that is being read when it happens is as good as before.
+  """
+
+
 class RemoteError(Exception):
   """An exception of another process; its text is the traceback there.
 

@@ -6,6 +6,7 @@ import re
 
 import gymnasium
 import numpy as np
+import programs
 import pytest
 import tiny
 from gymnasium import spaces
@@ -83,6 +84,23 @@ def test_parts_of_an_observation_stand_in_the_order_of_the_space():
   clock = [0, 0, 1, 0, 0.1, 0.1]  # a Discrete is one-hot
   expected = [*observation['pattern'][0], *clock]
   np.testing.assert_allclose(flat, expected, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_failure_while_resuming_leaves_the_run_as_it_is(
+  tmp_path, monkeypatch
+):
+  settings = TINY | dict(task='Lamps-v0', batch_steps=84)
+  settings |= dict(run_dir=tmp_path / 'r')
+  list(trpo_tf.train(**settings, total_iterations=2))
+  before = programs.final_state(tmp_path / 'r')
+  with monkeypatch.context() as patch:
+    patch.setattr(Lamps, 'reset', lambda self, **_: 1 / 0)
+    with pytest.raises(trpo_tf.UserError, match='env.reset failed .*Zero'):
+      list(trpo_tf.train(**settings, total_iterations=3))
+  assert programs.final_state(tmp_path / 'r') == before
+  *_, last = trpo_tf.train(**settings, total_iterations=3)
+  assert last.record.iteration == 3
 
 
 @pytest.mark.slow

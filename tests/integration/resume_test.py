@@ -180,9 +180,8 @@ def test_gymnasium_run_killed_stopped_and_damaged(tmp_path):
   stopped = _signal_after(process, run_dir, 20, signal.SIGTERM)
   assert (stopped.code, stopped.stderr) == (3, '')
   kept = run_dir / 'before_1'
-  assert f'no checkpoint yet: beginning anew; what the run left is in {kept}' in (
-    stopped.stdout
-  )
+  anew = f'beginning anew; what the run left is in {kept}'
+  assert f'there is no checkpoint yet: {anew}' in stopped.stdout
   assert (kept / 'progress.csv').read_bytes() == lost
   last = _iterations(run_dir)[-1]
   assert _iterations(run_dir) == list(range(1, last + 1))

@@ -272,6 +272,17 @@ def test_a_state_that_is_not_accepted_is_skipped(tmp_path):
   assert len(os.listdir(tmp_path)) == 3
 
 
+def test_a_task_that_fails_is_no_fault_of_the_newest_checkpoint(tmp_path):
+  for number in (1, 2):
+    checkpoint.save(tmp_path, number, _state(number), keep=3)
+
+  def accept(saved):
+    raise errors.TaskError(f'no network at {saved.iteration}')
+
+  with pytest.raises(errors.TaskError, match='^no network at 2$'):
+    checkpoint.load_newest(tmp_path, accept)
+
+
 def test_a_saved_state_is_freed_at_once(tmp_path):
   """In a cycle of references it would wait for the garbage collector.
 

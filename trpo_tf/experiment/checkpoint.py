@@ -124,7 +124,8 @@ def load_newest(
     directory: directory of the checkpoints.
     accept: raises ValueError, of which UserError is one, for a state that is
       whole but does not fit; it is then skipped like a damaged one. It may also
-      take the state over. None: any state will do.
+      take the state over. TaskError, which says nothing about the state, is not
+      caught. None: any state will do.
 
   Returns:
     The checkpoint, with the newer ones that were skipped, or None if there is
@@ -142,6 +143,8 @@ def load_newest(
         raise ValueError(f'it holds iteration {state["iteration"]}')
       if accept:
         accept(saved)
+    except errors.TaskError:
+      raise
     except ValueError as error:
       damaged.append(Damage(path, ' '.join(str(error).split())))
     else:

@@ -28,10 +28,10 @@ def load(config: ExperimentConfig, fresh: dict[str, Any]) -> dict[str, Any]:
   source = config.run.init_from
   other = saved_runs.read_config(source)
   if config.policy.policy and other.network_seed != config.network_seed:
+    seed = other.network_seed
     raise UserError(
-      f'--init_from={source}: its --policy drew from seed {other.network_seed}, '
-      f'this one from {config.network_seed}: add '
-      f'--network_seed={other.network_seed}'
+      f'--init_from={source}: its --policy drew from seed {seed}, this one '
+      f'from {config.network_seed}: add --network_seed={seed}'
     )
   saved = saved_runs.load_checkpoint(source).state
   try:

@@ -9,7 +9,7 @@ import numpy as np
 
 from trpo_tf.cloning.cloner import Cloner
 from trpo_tf.cloning.snapshot import Snapshot
-from trpo_tf.errors import UserError, cause
+from trpo_tf.errors import TaskError, cause
 from trpo_tf.sampling import draws
 from trpo_tf.sampling.batch import End
 
@@ -109,10 +109,10 @@ class EnvironmentSlot:
     """Seed of the next episode's reset."""
     return draws.episode_seed(self.seed, self.index, self.episode)
 
-  def error(self, what: str) -> UserError:
+  def error(self, what: str) -> TaskError:
     """Makes the error for a failure, with the keys to replay it."""
     where = f'step {len(self.sent)}' if self.sent else 'the reset'
-    return UserError(
+    return TaskError(
       f'--task={self.task_id}: {what} at {where} of episode '
       f'{self.episode - 1} in slot {self.index}; to replay it: '
       f'env.reset(seed={self.episode_seed}) and the same actions'
@@ -154,7 +154,7 @@ class EnvironmentSlot:
     return reward, ends
 
   def check_observation(self) -> None:
-    """Raises UserError if the observation is not finite."""
+    """Raises TaskError if the observation is not finite."""
     for i in np.flatnonzero(~np.isfinite(self.observation))[:1]:
       raise self.error(f'observation[{i}] is {self.observation[i]}')
 
@@ -184,7 +184,8 @@ class EnvironmentSlot:
       episode_return: undiscounted return so far.
 
     Raises:
-      UserError: the replay leads to another observation or return.
+      TaskError: the replay leads to another observation or return, or the
+        environment fails.
     """
     self.episode = episode - 1
     self.reset()

@@ -156,7 +156,7 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
     """Continues from `state`; replays the running episodes.
 
     Raises:
-      UserError: a replay did not reproduce the episode.
+      TaskError: a replay did not reproduce the episode, or failed.
       ValueError: the state has another number of slots, other actions or
         impossible counters. In both cases the slots begin anew.
     """

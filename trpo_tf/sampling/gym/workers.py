@@ -21,7 +21,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.utils import CloudpickleWrapper
 
-from trpo_tf.errors import UserError, cause, quoted
+from trpo_tf.errors import TaskError, UserError, cause, quoted
 from trpo_tf.sampling.gym.group import Fault, Group, make_registered, serve
 
 __all__ = ['Workers']
@@ -179,7 +179,7 @@ class Workers:
     except (EOFError, OSError) as error:
       processes = self._vector.processes if hasattr(self, '_vector') else []
       how = _death(processes) or f'a worker process ended ({quoted(error)})'
-      raise UserError(
+      raise TaskError(
         f'--task={self._task}: {how}; if memory was short, take a smaller '
         '--env_workers; the same command continues'
       ) from error
