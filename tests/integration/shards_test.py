@@ -312,6 +312,33 @@ def test_shards_have_seeds_of_their_own():
   run.sampler.close()
 
 
+_BREAKS = """
+from trpo_tf.tasks import gymnasium_v5
+from trpo_tf.tasks.language import concatenate, where
+from trpo_tf.tasks.task import Definition, Task, uniform_reset
+
+
+def define(sim):
+  reward = 1 / where(sim.time > 0.1, 0.0, 1.0)
+  return Definition(concatenate(sim.qpos, sim.qvel), reward)
+
+
+model = gymnasium_v5.TASKS['InvertedPendulum-v5'].model_path
+TASK = Task('breaks', model, 2, 100, define, uniform_reset(0.01, 0.01))
+"""
+
+
+def test_divergences_of_different_shards_have_different_slots(tmp_path):
+  (tmp_path / 'task.py').write_text(_BREAKS)
+  c = settings(num_shards=S, task=f'{tmp_path}/task.py:TASK')
+  run = distributed.on_engine(c, LocalEngine(c))
+  summary = next(run.iterations()).summary
+  assert {event.slot for event in summary.diverged} == set(range(8))
+  keys = [(event.slot, event.episode) for event in summary.diverged]
+  assert len(set(keys)) == len(keys) == summary.num_diverged
+  run.sampler.close()
+
+
 def test_a_state_of_another_number_of_shards_is_refused():
   c = settings(num_shards=S, task='Swimmer-v5')
   engine = LocalEngine(c)

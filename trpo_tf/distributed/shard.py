@@ -5,6 +5,7 @@ normaliser. Its trajectories never leave it. What it returns are sums over its
 steps, counts and moments, which are reduced over the shards.
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from trpo_tf.methods.estimates import Estimates
 from trpo_tf.methods.surrogate_data import Spread
 from trpo_tf.moments import Moments
 from trpo_tf.policies.normalizer import Normalizer
-from trpo_tf.sampling.batch import Batch
+from trpo_tf.sampling.batch import Batch, Divergence
 from trpo_tf.seeding import Stream
 
 __all__ = ['Shard']
@@ -102,7 +103,17 @@ class Shard:
       else Moments.of(np.zeros((0, *normalizer.mean.shape)))
     )
     branches = sum(len(part.kept) for part in batch.parts[1:])
-    return Sampled(batch.summary(), seen, branches, self.state())
+    summary = batch.summary()
+    summary = summary._replace(
+      diverged=tuple(self._of_the_run(event) for event in summary.diverged)
+    )
+    return Sampled(summary, seen, branches, self.state())
+
+  def _of_the_run(self, event: Divergence) -> Divergence:
+    """Returns a divergence whose slot counts those of earlier shards too."""
+    sampler = self._kit.config.sampler
+    first = self._index * (sampler.num_slots // sampler.num_shards)
+    return dataclasses.replace(event, slot=first + event.slot)
 
   def estimate(
     self, state: dict[str, Any], branches_per_step: float

@@ -32,7 +32,8 @@ class Divergence:
 
   Attributes:
     iteration, slot, episode: keys of the trajectory; the slot's first
-      episode is 1 (0 for a branch, whose episode is its trunk's).
+      episode is 1 (0 for a branch, whose episode is its trunk's). In a run in
+      shards, the slots of the first shard come first (`Kit.of_shard`).
     step: env steps of the episode before the one that failed.
     causes: names of MuJoCo's warnings, 'non-finite output' or 'error'.
     message: MuJoCo's error text, or which of the task's expressions failed and
