@@ -1,5 +1,6 @@
 """The functions that only Python programs need; see trpo_tf.__all__."""
 
+import contextlib
 import json
 import logging
 import os
@@ -80,8 +81,16 @@ def train(
   if not config.run.run_dir:
     for message in training.backend.check():
       _LOG.warning(message)
-    return training.iterations()
-  return recording.iterations(training, _LOG.warning)
+    return _closing(training, training.iterations())
+  return _closing(training, recording.iterations(training, _LOG.warning))
+
+
+def _closing(
+  training: Training, iterations: Iterator[Iteration]
+) -> Iterator[Iteration]:
+  """Yields the iterations, and stops at their end what the sampler started."""
+  with contextlib.closing(training.sampler):
+    yield from iterations
 
 
 def _arguments(settings: dict[str, Any]) -> list[str]:

@@ -256,3 +256,62 @@ def test_warnings_of_the_checker_are_lines():
   )
   silent = resolved(task='CartPole-v1', check_env=False)
   assert silent.check() == resolved(task='Hopper-v5').check() == []
+
+
+class Socket(gymnasium.Env):
+  """Counts the instances that are open; closing fails if `stuck`."""
+
+  observation_space = spaces.Box(-1, 1, (2,), np.float32)
+  action_space = spaces.Discrete(2)
+  opened = closed = 0
+
+  def __init__(self, stuck=False):
+    self.stuck = stuck
+    Socket.opened += 1
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    return self.observation_space.sample() * 0, {}
+
+  def step(self, action):
+    return self.observation_space.sample() * 0, 1.0, False, False, {}
+
+  def snapshot(self):
+    return b''
+
+  def restore(self, state):
+    del state
+
+  def close(self):
+    Socket.closed += 1
+    if self.stuck:
+      raise OSError('stuck')
+
+
+gymnasium.register('Socket-v0', Socket, max_episode_steps=20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('sampler', ['single_path', 'vine'])
+@pytest.mark.parametrize('stuck', [False, True])
+def test_environments_are_closed(sampler, stuck, caplog):
+  settings = TINY | dict(
+    task='Socket-v0',
+    env_kwargs=dict(stuck=stuck),
+    check_env=False,
+    sampler=sampler,
+    eval_every_env_steps=80,
+    eval_episodes=3,
+    rollout_set_size=4,
+    branch_actions=2,
+    branch_length=2,
+    total_iterations=2,
+  )
+  Socket.opened = Socket.closed = 0
+  found = list(trpo_tf.train(**settings))
+  assert found[-1].evaluated
+  assert Socket.opened == Socket.closed
+  messages = [record.getMessage() for record in caplog.records]
+  assert stuck == any(
+    'Socket-v0: env.close failed (OSError: stuck)' in text for text in messages
+  )

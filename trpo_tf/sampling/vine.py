@@ -97,6 +97,9 @@ class VineBackend(Protocol[States]):
   def paths(self) -> PathSampler[States]:
     """The sampler of the trunks."""
 
+  def close(self) -> None:
+    """Stops what trunks and branches started; see Sampler."""
+
   def branch(
     self,
     states: States,
@@ -151,7 +154,7 @@ class VineSampler(Generic[States]):
 
   def close(self) -> None:
     """Stops what the sampler started; see Sampler."""
-    self.backend.paths.close()
+    self.backend.close()
 
   def sample(
     self,

@@ -43,7 +43,7 @@ def check(task_id: str, keywords: Mapping[str, Any] | None = None) -> list[str]:
       f'--check_env=false leaves out: {cause(error)}'
     ) from error
   finally:
-    env.close()
+    environment.close(task_id, env)
   lines = dict.fromkeys(_one_line(str(warning.message)) for warning in caught)
   return [f'--task={task_id}: Gymnasium warns: {line}' for line in lines]
 

@@ -41,6 +41,10 @@ class AtariVine:
       self._keeps_steps,
     )
 
+  def close(self) -> None:
+    """Ends the processes that play trunks and branches."""
+    self.paths.close()
+
   def branch(
     self,
     states: AtariStates,

@@ -27,7 +27,7 @@ from trpo_tf.sampling.batch import MAX_RECORDED, End, VineBatch
 from trpo_tf.sampling.gym import environment
 from trpo_tf.sampling.gym.paths import GymPathSampler
 from trpo_tf.sampling.vine import BranchFailure, BranchResults, BranchSteps
-from trpo_tf.tasks.environment import make
+from trpo_tf.tasks.environment import close, make
 
 __all__ = ['GymVine', 'clonable']
 
@@ -57,6 +57,11 @@ class GymVine:
     envs = [clonable(task, limited, keywords) for _ in range(_LANES)]
     size = paths.spaces.observation_size
     self._lanes = _Lanes(task, envs, size, config.estimator.gamma)
+
+  def close(self) -> None:
+    """Closes the environments of trunks and branches."""
+    self.paths.close()
+    self._lanes.close()
 
   def branch(
     self,
@@ -110,6 +115,10 @@ class _Lane:
   def __init__(self, index: int, env: Cloner, observation: np.ndarray):
     """Takes `observation`, float32 [O], to which observations are written."""
     self.index, self._env, self._observation = index, env, observation
+
+  def close(self, task_id: str) -> None:
+    """Closes the environment, which is one of a task."""
+    close(task_id, self._env)
 
   def begin(self, branch: tuple[int, int, int], snapshot: Snapshot) -> None:
     """Restores the state from which a branch begins."""
@@ -192,6 +201,11 @@ class _Lanes:
     self._lanes = [
       _Lane(i, env, self._observations[i]) for i, env in enumerate(envs)
     ]
+
+  def close(self) -> None:
+    """Closes the environments."""
+    for lane in self._lanes:
+      lane.close(self._task_id)
 
   def new_steps(
     self, first_actions: np.ndarray, noise: np.ndarray, width: int

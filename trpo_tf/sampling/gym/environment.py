@@ -12,6 +12,7 @@ from trpo_tf.cloning.snapshot import Snapshot
 from trpo_tf.errors import TaskError, cause
 from trpo_tf.sampling import draws
 from trpo_tf.sampling.batch import End
+from trpo_tf.tasks.environment import close
 
 __all__ = [
   'EnvironmentSlot',
@@ -117,6 +118,10 @@ class EnvironmentSlot:
       f'{self.episode - 1} in slot {self.index}; to replay it: '
       f'env.reset(seed={self.episode_seed}) and the same actions'
     )
+
+  def close(self) -> None:
+    """Closes the environment."""
+    close(self.task_id, self.env)
 
   def reset(self) -> None:
     """Begins the next episode."""

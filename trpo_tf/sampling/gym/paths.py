@@ -121,9 +121,12 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
     ]
 
   def close(self) -> None:
-    """Ends the workers, if there are any."""
+    """Closes the environments, and ends the workers if there are any."""
     if self._workers:
       self._workers.close()
+      return
+    for slot in self._slots:
+      slot.close()
 
   def _first_limit(self, slot: int) -> int | None:
     # staggers the first ends, as the native sampler does: otherwise equally

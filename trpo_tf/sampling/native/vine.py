@@ -43,6 +43,10 @@ class NativeVine:
     self._time_limit = config.branches_have_time_limit
     self._keeps_steps = config.uses_every_step
 
+  def close(self) -> None:
+    """Stops the sampler of the trunks."""
+    self.paths.close()
+
   def branch(
     self,
     states: np.ndarray,
