@@ -13,6 +13,14 @@ _VINE = '--preset=v5/hopper,v5/vine_short'
 _COMMANDS = {
   'whole': ['--preset=v5/hopper', '--seed=3', '--total_iterations=9'],
   'vine': [_VINE, '--run_dir=new'],
+  'every': [
+    '--task=CartPole-v1',
+    '--sampler=vine',
+    '--vine_objective=all_actions',
+    '--branch_proposal=all',
+    '--rollout_set_size=10',
+    '--branch_length=7',
+  ],
   'run': [*programs.TINY, '--total_iterations=2', '--run_dir=run'],
   'resumed': [*programs.TINY, '--run_dir=run'],
   'refused': [*programs.TINY, '--run_dir=run', '--gamma=0.5'],
@@ -55,10 +63,12 @@ def test_the_output_is_a_flagfile(results, tmp_path):
 def test_branches_and_directories(results):
   said = _said(results['vine'])
   config = flags.parse([_VINE])
-  most = f'up to {config.max_branch_steps:,} on branches'
+  most = f'up to {config.max_branch_steps():,} on branches'
   assert said[1].endswith(f'env steps on trunks, and {most}')
   assert said[2].startswith('# iterations: at most ')
   assert said[4] == '# directory: new is new'
+  every = _said(results['every'])  # two actions, whatever --branch_actions says
+  assert every[1].endswith('and up to 140 on branches')
   again = _said(results['resumed'])
   assert again[4] == (
     '# directory: run holds this run, which goes on after iteration 2'

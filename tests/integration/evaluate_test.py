@@ -10,6 +10,7 @@ import numpy as np
 import programs
 import pytest
 
+from trpo_tf import config as config_lib
 from trpo_tf.experiment import backend, checkpoint, saved_runs
 from trpo_tf.experiment.evaluation import evaluate, evaluation_config
 from trpo_tf.experiment.video import episode_poses
@@ -191,6 +192,48 @@ def test_a_video_shows_the_first_episode(tmp_path, evaluations):
   poses = episode_poses(compiled, config, batch, 1)
   assert len(poses) == found.lengths[1]
   observed = batch.observations[1, : len(poses), : compiled.model.nq]
+  np.testing.assert_array_equal(poses.astype(np.float32), observed)
+
+
+_UNCLAMPED = """
+<mujoco>
+  <option timestep="0.01"><flag clampctrl="disable"/></option>
+  <worldbody>
+    <body>
+      <joint name="slide" type="slide" axis="1 0 0" damping="1"/>
+      <geom size=".1" mass="1"/>
+    </body>
+  </worldbody>
+  <actuator>
+    <motor joint="slide" ctrlrange="-1 1" ctrllimited="true"/>
+  </actuator>
+</mujoco>
+"""
+
+
+def test_a_video_sends_the_clipped_controls(tmp_path):
+  """The model does not clamp them itself."""
+  model = tmp_path / 'slide.xml'
+  model.write_text(_UNCLAMPED)
+  (tmp_path / 'slide.py').write_text(
+    'from trpo_tf.tasks.language import concatenate\n'
+    'from trpo_tf.tasks.task import Definition, Task, uniform_reset\n\n'
+    'def define(sim):\n'
+    '  return Definition(concatenate(sim.qpos, sim.qvel), sim.qpos[0])\n\n'
+    f"SLIDE = Task('slide', {str(model)!r}, 1, 60, define, "
+    'uniform_reset(0.1, 0.1))\n'
+  )
+  settings = dict(task=f'{tmp_path}/slide.py:SLIDE', initial_log_std=1.5)
+  config = config_lib.from_settings(settings)
+  made = backend.resolve(config)
+  theta = made.policy().initial_parameters(np.random.default_rng(0))
+  normalizer = made.normalizer()
+  found, batch = evaluate(config, theta, normalizer, 1, deterministic=False)
+  assert (np.abs(batch.actions) > 1).any()
+  poses = episode_poses(made.task, evaluation_config(config, 1), batch, 0)
+  steps = found.lengths[0]
+  every = -(-steps // len(poses))
+  observed = batch.observations[0, :steps:every, :1]
   np.testing.assert_array_equal(poses.astype(np.float32), observed)
 
 

@@ -285,6 +285,11 @@ def test_a_small_run_directory_has_the_policy_and_cannot_train(tmp_path):
     assert small.act(observation) == whole.act(observation)
   with pytest.raises(UserError, match='checkpoint'):
     tiny.train(tmp_path / 'small', total_env_steps=2000)
+  for checkpoint, kept in ((whole.checkpoint.name, True), ('other.npz', False)):
+    result = tmp_path / 'run/evaluation.json'
+    result.write_text(json.dumps(dict(checkpoint=checkpoint)))
+    small_run.write(whole, tmp_path / 'run', tmp_path / str(kept))
+    assert (tmp_path / str(kept) / result.name).exists() == kept
 
 
 @pytest.fixture

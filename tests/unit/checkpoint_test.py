@@ -283,6 +283,23 @@ def test_a_task_that_fails_is_no_fault_of_the_newest_checkpoint(tmp_path):
     checkpoint.load_newest(tmp_path, accept)
 
 
+def test_a_reader_finds_what_a_running_training_has_just_saved(
+  tmp_path, monkeypatch
+):
+  checkpoint.save(tmp_path, 1, _state(1), keep=1)
+  read, calls = checkpoint._read, []
+
+  def late(path):
+    if not calls:  # the run saves again after the reader listed its files
+      checkpoint.save(tmp_path, 2, _state(2), keep=1)
+    calls.append(path.name)
+    return read(path)
+
+  monkeypatch.setattr(checkpoint, '_read', late)
+  assert checkpoint.load_newest(tmp_path).iteration == 2
+  assert calls == ['iteration_00000001.npz', 'iteration_00000002.npz']
+
+
 def test_a_saved_state_is_freed_at_once(tmp_path):
   """In a cycle of references it would wait for the garbage collector.
 

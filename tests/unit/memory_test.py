@@ -135,9 +135,13 @@ def test_episodes_that_do_not_fit_are_refused_before_they_are_played():
   policy = backend.resolve(settings).policy()
   theta = policy.initial_parameters(np.random.default_rng(0))
   normalizer = initial_normalizer(policy.observation_size)
-  text = 'the evaluation needs about .*of memory.*: lower --episodes$'
-  with pytest.raises(UserError, match=text):
+  text = 'the evaluation needs about .*of memory.*: lower '
+  with pytest.raises(UserError, match=f'{text}--episodes$'):
     evaluation.evaluate(settings, theta, normalizer, 10_000, True)
+  often = _SMALL | dict(eval_every_env_steps=1, eval_episodes=10_000)
+  often |= dict(time_limit=10**6)
+  with pytest.raises(UserError, match=f'{text}--eval_episodes$'):
+    Training(config.from_settings(often))
 
 
 @pytest.mark.slow

@@ -95,6 +95,22 @@ def test_evaluations_in_training(x, unit):
     _panel([_run('c', [1, 2])], y=plots.EVALUATED)
 
 
+def test_evaluations_of_a_running_training_may_be_ahead(tmp_path):
+  """progress.csv was read before the run's last iteration."""
+  settings = config.from_settings(dict(run_dir=str(tmp_path)))
+  with run_directory.RunDirectory.open(settings) as run:
+    run.begin()
+    file = sinks.CsvSink(run.progress_csv, None)
+    file.write(sinks.Entry(IterationRecord(1, env_steps=9)))
+    file.close()
+    later = evaluations.EvaluationsFile(run.evaluations_csv, [])
+    for iteration in (1, 2):
+      later.write(evaluations.Evaluated(iteration, 9, 1.0, 0.0, 1, 1.0, 0))
+    later.close()
+  found = plots.load_run(tmp_path)
+  assert [row.iteration for row in found.evaluated] == [1]
+
+
 def test_mean_and_band_over_the_common_range():
   # Lines of slope 1, 2, 6 per 100 steps; the second ends at 300, the third
   # starts at 200 (no episode had ended before).

@@ -4,12 +4,13 @@ import dataclasses
 import pathlib
 
 import numpy as np
+import programs
 import pytest
 import reproductions
 from absl import flags as absl_flags
 
 from trpo_tf import errors
-from trpo_tf.bin import flags
+from trpo_tf.bin import flags, reproduce
 from trpo_tf.experiment import backend
 from trpo_tf.reproduction import locomotion, plan
 from trpo_tf.tasks import registry
@@ -125,6 +126,20 @@ def test_directories_are_different(table):
     for run in runs
   ]
   assert len({run.directory for run in runs}) == len(runs) == 14
+
+
+def test_a_report_plans_the_seeds_of_each_method(tmp_path, monkeypatch):
+  """Those that are there, and those of the command."""
+  for method, seeds in (('vine', 3), ('single_path', 1)):
+    for seed in range(seeds):
+      run = tmp_path / 'cartpole' / method / str(seed)
+      run.mkdir(parents=True)
+      (run / 'run.json').touch()
+  monkeypatch.chdir(programs.ROOT)
+  now = {('cartpole', 'single_path'): 2, ('cartpole', 'cem'): 9}
+  entries = reproduce._entries(_TABLE, 'short', now, tmp_path)
+  found = {entry.method: len(entry.variants['']) for entry in entries}
+  assert found == {'vine': 3, 'single_path': 2}
 
 
 def test_flagfiles_must_be_there(table):

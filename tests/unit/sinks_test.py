@@ -293,7 +293,8 @@ def test_the_last_state_is_shown_at_the_end():
 def test_time_left_counts_from_where_the_run_resumed():
   sink, out, stream = _console(False, total=1000, first=800)
   # 100 of 200 steps took 4 s by the test's clock: 4 s are left.
-  sink.write(sinks.Entry(_record(9, step_fraction=0.0, diverged=2)))
+  record = _record(9, step_status='no_improvement', diverged=2)
+  sink.write(sinks.Entry(record))
   assert '00:04 left' in stream.getvalue()
   assert '1 refused  2 diverged' in stream.getvalue()
 

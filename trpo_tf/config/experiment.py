@@ -201,11 +201,17 @@ class ExperimentConfig:
     every = self.estimator.vine_objective == 'every_step'
     return every and self.sampler.sampler == 'vine'
 
-  @property
-  def max_branch_steps(self) -> int:
-    """Most env steps of the branches of an iteration, N K M L."""
+  def max_branch_steps(self, num_actions: int = 0) -> int:
+    """Returns the most env steps of the branches of an iteration, N K M L.
+
+    Args:
+      num_actions: how many actions the task has, which is K for
+        --branch_proposal=all and not used otherwise.
+    """
     sampler = self.sampler
-    branches = sampler.branch_actions * sampler.branch_trials
+    every = sampler.branch_proposal == 'all'
+    K = num_actions if every else sampler.branch_actions
+    branches = K * sampler.branch_trials
     return sampler.rollout_set_size * branches * sampler.branch_length
 
   @property

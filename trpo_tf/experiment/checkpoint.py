@@ -17,6 +17,7 @@ Every other name in the directory is somebody else's file: it is never read and
 never deleted.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
+_TRIES = 5  # to read a directory whose files a running training replaces
 _ARRAY, _SCALAR = '__array__', '__scalar__'
 
 
@@ -134,8 +136,18 @@ def load_newest(
   Raises:
     UserError: there are checkpoints, but none can be used.
   """
+  for _ in range(_TRIES):
+    with contextlib.suppress(FileNotFoundError):  # the run deleted it meanwhile
+      if found := _load_newest(pathlib.Path(directory), accept):
+        return found
+  return None
+
+
+def _load_newest(
+  directory: pathlib.Path, accept: Callable[[Checkpoint], None] | None
+) -> Checkpoint | None:
   damaged: list[Damage] = []
-  for path in _newest_first(pathlib.Path(directory)):
+  for path in _newest_first(directory):
     try:
       state = _read(path)
       saved = Checkpoint(_iteration(path), state, path, tuple(damaged))

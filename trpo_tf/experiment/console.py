@@ -72,7 +72,7 @@ class ConsoleSink:
     record = entry.record
     if entry.evaluated is not None:
       self._evaluated = f'evaluated {entry.evaluated.return_mean:.1f}'
-    self._refused += record.step_fraction == 0
+    self._refused += record.step_status != 'accepted'
     self._diverged += record.diverged
     text = self._text(record)
     if self._live is not None:

@@ -82,6 +82,17 @@ def evaluation_config(config: ExperimentConfig, episodes: int):
   )
 
 
+def check(config: ExperimentConfig) -> None:
+  """Raises UserError if the evaluations during a run do not fit into memory.
+
+  Args:
+    config: settings of the run.
+  """
+  if config.run.eval_every_env_steps:
+    evaluated = evaluation_config(config, config.run.eval_episodes)
+    memory.check_evaluation(backend.resolve(evaluated), '--eval_episodes')
+
+
 def evaluate(
   config: ExperimentConfig,
   theta: np.ndarray,

@@ -14,7 +14,13 @@ from typing import NamedTuple
 from trpo_tf.config import POPULATION_METHODS
 from trpo_tf.errors import UserError
 from trpo_tf.estimation import amortized
-from trpo_tf.experiment.backend import Atari, Backend, Gym, Native
+from trpo_tf.experiment.backend import (
+  Atari,
+  Backend,
+  Gym,
+  Native,
+  num_actions,
+)
 from trpo_tf.optim.problem import KEPT_BYTES
 from trpo_tf.policies.protocols import Network
 from trpo_tf.policies.stacks import FrameStacks
@@ -69,15 +75,16 @@ def check(backend: Backend) -> None:
   _require('the run', estimate(backend))
 
 
-def check_evaluation(backend: Backend) -> None:
+def check_evaluation(backend: Backend, flag: str = '--episodes') -> None:
   """Raises UserError if an evaluation needs more memory than there is.
 
   Args:
     backend: the task with the settings of the evaluation.
+    flag: the flag that says how many episodes it has.
   """
   policy = backend.policy()
   parts = _paths(backend, _observation_bytes(backend), policy.output_size)
-  few = [part._replace(flags=('--episodes',)) for part in parts]
+  few = [part._replace(flags=(flag,)) for part in parts]
   _require('the evaluation', [_PROGRAM, *few])
 
 
@@ -213,7 +220,7 @@ def _networks(backend: Backend, network: Network, value: Network) -> list[Part]:
     return [*parts, Part('the candidates', drawn, ('--num_slots', *hidden))]
   steps = _learned_steps(backend)
   if config.uses_every_step:
-    steps += config.max_branch_steps
+    steps += config.max_branch_steps()
   states = steps
   if config.sampler.sampler == 'vine' and not config.uses_every_step:
     states = config.sampler.rollout_set_size
@@ -261,6 +268,8 @@ def _branches(
     sampler.branch_actions,
     sampler.branch_trials,
   )
+  if sampler.branch_proposal == 'all':
+    K = num_actions(backend)
   noise = 8 * N * M * sampler.branch_length * outputs
   clones = N * _PER_CLONE
   ends: float = N * K * M * (observation + 40) + N * K * 16 * (outputs + 1)
@@ -270,7 +279,7 @@ def _branches(
     )
   steps = 0.0
   if config.uses_every_step:  # as recorded, and as parts of the batch
-    steps = config.max_branch_steps * (2 * observation + 20 * outputs + 60)
+    steps = config.max_branch_steps() * (2 * observation + 20 * outputs + 60)
   flags = ['--rollout_set_size']
   flags += (
     ['--branch_trials', '--branch_length']
@@ -282,7 +291,7 @@ def _branches(
 
 def _amortized(backend: Backend, observation: int, outputs: int) -> Part:
   """A_phi at every step, and the matrix of its regression."""
-  steps = _learned_steps(backend) + backend.config.max_branch_steps
+  steps = _learned_steps(backend) + backend.config.max_branch_steps()
   features = 3 * (observation + 4 * amortized.FEATURES)  # float32 and float64
   matrix = 4 * 8 * amortized.PAIRS**2  # its factors and the solver's copy
   size = matrix + steps * (features + 100 * outputs)

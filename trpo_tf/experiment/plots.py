@@ -120,7 +120,8 @@ def load_run(path: str | os.PathLike[str]) -> Run:
   columns = progress.read_csv(path / 'progress.csv')
   if not columns['iteration'].size:
     raise errors.UserError(f'{path} has no finished iteration yet')
-  evaluated = evaluations.read(path / 'evaluations.csv')
+  last = int(columns['iteration'][-1])  # a running training may be further
+  evaluated = evaluations.read(path / 'evaluations.csv', last)
   return Run(path, settings, columns, evaluated)
 
 

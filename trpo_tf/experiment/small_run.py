@@ -1,6 +1,7 @@
 """Run directories with a trained policy, without what only training needs."""
 
 import dataclasses
+import json
 import os
 import pathlib
 import shutil
@@ -10,8 +11,6 @@ from trpo_tf.experiment import checkpoint
 from trpo_tf.experiment.trained import TrainedPolicy
 
 __all__ = ['write']
-
-_KEPT = ('run.json', 'flags.txt', 'evaluation.json')
 
 
 def write(
@@ -24,7 +23,8 @@ def write(
 
   Args:
     policy: the trained policy.
-    run_dir: directory of its run, whose settings and evaluation are copied.
+    run_dir: directory of its run, whose settings are copied, and whose
+      evaluation is too if it is that of this checkpoint.
     out: the directory to make, which must not exist.
 
   Raises:
@@ -44,7 +44,20 @@ def write(
     new = pathlib.Path(folder) / 'run'
     (new / 'checkpoints').mkdir(parents=True)
     checkpoint.write(new / 'checkpoints' / policy.checkpoint.name, state)
-    for name in _KEPT:
+    for name in ('run.json', 'flags.txt'):
       if (run_dir / name).exists():
         shutil.copyfile(run_dir / name, new / name)
+    evaluated = run_dir / 'evaluation.json'
+    if _checkpoint_of(evaluated) == policy.checkpoint.name:
+      shutil.copyfile(evaluated, new / evaluated.name)
     os.rename(new, out)
+
+
+def _checkpoint_of(evaluation: pathlib.Path) -> str | None:
+  """Returns the checkpoint that was evaluated; None if there is no result."""
+  if not evaluation.exists():
+    return None
+  try:
+    return json.loads(evaluation.read_text())['checkpoint']
+  except (ValueError, KeyError, TypeError):
+    return None

@@ -150,6 +150,7 @@ class Training:
     self.config = config
     self.backend = backend_lib.resolve(config)
     self.policy = self.backend.policy()
+    evaluation.check(config)
     self.sampler, self.learner = make_parts(self.backend, self.policy)
     self.state = self._initial_state()
     # what ends the run early; recording restores both when a run continues

@@ -43,7 +43,8 @@ def episode_poses(
     float64 [F, nq], about 30 poses per second of simulated time, at most 500.
   """
   model, data = compiled.model, mujoco.MjData(compiled.model)
-  _, controls = compiled.actions(config.task.action_range, clip=False)
+  settings = config.task
+  _, controls = compiled.actions(settings.action_range, settings.clip_actions)
   episodes = np.zeros(slot + 1, np.int64)
   first = ResetTable(compiled, config.run.seed)(episodes, 1)[slot, 0]
   data.qpos[:], data.qvel[:] = np.split(first, [model.nq])

@@ -243,7 +243,7 @@ def objective(config: ExperimentConfig) -> tuple[Objective, int]:
     return surrogate.importance_sampled, sampler.batch_steps
   if not config.uses_every_step:
     return vine.OBJECTIVES[name], sampler.rollout_set_size
-  steps = sampler.batch_steps + config.max_branch_steps
+  steps = sampler.batch_steps + config.max_branch_steps()
   return surrogate.importance_sampled, steps
 
 

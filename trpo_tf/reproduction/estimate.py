@@ -15,6 +15,7 @@ from trpo_tf.tasks import registry
 __all__ = ['max_env_steps', 'seconds_left']
 
 _START_SECONDS = 8.0  # from the start of a process to its first iteration
+_JOYSTICK = 18  # actions of an Atari game, more than most tasks have
 _LONG_GAME = 4000  # env steps; few games of random play last longer
 
 
@@ -22,12 +23,7 @@ def _max_steps(config: ExperimentConfig) -> int:
   """About the largest number of env steps that an iteration can take."""
   sampler = config.sampler
   if sampler.sampler == 'vine':
-    return sampler.batch_steps + (
-      sampler.rollout_set_size
-      * sampler.branch_actions
-      * sampler.branch_trials
-      * sampler.branch_length
-    )
+    return sampler.batch_steps + config.max_branch_steps(_JOYSTICK)
   if not sampler.whole_episodes:
     return sampler.batch_steps
   task = registry.find_task(config.task.task)

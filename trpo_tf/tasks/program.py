@@ -13,7 +13,7 @@ import numpy as np
 
 from trpo_tf.tasks.expression import Expression
 
-# The native operations, in the order of csrc/program.h. The order is checked
+# The native operations, in the order of csrc/program.cc. The order is checked
 # when the extension is loaded.
 OPS = (
   'load',
