@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from typing import Any, Protocol
 
 from trpo_tf.config import ExperimentConfig
@@ -35,15 +34,7 @@ from trpo_tf.tasks.environment import Spaces
 from trpo_tf.tasks.registry import find_task
 from trpo_tf.tasks.task import CompiledTask, compile_task
 
-__all__ = [
-  'Atari',
-  'Backend',
-  'Gym',
-  'Native',
-  'make_sampler',
-  'num_actions',
-  'resolve',
-]
+__all__ = ['Atari', 'Backend', 'Gym', 'Native', 'make_sampler', 'resolve']
 
 # native tasks that Gymnasium has under the same name
 _GYMNASIUM = gymnasium_v5.TASKS
@@ -300,18 +291,6 @@ def resolve(config: ExperimentConfig) -> Native | Gym | Atari:
   if spaces.images:
     _check_method(config.method.method)
   return Gym(config, spaces)
-
-
-def num_actions(backend: Backend) -> int:
-  """Returns how many actions a task has; 0 if they are continuous.
-
-  Args:
-    backend: the task.
-  """
-  policy = backend.policy()
-  if isinstance(policy, CategoricalPolicy):
-    return math.prod(policy.factor_sizes)
-  return 0
 
 
 def _refuse_settings_of_gymnasium(config: ExperimentConfig) -> None:

@@ -14,13 +14,7 @@ from typing import NamedTuple
 from trpo_tf.config import POPULATION_METHODS
 from trpo_tf.errors import UserError
 from trpo_tf.estimation import amortized
-from trpo_tf.experiment.backend import (
-  Atari,
-  Backend,
-  Gym,
-  Native,
-  num_actions,
-)
+from trpo_tf.experiment.backend import Atari, Backend, Gym, Native
 from trpo_tf.optim.problem import KEPT_BYTES
 from trpo_tf.policies.protocols import Network
 from trpo_tf.policies.stacks import FrameStacks
@@ -269,7 +263,7 @@ def _branches(
     sampler.branch_trials,
   )
   if sampler.branch_proposal == 'all':
-    K = num_actions(backend)
+    K = backend.policy().num_actions
   noise = 8 * N * M * sampler.branch_length * outputs
   clones = N * _PER_CLONE
   ends: float = N * K * M * (observation + 40) + N * K * 16 * (outputs + 1)

@@ -1,7 +1,6 @@
 """What a run would do, for --dry_run."""
 
 from trpo_tf.experiment import flagfiles, memory, run_directory
-from trpo_tf.experiment.backend import num_actions
 from trpo_tf.experiment.training import Training
 
 __all__ = ['describe']
@@ -46,7 +45,7 @@ def _iterations(training: Training) -> tuple[str, str]:
   run, steps = config.run, config.sampler.batch_steps
   more = ''
   if config.sampler.sampler == 'vine':
-    most = config.max_branch_steps(num_actions(training.backend))
+    most = config.max_branch_steps(training.backend.policy().num_actions)
     more = f' on trunks, and up to {most:,} on branches'
   elif config.sampler.whole_episodes:
     more = ' or more, in whole episodes'

@@ -1,6 +1,7 @@
 """Categorical and factored categorical policies: a softmax for each factor."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Generic
 
@@ -52,6 +53,11 @@ class CategoricalPolicy(Generic[NetworkT]):
   def output_size(self) -> int:
     """Width M of the outputs: the sum of the factors' sizes."""
     return self.network.output_size
+
+  @property
+  def num_actions(self) -> int:
+    """Number of different actions: the product of the factors' sizes."""
+    return math.prod(self.factor_sizes)
 
   @property
   def num_parameters(self) -> int:

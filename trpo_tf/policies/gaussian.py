@@ -40,6 +40,11 @@ class GaussianPolicy(Generic[NetworkT]):
     return self.network.output_size
 
   @property
+  def num_actions(self) -> int:
+    """0, as the actions cannot be counted."""
+    return 0
+
+  @property
   def num_parameters(self) -> int:
     """Length P of theta."""
     return self.network.num_parameters + self.output_size

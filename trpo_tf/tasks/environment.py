@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import logging
 import math
 import sys
 from collections.abc import Mapping
@@ -18,11 +17,11 @@ from gymnasium.wrappers import FlattenObservation, TimeLimit
 from trpo_tf.errors import UserError, cause, quoted
 from trpo_tf.tasks import atari, images
 from trpo_tf.tasks.actions import ActionSpace, Controls, continuous_actions
+from trpo_tf.tasks.closing import close
 from trpo_tf.tasks.images import Images
 
-__all__ = ['Spaces', 'close', 'describe', 'make', 'raw']
+__all__ = ['Spaces', 'describe', 'make', 'raw']
 
-_LOG = logging.getLogger('trpo_tf')
 _MAX_WIDTH = 10**6  # entries of an observation, and choices of an action
 
 
@@ -165,19 +164,6 @@ def describe(
     return _spaces(task_id, space, env if found else _flattened(env), found)
   finally:
     close(task_id, env)
-
-
-def close(task_id: str, env: gymnasium.Env) -> None:
-  """Closes an environment; a failure is logged, as the work is done.
-
-  Args:
-    task_id: the task, which the message names.
-    env: the environment.
-  """
-  try:
-    env.close()
-  except Exception as error:  # a user's code
-    _LOG.warning('--task=%s: env.close failed (%s)', task_id, quoted(error))
 
 
 def make(

@@ -9,6 +9,7 @@ from gymnasium.utils.env_checker import check_env
 
 from trpo_tf.errors import UserError, cause
 from trpo_tf.tasks import environment
+from trpo_tf.tasks.closing import close
 
 __all__ = ['check']
 
@@ -43,7 +44,7 @@ def check(task_id: str, keywords: Mapping[str, Any] | None = None) -> list[str]:
       f'--check_env=false leaves out: {cause(error)}'
     ) from error
   finally:
-    environment.close(task_id, env)
+    close(task_id, env)
   lines = dict.fromkeys(_one_line(str(warning.message)) for warning in caught)
   return [f'--task={task_id}: Gymnasium warns: {line}' for line in lines]
 

@@ -27,7 +27,8 @@ from trpo_tf.sampling.batch import MAX_RECORDED, End, VineBatch
 from trpo_tf.sampling.gym import environment
 from trpo_tf.sampling.gym.paths import GymPathSampler
 from trpo_tf.sampling.vine import BranchFailure, BranchResults, BranchSteps
-from trpo_tf.tasks.environment import close, make
+from trpo_tf.tasks.closing import close
+from trpo_tf.tasks.environment import make
 
 __all__ = ['GymVine', 'clonable']
 

@@ -12,7 +12,7 @@ from trpo_tf.cloning.snapshot import Snapshot
 from trpo_tf.errors import TaskError, cause
 from trpo_tf.sampling import draws
 from trpo_tf.sampling.batch import End
-from trpo_tf.tasks.environment import close
+from trpo_tf.tasks.closing import close
 
 __all__ = [
   'EnvironmentSlot',
