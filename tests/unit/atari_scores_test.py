@@ -90,3 +90,15 @@ def test_trials(tmp_path):
     ['Pong', 'none', *end],
     ['Pong', '`--value_hidden_sizes=8,8 --max_kl=0.02`', *end],
   ]
+
+
+def test_when_a_score_passes_a_value(tmp_path):
+  lines = ['env_steps,score', '10000,nan', '20000,-3', '30000,16', '40000,14']
+  (tmp_path / 'pong_gae_1.csv').write_text('\n'.join(lines) + '\n')
+  *_, row = atari_scores.passed(atari.TABLE, tmp_path, 'gae').splitlines()
+  assert _cells(row) == [
+    'Pong',
+    '1',
+    '0: 0.03M, 15: 0.03M, 19: -',
+    '0.04M: 14.00',
+  ]

@@ -57,6 +57,7 @@ def test_every_table_of_data_is_generated():
     'scale runs',
     'scale efficiency',
     'Atari gae',
+    'Atari passed',
     'Atari single_path',
     'Atari trials',
     'Atari speed',
@@ -70,6 +71,7 @@ def test_every_table_of_data_is_generated():
     'KL bound',
     'kills',
     'soak',
+    'worker memory',
     'fuzz',
   ]
 

@@ -2,14 +2,17 @@
 
 import dataclasses
 import math
+import pathlib
 from collections.abc import Sequence
+
+import numpy as np
 
 from trpo_tf.experiment import tables
 from trpo_tf.reproduction import markdown
 from trpo_tf.reproduction.results import Result
 from trpo_tf.reproduction.table import Table
 
-__all__ = ['table']
+__all__ = ['passed', 'table']
 
 _HEADS = (
   'game',
@@ -21,6 +24,7 @@ _HEADS = (
   'paper, same env steps',
   'Baselines, 10M',
 )
+_VALUES = {'pong': (0, 15, 19), 'breakout': (5, 10, 23)}
 _BASELINES = 'TRPO (OpenAI Baselines, 10M env steps)'
 
 
@@ -60,6 +64,30 @@ def table(atari: Table, results: Sequence[Result], method: str) -> str:
     )
     rows.append(cells)
   return tables.grid(_HEADS, rows)
+
+
+def passed(atari: Table, csv: pathlib.Path, method: str) -> str:
+  """Renders when the score of each run first passes some values.
+
+  Args:
+    atari: the table of the paper.
+    csv: directory of the runs' CSV files, GAME_METHOD_SEED.csv.
+    method: name of the method in the table.
+  """
+  rows = []
+  for game, values in _VALUES.items():
+    for path in sorted(csv.glob(f'{game}_{method}_[0-9].csv')):
+      run = np.genfromtxt(path, delimiter=',', names=True)
+      cells = []
+      for value in values:
+        there = run['env_steps'][run['score'] >= value]
+        steps = f'{there[0] / 1e6:.2f}M' if there.size else '-'
+        cells.append(f'{value}: {steps}')
+      last = f'{run["env_steps"][-1] / 1e6:.2f}M: {run["score"][-1]:.2f}'
+      seed = path.stem.rpartition('_')[2]
+      rows.append((atari.labels[game], seed, ', '.join(cells), last))
+  heads = 'game', 'seed', 'score: first env steps', 'last env steps: score'
+  return tables.grid(heads, rows)
 
 
 def _gain(result: Result, chance: Result) -> str:

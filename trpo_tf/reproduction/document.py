@@ -41,7 +41,8 @@ from trpo_tf.reproduction.table import Table
 
 __all__ = ['FILES', 'figures', 'files', 'fill']
 
-# Files with tables, and the reports that are generated as a whole.
+# Files with tables, and the reports that are generated as a whole, with their
+# budget and number of seeds; None: as many as have files.
 FILES = (
   'README.md',
   'RESULTS.md',
@@ -58,7 +59,7 @@ FILES = (
 _REPORTS = {
   'docs/results/locomotion': (locomotion.TABLE, 'short', 5),
   'docs/results/locomotion/paper': (locomotion.TABLE, 'paper', 5),
-  'docs/results/atari': (atari.TABLE, 'short', 1),
+  'docs/results/atari': (atari.TABLE, 'short', None),
 }
 # Single runs beside the reports: the flags that made the files of a pattern.
 _EXTRA = {
@@ -83,6 +84,10 @@ _BLOCK = re.compile(
 )
 
 
+def _seeds(directory: pathlib.Path, name: str) -> int:
+  return max(1, len(list(directory.glob(f'csv/{name}_[0-9].csv'))))
+
+
 class _Report:
   """A published report: its plan, and the results in its CSV files."""
 
@@ -92,14 +97,22 @@ class _Report:
     name: str,
     table: Table,
     budget: str,
-    seeds: int,
+    seeds: int | None,
     parse: plan.Parse,
   ):
-    pairs = plan.select(table, (), ())
     self.name, self.table, self._budget = name, table, budget
-    self.entries = plan.make_entries(
-      table, budget, pairs, seeds, directory, parse
-    )
+    self.entries = [
+      entry
+      for task, method in plan.select(table, (), ())
+      for entry in plan.make_entries(
+        table,
+        budget,
+        [(task, method)],
+        seeds or _seeds(directory, f'{task}_{method}'),
+        directory,
+        parse,
+      )
+    ]
     self.read = published.CsvLogs(table, directory)
     self.results = results.gather(table, self.entries, self.read)
 
@@ -207,6 +220,7 @@ def _tables(
     'speed over physics': speed.over_physics(
       data / 'bench.json', data / 'vine'
     ),
+    'Atari passed': atari_scores.passed(atari.TABLE, data / 'atari/csv', 'gae'),
     'Atari trials': atari_trials.table(data / 'atari/trials'),
     'Atari speed': speed.atari(data / 'atari/bench.json'),
     'Atari step': speed.atari_step(data / 'atari/step.json'),
@@ -250,4 +264,7 @@ def _tables(
   found['kills'] = reliability.kills(data / 'reliability/kills.json')
   found['fuzz'] = reliability.fuzz(data / 'reliability/fuzz.json')
   found['soak'] = reliability.soak(data / 'reliability/soak.json')
+  found['worker memory'] = reliability.worker_memory(
+    sorted((data / 'reliability/workers').glob('*.json'))
+  )
   return found

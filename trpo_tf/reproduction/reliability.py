@@ -21,6 +21,7 @@ __all__ = [
   'planned_runs',
   'run_directories',
   'soak',
+  'worker_memory',
 ]
 
 # Methods whose step has a bound on the KL, and the column that it bounds. The
@@ -217,6 +218,30 @@ def soak(path: pathlib.Path) -> str:
     steps = found['steps']
     above = steps['above_delta'] if kind != 'CEM' else 'no bound'
     rows.append((kind, *columns, f'{steps["accepted"]:,}', str(above)))
+  return tables.grid(heads, rows)
+
+
+def worker_memory(paths: Sequence[pathlib.Path]) -> str:
+  """Renders what tests/crash/worker_memory.py wrote.
+
+  Args:
+    paths: its JSON files, which are named after the games.
+  """
+  heads = 'run', 'env steps', 'MB of a worker', 'most', 'MB of the program'
+  rows = []
+  for path in paths:
+    found = json.loads(path.read_bytes())
+    shown = found[0], found[len(found) // 2], found[-1]
+    most = max(size for entry in found for size in entry['workers'])
+    rows.append(
+      (
+        path.stem,
+        ', '.join(f'{entry["env_steps"] / 1e6:.2f}M' for entry in shown),
+        ', '.join(f'{max(entry["workers"]):.0f}' for entry in shown),
+        f'{most:.0f}',
+        ', '.join(f'{entry["program"]:,.0f}' for entry in shown),
+      )
+    )
   return tables.grid(heads, rows)
 
 
