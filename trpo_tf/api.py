@@ -14,7 +14,12 @@ from trpo_tf import config as config_lib
 from trpo_tf.bin import flags
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
-from trpo_tf.estimation.surrogate import Objective, importance_sampled
+from trpo_tf.estimation.surrogate import (
+  Objective,
+  PathData,
+  WeightedPathData,
+  importance_sampled,
+)
 from trpo_tf.experiment import devices, flagfiles, presets, recording
 from trpo_tf.experiment.training import Iteration, Training
 from trpo_tf.optim import blocks, fisher, trust_region
@@ -137,16 +142,65 @@ def make_trust_region_step(
     and why the step was taken or refused.
 
   Raises:
-    UserError: there is no such setting, or it is out of range.
+    UserError: there is no such setting, or it is out of range; when the step is
+      called: theta, x or data have other shapes, or the objective does not
+      return [N].
   """
   config = flags.parse(_arguments(settings))
-  compiled = trust_region.make_step(policy, objective, config, num_states)
+  if num_states < 1:
+    raise UserError(f'num_states={num_states}: take at least 1')
+
+  def checked(distribution, data):
+    terms = objective(distribution, data)
+    if terms.shape.rank != 1:
+      raise UserError(
+        f'the objective returned shape {tuple(terms.shape)} instead of [N]'
+      )
+    return terms
+
+  compiled = trust_region.make_step(policy, checked, config, num_states)
 
   def step(theta, x, data, fisher_rows=None):
     data = tf.nest.map_structure(_float64, data)  # as the surrogate is
-    return compiled(np.asarray(theta, np.float32), x, data, fisher_rows)
+    theta, x = np.asarray(theta, np.float32), _float32(x)
+    _check_shapes(policy, theta, x, data)
+    return compiled(theta, x, data, fisher_rows)
 
   return step
+
+
+def _check_shapes(
+  policy: Policy, theta: np.ndarray, x: Inputs, data: Any
+) -> None:
+  """Raises UserError if arrays would fail, or broadcast to other terms."""
+  P, N = policy.num_parameters, _num_states(x)
+  if theta.shape != (P,):
+    raise UserError(f'theta has shape {theta.shape} instead of ({P},)')
+  for value in tf.nest.flatten(data):
+    if value.shape[:1] != (N,):
+      raise UserError(f'data of shape {value.shape} for {N} states')
+  if not isinstance(data, PathData | WeightedPathData):
+    return
+  for name, value in data._asdict().items():
+    if value.ndim != (2 if name == 'actions' else 1):
+      wanted = '[N, A]' if name == 'actions' else '[N]'
+      raise UserError(f'{name} have shape {value.shape} instead of {wanted}')
+
+
+def _num_states(x: Inputs) -> int:
+  return len(tf.nest.flatten(x)[-1])  # of FrameStacks, the rows
+
+
+def _float32(x: Inputs) -> Inputs:
+  """Returns inputs in float32, as networks take them; bytes stay bytes."""
+
+  def cast(values: Any) -> Any:
+    if isinstance(values, tf.Tensor):
+      return tf.cast(values, tf.float32) if values.dtype.is_floating else values
+    values = np.asarray(values)
+    return values.astype(np.float32) if values.dtype.kind == 'f' else values
+
+  return tf.nest.map_structure(cast, x)
 
 
 def _float64(values: Any) -> np.ndarray:
@@ -168,9 +222,10 @@ def fisher_vector_product(
   Returns:
     A function that maps v [P] to the product, float64 [P].
   """
-  theta, x = tf.nest.map_structure(tf.convert_to_tensor, (theta, x))
-  num_states = len(tf.nest.flatten(x)[-1])  # of FrameStacks, the rows
-  linearized = fisher.linearize(policy, theta, x, blocks.num_blocks(num_states))
+  parts = np.asarray(theta, np.float32), _float32(x)
+  theta, x = tf.nest.map_structure(tf.convert_to_tensor, parts)
+  num_blocks = blocks.num_blocks(_num_states(x))
+  linearized = fisher.linearize(policy, theta, x, num_blocks)
 
   def product(v: tf.Tensor) -> tf.Tensor:
     return fisher.product(policy, linearized, tf.cast(v, tf.float64))

@@ -393,3 +393,13 @@ def _kill(engine, victims, method):
 
 if __name__ == '__main__':
   _main(json.loads(sys.argv[1]), *sys.argv[2:4])
+
+
+@pytest.mark.parametrize(
+  ('cores', 'shards', 'workers'), [(0, 8, 1), (2, 8, 2), (64, 8, 8)]
+)
+def test_workers_unless_they_are_given(cores, shards, workers):
+  """A cluster that grows on demand may have no core yet."""
+  from trpo_tf.distributed import ray_engine
+
+  assert ray_engine.default_workers(cores, shards) == workers

@@ -52,6 +52,9 @@ KINDS = {
   'vine': dict(task='Hopper-v5', **VINE),
   'every_step': dict(task='Swimmer-v5', vine_objective='every_step', **VINE),
   'cartpole': dict(task='CartPole-v1'),
+  'choices_empirical_fisher': dict(
+    task='CartPole-v1', method='empirical_fisher'
+  ),
 }
 # Of the step. In float32 it differs by 1e-5 of its length, and by 3e-4 if the
 # weights of max_kl are not of mean 1.

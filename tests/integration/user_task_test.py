@@ -10,6 +10,7 @@ import worlds
 from oracle import Slots
 
 from trpo_tf.errors import UserError
+from trpo_tf.tasks import gymnasium_v5
 from trpo_tf.tasks.registry import find_task
 from trpo_tf.tasks.simulation import FIELDS
 from trpo_tf.tasks.task import compile_task
@@ -140,6 +141,10 @@ _NEST = 'x = sim.qpos[0]\n  for _ in range(5000): x = square(x)\n  '
 _MISTAKES = {
   'exit at load': (dict(attributes='sys.exit(0)'), 'py:14: SystemExit: 0'),
   'exit in define': (dict(define='sys.exit()'), 'py:8: SystemExit'),
+  'numpy': (
+    dict(define='np.clip(sim.qpos[0], 0, 1)'),
+    'ball.py:8: an expression has no truth value',
+  ),
   'exit in reset': (dict(reset='sys.exit(0)'), 'reset failed: SystemExit: 0'),
   'frame_skip': (
     dict(attributes='"ball", MODEL, "5", 20, define, reset'),
@@ -200,6 +205,20 @@ def test_mistakes_of_a_task_are_one_line(tmp_path, name):
     _compile(_write(tmp_path, **changes))
   assert text in str(caught.value)
   assert '\n' not in str(caught.value)
+
+
+def test_a_scalar_on_either_side_keeps_the_shape():
+  """As in NumPy, whatever the number of elements."""
+  shapes = []
+
+  def define(sim):
+    both = 2 * sim.action, sim.action * 2, sim.action + sim.qpos[0]
+    shapes.extend(value.shape for value in both)
+    return gymnasium_v5.TASKS['InvertedPendulum-v5'].define(sim)
+
+  task = gymnasium_v5.TASKS['InvertedPendulum-v5']
+  compile_task(dataclasses.replace(task, define=define))
+  assert shapes == [(1,)] * 3
 
 
 def test_a_reset_may_return_integers(tmp_path):

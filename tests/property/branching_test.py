@@ -904,6 +904,26 @@ def test_brancher_without_policy_refuses_one_and_the_reverse(trunk, brancher):
     brancher.branch(states, actions, 5)  # noise alone cannot act here either
 
 
+def test_misuse_of_the_branching_api_is_one_line(trunk, brancher):
+  def initial(*arguments):
+    return initial_snapshots(trunk.compiled, *arguments)
+
+  [state], actions = initial(0, 1), np.zeros((1, 1, 2))
+  for says, call in {
+    "action_range='RAW': take 'raw' or 'control'": lambda: Brancher(
+      trunk.compiled, action_range='RAW'
+    ),
+    r'put it into a list, \[snapshot\]': lambda: brancher.branch(
+      state, actions, 5, trunk.actor
+    ),
+    'count=10001: take 1 to 10,000': lambda: initial(0, 10_001),
+    'seed=-1: take a seed': lambda: initial(-1, 1),
+  }.items():
+    with pytest.raises(UserError, match=says) as caught:
+      call()
+    _assert_one_clear_line(caught)
+
+
 @pytest.mark.parametrize('extra', [-3, -1, 1, 2, 50])
 def test_parameters_of_another_number_are_refused(trunk, brancher, extra):
   """Else the deviations are read from the wrong place."""

@@ -125,6 +125,21 @@ def test_first_statistics_are_those_of_the_batch():
   assert state.return_scale == pytest.approx(returns.std(), rel=1e-9)
 
 
+def test_equal_returns_at_first_do_no_harm():
+  """Their scale of 1e-6 would blow up the random weights, and Adam with it."""
+  baseline = network(value_epochs=20, value_learning_rate=0.01)
+  x, returns = batch()
+  for equal in (0.0, 1000.0):
+    state = baseline.initial_state(rng())
+    state = baseline.fit(state, x, None, np.full(100, equal), rng())
+    np.testing.assert_allclose(
+      baseline.predict(state, x, None), equal, atol=1e-3
+    )
+    for _ in range(10):
+      state = baseline.fit(state, x, None, returns, rng())
+    assert explained(baseline, state, x, None, returns) > 0.9
+
+
 def test_adam_equals_numpy():
   gradients = rng().normal(size=(3, 10)).astype(np.float32)
   theta, m, v = rng(1).normal(size=10), np.zeros(10), np.zeros(10)

@@ -248,6 +248,19 @@ def test_check_finds_what_a_snapshot_leaves_out(forgets, what):
   assert any('alternate' in f for f in findings)
 
 
+@pytest.mark.parametrize(
+  'make, steps, says',
+  [
+    (lambda: cloner(Walk(), 'X'), 0, 'steps=0: take at least 1'),
+    (Walk, 9, 'make returned a Walk: wrap the environment by cloner'),
+    (cloner(Walk(), 'X'), 9, 'make is a Cloner: give a function'),
+  ],
+)
+def test_check_says_what_it_cannot_check(make, steps, says):
+  with pytest.raises(UserError, match=says):
+    check_cloning(make, steps=steps)
+
+
 def test_check_passes_what_forgets_nothing():
   assert check_cloning(lambda: cloner(Forgetful(''), 'X'), steps=300) == []
 

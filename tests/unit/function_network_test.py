@@ -131,3 +131,57 @@ def test_a_keras_model():
 def test_wrong_settings_of_the_step(settings, says):
   with pytest.raises(trpo_tf.UserError, match=says):
     trpo_tf.make_trust_region_step(trpo_tf.GaussianPolicy(_MLP), **settings)
+
+
+def test_shapes_that_would_broadcast_are_refused():
+  x, initial = _inputs()
+  network = trpo_tf.FunctionNetwork(_MLP.outputs, initial, _A, _O)
+  policy = trpo_tf.GaussianPolicy(network)
+  theta = policy.initial_parameters(np.random.default_rng(0))
+  data = _data(policy, theta, x)
+  step = trpo_tf.make_trust_region_step(policy)
+  column = data.advantages[:, np.newaxis]
+  wrong = {
+    r'advantages have shape \(40, 1\) instead of \[N\]': data._replace(
+      advantages=column
+    ),
+    r'log_probs have shape \(40, 1\)': data._replace(log_probs=column),
+    r'actions have shape \(40,\) instead of \[N, A\]': data._replace(
+      actions=data.actions[:, 0]
+    ),
+    r'data of shape \(39,\) for 40 states': data._replace(
+      advantages=data.advantages[1:]
+    ),
+  }
+  for says, given in wrong.items():
+    with pytest.raises(trpo_tf.UserError, match=says):
+      step(theta, x, given)
+  with pytest.raises(trpo_tf.UserError, match='theta has shape'):
+    step(theta[1:], x, data)
+  mean = trpo_tf.make_trust_region_step(
+    policy,
+    lambda distribution, data: tf.reduce_mean(
+      distribution.log_prob(data.actions)
+    ),
+  )
+  with pytest.raises(trpo_tf.UserError, match=r'returned shape \(\) instead'):
+    mean(theta, x, data)
+  with pytest.raises(trpo_tf.UserError, match='num_states=0'):
+    trpo_tf.make_trust_region_step(policy, num_states=0)
+
+
+def test_inputs_in_float64_are_those_in_float32():
+  x, initial = _inputs()
+  network = trpo_tf.FunctionNetwork(_MLP.outputs, initial, _A, _O)
+  policy = trpo_tf.GaussianPolicy(network)
+  theta = policy.initial_parameters(np.random.default_rng(0))
+  step = trpo_tf.make_trust_region_step(policy)
+  data = _data(policy, theta, x)
+  both = [step(theta, given, data).theta for given in (x, x.astype(float))]
+  np.testing.assert_array_equal(*both)
+  v = np.ones(theta.size)
+  both = [
+    trpo_tf.fisher_vector_product(policy, theta, given)(v)
+    for given in (x, x.astype(float))
+  ]
+  np.testing.assert_array_equal(*both)

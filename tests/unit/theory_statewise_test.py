@@ -113,3 +113,12 @@ def test_roots_outside_are_the_nearer_end():
     lambda x: x - np.array([5.0, -5.0, 0.5]), np.zeros(3), np.ones(3)
   )
   np.testing.assert_allclose(found, [1, 0, 0.5])
+
+
+def test_one_action_leaves_nothing_to_choose():
+  old = np.ones((2, 3, 1))
+  for find in (statewise.of_divergence, statewise.of_multiplier):
+    found = find(old, np.zeros((2, 3, 1)), 0.1)
+    np.testing.assert_array_equal(found.policy, old)
+    assert found.divergence.shape == found.multiplier.shape == (2, 3)
+    assert not found.divergence.any()

@@ -9,6 +9,7 @@ import numpy as np
 from trpo_tf.cloning import packing
 from trpo_tf.cloning.cloner import Cloner
 from trpo_tf.cloning.snapshot import Snapshot
+from trpo_tf.errors import UserError
 
 __all__ = ['check_cloning']
 
@@ -60,9 +61,20 @@ def check_cloning(
   Returns:
     The differences, one line for each snapshot and way of restoring it; empty
     if the cloning is exact.
+
+  Raises:
+    UserError: there is no step, or `make` makes no cloners.
   """
+  if steps < 1:
+    raise UserError(f'steps={steps}: take at least 1')
+  if not callable(make):
+    raise UserError(f'make is a {type(make).__name__}: give a function')
   rng = np.random.default_rng(seed)
   first = make()
+  if not isinstance(first, Cloner):
+    raise UserError(
+      f'make returned a {type(first).__name__}: wrap the environment by cloner'
+    )
   trunk = _trunk(first, steps, rng, snapshots)
   starts = sorted(trunk.snapshots)
   findings = []

@@ -27,7 +27,7 @@ from trpo_tf.distributed.value_fit import AdamState
 from trpo_tf.distributed.worker_tree import Reply
 from trpo_tf.errors import UserError
 
-__all__ = ['RayEngine', 'connected']
+__all__ = ['RayEngine', 'connected', 'default_workers']
 
 _MOST_DEATHS = 100  # in an iteration, beyond one of each worker
 _PATIENCE = 10.0  # seconds between two messages about a missing answer
@@ -238,6 +238,16 @@ def _say(text: str) -> None:
   print(text, file=sys.stderr, flush=True)
 
 
+def default_workers(cores: int, num_shards: int) -> int:
+  """Returns the number of workers if --ray_workers does not give it.
+
+  Args:
+    cores: cores of the cluster, 0 if it only grows when they are asked for.
+    num_shards: number of shards of the run.
+  """
+  return max(1, min(cores, num_shards))
+
+
 @contextlib.contextmanager
 def connected(
   config: ExperimentConfig, address: str, workers: int
@@ -256,8 +266,10 @@ def connected(
     UserError: Ray cannot be used, or the run cannot be built.
   """
   with ray_cluster.connect(address, workers or None) as cluster:
-    count = workers or min(cluster.cores, config.sampler.num_shards)
-    engine = RayEngine(config, count)
+    shards = config.sampler.num_shards
+    engine = RayEngine(
+      config, workers or default_workers(cluster.cores, shards)
+    )
     try:
       yield engine
     finally:

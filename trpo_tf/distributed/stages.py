@@ -186,8 +186,10 @@ def _cut(
       early = t.op in from_early or t.op.type == 'Placeholder'
       if t.op in late:
         waiting.append(t.op)
-      elif early and t.name not in names:
-        found[t.name] = t
+      elif early:
+        # all outputs of an operation: TensorFlow cannot lift some of them
+        siblings = [t] if t.op.type == 'Placeholder' else t.op.outputs
+        found |= {one.name: one for one in siblings if one.name not in names}
   return list(found.values())
 
 

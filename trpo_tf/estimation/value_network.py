@@ -24,6 +24,7 @@ _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 # that grow with learning within a few iterations.
 _STATISTICS_RATE = 0.2
 _MIN_SCALE = 1e-6
+_EQUAL = 1e-6  # deviation over size of returns that count as equal
 
 # Rows are padded to a multiple of this: XLA compiles for one shape, and batches
 # of whole episodes vary in size.
@@ -212,6 +213,9 @@ class ValueNetwork:
       return_square=state.return_square + rate * (square - state.return_square),
       fits=state.fits + 1,
     )
+    equal = max(_MIN_SCALE, _EQUAL * np.sqrt(square))
+    if state.fits == 0 and moved.return_scale <= equal:
+      return moved  # equal returns have no scale to rescale random weights to
     theta = rescale(
       state.theta,
       self.network.layer_shapes[-1][0] - 1,

@@ -102,9 +102,12 @@ def continuous_actions(
     The action space and the map.
 
   Raises:
-    UserError: action_range is 'control' and a control has no bounds.
+    UserError: action_range is neither; or it is 'control' and a control has no
+      bounds.
   """
   one = np.ones_like(low)
+  if action_range not in ('raw', 'control'):
+    raise UserError(f"action_range={action_range!r}: take 'raw' or 'control'")
   if action_range == 'raw':
     controls = Controls(one, np.zeros_like(low), low, high, clip)
     return ActionSpace((), low, high), controls

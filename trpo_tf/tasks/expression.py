@@ -11,6 +11,7 @@ import numpy as np
 
 from trpo_tf.errors import UserError
 
+_NUMPY = str(pathlib.Path(np.__file__).parent)
 _INSIDE = {
   *(
     str(pathlib.Path(__file__).with_name(name))
@@ -30,10 +31,15 @@ class Place(NamedTuple):
     return f'{self.file}:{self.line}'
 
 
+def _is_inside(file: str) -> bool:
+  """Whether a file is of the language, or of NumPy, which calls it."""
+  return file in _INSIDE or file.startswith(_NUMPY)
+
+
 def _here() -> Place:
   """Returns the line of the task that is being written."""
   frame = sys._getframe(1)
-  while frame.f_back and frame.f_code.co_filename in _INSIDE:
+  while frame.f_back and _is_inside(frame.f_code.co_filename):
     frame = frame.f_back
   return Place(frame.f_code.co_filename, frame.f_lineno)
 
@@ -194,5 +200,6 @@ def elementwise(op: str, *operands: Operand) -> Expression:
   shapes = {x.shape for x in inputs if x.size > 1}
   if len(shapes) > 1:
     fail(f'{op}: shapes {" and ".join(map(str, sorted(shapes)))} differ')
-  shape = shapes.pop() if shapes else inputs[0].shape
+  longest = max((x.shape for x in inputs), key=len)
+  shape = shapes.pop() if shapes else longest
   return Expression(op, shape, inputs)

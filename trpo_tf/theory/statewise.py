@@ -56,6 +56,8 @@ def of_divergence(
     The solution. Its divergence is smaller where kappa would all but forbid an
     action.
   """
+  if old.shape[-1] == 1:
+    return _without_choice(old)
   row = _Row(old, gains)
   kappa = np.broadcast_to(kappa, row.best.shape)
   # For nu >= 2 max B, the divergence is at most 2 (spread / nu)^2.
@@ -81,6 +83,8 @@ def of_multiplier(
   Returns:
     The solution.
   """
+  if old.shape[-1] == 1:
+    return _without_choice(old)
   row = _Row(old, gains)
   multiplier = np.broadcast_to(multiplier, row.best.shape)
   # lambda is a weighted mean of nu - B, so it is at least x.
@@ -91,6 +95,11 @@ def of_multiplier(
     high,
   )
   return row.solution(np.exp(log_x))
+
+
+def _without_choice(old: np.ndarray) -> Solution:
+  """The solution where there is one action: the old policy."""
+  return Solution(old, *np.zeros((2, *old.shape[:-1])))
 
 
 class _Row:

@@ -246,6 +246,8 @@ class Brancher:
   def _states(
     self, snapshots: Sequence[Snapshot | None] | np.ndarray
   ) -> np.ndarray:
+    if isinstance(snapshots, Snapshot):
+      raise UserError('one snapshot: put it into a list, [snapshot]')
     if not len(snapshots):
       raise UserError('no snapshots to branch from')
     if not isinstance(snapshots, np.ndarray):
@@ -333,10 +335,12 @@ def initial_snapshots(
     count: number of snapshots.
 
   Raises:
-    UserError: a count below 1.
+    UserError: a count outside 1 to 10,000, or a negative seed.
   """
-  if count < 1:
-    raise UserError(f'count={count}: take at least 1 snapshot')
+  if not 1 <= count <= 10_000:
+    raise UserError(f'count={count}: take 1 to 10,000 snapshots')
+  if seed < 0:
+    raise UserError(f'seed={seed}: take a seed of at least 0')
   actor = noise_policy(compiled.observation_size, compiled.action_size)
   config = ExperimentConfig(
     sampler=SamplerConfig(batch_steps=count, num_slots=count),

@@ -7,7 +7,7 @@ import numpy as np
 
 from trpo_tf.errors import UserError
 from trpo_tf.policies.gaussian import GaussianPolicy
-from trpo_tf.policies.mlp import activation_number
+from trpo_tf.policies.mlp import MLP, activation_number
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.actors import gaussian_log_normalizer
 from trpo_tf.tasks import faults
@@ -74,6 +74,11 @@ def engine_setup(
     UserError: the policy has other sizes.
   """
   network = policy.network
+  if not isinstance(network, MLP):
+    raise UserError(
+      'native tasks run a multilayer perceptron (policies.mlp.MLP), not a '
+      f'{type(network).__name__}'
+    )
   sizes = compiled.observation_size, compiled.action_size
   if (network.input_size, network.output_size) != sizes:
     raise UserError(
