@@ -62,6 +62,47 @@ def transposed(observation_size, output_size):
   )
 
 
+def branches(observation_size, output_size):
+  made = linear(observation_size, output_size)
+
+  def function(theta, x):
+    found = made.function(theta, x)
+    return found if tf.reduce_sum(x) > 0 else -found
+
+  return trpo_tf.FunctionNetwork(
+    function, made.initial, output_size, observation_size
+  )
+
+
+def constant(observation_size, output_size):
+  return trpo_tf.FunctionNetwork(
+    lambda theta, x: tf.tile(x[:, :1], [1, output_size]),
+    np.zeros(3, np.float32),
+    output_size,
+    observation_size,
+  )
+
+
+def centred(observation_size, output_size):
+  made = linear(observation_size, output_size)
+  return trpo_tf.FunctionNetwork(
+    lambda theta, x: made.function(theta, x - tf.reduce_mean(x, 0)),
+    np.ones_like(made.initial),
+    output_size,
+    observation_size,
+  )
+
+
+def nowhere(observation_size, output_size):
+  made = linear(observation_size, output_size)
+  return trpo_tf.FunctionNetwork(
+    lambda theta, x: made.function(theta, x) / 0.0,
+    made.initial,
+    output_size,
+    observation_size,
+  )
+
+
 def infinite(observation_size, output_size):
   return trpo_tf.FunctionNetwork(
     lambda theta, x: x, np.full(3, np.inf), output_size, observation_size
@@ -205,6 +246,13 @@ def test_what_the_function_draws_stays_in_evaluations_and_shards(world):
     ('networks_of_mine:wider', 'FunctionNetwork, from 6 inputs to 4 outputs:'),
     ('networks_of_mine:transposed', r'2 states are float32 of shape \(3, 2\)'),
     ('networks_of_mine:infinite', 'whose parameters are not finite'),
+    ('networks_of_mine:branches', 'failed: OperatorNotAllowedInGraphError'),
+    (
+      'networks_of_mine:constant',
+      'have no derivative with respect to its para',
+    ),
+    ('networks_of_mine:centred', 'whose outputs for a state depend on other'),
+    ('networks_of_mine:nowhere', 'whose outputs are not finite'),
     ('networks_of_mine:model', 'Sequential, which has no input_size: return'),
   ],
 )

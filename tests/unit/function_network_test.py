@@ -170,6 +170,12 @@ def test_shapes_that_would_broadcast_are_refused():
     trpo_tf.make_trust_region_step(policy, num_states=0)
 
 
+def test_a_keras_model_that_is_not_built_is_refused():
+  model = tf.keras.Sequential([tf.keras.layers.Dense(_A)])
+  with pytest.raises(trpo_tf.UserError, match='begin a Sequential model with'):
+    trpo_tf.KerasNetwork(model)
+
+
 def test_inputs_in_float64_are_those_in_float32():
   x, initial = _inputs()
   network = trpo_tf.FunctionNetwork(_MLP.outputs, initial, _A, _O)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from trpo_tf.errors import UserError
 from trpo_tf.policies import graphs
 from trpo_tf.policies.linearization import Linearization, linearize_autodiff
 from trpo_tf.policies.mlp import MLP
@@ -132,8 +133,16 @@ class KerasNetwork(FunctionNetwork):
 
     Args:
       model: the model.
+
+    Raises:
+      UserError: the model has no trainable variables.
     """
     variables = model.trainable_variables
+    if not variables:
+      raise UserError(
+        'the Keras model has no trainable variables: begin a Sequential model '
+        'with tf.keras.Input, so that it is built'
+      )
     shapes = [tuple(variable.shape) for variable in variables]
     sizes = [math.prod(shape) for shape in shapes]
 

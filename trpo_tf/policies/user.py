@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from trpo_tf.errors import UserError, cause
+from trpo_tf.policies import graphs
 from trpo_tf.policies.protocols import Network
 from trpo_tf.tasks import code
 
@@ -88,11 +89,32 @@ def _fault(network: Any, observation_size: int, output_size: int) -> str:
     )
   if not np.isfinite(theta).all():
     return 'whose parameters are not finite'
-  x = np.zeros((2, observation_size), np.float32)
-  outputs = network.outputs(tf.constant(theta, tf.float32), tf.constant(x))
+  rng = np.random.default_rng(0)
+  x = tf.constant(rng.standard_normal((2, observation_size)), tf.float32)
+  theta = tf.constant(theta, tf.float32)
+  outputs = network.outputs(theta, x)
   if outputs.shape != (2, output_size) or outputs.dtype != tf.float32:
     return (
       f'whose outputs for 2 states are {outputs.dtype.name} of shape '
       f'{tuple(outputs.shape)}'
     )
+  if not np.isfinite(outputs).all():
+    return 'whose outputs are not finite'
+  alone = network.outputs(theta, x[:1])
+  if not np.allclose(alone, outputs[:1], rtol=1e-3, atol=1e-3):
+    return 'whose outputs for a state depend on other states'
+  if any(product is None for product in _differentiate(network)(theta, x)):
+    return 'whose outputs have no derivative with respect to its parameters'
   return ''
+
+
+def _differentiate(network: Network) -> Any:
+  """Compiles products with the Jacobian, as an update does."""
+  theta = tf.TensorSpec([network.num_parameters], tf.float32)
+
+  @graphs.compiled(input_signature=[theta, network.input_spec])
+  def products(theta, x):
+    at = network.linearize(theta, x)
+    return at.jvp(theta), at.vjp(at.outputs)
+
+  return products
