@@ -1,5 +1,7 @@
 """A point on a plane: push it to the goal. An environment for Gymnasium."""
 
+import json
+
 import gymnasium
 import numpy as np
 from gymnasium import spaces
@@ -43,11 +45,13 @@ class Point(gymnasium.Env):
 
   # What the vine and the planner need: the complete state as bytes.
   def snapshot(self):
-    return np.concatenate([self.position, self.velocity, self.goal]).tobytes()
+    numbers = np.array([self.position, self.velocity, self.goal])
+    chance = self.np_random.bit_generator.state
+    return json.dumps([numbers.tolist(), chance]).encode()
 
   def restore(self, data):
-    state = np.frombuffer(data).reshape(3, 2).copy()
-    self.position, self.velocity, self.goal = state
+    numbers, self.np_random.bit_generator.state = json.loads(data)
+    self.position, self.velocity, self.goal = np.array(numbers)
 
 
 gymnasium.register('Point-v0', Point, max_episode_steps=100)

@@ -261,6 +261,26 @@ def test_check_says_what_it_cannot_check(make, steps, says):
     check_cloning(make, steps=steps)
 
 
+class Lucky(Walk):
+  """Chance is in resets alone; the generator is not in its snapshots."""
+
+  def step(self, action):
+    self.steps += 1
+    self.place += action
+    return self.observe(), 0.0, self.steps == 20, False, {}
+
+  def restore(self, data):
+    state = self.np_random.bit_generator.state
+    super().restore(data)
+    self.np_random.bit_generator.state = state
+
+
+def test_check_goes_on_over_a_reset():
+  findings = check_cloning(lambda: cloner(Lucky(), 'X'), steps=100)
+  what = 'the reset without a seed after the end of step'
+  assert findings and what in findings[0]
+
+
 def test_check_passes_what_forgets_nothing():
   assert check_cloning(lambda: cloner(Forgetful(''), 'X'), steps=300) == []
 

@@ -23,11 +23,14 @@ class _Trunk:
     results: packed observation, reward, terminated, truncated of every step.
     snapshots: snapshot and packed observation, by the step before which they
       were taken.
+    resets: packed observation of the reset that followed, by the last step of
+      an episode.
   """
 
   actions: list[Any]
   results: list[tuple[Any, ...]]
   snapshots: dict[int, tuple[Snapshot, Any]]
+  resets: dict[int, Any]
 
   def end(self, start: int) -> int:
     """Returns the end (exclusive) of the episode that step `start` is in."""
@@ -48,7 +51,8 @@ def check_cloning(
   The snapshots are restored in three ways: in the instance that took them, in
   reverse order and each after junk steps; in a fresh instance; and in two
   instances at once whose steps alternate. Observations, rewards and ends must
-  equal those of the trajectory bit for bit, up to the end of the episode.
+  equal those of the trajectory bit for bit, up to the end of the episode, and
+  so must the reset that follows, unless the cloner leaves out the generators.
 
   Args:
     make: makes a cloner of a new instance of the environment, `cloner(env,
@@ -98,7 +102,7 @@ def _trunk(
   env: Cloner, steps: int, rng: np.random.Generator, snapshots: int
 ) -> _Trunk:
   chosen = {0, *rng.choice(steps, min(steps, snapshots), False).tolist()}
-  trunk = _Trunk([], [], {})
+  trunk = _Trunk([], [], {}, {})
   env.action_space.seed(int(rng.integers(2**31)))
   observation, _ = env.reset(seed=int(rng.integers(2**31)))
   for t in range(steps):
@@ -112,6 +116,7 @@ def _trunk(
     )
     if terminated or truncated:
       observation, _ = env.reset()
+      trunk.resets[t] = packing.pack(observation)
   return trunk
 
 
@@ -155,6 +160,10 @@ def _replay(
           names, result, trunk.results[t], strict=True
         ):
           compare(start, t, name, found, expected)
+        if t in trunk.resets and env.includes_rng:
+          found = packing.pack(env.reset()[0])
+          what = 'the reset without a seed after the end'
+          compare(start, t, what, found, trunk.resets[t])
   return list(findings.values())
 
 

@@ -187,6 +187,9 @@ class Cloner(gymnasium.Wrapper):
   The environment must be stepped and reset through the cloner, which keeps the
   latest observation. A snapshot holds it as the environment returned it, so it
   is never computed again.
+
+  Attributes:
+    includes_rng: whether snapshots hold the random generators.
   """
 
   def __init__(
@@ -208,7 +211,7 @@ class Cloner(gymnasium.Wrapper):
     self._layers, self._base = layers, base
     # An environment that clones itself includes its own generator.
     self._has_rng = include_rng and base.kind != 'environment'
-    self._include_rng = include_rng
+    self.includes_rng = include_rng
     self._observation: Any = None
     self._restored: bytes | None = None  # packed, if no step came after it
     self._running = False
@@ -307,7 +310,7 @@ class Cloner(gymnasium.Wrapper):
 
   def _begin(self) -> None:
     # Wrappers and simulators set some things up at their first reset only.
-    if not self._include_rng:
+    if not self.includes_rng:
       raise UserError(
         'if a snapshot holds no random generators, the environment needs '
         'its own: call reset(seed=...) before the restore'
