@@ -275,6 +275,22 @@ class Lucky(Walk):
     self.np_random.bit_generator.state = state
 
 
+@pytest.mark.parametrize(
+  ('keep', 'says'),
+  [
+    (lambda env: dict(speed=env.data.qvel[:2]), r'in \.kept a view of mjData'),
+    (lambda env: env.init_qpos, r'same array in \.init_qpos and \.kept'),
+  ],
+)
+def test_arrays_that_a_restore_would_part_are_refused(keep, says):
+  env = gymnasium.make('Hopper-v5')
+  env.unwrapped.kept = keep(env.unwrapped)
+  with pytest.raises(UserError, match=says):
+    cloner(env, 'X')
+  env.unwrapped.kept = np.array(env.unwrapped.init_qpos)
+  assert cloner(env, 'X')
+
+
 def test_check_goes_on_over_a_reset():
   findings = check_cloning(lambda: cloner(Lucky(), 'X'), steps=100)
   what = 'the reset without a seed after the end of step'

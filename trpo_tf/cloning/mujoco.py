@@ -14,6 +14,7 @@ refused.
 """
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -61,6 +62,11 @@ class DataNumbers:
     sizes = [1, *(array.size for array in self._floats)]
     self._ends = np.cumsum(sizes).tolist()
     self._size = 8 * self._ends[-1] + sum(a.nbytes for a in self._others)
+
+  @property
+  def arrays(self) -> list[np.ndarray]:
+    """The numbers as views of the mjData."""
+    return [*self._floats, *self._others]
 
   def save(self) -> bytes:
     """Returns the state, which restores any mjData of the same model."""
@@ -142,7 +148,9 @@ class MujocoBase:
       raise ValueError('has a model whose bodies sleep, which is not stored')
     self._env = env
     self._attach()
-    _check_storable(self._fields())
+    fields = self._fields()
+    _check_storable(fields)
+    _check_separate(fields, self._numbers.arrays)
     image = np.empty(mujoco.mj_sizeModel(env.model), np.uint8)
     mujoco.mj_saveModel(env.model, None, image)
     self.model = hashlib.sha256(image.data).hexdigest()
@@ -186,3 +194,31 @@ def _check_storable(fields: dict[str, Any]) -> None:
       raise ValueError(
         f'keeps in .{name} what cannot be stored ({error})'
       ) from error
+
+
+def _check_separate(fields: dict[str, Any], data: list[np.ndarray]) -> None:
+  """Raises ValueError if a restore would cut an array off from another one."""
+  seen: list[tuple[str, np.ndarray]] = []
+  for name, value in fields.items():
+    for leaf in _leaves(value):
+      if any(np.may_share_memory(leaf, array) for array in data):
+        raise ValueError(
+          f'keeps in .{name} a view of mjData, which a restore would cut off: '
+          'read it from .data'
+        )
+      for other, array in seen:
+        if np.may_share_memory(leaf, array):
+          raise ValueError(
+            f'keeps the same array in .{other} and .{name}, which a restore '
+            'would make two'
+          )
+      seen.append((name, leaf))
+
+
+def _leaves(value: Any) -> Iterator[np.ndarray]:
+  """Yields the arrays in a value of nested dicts, lists and tuples."""
+  if isinstance(value, np.ndarray):
+    yield value
+  elif isinstance(value, dict | list | tuple):
+    for part in value.values() if isinstance(value, dict) else value:
+      yield from _leaves(part)

@@ -246,10 +246,8 @@ class Brancher:
   def _states(
     self, snapshots: Sequence[Snapshot | None] | np.ndarray
   ) -> np.ndarray:
-    if isinstance(snapshots, Snapshot):
-      raise UserError('one snapshot: put it into a list, [snapshot]')
-    if not len(snapshots):
-      raise UserError('no snapshots to branch from')
+    if isinstance(snapshots, Snapshot) or not len(snapshots):
+      raise UserError('no snapshots to branch from: give a list of some')
     if not isinstance(snapshots, np.ndarray):
       return native_state.to_states(self.compiled, snapshots)
     return np.ascontiguousarray(snapshots, np.float64)
@@ -337,10 +335,8 @@ def initial_snapshots(
   Raises:
     UserError: a count outside 1 to 10,000, or a negative seed.
   """
-  if not 1 <= count <= 10_000:
-    raise UserError(f'count={count}: take 1 to 10,000 snapshots')
-  if seed < 0:
-    raise UserError(f'seed={seed}: take a seed of at least 0')
+  if seed < 0 or not 1 <= count <= 10_000:
+    raise UserError(f'seed={seed}, count={count}: at least 0, 1 to 10,000')
   actor = noise_policy(compiled.observation_size, compiled.action_size)
   config = ExperimentConfig(
     sampler=SamplerConfig(batch_steps=count, num_slots=count),
