@@ -10,7 +10,7 @@ import reproductions
 from absl import flags as absl_flags
 
 from trpo_tf import errors
-from trpo_tf.bin import flags, reproduce
+from trpo_tf.bin import flags
 from trpo_tf.experiment import backend
 from trpo_tf.reproduction import locomotion, plan
 from trpo_tf.tasks import registry
@@ -137,7 +137,7 @@ def test_a_report_plans_the_seeds_of_each_method(tmp_path, monkeypatch):
       (run / 'run.json').touch()
   monkeypatch.chdir(programs.ROOT)
   now = {('cartpole', 'single_path'): 2, ('cartpole', 'cem'): 9}
-  entries = reproduce._entries(_TABLE, 'short', now, tmp_path)
+  entries = plan.entries_there(_TABLE, 'short', now, tmp_path, flags.parse)
   found = {entry.method: len(entry.variants['']) for entry in entries}
   assert found == {'vine': 3, 'single_path': 2}
 

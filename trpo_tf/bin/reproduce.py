@@ -11,7 +11,6 @@ figure.png and csv/ with one small file per run.
 """
 
 import pathlib
-from collections.abc import Mapping
 
 from absl import flags as absl_flags
 
@@ -56,40 +55,14 @@ _PUBLISH = absl_flags.DEFINE_string(
 campaigns.define()
 
 
-def _entries(
-  table: Table,
-  budget: str,
-  now: Mapping[tuple[str, str], int],
-  out: pathlib.Path,
-) -> list[plan.Entry]:
-  """Plans the runs that are in `out`, with those that a command adds.
-
-  Args:
-    table: the table.
-    budget: name of the budget.
-    now: number of seeds that the command wants, by task and method.
-    out: parent of the run directories.
-  """
-  entries: list[plan.Entry] = []
-  for pair in plan.select(table, (), ()):
-    folder = out.joinpath(*pair)
-    if not folder.is_dir():
-      continue
-    names = [path.parent.name for path in folder.rglob('run.json')]
-    seeds = [int(name) + 1 for name in names if name.isdigit()]
-    seeds.append(now.get(pair, 1))
-    entries += plan.make_entries(
-      table, budget, [pair], max(seeds), out, flags.parse
-    )
-  return entries
-
-
 def _report(table: Table, seeds: int, out: pathlib.Path) -> bool:
   """Writes the results of all runs in `out`, including earlier commands'."""
   from trpo_tf.reproduction import report
 
   now = plan.select(table, _TASKS.value, _METHODS.value)
-  entries = _entries(table, _BUDGET.value, dict.fromkeys(now, seeds), out)
+  entries = plan.entries_there(
+    table, _BUDGET.value, dict.fromkeys(now, seeds), out, flags.parse
+  )
   directories = [out]
   if _PUBLISH.value:
     directories.append(pathlib.Path(_PUBLISH.value))

@@ -2,13 +2,20 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
 from trpo_tf.reproduction.table import Table
 
-__all__ = ['MAX_SEEDS', 'Entry', 'PlannedRun', 'make_entries', 'select']
+__all__ = [
+  'MAX_SEEDS',
+  'Entry',
+  'PlannedRun',
+  'entries_there',
+  'make_entries',
+  'select',
+]
 
 MAX_SEEDS = 1000  # of an entry
 
@@ -200,3 +207,34 @@ def make_entries(
     return Entry(task, method, sweep.flag, variants)
 
   return [entry(task, method) for task, method in pairs]
+
+
+def entries_there(
+  table: Table,
+  budget: str,
+  now: Mapping[tuple[str, str], int],
+  out: pathlib.Path,
+  parse: Parse,
+) -> list[Entry]:
+  """Plans the runs that are in a directory, with those that a command adds.
+
+  Args:
+    table: the table.
+    budget: name of one of the table's budgets.
+    now: number of seeds that the command wants, by task and method.
+    out: parent of the run directories.
+    parse: parses flags of the train binary to settings.
+
+  Returns:
+    An entry for each pair of task and method that has a directory.
+  """
+  entries: list[Entry] = []
+  for pair in select(table, (), ()):
+    folder = out.joinpath(*pair)
+    if not folder.is_dir():
+      continue
+    names = [path.parent.name for path in folder.rglob('run.json')]
+    seeds = [int(name) + 1 for name in names if name.isdigit()]
+    seeds.append(now.get(pair, 1))
+    entries += make_entries(table, budget, [pair], max(seeds), out, parse)
+  return entries

@@ -96,6 +96,14 @@ _CHANGES = {
   's2kl02': '--num_slots=2 --max_kl=0.02',
   's2kl02lam90': '--num_slots=2 --max_kl=0.02 --gae_lambda=0.9',
   's2lam80kl04': '--num_slots=2 --max_kl=0.04 --gae_lambda=0.8',
+  's2lam90kl02': '--num_slots=2 --max_kl=0.02 --gae_lambda=0.9',
+  's2batch4000': '--num_slots=2 --max_kl=0.02 --batch_steps=4000',
+  's2kl02g995lam95': '--num_slots=2 --max_kl=0.02 --gamma=0.995',
+  's2kl02g995lam97': '--num_slots=2 --max_kl=0.02 --gamma=0.995 '
+  '--gae_lambda=0.97',
+  's2g995lam97kl04': '--num_slots=2 --max_kl=0.04 --gamma=0.995 '
+  '--gae_lambda=0.97',
+  'lam80kl04': '--max_kl=0.04 --gae_lambda=0.8',
   's2std1': '--num_slots=2 --initial_log_std=-1',
   's2std1lam90': '--num_slots=2 --initial_log_std=-1 --gae_lambda=0.9',
   's2std1lam80kl02': '--num_slots=2 --initial_log_std=-1 --gae_lambda=0.8 '
@@ -111,6 +119,7 @@ _CHANGES = {
   'b5000': '--batch_steps=5000',
   'b8000kl02': '--batch_steps=8000 --max_kl=0.02',
   'b8000kl02damp10': '--batch_steps=8000 --max_kl=0.02 --cg_damping=10',
+  'b8000kl02damp30': '--batch_steps=8000 --max_kl=0.02 --cg_damping=30',
   'damp1': '--cg_damping=1',
   'damp10': '--cg_damping=10',
   'damp10s2': '--cg_damping=10 --num_slots=2',
