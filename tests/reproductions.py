@@ -57,7 +57,8 @@ def parse(flags) -> config_lib.ExperimentConfig:
 def entries(table_: Table, out: pathlib.Path, seeds=2, pairs=None):
   """The table's plan."""
   pairs = pairs or plan.select(table_, (), ())
-  return plan.make_entries(table_, 'short', pairs, seeds, out, parse)
+  counts = dict.fromkeys(pairs, seeds)
+  return plan.make_entries(table_, 'short', counts, out, parse)
 
 
 def write(run: plan.PlannedRun, returns, directory=None, **settings) -> None:

@@ -3,15 +3,15 @@
   python tests/crash/worker_memory.py RUN_DIR --json=FILE
 
 It adds an entry each minute until the training ends, also to a file that it
-wrote before: the env steps so far, and megabytes of resident memory.
+wrote before: the env steps so far, and megabytes of resident memory. It says
+how many it added.
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 import time
-
-_SECONDS = 60
 
 
 def _resident(process: int) -> float:
@@ -40,15 +40,17 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('run_dir', type=pathlib.Path)
   parser.add_argument('--json', type=pathlib.Path, required=True)
+  parser.add_argument('--seconds', type=float, default=60)
   given = parser.parse_args()
   found = json.loads(given.json.read_text()) if given.json.exists() else []
-  while True:
-    try:
+  before = len(found)
+  # a training that began a moment ago has no row yet, and one that ended no pid
+  with contextlib.suppress(OSError, ValueError):
+    while True:
       found.append(_measured(given.run_dir))
-    except (OSError, ValueError):  # it has ended
-      return
-    given.json.write_text(json.dumps(found) + '\n')
-    time.sleep(_SECONDS)
+      given.json.write_text(json.dumps(found) + '\n')
+      time.sleep(given.seconds)
+  print(f'{len(found) - before} entries of {given.run_dir}')
 
 
 if __name__ == '__main__':

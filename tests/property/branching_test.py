@@ -913,11 +913,11 @@ def test_misuse_of_the_branching_api_is_one_line(trunk, brancher):
     "action_range='RAW': take 'raw' or 'control'": lambda: Brancher(
       trunk.compiled, action_range='RAW'
     ),
-    'no snapshots to branch from: give a list': lambda: brancher.branch(
+    'branch from a list of one snapshot': lambda: brancher.branch(
       state, actions, 5, trunk.actor
     ),
-    'count=10001: at least 0, 1 to 10,000': lambda: initial(0, 10_001),
-    'seed=-1, count=1: at least 0': lambda: initial(-1, 1),
+    'count=10001, seed=0: need 1 to 10,000': lambda: initial(0, 10_001),
+    'count=1, seed=-1: .* and 0 or more': lambda: initial(-1, 1),
   }.items():
     with pytest.raises(UserError, match=says) as caught:
       call()

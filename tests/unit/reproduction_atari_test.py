@@ -50,7 +50,11 @@ def test_score_is_of_the_last_hundred_episodes():
 @pytest.mark.parametrize('budget', _TABLE.budgets)
 def test_the_flagfiles_are_there_and_agree(budget, tmp_path):
   entries = plan.make_entries(
-    _TABLE, budget, plan.select(_TABLE, (), ()), 1, tmp_path, _parse
+    _TABLE,
+    budget,
+    dict.fromkeys(plan.select(_TABLE, (), ()), 1),
+    tmp_path,
+    _parse,
   )
   assert len(entries) == len(PAPER_GAMES) * len(_TABLE.methods)
   for entry in entries:
@@ -69,7 +73,9 @@ def test_table_3_of_the_paper(tmp_path):
   pairs = [('pong', 'single_path'), ('pong', 'vine')]
   paths, vine = (
     entry.runs('')[0].config
-    for entry in plan.make_entries(_TABLE, 'paper', pairs, 1, tmp_path, _parse)
+    for entry in plan.make_entries(
+      _TABLE, 'paper', dict.fromkeys(pairs, 1), tmp_path, _parse
+    )
   )
   for settings in (paths, vine):
     assert settings.run.total_iterations == 500
@@ -166,7 +172,7 @@ def test_a_run_that_goes_on_is_marked():
 )
 def test_games_end_within_a_short_run(method, game, length, tmp_path):
   (entry,) = plan.make_entries(
-    _TABLE, 'short', [(game, method)], 1, tmp_path, _parse
+    _TABLE, 'short', {(game, method): 1}, tmp_path, _parse
   )
   settings = entry.runs('')[0].config
   sampler = settings.sampler

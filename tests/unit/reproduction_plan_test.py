@@ -4,7 +4,6 @@ import dataclasses
 import pathlib
 
 import numpy as np
-import programs
 import pytest
 import reproductions
 from absl import flags as absl_flags
@@ -128,18 +127,18 @@ def test_directories_are_different(table):
   assert len({run.directory for run in runs}) == len(runs) == 14
 
 
-def test_a_report_plans_the_seeds_of_each_method(tmp_path, monkeypatch):
+def test_a_report_plans_the_seeds_of_each_method(tmp_path):
   """Those that are there, and those of the command."""
   for method, seeds in (('vine', 3), ('single_path', 1)):
     for seed in range(seeds):
       run = tmp_path / 'cartpole' / method / str(seed)
       run.mkdir(parents=True)
       (run / 'run.json').touch()
-  monkeypatch.chdir(programs.ROOT)
   now = {('cartpole', 'single_path'): 2, ('cartpole', 'cem'): 9}
-  entries = plan.entries_there(_TABLE, 'short', now, tmp_path, flags.parse)
-  found = {entry.method: len(entry.variants['']) for entry in entries}
-  assert found == {'vine': 3, 'single_path': 2}
+  assert plan.seeds_there(_TABLE, now, tmp_path) == {
+    ('cartpole', 'vine'): 3,
+    ('cartpole', 'single_path'): 2,
+  }
 
 
 def test_flagfiles_must_be_there(table):
@@ -159,7 +158,9 @@ def _parse(arguments):
 def test_flagfiles_and_overrides_go_together(budget, tmp_path):
   """What parses is consistent: every flagfile, with what the budget changes."""
   pairs = plan.select(_TABLE, (), ())
-  entries = plan.make_entries(_TABLE, budget, pairs, 1, tmp_path, _parse)
+  entries = plan.make_entries(
+    _TABLE, budget, dict.fromkeys(pairs, 1), tmp_path, _parse
+  )
   assert len(entries) == len(pairs)
   for entry in entries:
     for run in entry.runs(None):
@@ -190,7 +191,9 @@ def test_table_2(task, units, steps, length, branches, tmp_path):
   pairs = [(task, 'vine'), (task, 'single_path')]
   vine, paths = (
     entry.runs('')[0].config
-    for entry in plan.make_entries(_TABLE, 'paper', pairs, 1, tmp_path, _parse)
+    for entry in plan.make_entries(
+      _TABLE, 'paper', dict.fromkeys(pairs, 1), tmp_path, _parse
+    )
   )
   for settings in (vine, paths):
     assert settings.policy.hidden_sizes == units
@@ -211,7 +214,7 @@ def test_table_2(task, units, steps, length, branches, tmp_path):
 
 def test_swimmer_has_as_many_parameters_as_in_table_2(tmp_path):
   (entry,) = plan.make_entries(
-    _TABLE, 'paper', [('swimmer', 'vine')], 1, tmp_path, _parse
+    _TABLE, 'paper', {('swimmer', 'vine'): 1}, tmp_path, _parse
   )
   policy = backend.resolve(entry.runs('')[0].config).policy()
   assert policy.num_parameters == 364

@@ -55,14 +55,14 @@ _PUBLISH = absl_flags.DEFINE_string(
 campaigns.define()
 
 
-def _report(table: Table, seeds: int, out: pathlib.Path) -> bool:
+def _report(
+  table: Table, seeds: dict[tuple[str, str], int], out: pathlib.Path
+) -> bool:
   """Writes the results of all runs in `out`, including earlier commands'."""
   from trpo_tf.reproduction import report
 
-  now = plan.select(table, _TASKS.value, _METHODS.value)
-  entries = plan.entries_there(
-    table, _BUDGET.value, dict.fromkeys(now, seeds), out, flags.parse
-  )
+  there = plan.seeds_there(table, seeds, out)
+  entries = plan.make_entries(table, _BUDGET.value, there, out, flags.parse)
   directories = [out]
   if _PUBLISH.value:
     directories.append(pathlib.Path(_PUBLISH.value))
@@ -77,13 +77,12 @@ def main(_) -> int:
   """Does the runs and writes the results; returns the exit code."""
   table = _TABLES[_TABLE.value]
   pairs = plan.select(table, _TASKS.value, _METHODS.value)
-  seeds = _SEEDS.value or table.budgets[_BUDGET.value].seeds
+  count = _SEEDS.value or table.budgets[_BUDGET.value].seeds
+  seeds = dict.fromkeys(pairs, count)
   out = pathlib.Path(_OUT.value or f'runs/{table.name}') / _BUDGET.value
   return campaigns.run(
     table,
-    lambda: plan.make_entries(
-      table, _BUDGET.value, pairs, seeds, out, flags.parse
-    ),
+    lambda: plan.make_entries(table, _BUDGET.value, seeds, out, flags.parse),
     out,
     lambda: _report(table, seeds, out),
   )

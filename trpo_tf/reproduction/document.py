@@ -101,18 +101,11 @@ class _Report:
     parse: plan.Parse,
   ):
     self.name, self.table, self._budget = name, table, budget
-    self.entries = [
-      entry
+    counts = {
+      (task, method): seeds or _seeds(directory, f'{task}_{method}')
       for task, method in plan.select(table, (), ())
-      for entry in plan.make_entries(
-        table,
-        budget,
-        [(task, method)],
-        seeds or _seeds(directory, f'{task}_{method}'),
-        directory,
-        parse,
-      )
-    ]
+    }
+    self.entries = plan.make_entries(table, budget, counts, directory, parse)
     self.read = published.CsvLogs(table, directory)
     self.results = results.gather(table, self.entries, self.read)
 

@@ -12,8 +12,8 @@ __all__ = [
   'MAX_SEEDS',
   'Entry',
   'PlannedRun',
-  'entries_there',
   'make_entries',
+  'seeds_there',
   'select',
 ]
 
@@ -137,8 +137,7 @@ def _check(flag: str, names: Sequence[str], known: Sequence[str]) -> None:
 def make_entries(
   table: Table,
   budget: str,
-  pairs: Sequence[tuple[str, str]],
-  seeds: int,
+  seeds: Mapping[tuple[str, str], int],
   out: pathlib.Path,
   parse: Parse,
 ) -> list[Entry]:
@@ -147,8 +146,8 @@ def make_entries(
   Args:
     table: the table.
     budget: name of one of the table's budgets.
-    pairs: pairs of task and method.
-    seeds: number of seeds; they are 0 to seeds - 1.
+    seeds: number of seeds n of each pair of task and method; they are 0 to
+      n - 1.
     out: parent of the run directories TASK/METHOD/SEED, or with a sweep
       TASK/METHOD/VALUE/SEED.
     parse: parses flags of the train binary to settings.
@@ -183,7 +182,7 @@ def make_entries(
     except UserError as error:
       raise UserError(f'{" ".join(shared)}: {error}') from error
     found = []
-    for seed in range(seeds):
+    for seed in range(seeds[task, method]):
       directory = out.joinpath(*parts, str(seed))
       own = f'--seed={seed}', f'--run_dir={directory}'
       settings = dataclasses.replace(
@@ -206,35 +205,27 @@ def make_entries(
     }
     return Entry(task, method, sweep.flag, variants)
 
-  return [entry(task, method) for task, method in pairs]
+  return [entry(task, method) for task, method in seeds]
 
 
-def entries_there(
-  table: Table,
-  budget: str,
-  now: Mapping[tuple[str, str], int],
-  out: pathlib.Path,
-  parse: Parse,
-) -> list[Entry]:
-  """Plans the runs that are in a directory, with those that a command adds.
+def seeds_there(
+  table: Table, now: Mapping[tuple[str, str], int], out: pathlib.Path
+) -> dict[tuple[str, str], int]:
+  """Counts the seeds of the runs in a directory and of those to come.
 
   Args:
     table: the table.
-    budget: name of one of the table's budgets.
-    now: number of seeds that the command wants, by task and method.
-    out: parent of the run directories.
-    parse: parses flags of the train binary to settings.
+    now: number of seeds that a command wants, by task and method.
+    out: parent of the run directories, see make_entries.
 
   Returns:
-    An entry for each pair of task and method that has a directory.
+    The number of seeds of each task and method that has a directory.
   """
-  entries: list[Entry] = []
+  found = {}
   for pair in select(table, (), ()):
     folder = out.joinpath(*pair)
-    if not folder.is_dir():
-      continue
-    names = [path.parent.name for path in folder.rglob('run.json')]
-    seeds = [int(name) + 1 for name in names if name.isdigit()]
-    seeds.append(now.get(pair, 1))
-    entries += make_entries(table, budget, [pair], max(seeds), out, parse)
-  return entries
+    if folder.is_dir():
+      names = [path.parent.name for path in folder.rglob('run.json')]
+      seeds = [int(name) + 1 for name in names if name.isdigit()]
+      found[pair] = max(now.get(pair, 1), *seeds, 1)
+  return found

@@ -247,7 +247,7 @@ class Brancher:
     self, snapshots: Sequence[Snapshot | None] | np.ndarray
   ) -> np.ndarray:
     if isinstance(snapshots, Snapshot) or not len(snapshots):
-      raise UserError('no snapshots to branch from: give a list of some')
+      raise UserError('branch from a list of one snapshot or more')
     if not isinstance(snapshots, np.ndarray):
       return native_state.to_states(self.compiled, snapshots)
     return np.ascontiguousarray(snapshots, np.float64)
@@ -336,7 +336,7 @@ def initial_snapshots(
     UserError: a count outside 1 to 10,000, or a negative seed.
   """
   if seed < 0 or not 1 <= count <= 10_000:
-    raise UserError(f'seed={seed}, count={count}: at least 0, 1 to 10,000')
+    raise UserError(f'{count=}, {seed=}: need 1 to 10,000 and 0 or more')
   actor = noise_policy(compiled.observation_size, compiled.action_size)
   config = ExperimentConfig(
     sampler=SamplerConfig(batch_steps=count, num_slots=count),
