@@ -282,6 +282,12 @@ def test_a_task_that_fails_is_no_fault_of_the_newest_checkpoint(tmp_path):
   with pytest.raises(errors.TaskError, match='^no network at 2$'):
     checkpoint.load_newest(tmp_path, accept)
 
+  def misses(saved):
+    raise FileNotFoundError('a file of the task')
+
+  with pytest.raises(FileNotFoundError, match='a file of the task'):
+    checkpoint.load_newest(tmp_path, misses)
+
 
 def test_a_reader_finds_what_a_running_training_has_just_saved(
   tmp_path, monkeypatch

@@ -137,10 +137,14 @@ def load_newest(
     UserError: there are checkpoints, but none can be used.
   """
   for _ in range(_TRIES):
-    with contextlib.suppress(FileNotFoundError):  # the run deleted it meanwhile
+    with contextlib.suppress(_DeletedError):
       if found := _load_newest(pathlib.Path(directory), accept):
         return found
   return None
+
+
+class _DeletedError(Exception):
+  """A running training deleted a file after its directory was listed."""
 
 
 def _load_newest(
@@ -149,7 +153,10 @@ def _load_newest(
   damaged: list[Damage] = []
   for path in _newest_first(directory):
     try:
-      state = _read(path)
+      try:
+        state = _read(path)
+      except FileNotFoundError as error:
+        raise _DeletedError from error
       saved = Checkpoint(_iteration(path), state, path, tuple(damaged))
       if state.get('iteration', saved.iteration) != saved.iteration:
         raise ValueError(f'it holds iteration {state["iteration"]}')
