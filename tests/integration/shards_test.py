@@ -33,6 +33,7 @@ KINDS = {
   'paths': dict(task='Hopper-v5'),
   'fisher_fraction': dict(task='Hopper-v5', fisher_fraction=0.2),
   'not_standardized': dict(task='Hopper-v5', standardize_advantages=False),
+  'entropy': dict(task='CartPole-v1', entropy_coefficient=0.1),
   'time': dict(task='Swimmer-v5', baseline='time', **PATHS),
   'no_baseline': dict(task='Swimmer-v5', baseline='none', **PATHS),
   'natural_gradient': dict(

@@ -101,6 +101,7 @@ def _consistent(values):
     values = values | dict(init_from='')
   if values['method'] in (*config.POPULATION_METHODS, 'rwr'):
     values = values | dict(sampler='single_path', whole_episodes=True)
+    values = values | dict(entropy_coefficient=0.0)
   if values['sampler'] == 'single_path':
     values = values | dict(amortized_advantage=False)
     whole = values['whole_episodes'] or values['baseline'] != 'value_network'
@@ -213,6 +214,11 @@ def _run(tmp_path, *arguments, takes='no'):
     (['--hidden_sizes=64x'], 2, 'write integers with commas, as in 64,64'),
     (['--activation=elu'], 2, 'should be one of <tanh|softplus|relu>'),
     (['--baseline=linear'], 2, 'add --whole_episodes'),
+    (
+      ['--method=rwr', '--whole_episodes', '--entropy_coefficient=0.1'],
+      2,
+      'leave it out',
+    ),
     (['--flagfile=missing.flags'], 2, "No such file or directory: 'missing"),
     (['hopper'], 2, "'hopper' is not a flag"),
     (['--raises=errors.UserError("try this")'], 2, 'program: try this'),

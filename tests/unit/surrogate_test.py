@@ -2,10 +2,11 @@
 
 import numpy as np
 import tensorflow as tf
+from scipy import special
 
 from trpo_tf.estimation import surrogate
 from trpo_tf.optim import fisher
-from trpo_tf.policies import gaussian, mlp
+from trpo_tf.policies import categorical, gaussian, mlp
 
 N = 40
 
@@ -100,3 +101,48 @@ def test_small_deviations_magnify_the_rounding_of_outputs():
     assert surrogate.check_consistency(*batch).log_probs_error > 0.1
     left = surrogate.check_consistency(*batch, rounding=True).log_probs_error
     assert (left < 1e-3) == explained
+
+
+def test_the_entropy_of_a_gaussian_adds_its_closed_form():
+  policy, theta, x, data = problem()
+  outputs = policy.outputs(theta, x)
+  plain, by_outputs, direct = surrogate.output_gradient(
+    policy, surrogate.importance_sampled, data, theta, outputs
+  )
+  objective = surrogate.with_entropy(surrogate.importance_sampled, 0.3)
+  total, total_by_outputs, total_direct = surrogate.output_gradient(
+    policy, objective, data, theta, outputs
+  )
+  entropy = np.sum(theta[-2:] + 0.5 * np.log(2 * np.pi * np.e))
+  np.testing.assert_allclose(total - plain, 0.3 * entropy, rtol=1e-12)
+  # the entropy depends on log_std alone, with a derivative of 1 in each
+  np.testing.assert_array_equal(total_by_outputs, by_outputs)
+  expected = np.append(np.zeros(len(theta) - 2), [0.3, 0.3])
+  np.testing.assert_allclose(total_direct - direct, expected, atol=1e-12)
+
+
+def test_the_entropy_of_factors_adds_its_closed_form():
+  sizes = (3, 2)  # the second is padded to three
+  policy = categorical.CategoricalPolicy(mlp.MLP(3, (4,), sum(sizes)), sizes)
+  rng = np.random.default_rng(1)
+  theta = tf.constant(rng.normal(size=policy.num_parameters))
+  logits = tf.constant(rng.normal(size=(N, sum(sizes))))
+  actions = np.stack([rng.integers(n, size=N) for n in sizes], 1)
+  data = surrogate.PathData(
+    actions.astype(np.int32), rng.normal(size=N) - 2, np.zeros(N)
+  )
+  objective = surrogate.with_entropy(surrogate.importance_sampled, 0.5)
+  total, by_outputs, _ = surrogate.output_gradient(
+    policy, objective, data, theta, logits
+  )
+  entropy, gradients = 0, []
+  for part in np.split(logits.numpy(), [3], axis=1):
+    log_p = part - special.logsumexp(part, axis=1, keepdims=True)
+    p = np.exp(log_p)
+    of_factor = -np.sum(p * log_p, axis=1, keepdims=True)
+    entropy += of_factor.mean()
+    gradients.append(-p * (log_p + of_factor) / N)
+  np.testing.assert_allclose(total, 0.5 * entropy, rtol=1e-12)
+  np.testing.assert_allclose(
+    by_outputs, 0.5 * np.hstack(gradients), rtol=1e-9, atol=1e-15
+  )

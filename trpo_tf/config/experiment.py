@@ -95,6 +95,11 @@ class ExperimentConfig:
         f'--method={method} compares the returns of whole paths: add '
         '--whole_episodes with --sampler=single_path, or take --method=trpo'
       )
+    if self.estimator.entropy_coefficient:
+      raise ValueError(
+        '--entropy_coefficient adds to a surrogate, which '
+        f'--method={method} does not have: leave it out'
+      )
 
   def _check_cut_paths(self) -> None:
     # Without a value of the state where a slot's share ends, the return of its

@@ -227,6 +227,13 @@ class EstimatorConfig(Config):
     'deviation 1; vine: divide Q by its standard deviation over the actions '
     'of a state, averaged over states',
   )
+  entropy_coefficient: float = setting(
+    0.0,
+    'coefficient of an entropy bonus: the surrogate adds this multiple of the '
+    "policy's mean entropy in nats, in units of the scaled advantages",
+    low=0,
+    high=1e6,
+  )
   value_hidden_sizes: tuple[int, ...] = setting(
     (64, 64),
     'units per hidden layer of the value network',

@@ -30,6 +30,7 @@ __all__ = [
   'mean_over_states',
   'output_gradient',
   'weights_of',
+  'with_entropy',
 ]
 
 Objective = Callable[[tfd.Distribution, Any], tf.Tensor]
@@ -78,6 +79,23 @@ def importance_sampled(
   log_probs = tf.cast(data.log_probs, tf.float64)
   ratio = tf.exp(distribution.log_prob(data.actions) - log_probs)
   return ratio * tf.cast(data.advantages, tf.float64)
+
+
+def with_entropy(objective: Objective, coefficient: float) -> Objective:
+  """Adds an entropy bonus to an objective; the paper has none.
+
+  Args:
+    objective: the terms of a surrogate.
+    coefficient: multiple of the entropy, in the unit of the terms per nat.
+
+  Returns:
+    An objective whose terms are larger by coefficient * H(pi(.|s)).
+  """
+
+  def terms(distribution, data):
+    return objective(distribution, data) + coefficient * distribution.entropy()
+
+  return terms
 
 
 def weights_of(data: Any) -> tf.Tensor | None:

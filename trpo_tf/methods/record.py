@@ -74,7 +74,8 @@ class IterationRecord:
     _NAN,
     'step',
     "the objective's",
-    'surrogate at the old policy (rwr: weighted log-likelihood, in nats)',
+    'surrogate at the old policy, with its entropy bonus, if any (rwr: '
+    'weighted log-likelihood, in nats)',
   )
   surrogate_after: float = _column(
     _NAN, 'step', "the objective's", 'surrogate at the new policy'

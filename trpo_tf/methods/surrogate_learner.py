@@ -238,13 +238,18 @@ def objective(config: ExperimentConfig) -> tuple[Objective, int]:
   Args:
     config: the experiment.
   """
-  sampler, name = config.sampler, config.estimator.vine_objective
+  sampler, estimator = config.sampler, config.estimator
+  terms: Objective = surrogate.importance_sampled
   if sampler.sampler != 'vine':
-    return surrogate.importance_sampled, sampler.batch_steps
-  if not config.uses_every_step:
-    return vine.OBJECTIVES[name], sampler.rollout_set_size
-  steps = sampler.batch_steps + config.max_branch_steps()
-  return surrogate.importance_sampled, steps
+    num_states = sampler.batch_steps
+  elif config.uses_every_step:
+    num_states = sampler.batch_steps + config.max_branch_steps()
+  else:
+    terms = vine.OBJECTIVES[estimator.vine_objective]
+    num_states = sampler.rollout_set_size
+  if estimator.entropy_coefficient:
+    terms = surrogate.with_entropy(terms, estimator.entropy_coefficient)
+  return terms, num_states
 
 
 def make_record(
