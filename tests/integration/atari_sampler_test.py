@@ -436,6 +436,16 @@ def test_single_slot_and_nature_frames():
   np.testing.assert_array_equal(batch.outputs, logits)
 
 
+@pytest.mark.parametrize('actions', ['joystick', 'minimal'])
+def test_uniform_play_of_enduro_is_rewarded_with_the_joystick_alone(actions):
+  sampler, policy = make(
+    name='enduro', slots=1, steps=3300, atari_actions=actions
+  )
+  batch = sampler.sample(np.zeros_like(policy.theta), None, 0)
+  # the car drives while the button is held: half of the steps, or a third
+  assert (batch.rewards != 0).any() == (actions == 'joystick')
+
+
 def is_gone(process):
   try:
     os.kill(process, 0)
