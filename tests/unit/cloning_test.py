@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 import pytest
 from gymnasium import spaces, wrappers
+from gymnasium.envs.mujoco.inverted_pendulum_v5 import InvertedPendulumEnv
 
 from trpo_tf.cloning import packing
 from trpo_tf.cloning.check import check_cloning
@@ -224,6 +225,20 @@ def test_wrappers_restore_exactly(wrap):
   assert check_cloning(make, steps=200) == []
 
 
+def test_a_wrapper_is_restored_to_its_reset():
+  def make():
+    return cloner(wrappers.StickyAction(gymnasium.make('Pendulum-v1'), 0.5), '')
+
+  env = make()
+  env.reset(seed=0)
+  start = env.snapshot()
+  results = []
+  for _ in range(2):
+    results.append([env.step(np.array([t / 9])) for t in range(9)])
+    env.restore(start)
+  np.testing.assert_equal(*results)
+
+
 @pytest.mark.parametrize(
   'make',
   [Walk, lambda: Delayed(Walk()), lambda: wrappers.TimeLimit(Walk(), 30)],
@@ -289,6 +304,72 @@ def test_arrays_that_a_restore_would_part_are_refused(keep, says):
     cloner(env, 'X')
   env.unwrapped.kept = np.array(env.unwrapped.init_qpos)
   assert cloner(env, 'X')
+
+
+class Late(InvertedPendulumEnv):
+  """An environment that prepares something in its second reset."""
+
+  resets = 0
+
+  def reset_model(self):
+    observation = super().reset_model()
+    self.resets += 1
+    if self.resets == 2:
+      self.prepare()
+    return observation
+
+
+def _randomized(env):
+  env.model.body_mass *= env.np_random.uniform(0.5, 2)
+
+
+def _heavier(env):
+  env.model.opt.gravity[2] -= 1
+
+
+def _faster(env):
+  env.model.opt.timestep *= 1.1
+
+
+def _view(env):
+  env.kept = env.data.qpos
+
+
+def _views(env):
+  env.kept = collections.deque([env.data.qpos], 3)
+
+
+def _one_list(env):
+  env.kept = env.log = []
+
+
+def _generator(env):
+  env.kept = np.random.default_rng(1)
+
+
+@pytest.mark.parametrize(
+  ('prepare', 'says'),
+  [
+    (_randomized, 'changes its model after its constructor'),
+    (_heavier, 'changes its model after its constructor'),
+    (_faster, 'changes its model after its constructor'),
+    (_view, r'keeps in \.kept a view of mjData'),
+    (_views, r'keeps in \.kept a view of mjData'),
+    (_one_list, r'keeps the same list in \.\w+ and \.\w+, which a restore'),
+    (_generator, r'keeps in \.kept what cannot be stored'),
+  ],
+)
+def test_what_a_reset_makes_is_checked_too(monkeypatch, prepare, says):
+  monkeypatch.setattr(Late, 'prepare', prepare, raising=False)
+  env = moved(Late())
+  before = env.snapshot()
+  env.reset(seed=0)
+  message = f'^--task=X: class Late {says}.*: implement snapshot'
+  with pytest.raises(UserError, match=message):
+    env.snapshot()
+  if prepare in (_randomized, _heavier, _faster):
+    with pytest.raises(UserError, match=message):
+      env.restore(before)
 
 
 def test_check_goes_on_over_a_reset():

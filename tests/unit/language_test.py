@@ -10,6 +10,7 @@ import worlds
 
 from trpo_tf.errors import UserError
 from trpo_tf.tasks import language as lang
+from trpo_tf.tasks import simulation
 from trpo_tf.tasks.program import OPS
 from trpo_tf.tasks.task import Definition, Task, compile_task, uniform_reset
 
@@ -185,6 +186,55 @@ def test_rows_by_name(tmp_path, kind):
   got, want = _outputs(tmp_path, by_name), _outputs(tmp_path, by_number)
   np.testing.assert_array_equal(got, want)
   assert got.any() or kind == 'actuator'
+
+
+_ACTUATORS = """
+<mujoco><worldbody>
+  <body>
+    <joint name="ball" type="ball"/><geom size=".1" pos="0 0 -1"/>
+  </body>
+  <body pos="1 0 0">
+    <joint name="hinge"/><geom size=".1" pos="0 0 -1"/>
+  </body>
+</worldbody><actuator>
+  <dcmotor name="brake" joint="hinge" motorconst=".05" resistance="2"
+    input="none"/>
+  <pid name="servo" joint="hinge" kp="10" kv="1"/>
+  <orientation name="wrist" joint="ball" kp="1"/>
+  <motor name="motor" joint="hinge"/>
+</actuator></mujoco>
+"""
+
+
+@pytest.mark.parametrize('name', ['brake', 'servo', 'wrist', 'motor'])
+def test_rows_of_actuators_with_several_controls_and_outputs(name):
+  model = mujoco.MjModel.from_xml_string(_ACTUATORS)
+  data = mujoco.MjData(model)
+  for field in ('ctrl', 'actuator_force', 'actuator_length'):
+    getattr(data, field)[:] = np.arange(getattr(data, field).size)
+    want = getattr(data.actuator(name), field.removeprefix('actuator_'))
+    symbol = getattr(simulation.Simulation(model, 1), field)
+    if not np.size(want):
+      with pytest.raises(UserError, match="'brake'.: .* has no control"):
+        symbol[name]
+      continue
+    got = symbol[name]
+    assert got.shape == (np.shape(want) if np.size(want) > 1 else ())
+    _, start, stride = got.data
+    rows = start + stride * np.arange(np.size(want))
+    np.testing.assert_array_equal(rows, want)
+
+
+def test_a_constant_is_a_copy(tmp_path):
+  def make(sim):
+    weights, parts = np.zeros(9), []
+    for i in range(2):
+      weights[:] = np.arange(9) == i
+      parts.append(lang.total(weights * sim.qpos))
+    return lang.concatenate(*parts)
+
+  got = _outputs(tmp_path, make)
+  np.testing.assert_array_equal(got, _outputs(tmp_path, lambda s: s.qpos[:2]))
 
 
 def test_expressions_unpack(tmp_path):

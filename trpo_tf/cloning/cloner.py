@@ -24,7 +24,7 @@ from trpo_tf import extras
 from trpo_tf.cloning import forms, packing
 from trpo_tf.cloning.ale import AleBase
 from trpo_tf.cloning.known import ENVIRONMENTS, WRAPPERS
-from trpo_tf.cloning.mujoco import MujocoBase
+from trpo_tf.cloning.mujoco import CannotClone, MujocoBase
 from trpo_tf.cloning.snapshot import Snapshot
 from trpo_tf.errors import UserError
 
@@ -86,7 +86,7 @@ def cloner(
     base = _base(inner, include_rng)
   except ValueError as error:
     raise _refusal(task_id, inner, str(error)) from error
-  return Cloner(env, layers, base, include_rng)
+  return Cloner(env, task_id, layers, base, include_rng)
 
 
 def _refusal(task_id: str, env: Any, why: str = '') -> UserError:
@@ -195,6 +195,7 @@ class Cloner(gymnasium.Wrapper):
   def __init__(
     self,
     env: gymnasium.Env,
+    task_id: str,
     layers: list[tuple[Any, tuple[str, ...]]],
     base: _Base,
     include_rng: bool,
@@ -203,12 +204,13 @@ class Cloner(gymnasium.Wrapper):
 
     Args:
       env: the environment, wrappers included.
+      task_id: name of the task in error messages.
       layers: its wrappers, outermost first, and their attributes to save.
       base: saves and loads what is inside these wrappers.
       include_rng: whether snapshots hold the random generators.
     """
     super().__init__(env)
-    self._layers, self._base = layers, base
+    self._task_id, self._layers, self._base = task_id, layers, base
     # An environment that clones itself includes its own generator.
     self._has_rng = include_rng and base.kind != 'environment'
     self.includes_rng = include_rng
@@ -233,7 +235,8 @@ class Cloner(gymnasium.Wrapper):
     """Takes the state after the latest reset, step or restore.
 
     Raises:
-      UserError: there was no reset or restore yet.
+      UserError: there was no reset or restore yet, or the environment has
+        become one that cannot be cloned.
     """
     if not self._running:
       raise UserError(
@@ -243,7 +246,10 @@ class Cloner(gymnasium.Wrapper):
     rng = (
       self.unwrapped.np_random.bit_generator.state if (self._has_rng) else None
     )
-    state = self._base.save()
+    try:
+      state = self._base.save()
+    except CannotClone as error:
+      raise _refusal(self._task_id, self.unwrapped, str(error)) from error
     data = packing.pack([self._packed(), self._layer_values(), rng, state])
     return Snapshot(self._base.kind, self._base.version, self._model, data)
 
@@ -275,6 +281,8 @@ class Cloner(gymnasium.Wrapper):
         forms.restore_generator(self.unwrapped.np_random.bit_generator, rng)
       if self._base.kind != 'environment':
         self._base.load(state)
+    except CannotClone as error:
+      raise _refusal(self._task_id, self.unwrapped, str(error)) from error
     except _FORGERIES as error:
       raise UserError(
         f'the snapshot is damaged or forged ({error}): take a new one'

@@ -18,7 +18,8 @@ _CONTAINERS = list | tuple | dict | collections.deque
 def check_form(value: Any, like: Any) -> None:
   """Refuses a value that does not have the form of another one.
 
-  Lists and deques may differ in length, numbers in type.
+  Lists and deques may differ in length, numbers in type, and a value may be
+  None, as attributes of wrappers are between a reset and a step.
 
   Args:
     value: plain value.
@@ -27,6 +28,8 @@ def check_form(value: Any, like: Any) -> None:
   Raises:
     ValueError: arrays differ in shape or dtype, or containers in kind.
   """
+  if value is None:
+    return
   if isinstance(like, np.ndarray):
     found = getattr(value, 'dtype', None), np.shape(value)
     if type(value) is not np.ndarray or found != (like.dtype, like.shape):

@@ -13,7 +13,9 @@ by mj_resetData. Where bodies may sleep this does not hold, and such models are
 refused.
 """
 
+import collections
 import hashlib
+import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,7 +27,11 @@ from mujoco.introspect import structs
 
 from trpo_tf.cloning import packing
 
-__all__ = ['DataNumbers', 'MujocoBase']
+__all__ = ['CannotClone', 'DataNumbers', 'MujocoBase']
+
+
+class CannotClone(ValueError):
+  """Why an environment cannot be cloned, a predicate of its class."""
 
 
 def _fields() -> list[str]:
@@ -123,13 +129,16 @@ _INERT = frozenset(
 )
 
 
+# What an attribute may hold without another object behind it.
+_NUMBERS = (bool, int, float, complex, str, bytes, np.generic, type(None))
+
+
 class MujocoBase:
   """The state of a Gymnasium MuJoCo environment without its wrappers.
 
   The state is the numbers of the mjData and every attribute of the Python
-  object that holds plain data. The model must not change after the
-  constructor, and a step must not read contacts or constraints of the step
-  before.
+  object that holds plain data. The model must not change, which is checked, and
+  a step must not read contacts or constraints of the step before.
   """
 
   kind = 'mujoco'
@@ -139,18 +148,17 @@ class MujocoBase:
     """Prepares the environment's mjData for cloning.
 
     Raises:
-      ValueError: the environment cannot be cloned; the message is a predicate
-        of which its class is the subject.
+      CannotClone: the reason.
     """
     if env.model.nplugin:  # opaque pointers
-      raise ValueError('has a model with plugins, whose memory is their own')
+      raise CannotClone('has a model with plugins, whose memory is their own')
     if env.model.opt.enableflags & mujoco.mjtEnableBit.mjENBL_SLEEP:
-      raise ValueError('has a model whose bodies sleep, which is not stored')
+      raise CannotClone('has a model whose bodies sleep, which is not stored')
     self._env = env
     self._attach()
-    fields = self._fields()
-    _check_storable(fields)
-    _check_separate(fields, self._numbers.arrays)
+    self._checked: list[int] = []
+    self._check_fields(self._fields())
+    self._constants = _Constants(env.model)
     image = np.empty(mujoco.mj_sizeModel(env.model), np.uint8)
     mujoco.mj_saveModel(env.model, None, image)
     self.model = hashlib.sha256(image.data).hexdigest()
@@ -162,18 +170,36 @@ class MujocoBase:
   def _fields(self) -> dict[str, Any]:
     return {k: v for k, v in vars(self._env).items() if k not in _INERT}
 
+  def _check_fields(self, fields: dict[str, Any]) -> None:
+    """Checks the attributes if one of them is another object than before."""
+    objects = [id(v) for v in fields.values() if not isinstance(v, _NUMBERS)]
+    if objects != self._checked:
+      _check_storable(fields)
+      _check_separate(fields, self._numbers.arrays)
+      self._checked = objects
+
   def save(self) -> Any:
-    """Returns the state as plain data."""
+    """Returns the state as plain data.
+
+    Raises:
+      CannotClone: the environment has changed its model, or made an attribute
+        that cannot be stored.
+    """
     if self._env.data is not self._data:
       self._attach()
-    return self._fields(), self._numbers.save()
+    self._constants.check(self._env.model)
+    fields = self._fields()
+    self._check_fields(fields)
+    return fields, self._numbers.save()
 
   def load(self, state: Any) -> None:
     """Restores what `save` returned.
 
     Raises:
+      CannotClone: the environment has changed its model.
       ValueError: it is not a state of this environment.
     """
+    self._constants.check(self._env.model)
     fields, data = state
     for name in fields:
       if name in _INERT or callable(getattr(type(self._env), name, None)):
@@ -186,39 +212,84 @@ class MujocoBase:
     vars(self._env).update(fields)
 
 
+def _split(struct: str) -> tuple[list[str], list[str]]:
+  """Returns the names of a struct's numbers and of its arrays of mjtNum."""
+  fields = structs.STRUCTS[struct].fields
+  numbers = [f.name for f in fields if hasattr(f.type, 'name')]
+  arrays = [
+    f.name
+    for f in fields
+    if getattr(getattr(f.type, 'inner_type', None), 'name', '') == 'mjtNum'
+  ]
+  return numbers, arrays
+
+
+_OPTION_NUMBERS, _OPTION_ARRAYS = _split('mjOption')
+_OPTIONS = operator.attrgetter(*_OPTION_NUMBERS)
+_MODEL_ARRAYS = _split('mjModel')[1]
+
+
+class _Constants:
+  """The options and floating-point arrays of a model, which must not change."""
+
+  def __init__(self, model: mujoco.MjModel):
+    """Keeps a copy of the numbers."""
+    self._model = model
+    self._arrays = [getattr(model, name) for name in _MODEL_ARRAYS]
+    self._arrays += [getattr(model.opt, name) for name in _OPTION_ARRAYS]
+    self._arrays = [array for array in self._arrays if array.size]
+    self._before = self._values()
+
+  def _values(self) -> tuple[Any, bytes]:
+    return _OPTIONS(self._model.opt), b''.join(self._arrays)
+
+  def check(self, model: mujoco.MjModel) -> None:
+    """Raises CannotClone if the numbers have changed since the constructor."""
+    if model is not self._model or self._values() != self._before:
+      raise CannotClone(
+        'changes its model after its constructor, which snapshots do not hold'
+      )
+
+
 def _check_storable(fields: dict[str, Any]) -> None:
   for name, value in fields.items():
     try:
       packing.pack(value)
     except TypeError as error:
-      raise ValueError(
+      raise CannotClone(
         f'keeps in .{name} what cannot be stored ({error})'
       ) from error
 
 
 def _check_separate(fields: dict[str, Any], data: list[np.ndarray]) -> None:
-  """Raises ValueError if a restore would cut an array off from another one."""
-  seen: list[tuple[str, np.ndarray]] = []
+  """Raises CannotClone if a restore would part what is one object."""
+  seen: list[tuple[str, Any]] = []
   for name, value in fields.items():
-    for leaf in _leaves(value):
-      if any(np.may_share_memory(leaf, array) for array in data):
-        raise ValueError(
+    for part in _parts(value):
+      array = isinstance(part, np.ndarray)
+      if array and any(np.may_share_memory(part, other) for other in data):
+        raise CannotClone(
           f'keeps in .{name} a view of mjData, which a restore would cut off: '
           'read it from .data'
         )
-      for other, array in seen:
-        if np.may_share_memory(leaf, array):
-          raise ValueError(
-            f'keeps the same array in .{other} and .{name}, which a restore '
+      for other, before in seen:
+        if part is before or (
+          array
+          and isinstance(before, np.ndarray)
+          and np.may_share_memory(part, before)
+        ):
+          kind = 'array' if array else type(part).__name__
+          raise CannotClone(
+            f'keeps the same {kind} in .{other} and .{name}, which a restore '
             'would make two'
           )
-      seen.append((name, leaf))
+      seen.append((name, part))
 
 
-def _leaves(value: Any) -> Iterator[np.ndarray]:
-  """Yields the arrays in a value of nested dicts, lists and tuples."""
-  if isinstance(value, np.ndarray):
+def _parts(value: Any) -> Iterator[Any]:
+  """Yields the arrays and the containers that can change in nested values."""
+  if isinstance(value, np.ndarray | dict | list | collections.deque):
     yield value
-  elif isinstance(value, dict | list | tuple):
+  if isinstance(value, dict | list | tuple | collections.deque):
     for part in value.values() if isinstance(value, dict) else value:
-      yield from _leaves(part)
+      yield from _parts(part)

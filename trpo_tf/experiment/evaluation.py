@@ -34,12 +34,15 @@ class Evaluation:
     return {
       'return': _summary(self.returns),
       'length': _summary(self.lengths.astype(float)),
-      'terms': {
-        name: float(sums.mean()) if sums.size else None
-        for name, sums in self.terms.items()
-      },
+      'terms': {name: _mean(sums) for name, sums in self.terms.items()},
       'diverged': self.diverged,
     }
+
+
+def _mean(sums: np.ndarray) -> float | None:
+  """Returns the mean for JSON, with None where it is undefined."""
+  mean = float(sums.mean()) if sums.size else np.nan
+  return mean if np.isfinite(mean) else None
 
 
 def _summary(values: np.ndarray) -> dict:

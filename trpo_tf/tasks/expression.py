@@ -170,7 +170,7 @@ def constant(value: Operand) -> Expression:
   if isinstance(value, Expression):
     return value
   try:
-    array = np.asarray(value, np.float64)
+    array = np.array(value, np.float64)  # a copy, as the caller's may change
   except (TypeError, ValueError):
     fail(f'{reprlib.repr(value)} is neither an expression nor a number')
   if not array.size:

@@ -60,7 +60,7 @@ class Simulation:
 
   Attributes:
     model: the mujoco.MjModel, for constants such as `sim.model.body_mass`.
-    action: [num actuators], what the simulator receives after any scaling and
+    action: [num controls], what the simulator receives after any scaling and
       clipping of the policy's action; zero at a reset.
     time: seconds of simulation since the reset.
     dt: seconds of an env step.
@@ -110,6 +110,8 @@ class Field(Expression):
       near = difflib.get_close_matches(name, names, 1) or names
       fail(f'{field}[{name!r}]: no such {kind}; there is {", ".join(near)}')
     i = names.index(name)
+    if kind == 'actuator':
+      return self._actuator_rows(name, i)
     if kind == 'sensor':
       start = int(m.sensor_adr[i])
       return slice(start, start + int(m.sensor_dim[i]))
@@ -119,6 +121,17 @@ class Field(Expression):
       return slice(int(address[i]), int(end))
     return i
 
+  def _actuator_rows(self, name: str, i: int) -> int | slice:
+    """Returns the rows of actuator i: one for each control, or output."""
+    field, m = self.data[0], self.model
+    if field == 'ctrl':
+      start, count = int(m.actuator_ctrladr[i]), int(m.actuator_ctrlnum[i])
+    else:
+      start, count = int(m.actuator_outadr[i]), int(m.actuator_outnum[i])
+    if not count:
+      fail(f'{field}[{name!r}]: this actuator has no control')
+    return start if count == 1 else slice(start, start + count)
+
 
 def _count(model: mujoco.MjModel, kind: str) -> int:
   counts = dict(
@@ -127,7 +140,7 @@ def _count(model: mujoco.MjModel, kind: str) -> int:
     site=model.nsite,
     joint=model.njnt,
     tendon=model.ntendon,
-    actuator=model.nu,
+    actuator=model.nactuator,
     sensor=model.nsensor,
   )
   return counts[kind]
