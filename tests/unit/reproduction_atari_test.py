@@ -88,6 +88,18 @@ def test_table_3_of_the_paper(tmp_path):
   assert steps == pytest.approx(400e3, rel=0.03)
 
 
+@pytest.mark.parametrize('budget', ['smoke', 'short', 'paper'])
+def test_a_value_network_plays_enduro_with_the_joystick(budget, tmp_path):
+  pairs = [(game, 'gae') for game in ('enduro', 'pong')]
+  enduro, pong = (
+    entry.runs('')[0].config.atari.atari_actions
+    for entry in plan.make_entries(
+      _TABLE, budget, dict.fromkeys(pairs, 1), tmp_path, _parse
+    )
+  )
+  assert (enduro, pong) == ('joystick', 'minimal')
+
+
 # numbers that were read from the figure by another reader of the PDF's paths
 @pytest.mark.parametrize(
   'game, method, iteration, value',

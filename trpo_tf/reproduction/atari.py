@@ -86,6 +86,13 @@ _SHORT = {
   'single_path': ('--num_slots=8', '--batch_steps=20480'),
   'vine': ('--num_slots=4', '--batch_steps=2048', '--rollout_set_size=180'),
 }
+# Uniform choices among the actions of Enduro never pass a car, because the car
+# drives while the button is held: half of the time with the joystick, but a
+# third of it with one choice among the game's actions.
+_ACTIONS = {
+  ('enduro', method): ('--atari_actions=joystick',)
+  for method in ('gae', 'gae84')
+}
 _SMOKE = {
   'random': (),
   'vine': (
@@ -98,22 +105,21 @@ _SMOKE = {
 
 
 def _paper(game: str, method: str) -> tuple[str, ...]:
-  del game, method
-  return ()  # the flagfiles as they are
+  return _ACTIONS.get((game, method), ())  # else the flagfiles as they are
 
 
 def _short(game: str, method: str) -> tuple[str, ...]:
   if method == 'random':
     return ()
   steps = _SHORT_STEPS.get((game, method), 2_000_000)
-  sizes = _SHORT.get(method, ())
-  return *sizes, '--total_iterations=0', f'--total_env_steps={steps}'
+  settings = *_ACTIONS.get((game, method), ()), *_SHORT.get(method, ())
+  return *settings, '--total_iterations=0', f'--total_env_steps={steps}'
 
 
 def _smoke(game: str, method: str) -> tuple[str, ...]:
-  del game
-  sizes = ('--num_slots=4', '--batch_steps=64')
-  return '--total_iterations=2', '--time_limit=40', *_SMOKE.get(method, sizes)
+  sizes = _SMOKE.get(method, ('--num_slots=4', '--batch_steps=64'))
+  short = '--total_iterations=2', '--time_limit=40'
+  return *_ACTIONS.get((game, method), ()), *short, *sizes
 
 
 def _recent(progress: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
