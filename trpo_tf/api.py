@@ -1,6 +1,7 @@
 """The functions that only Python programs need; see trpo_tf.__all__."""
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 from trpo_tf import config as config_lib
 from trpo_tf.bin import flags
-from trpo_tf.config import ExperimentConfig
+from trpo_tf.config import ExperimentConfig, TrustRegionConfig
 from trpo_tf.errors import UserError
 from trpo_tf.estimation.surrogate import (
   Objective,
@@ -24,7 +25,9 @@ from trpo_tf.experiment import devices, flagfiles, presets, recording
 from trpo_tf.experiment.training import Iteration, Training
 from trpo_tf.optim import blocks, fisher, trust_region
 from trpo_tf.optim.step import Step
+from trpo_tf.policies.categorical import CategoricalPolicy
 from trpo_tf.policies.protocols import Inputs, Policy
+from trpo_tf.policies.stacks import FrameStacks
 
 __all__ = ['fisher_vector_product', 'make_trust_region_step', 'train']
 
@@ -138,14 +141,16 @@ def make_trust_region_step(
     **settings: fields of config.TrustRegionConfig, such as max_kl.
 
   Returns:
-    The step (theta, x, data) -> StepResult: the new theta, its KL divergence
-    and why the step was taken or refused.
+    The step (theta, x, data, fisher_rows=None) -> StepResult: the new theta,
+    its KL divergence and why the step was taken or refused. fisher_rows are the
+    rows of x for the Fisher matrix, int [n]; None: all.
 
   Raises:
     UserError: there is no such setting, or it is out of range; when the step is
       called: theta, x or data have other shapes, or the objective does not
       return [N].
   """
+  _check_step_settings(settings)
   config = flags.parse(_arguments(settings))
   if num_states < 1:
     raise UserError(f'num_states={num_states}: take at least 1')
@@ -156,7 +161,9 @@ def make_trust_region_step(
       raise UserError(
         f'the objective returned shape {tuple(terms.shape)} instead of [N]'
       )
-    return terms
+    sizes = tf.size(terms), tf.shape(tf.nest.flatten(data)[0])[0]
+    with tf.control_dependencies([tf.debugging.assert_equal(*sizes, _TERMS)]):
+      return tf.identity(terms)
 
   compiled = trust_region.make_step(policy, checked, config, num_states)
 
@@ -164,9 +171,43 @@ def make_trust_region_step(
     data = tf.nest.map_structure(_float64, data)  # as the surrogate is
     theta, x = np.asarray(theta, np.float32), _float32(x)
     _check_shapes(policy, theta, x, data)
-    return compiled(theta, x, data, fisher_rows)
+    paths = isinstance(data, PathData | WeightedPathData)
+    if paths and isinstance(policy, CategoricalPolicy):
+      data = data._replace(actions=_choices(policy, data.actions))
+    try:
+      return compiled(theta, x, data, fisher_rows)
+    except tf.errors.InvalidArgumentError as error:
+      if _TERMS not in error.message:
+        raise
+      raise UserError(_TERMS) from None
 
   return step
+
+
+_TERMS = 'the objective returned other than one term for each state'
+
+
+def _check_step_settings(settings: dict[str, Any]) -> None:
+  """Raises UserError if TRPO's step alone would not use a setting."""
+  names = {field.name for field in dataclasses.fields(TrustRegionConfig)}
+  for name in settings.keys() - names:
+    raise UserError(
+      f'{name}: the step has the settings {", ".join(sorted(names))}'
+    )
+  if settings.get('fisher_fraction', 1) != 1:
+    raise UserError(
+      f'fisher_fraction={settings["fisher_fraction"]}: the step does not draw '
+      'states: give it fisher_rows, the rows of x for the Fisher matrix'
+    )
+
+
+def _choices(policy: CategoricalPolicy, actions: np.ndarray) -> np.ndarray:
+  """Returns actions [N, factors] in int32; raises UserError if unfit."""
+  if actions.dtype.kind not in 'iu':
+    raise UserError(f'actions are {actions.dtype}, not the numbers of choices')
+  if ((actions < 0) | (actions >= policy.factor_sizes)).any():
+    raise UserError(f'actions are outside of the choices {policy.factor_sizes}')
+  return actions.astype(np.int32)
 
 
 def _check_shapes(
@@ -179,11 +220,17 @@ def _check_shapes(
   for value in tf.nest.flatten(data):
     if value.shape[:1] != (N,):
       raise UserError(f'data of shape {value.shape} for {N} states')
+  wide = N, policy.observation_size
+  if not isinstance(x, FrameStacks) and x.ndim == 2 and x.shape != wide:
+    raise UserError(f'x has shape {tuple(x.shape)} instead of {wide}')
   if not isinstance(data, PathData | WeightedPathData):
     return
+  A = policy.log_std(theta).size  # 0 for a policy that has no deviations
+  if isinstance(policy, CategoricalPolicy):
+    A = len(policy.factor_sizes)
   for name, value in data._asdict().items():
-    if value.ndim != (2 if name == 'actions' else 1):
-      wanted = '[N, A]' if name == 'actions' else '[N]'
+    wanted = (N, A or value.shape[-1]) if name == 'actions' else (N,)
+    if value.shape != wanted:
       raise UserError(f'{name} have shape {value.shape} instead of {wanted}')
 
 

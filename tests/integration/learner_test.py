@@ -8,6 +8,8 @@ import pytest
 import tensorflow as tf
 
 from trpo_tf import config, errors
+from trpo_tf.distributed import training as distributed
+from trpo_tf.distributed.local import LocalEngine
 from trpo_tf.experiment.training import Training
 from trpo_tf.methods.consistency import SamplerMismatch
 
@@ -219,3 +221,34 @@ def test_graphs_are_traced_once(settings):
   sizes = {iteration.batch.num_steps for _, iteration in iterations[2:]}
   assert (len(sizes) > 2) == ('whole_episodes' in settings)
   assert _tracings() == before
+
+
+@pytest.mark.parametrize('standardize', [True, False])
+@pytest.mark.parametrize('shards', [1, 2])
+def test_equal_returns_leave_the_policy_as_it_is(standardize, shards):
+  """Rounding makes advantages of 1e-14, and a step ignores their scale."""
+  settings = config.from_settings(
+    dict(
+      task='CartPole-v1',
+      env_kwargs='{"max_episode_steps": 5}',
+      hidden_sizes=(8,),
+      baseline='time',
+      whole_episodes=True,
+      batch_steps=200,
+      num_slots=2,
+      num_shards=shards,
+      standardize_advantages=standardize,
+      total_iterations=4,
+      seed=1,
+    )
+  )
+  run = (
+    Training(settings)
+    if shards == 1
+    else distributed.on_engine(settings, LocalEngine(settings))
+  )
+  for iteration in run.iterations():
+    record = iteration.record
+    assert record.return_min == record.return_max == 5
+    if record.iteration > 1:  # the first one has no baseline
+      assert record.step_status == 'zero_gradient'

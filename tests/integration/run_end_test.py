@@ -97,6 +97,8 @@ def test_continues_without_the_other_run(source, tmp_path):
   [
     (dict(hidden_sizes=(9,)), 'not a run with the same networks: state.theta'),
     (dict(value_hidden_sizes=(5,)), 'state.learner.baseline.theta is'),
+    (dict(activation='relu'), 'it has --activation=tanh, .*=relu: add --activ'),
+    (dict(action_range='control'), 'add --action_range=raw'),
     (dict(init_from='nowhere'), 'nowhere is not a directory'),
   ],
 )

@@ -14,6 +14,8 @@ from trpo_tf.estimation.value_network import ValueState
 from trpo_tf.experiment.training import Training
 from trpo_tf.methods.estimates import FitTargets
 from trpo_tf.methods.registry import make_learner
+from trpo_tf.methods.surrogate_data import Spread
+from trpo_tf.moments import Moments
 
 S = 4
 SMALL = dict(
@@ -294,7 +296,8 @@ def test_a_shard_without_states_adds_nothing():
   )
   first._found = first._found._replace(given=nothing)
   counts = dict.fromkeys(range(S), 200) | {0: 0}
-  prepared = engine.map('prepare', counts, None, 1.0, 0)
+  spread = Spread(Moments.of(np.arange(2)), 1.0)
+  prepared = engine.map('prepare', counts, spread, 1.0, 0)
   parts = [shard._problem for shard in others]
   expected = sum(part.at_theta.gradient for part in parts)
   np.testing.assert_allclose(prepared.at_theta.gradient, expected, rtol=1e-9)

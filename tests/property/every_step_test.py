@@ -636,7 +636,7 @@ def test_advantages_are_standardised_by_the_weights(weighted):
   advantages = rng.normal(3, 2, n)
   weights = counts / counts.mean() if weighted else None
   plain = surrogate_data.of_steps(np.zeros((n, S)), batch, advantages, weights)
-  given = surrogate_data.scaled(plain, surrogate_data.spread(plain))
+  given = surrogate_data.scaled(plain, surrogate_data.spread(plain, advantages))
   repeated = np.repeat(advantages, counts)
   expected = (advantages - repeated.mean()) / (repeated.std() + 1e-8)
   found = given.data.advantages

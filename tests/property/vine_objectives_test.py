@@ -312,7 +312,7 @@ def test_q_values_by_hand(ends, expected, valid):
 def scaled_q(q):
   """Q [N, K] of a rollout set as a learner scales it."""
   given = surrogate_data.SurrogateData(None, vine.VineData(None, None, q), q)
-  over = surrogate_data.spread(given)
+  over = surrogate_data.spread(given, q)
   return surrogate_data.scaled(given, over).data.q_values
 
 

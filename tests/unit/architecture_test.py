@@ -8,7 +8,7 @@ import pytest
 _ROOT = pathlib.Path(__file__).parents[2] / 'trpo_tf'
 _ORDER = (
   ('errors',),
-  ('extras',),
+  ('extras', 'children'),
   ('config', 'moments', 'seeding'),
   ('theory',),
   ('tasks',),

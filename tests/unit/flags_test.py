@@ -125,8 +125,10 @@ def _consistent_vine(values, batch_steps):
   amortized = values['amortized_advantage'] and objective == 'every_step'
   if amortized or objective in ('self_normalized', 'mean_baseline'):
     actions = max(actions, 2)
+  weighted = values['occupancy_weights']
   if objective == 'every_step':
     baseline = 'value_network'
+    weighted &= not values['life_loss_ends_return']
   elif baseline not in ('none', 'value_network'):
     baseline = 'none'
   return dict(
@@ -137,6 +139,7 @@ def _consistent_vine(values, batch_steps):
     branch_proposal=proposal,
     vine_objective=objective,
     amortized_advantage=amortized,
+    occupancy_weights=weighted,
   )
 
 

@@ -124,7 +124,9 @@ def test_a_keras_model():
 @pytest.mark.parametrize(
   ('settings', 'says'),
   [
-    (dict(max_kll=1), "Unknown command line flag 'max_kll'"),
+    (dict(max_kll=1), 'max_kll: the step has the settings backtrack_ratio'),
+    (dict(gamma=0.9), 'gamma: the step has the settings'),
+    (dict(fisher_fraction=0.1), 'give it fisher_rows'),
     (dict(max_kl=-1), '--max_kl=-1.0 is outside'),
   ],
 )
@@ -142,20 +144,36 @@ def test_shapes_that_would_broadcast_are_refused():
   step = trpo_tf.make_trust_region_step(policy)
   column = data.advantages[:, np.newaxis]
   wrong = {
-    r'advantages have shape \(40, 1\) instead of \[N\]': data._replace(
+    r'advantages have shape \(40, 1\) instead of \(40,\)': data._replace(
       advantages=column
     ),
     r'log_probs have shape \(40, 1\)': data._replace(log_probs=column),
-    r'actions have shape \(40,\) instead of \[N, A\]': data._replace(
+    r'actions have shape \(40,\) instead of \(40, 2\)': data._replace(
       actions=data.actions[:, 0]
     ),
     r'data of shape \(39,\) for 40 states': data._replace(
       advantages=data.advantages[1:]
     ),
   }
+  wrong[r'actions have shape \(40, 1\) instead of \(40, 2\)'] = data._replace(
+    actions=data.actions[:, :1]
+  )
   for says, given in wrong.items():
     with pytest.raises(trpo_tf.UserError, match=says):
       step(theta, x, given)
+  with pytest.raises(trpo_tf.UserError, match=r'x has shape \(40, 2\) inst'):
+    step(theta, x[:, :2], data)
+  for repeats in (0, 2):
+    other = trpo_tf.make_trust_region_step(
+      policy,
+      lambda distribution, data, repeats=repeats: tf.concat(
+        [distribution.log_prob(data.actions)[:1]]
+        + repeats * [distribution.log_prob(data.actions)],
+        0,
+      ),
+    )
+    with pytest.raises(trpo_tf.UserError, match='other than one term for each'):
+      other(theta, x, data)
   with pytest.raises(trpo_tf.UserError, match='theta has shape'):
     step(theta[1:], x, data)
   mean = trpo_tf.make_trust_region_step(
@@ -191,3 +209,25 @@ def test_inputs_in_float64_are_those_in_float32():
     for given in (x, x.astype(float))
   ]
   np.testing.assert_array_equal(*both)
+
+
+def test_choices_are_checked_and_cast():
+  policy = trpo_tf.CategoricalPolicy(MLP(3, (4,), 5), (3, 2))
+  rng = np.random.default_rng(0)
+  theta, x = policy.initial_parameters(rng), rng.normal(size=(40, 3))
+  actions = np.stack([rng.integers(n, size=40) for n in (3, 2)], 1)
+  data = trpo_tf.PathData(actions, np.full(40, -np.log(6)), rng.normal(size=40))
+  step = trpo_tf.make_trust_region_step(policy)
+  found = [
+    step(theta, x, data._replace(actions=actions.astype(kind))).theta
+    for kind in (np.int32, np.int64, np.uint8)
+  ]
+  for other in found[1:]:
+    np.testing.assert_array_equal(other, found[0])
+  for wrong, says in (
+    (actions + 1, r'outside of the choices \(3, 2\)'),
+    (-actions, 'outside of the choices'),
+    (actions.astype(float), 'float64, not the numbers of choices'),
+  ):
+    with pytest.raises(trpo_tf.UserError, match=says):
+      step(theta, x, data._replace(actions=wrong))

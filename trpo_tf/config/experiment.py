@@ -169,6 +169,12 @@ class ExperimentConfig:
         '--vine_objective=every_step estimates the advantage of every step: '
         'take --baseline=value_network'
       )
+    if self.atari.life_loss_ends_return and self.estimator.occupancy_weights:
+      raise ValueError(
+        '--occupancy_weights count the steps of an episode, but '
+        '--life_loss_ends_return ends a branch within one: add '
+        '--nooccupancy_weights'
+      )
 
   def _check_amortized(self) -> None:
     if not self.uses_every_step:

@@ -230,7 +230,8 @@ class EstimatorConfig(Config):
   entropy_coefficient: float = setting(
     0.0,
     'coefficient of an entropy bonus: the surrogate adds this multiple of the '
-    "policy's mean entropy in nats, in units of the scaled advantages",
+    "policy's mean entropy in nats, in units of the scaled advantages; it can "
+    'widen a Gaussian without bound',
     low=0,
     high=1e6,
   )

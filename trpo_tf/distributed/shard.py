@@ -131,7 +131,7 @@ class Shard:
     self._found = found
     targets, by = found.fit.targets, found.mean_weight
     count = len(found.given.advantages)
-    spread = surrogate_data.spread(found.given)
+    spread = surrogate_data.spread(found.given, targets)
     spread = spread._replace(moments=spread.moments.reweighted(by))
     return Estimated(
       Gathered({self._index: count}),
@@ -164,9 +164,8 @@ class Shard:
       What is known of the states; None if there are none.
     """
     found, config = self._found, self._kit.config
-    given = found.given
-    if config.estimator.standardize_advantages:
-      given = surrogate_data.scaled(given, spread)
+    standardize = config.estimator.standardize_advantages
+    given = surrogate_data.scaled(found.given, spread, standardize)
     data = given.data
     if weights_of(data) is not None:
       factor = found.mean_weight / mean_weight

@@ -128,8 +128,10 @@ def estimate(backend: Backend) -> list[Part]:
   flag = '--env_workers'
   workers = config.sampler.env_workers * config.sampler.num_shards
   if isinstance(backend, Atari):
-    threads = config.sampler.sampler_threads or available_cores()
-    flag, workers = '--sampler_threads', threads
+    flag, workers = '--num_shards', config.sampler.num_shards
+    if workers == 1:
+      flag = '--sampler_threads'
+      workers = config.sampler.sampler_threads or available_cores()
   if workers:
     size = _PER_WORKER * min(workers, config.sampler.num_slots)
     parts.append(Part('the workers', size, (flag,)))

@@ -3,13 +3,13 @@
 import pathlib
 import shutil
 import subprocess
-import sys
 import tempfile
 from typing import Any
 
 import mujoco
 import numpy as np
 
+from trpo_tf import children
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
 from trpo_tf.sampling.batch import Batch
@@ -96,8 +96,12 @@ def render(path: str, module: str, **arrays: Any) -> str:
     given = pathlib.Path(folder) / 'given.npz'
     np.savez(given, **arrays)
     video = pathlib.Path(folder) / f'video{pathlib.Path(path).suffix}'
-    command = [sys.executable, '-m', module, str(given), str(video)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(
+      children.command('-m', module, str(given), str(video)),
+      capture_output=True,
+      text=True,
+      env=children.environment(),
+    )
     if done.returncode:
       lines = done.stderr.strip().splitlines()
       return lines[-1] if lines else 'the renderer crashed'

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from trpo_tf.config import ExperimentConfig
+from trpo_tf.config import ExperimentConfig, settings
 from trpo_tf.errors import UserError
 from trpo_tf.experiment import saved_runs, state_tree
 
@@ -22,8 +22,8 @@ def load(config: ExperimentConfig, fresh: dict[str, Any]) -> dict[str, Any]:
     The tree of the state to begin with.
 
   Raises:
-    UserError: there is no such run, its networks have other sizes, or its
-      --policy drew from another seed.
+    UserError: there is no such run, its networks have other sizes, or it has
+      other settings without which its policy is another one.
   """
   source = config.run.init_from
   other = saved_runs.read_config(source)
@@ -33,6 +33,9 @@ def load(config: ExperimentConfig, fresh: dict[str, Any]) -> dict[str, Any]:
       f'--init_from={source}: its --policy drew from seed {seed}, this one '
       f'from {config.network_seed}: add --network_seed={seed}'
     )
+  _check_equal(source, 'action_range', other, config)
+  if not config.policy.policy:  # whose function has its own activation
+    _check_equal(source, 'activation', other, config)
   saved = saved_runs.load_checkpoint(source).state
   try:
     state_tree.check_policy(saved, fresh)
@@ -46,6 +49,18 @@ def load(config: ExperimentConfig, fresh: dict[str, Any]) -> dict[str, Any]:
     normalizer=saved['normalizer'],
     learner=fresh['learner'] | baseline,
   )
+
+
+def _check_equal(
+  source: str, name: str, other: ExperimentConfig, config: ExperimentConfig
+) -> None:
+  """Raises UserError if the runs differ in a setting."""
+  theirs, own = (settings(c)[name] for c in (other, config))
+  if theirs != own:
+    raise UserError(
+      f'--init_from={source}: it has --{name}={theirs}, this run has '
+      f'--{name}={own}: add --{name}={theirs}'
+    )
 
 
 def _baseline(saved: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,8 @@ class Spread(NamedTuple):
   Attributes:
     moments: of the advantages of steps, or of the deviations of Q over the
       first actions of each state.
-    largest: largest absolute value of Q; 0 for steps.
+    largest: largest absolute value of Q, or of the steps' value targets: the
+      size of what advantages are differences of.
   """
 
   moments: Moments
@@ -65,30 +66,54 @@ class Spread(NamedTuple):
     )
 
 
-def spread(given: SurrogateData) -> Spread:
-  """Measures how far the advantages of some data, not scaled, are apart."""
+# Advantages are differences of sums of up to 1e5 terms. Below this multiple of
+# the sums they are what rounding leaves of equal returns. The length of TRPO's
+# step does not depend on their scale, so it would follow them.
+_ROUNDING = 1e5 * np.finfo(np.float64).eps
+
+
+def spread(given: SurrogateData, targets: np.ndarray) -> Spread:
+  """Measures how far the advantages of some data, not scaled, are apart.
+
+  Args:
+    given: the data.
+    targets: float64 [n], value targets of the batch.
+  """
   if isinstance(given.data, VineData):
     q = given.data.q_values
     return Spread(Moments.of(vine.spread(q)), float(np.abs(q).max(initial=0)))
-  return Spread(Moments.of(given.advantages, weights_of(given.data)), 0.0)
+  moments = Moments.of(given.advantages, weights_of(given.data))
+  return Spread(moments, float(np.abs(targets).max(initial=0)))
 
 
-def scaled(given: SurrogateData, over: Spread) -> SurrogateData:
+def scaled(
+  given: SurrogateData, over: Spread, standardize: bool = True
+) -> SurrogateData:
   """Standardises the advantages of steps, or divides Q by its spread.
 
   Args:
     given: the data, not scaled.
     over: the spread over the whole batch.
+    standardize: whether to; advantages of steps that rounding made are zero in
+      any case.
 
   Returns:
     The data for the step.
   """
   data, moments = given.data, over.moments
   if isinstance(data, VineData):
+    if not standardize:
+      return given
     K = data.q_values.shape[1]
     by = vine.divisor(float(moments.mean), over.largest, K)
     return given._replace(data=data._replace(q_values=data.q_values / by))
-  found = (given.advantages - moments.mean) / (moments.std + 1e-8)
+  size = moments.std if standardize else np.hypot(moments.mean, moments.std)
+  if size <= _ROUNDING * over.largest:
+    found = np.zeros_like(given.advantages)
+  elif standardize:
+    found = (given.advantages - moments.mean) / (moments.std + 1e-8)
+  else:
+    return given
   return given._replace(data=data._replace(advantages=found.astype(np.float32)))
 
 

@@ -181,10 +181,10 @@ class SurrogateLearner(OnPolicyLearner):
       theta, state, normalizer, batch, branches / int(batch.lengths.sum())
     )
     check_states(len(found.given.advantages))
-    if self._config.estimator.standardize_advantages:
-      spread = surrogate_data.spread(found.given)
-      found = found._replace(given=surrogate_data.scaled(found.given, spread))
-    return found
+    spread = surrogate_data.spread(found.given, found.fit.targets)
+    standardize = self._config.estimator.standardize_advantages
+    given = surrogate_data.scaled(found.given, spread, standardize)
+    return found._replace(given=given)
 
 
 def initial_state(

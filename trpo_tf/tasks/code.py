@@ -59,6 +59,9 @@ def import_module(flag: str, module: str) -> ModuleType:
   except KeyboardInterrupt:
     raise
   except BaseException as error:  # the user's code may raise anything
+    hint = ''
+    if getattr(error, 'name', None) == module.partition('.')[0]:
+      hint = '; add its folder to PYTHONPATH'
     raise UserError(
-      f'{flag}: {module} cannot be imported: {cause(error)}'
+      f'{flag}: {module} cannot be imported: {cause(error)}{hint}'
     ) from error

@@ -119,11 +119,21 @@ class EpisodeStarts:
   """
 
   def __init__(self, game: Game):
+    """Plays the no-ops.
+
+    Raises:
+      UserError: the game is over before --noop_max.
+    """
     ale, recorder = _start(game, seed=0)
     self.screen = Screen(game)
     self._states, self._lives, self._frames = [], [], []
     for noops in range(1, max(FIRST_FRAMES, game.config.noop_max) + 1):
       recorder.act(_NOOP)
+      if ale.game_over():
+        raise UserError(
+          f'--noop_max={game.config.noop_max}: the game is over after {noops} '
+          f'frames without an action: take less than {noops}'
+        )
       if noops >= FIRST_FRAMES:
         self._states.append((*recorder.save(False), False))
         self._lives.append(ale.lives())

@@ -6,10 +6,8 @@ import the program that was started (and with it TensorFlow).
 
 import collections
 import math
-import os
 import signal
 import subprocess
-import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from multiprocessing import Pipe
@@ -18,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from trpo_tf import children
 from trpo_tf.errors import UserError
 from trpo_tf.sampling.atari import messages, watchdog
 from trpo_tf.sampling.atari.jobs import WorkerConfig
@@ -50,15 +49,10 @@ class _Worker:
     self.connection, theirs = Pipe()
     with theirs:
       self.process = subprocess.Popen(
-        [sys.executable, '-m', _MODULE, str(theirs.fileno())],
+        children.command('-m', _MODULE, str(theirs.fileno())),
         pass_fds=(theirs.fileno(),),
         stdin=subprocess.DEVNULL,
-        env=dict(
-          os.environ,
-          PYTHONPATH=os.pathsep.join(sys.path),
-          OMP_NUM_THREADS='1',
-          OPENBLAS_NUM_THREADS='1',
-        ),
+        env=children.environment(OMP_NUM_THREADS='1', OPENBLAS_NUM_THREADS='1'),
       )
     self._given_up = False
     # the process is ended when this object is deleted or the program exits

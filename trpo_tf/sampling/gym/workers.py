@@ -217,11 +217,13 @@ def _starting() -> Iterator[None]:
   """Starts processes without the program, and leaves none if that fails.
 
   A process of multiprocessing imports the program that started it, and with it
-  TensorFlow.
+  TensorFlow. It also looks for modules in the working directory first.
   """
   before = set(multiprocessing.active_children())
   program = sys.modules['__main__']
   sys.modules['__main__'] = types.ModuleType('__main__')
+  safe = os.environ.get('PYTHONSAFEPATH')
+  os.environ['PYTHONSAFEPATH'] = '1'
   try:
     yield
   except BaseException:
@@ -231,6 +233,10 @@ def _starting() -> Iterator[None]:
     raise
   finally:
     sys.modules['__main__'] = program
+    if safe is None:
+      del os.environ['PYTHONSAFEPATH']
+    else:
+      os.environ['PYTHONSAFEPATH'] = safe
 
 
 def _end(vector: AsyncVectorEnv) -> None:
