@@ -197,11 +197,18 @@ Engine::Engine(uintptr_t model_address, const py::dict& setup, int num_sims,
   }
 }
 
+Engine::~Engine() {
+  if (getpid() != process_) batch_.release();  // it would wait for its threads
+}
+
 int Engine::Apply(const std::vector<int>& ids, mjfBatchFunc function,
                   const void* call, bool save) {
   QuietMujoco quiet;
   const int count = static_cast<int>(ids.size());
   if (!count) return 0;
+  Require(getpid() == process_,
+          "the simulations belong to the process from which this one was "
+          "forked: make them after the fork, or start processes by spawn");
 #ifdef __SANITIZE_THREAD__
   Handover handover{function, const_cast<void*>(call)};
   __tsan_release(&handover.begin);

@@ -5,6 +5,7 @@
 
 #include <mujoco/mjbatch.h>
 #include <mujoco/mujoco.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <cstring>
@@ -161,6 +162,7 @@ class Engine {
   // std::runtime_error where MuJoCo cannot batch the model.
   Engine(uintptr_t model_address, const py::dict& setup, int num_sims,
          int num_threads);
+  ~Engine();
 
   // Runs the function on the simulations `ids`, which ascend. Returns how many
   // raised an error. MuJoCo errors longjmp through the function, so nothing in
@@ -194,6 +196,7 @@ class Engine {
   Setup setup_;
   std::mutex mutex_;
   std::unique_ptr<mjBatch, void (*)(mjBatch*)> batch_{nullptr, mjb_deleteBatch};
+  pid_t process_ = getpid();  // a fork does not copy the batch's threads
   std::vector<double> registers_, observations_;
   std::vector<float> scratch_;  // sims x scratch_size
 };

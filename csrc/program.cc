@@ -11,8 +11,8 @@ namespace trpo_tf {
 namespace {
 
 // The table gives each operation's name and what it does, in the order of the
-// operations' numbers. Those from kSum to kAllFinite reduce n inputs to one
-// output.
+// operations' numbers. A NaN among the inputs of arithmetic makes a NaN, which
+// is a failure. Those from kSum to kAllFinite reduce n inputs to one output.
 // clang-format off: a table reads best a line each
 #define OPERATIONS(X)                                                          \
   X(kLoad, "load", Load(in, d, r))                                             \
@@ -29,13 +29,13 @@ namespace {
   X(kSubtract, "subtract", EACH(x - y))                                        \
   X(kMultiply, "multiply", EACH(x * y))                                        \
   X(kDivide, "divide", EACH(x / y))                                            \
-  X(kMinimum, "minimum", EACH(y < x ? y : x))                                  \
-  X(kMaximum, "maximum", EACH(y > x ? y : x))                                  \
+  X(kMinimum, "minimum", EACH(y < x || y != y ? y : x))                        \
+  X(kMaximum, "maximum", EACH(y > x || y != y ? y : x))                        \
   X(kLess, "less", EACH(x < y))                                                \
   X(kLessEqual, "less_equal", EACH(x <= y))                                    \
   X(kAnd, "and", EACH(x != 0 && y != 0))                                       \
   X(kOr, "or", EACH(x != 0 || y != 0))                                         \
-  X(kClip, "clip", EACH(x < y ? y : x > z ? z : x))                            \
+  X(kClip, "clip", EACH(x < y || y != y ? y : x > z || z != z ? z : x))        \
   X(kWhere, "where", EACH(x != 0 ? y : z))                                     \
   X(kSum, "sum", out[0] = PairwiseSum(a, sa, n))                               \
   X(kNorm, "norm", out[0] = Norm(a, sa, n))                                    \

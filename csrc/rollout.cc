@@ -111,6 +111,10 @@ void RunSlot(const mjModel* m, mjData* d, int sim, void* call) {
     }
     if (t == begin || t % kSaveEvery == 0) SaveState(v, m, d, t);
     RecordSnapshot(v, m, d, t);
+    if (c.snapshots_only) {
+      c.lengths[sim] = t + 1;
+      return;
+    }
     Act(v, t);
     c.failures[sim] = v.loop.Advance(m, d, c.actions + v.Step(t) * c.A);
     v.slot.needs_reset = c.failures[sim] != 0;

@@ -91,6 +91,8 @@ struct RolloutCall {
       "snapshots", {num_snapshots, setup.snapshot_size}, num_snapshots > 0);
   const int32_t* snapshot_index = in.TakeIndices<const int32_t>(
       "snapshot_index", {S, T}, -1, num_snapshots - 1, num_snapshots > 0);
+  // a slot stops before its first action
+  bool snapshots_only = in.Has("snapshots_only");
 };
 
 // Runs each slot of `ids`, which ascend, until its capacity, its stop, its last

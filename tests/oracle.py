@@ -57,14 +57,16 @@ _ELEMENTWISE = {
   'subtract': np.subtract,
   'multiply': np.multiply,
   'divide': np.divide,
-  'minimum': lambda x, y: np.where(y < x, y, x),
-  'maximum': lambda x, y: np.where(y > x, y, x),
+  'minimum': lambda x, y: np.where((y < x) | np.isnan(y), y, x),
+  'maximum': lambda x, y: np.where((y > x) | np.isnan(y), y, x),
   'less': lambda x, y: _truth(x < y),
   'less_equal': lambda x, y: _truth(x <= y),
   'and': lambda x, y: _truth((x != 0) & (y != 0)),
   'or': lambda x, y: _truth((x != 0) | (y != 0)),
   'clip': lambda x, low, high: np.where(
-    x < low, low, np.where(x > high, high, x)
+    (x < low) | np.isnan(low),
+    low,
+    np.where((x > high) | np.isnan(high), high, x),
   ),
   'where': lambda condition, x, y: np.where(condition != 0, x, y),
 }

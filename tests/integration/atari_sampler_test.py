@@ -446,6 +446,25 @@ def test_uniform_play_of_enduro_is_rewarded_with_the_joystick_alone(actions):
   assert (batch.rewards != 0).any() == (actions == 'joystick')
 
 
+def test_a_game_that_ends_without_an_action_is_refused():
+  sampler, _ = made = make(name='pong', noop_max=9000, slots=4, steps=1)
+  with pytest.raises(
+    UserError, match='noop_max: the game is over .* at most'
+  ) as e:
+    sample(made, 0)
+  longest = int(str(e.value).rsplit(' ', 1)[1])
+  sampler.close()
+  sample(make(name='pong', noop_max=longest, slots=4, steps=1), 0)
+
+
+def test_workers_import_nothing_from_the_working_directory(
+  tmp_path, monkeypatch
+):
+  (tmp_path / 'numpy.py').write_text('raise SystemExit(3)')
+  monkeypatch.chdir(tmp_path)
+  assert sample(make(slots=1, steps=5), 0).num_steps == 5
+
+
 def is_gone(process):
   try:
     os.kill(process, 0)

@@ -1,6 +1,8 @@
 """Native branches against their trunks, a pure-Python oracle and themselves."""
 
 import functools
+import subprocess
+import sys
 
 import mujoco
 import networks
@@ -15,8 +17,9 @@ from trpo_tf.sampling.batch import End
 from trpo_tf.sampling.draws import ResetTable
 from trpo_tf.sampling.native.branching import Brancher, initial_snapshots
 from trpo_tf.sampling.native.paths import NativePathSampler
+from trpo_tf.tasks import language as lang
 from trpo_tf.tasks.gymnasium_v5 import TASKS
-from trpo_tf.tasks.task import compile_task
+from trpo_tf.tasks.task import Definition, compile_task, uniform_reset
 
 _SLOTS, _STEPS = 3, 160
 # the others have nothing to touch
@@ -299,6 +302,42 @@ def test_initial_snapshots_are_resets(name):
   assert len(set(snapshots)) == 4
   assert snapshots[:2] == initial_snapshots(compiled, 3, 2)
   assert not set(snapshots) & set(initial_snapshots(compiled, 4, 4))
+
+
+def test_a_step_that_fails_drops_no_initial_snapshot(tmp_path):
+  def define(sim):
+    return Definition(sim.qpos, lang.log(lang.prev(sim.qpos[0])))
+
+  compiled = worlds.make(tmp_path, define=define, reset=uniform_reset(1, 0))
+  found = native_state.to_states(compiled, initial_snapshots(compiled, 0, 64))
+  rows = ResetTable(compiled, 0)(np.zeros(64, int), 1)[:, 0]
+  nq = compiled.model.nq
+  assert (rows[:, 0] < 0).any()
+  np.testing.assert_array_equal(found[:, 1 : 1 + nq], rows[:, :nq])
+
+
+def test_a_brancher_refuses_to_run_in_a_fork():
+  program = """
+import os
+import numpy as np
+import trpo_tf
+task = trpo_tf.native_task('Hopper-v5')
+states = trpo_tf.initial_snapshots(task, seed=0, count=2)
+brancher = trpo_tf.Brancher(task, threads=2)
+actions = np.zeros((2, 2, 3))
+brancher.branch(states, actions, 2)
+if child := os.fork():
+  raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+try:
+  brancher.branch(states, actions, 2)
+except ValueError as error:
+  assert 'make them after the fork' in str(error)
+  del brancher
+  trpo_tf.Brancher(task, threads=2).branch(states, actions, 2)
+  os._exit(7)
+"""
+  done = subprocess.run([sys.executable, '-c', program], timeout=120)
+  assert done.returncode == 7
 
 
 def test_a_row_alone_would_not_restore_ant():

@@ -237,6 +237,30 @@ def test_a_constant_is_a_copy(tmp_path):
   np.testing.assert_array_equal(got, _outputs(tmp_path, lambda s: s.qpos[:2]))
 
 
+@pytest.mark.parametrize(
+  'make',
+  [
+    lambda bad, x: lang.minimum(bad, x),
+    lambda bad, x: lang.minimum(x, bad),
+    lambda bad, x: lang.maximum(bad, x),
+    lambda bad, x: lang.maximum(x, bad),
+    lambda bad, x: lang.clip(bad, x, x + 1),
+    lambda bad, x: lang.clip(x, bad, x + 1),
+    lambda bad, x: lang.clip(x, x - 1, bad),
+  ],
+)
+def test_nan_passes_through_bounds(tmp_path, make):
+  def define(sim):
+    x = sim.qpos[0]
+    bad = lang.sqrt(-1.0 - x * x)
+    return Definition(sim.qpos, lang.where(sim.time > 0, make(bad, x), 0.0))
+
+  compiled = worlds.make(tmp_path, define=define)
+  slots = worlds.slots(compiled, 1, threads=1)
+  with pytest.raises(UserError, match='square root of the negative number'):
+    slots.rollout(slots.new_arrays(1), worlds.Resets(compiled))
+
+
 def test_expressions_unpack(tmp_path):
   def make(sim):
     x, y, z = sim.xpos['ball']

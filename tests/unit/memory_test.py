@@ -185,3 +185,20 @@ def test_the_advantages_of_pairs():
   name = 'the advantages of pairs'
   assert name not in _parts(**values)
   assert _parts(**values, amortized_advantage=True)[name].size > 8 * 2000**2
+
+
+@pytest.mark.parametrize(
+  ('changes', 'workers', 'flag'),
+  [
+    (dict(sampler_threads=3), 3, '--sampler_threads'),
+    (
+      dict(sampler_threads=3, num_shards=8, value_minibatch=80),
+      8,
+      '--num_shards',
+    ),
+  ],
+)
+def test_workers_of_a_game(changes, workers, flag):
+  part = _parts(task='atari/pong', num_slots=16, batch_steps=1600, **changes)
+  assert part['the workers'].size == workers * memory._PER_WORKER
+  assert part['the workers'].flags == (flag,)

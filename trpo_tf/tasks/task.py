@@ -151,7 +151,7 @@ class CompiledTask:
 
   @property
   def action_size(self) -> int:
-    """Width A of an action: the number of the model's actuators."""
+    """Width A of an action: the number of the model's controls."""
     return self.model.nu
 
   @functools.cached_property

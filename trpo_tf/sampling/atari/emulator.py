@@ -119,21 +119,15 @@ class EpisodeStarts:
   """
 
   def __init__(self, game: Game):
-    """Plays the no-ops.
-
-    Raises:
-      UserError: the game is over before --noop_max.
-    """
+    self._longest = 0  # no-ops with which the game is not over yet
     ale, recorder = _start(game, seed=0)
     self.screen = Screen(game)
     self._states, self._lives, self._frames = [], [], []
     for noops in range(1, max(FIRST_FRAMES, game.config.noop_max) + 1):
       recorder.act(_NOOP)
       if ale.game_over():
-        raise UserError(
-          f'--noop_max={game.config.noop_max}: the game is over after {noops} '
-          f'frames without an action: take less than {noops}'
-        )
+        break
+      self._longest = noops
       if noops >= FIRST_FRAMES:
         self._states.append((*recorder.save(False), False))
         self._lives.append(ale.lives())
@@ -151,7 +145,15 @@ class EpisodeStarts:
 
     Returns:
       The number of lives.
+
+    Raises:
+      UserError: the game is over after so many no-ops.
     """
+    if noops > self._longest:
+      raise UserError(
+        f'--noop_max: the game is over after {noops} frames without an action: '
+        f'take at most {self._longest}'
+      )
     ale, recorder = emulator
     place = max(0, noops - FIRST_FRAMES)
     recorder.restore(*self._states[place])

@@ -14,14 +14,14 @@ import numpy as np
 
 from trpo_tf.cloning import native as native_state
 from trpo_tf.cloning.snapshot import Snapshot
-from trpo_tf.config import ExperimentConfig, RunConfig, SamplerConfig
 from trpo_tf.errors import UserError
 from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
 from trpo_tf.sampling.batch import End
+from trpo_tf.sampling.draws import ResetTable
 from trpo_tf.sampling.native import engine
-from trpo_tf.sampling.native.paths import NativePathSampler
+from trpo_tf.sampling.native.slots import NativeSlots
 from trpo_tf.sampling.threads import thread_count
 from trpo_tf.tasks.task import CompiledTask
 
@@ -333,18 +333,17 @@ def initial_snapshots(
     count: number of snapshots.
 
   Raises:
-    UserError: a count outside 1 to 10,000, or a negative seed.
+    UserError: a count outside 1 to 10,000, or a negative seed; or the task's
+      resets diverge.
   """
   if seed < 0 or not 1 <= count <= 10_000:
     raise UserError(f'{count=}, {seed=}: need 1 to 10,000 and 0 or more')
-  actor = noise_policy(compiled.observation_size, compiled.action_size)
-  config = ExperimentConfig(
-    sampler=SamplerConfig(batch_steps=count, num_slots=count),
-    run=RunConfig(seed=seed),
-  )
-  sampler = NativePathSampler(compiled, actor.policy, config)
-  first_steps = np.stack([np.arange(count), np.zeros(count, int)], axis=1)
-  _, states = sampler.sample_with_states(
-    actor.theta, actor.normalizer, 0, first_steps
-  )
+  policy = noise_policy(compiled.observation_size, compiled.action_size).policy
+  _, controls = compiled.actions('raw', clip=True)
+  slots = NativeSlots(compiled, count, policy, controls)
+  states = np.zeros((count, native_state.state_size(compiled)))
+  rows = np.arange(count, dtype=np.int32)[:, np.newaxis]
+  arrays = slots.new_arrays(capacity=1)
+  arrays |= dict(snapshots=states, snapshot_index=rows, snapshots_only=True)
+  slots.rollout(arrays, ResetTable(compiled, seed))
   return native_state.to_snapshots(compiled, states)
