@@ -446,6 +446,26 @@ def test_uniform_play_of_enduro_is_rewarded_with_the_joystick_alone(actions):
   assert (batch.rewards != 0).any() == (actions == 'joystick')
 
 
+def test_a_batch_without_observations_has_all_the_rest():
+  (whole, _), (blind, _) = mades = [make(whole=True, **QBERT) for _ in range(2)]
+  blind.keeps_observations = False
+  with_frames, without = (sample(made, 0) for made in mades)
+  assert without.frames.shape == (1, 52, 40) and not without.observations.any()
+  assert (with_frames.ends == End.TRUNCATED).any()
+  for name in (
+    'actions',
+    'outputs',
+    'rewards',
+    'ends',
+    'episode_returns',
+    'boundary_index',
+  ):
+    np.testing.assert_array_equal(
+      getattr(without, name), getattr(with_frames, name)
+    )
+  np.testing.assert_equal(blind.state(), whole.state())
+
+
 def test_a_game_that_ends_without_an_action_is_refused():
   sampler, _ = made = make(name='pong', noop_max=9000, slots=4, steps=1)
   with pytest.raises(

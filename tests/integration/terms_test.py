@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.util import tensor_util
 
 from trpo_tf.config import SamplerConfig
+from trpo_tf.experiment.evaluation import Evaluation
 from trpo_tf.policies.normalizer import initial_normalizer
 from trpo_tf.sampling.native.paths import NativePathSampler
 from trpo_tf.tasks.registry import NATIVE_TASKS
@@ -78,3 +79,9 @@ def test_terms_are_reported(tmp_path):
   found = json.loads((tmp_path / 'r/evaluation.json').read_text())['sampled']
   total = sum(found['terms'].values())
   assert total == pytest.approx(found['return']['mean'], rel=1e-10)
+
+
+def test_a_mean_that_is_not_finite_is_null():
+  terms = {'gain': np.array([1.0, 2.0]), 'cost': np.array([np.nan, 1.0])}
+  found = Evaluation(np.ones(2), np.ones(2, int), terms, 0).summary()
+  assert found['terms'] == {'gain': 1.5, 'cost': None}

@@ -21,7 +21,7 @@ from trpo_tf.sampling.gym.branching import GymVine, clonable
 from trpo_tf.sampling.gym.paths import GymPathSampler
 from trpo_tf.sampling.native.paths import NativePathSampler
 from trpo_tf.sampling.native.vine import NativeVine
-from trpo_tf.sampling.sampler import Sampler
+from trpo_tf.sampling.sampler import PathSampler, Sampler
 from trpo_tf.sampling.vine import VineBackend, VineSampler
 from trpo_tf.tasks import (
   atari,
@@ -55,7 +55,7 @@ class Backend(Protocol):
   def normalizer(self) -> Normalizer:
     """Makes the observation normaliser before any observation."""
 
-  def paths(self) -> Sampler:
+  def paths(self) -> PathSampler:
     """Makes the single-path sampler.
 
     Raises:

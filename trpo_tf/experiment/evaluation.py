@@ -113,7 +113,8 @@ def evaluate(
     deterministic: whether to act by the mean of the policy or to sample.
 
   Returns:
-    The evaluation, and the batch of its episodes, one per slot.
+    The evaluation, and the batch of its episodes, one per slot, which may lack
+    the observations.
 
   Raises:
     UserError: the episodes need more memory than there is.
@@ -121,6 +122,7 @@ def evaluate(
   task = backend.resolve(evaluation_config(config, episodes))
   memory.check_evaluation(task)
   sampler = task.paths()
+  sampler.keeps_observations = False
   try:
     batch = sampler.sample(theta, normalizer, 0, deterministic=deterministic)
   finally:

@@ -76,8 +76,13 @@ def check_evaluation(backend: Backend, flag: str = '--episodes') -> None:
     backend: the task with the settings of the evaluation.
     flag: the flag that says how many episodes it has.
   """
-  policy = backend.policy()
-  parts = _paths(backend, _observation_bytes(backend), policy.output_size)
+  outputs, frame = backend.policy().output_size, _observation_bytes(backend)
+  if isinstance(backend, Atari):
+    parts = _paths(backend, 16, outputs, backend.game.time_limit)
+    # which a process keeps until its episode ends, and sometimes a copy
+    parts.append(_workers(backend, 2 * frame * backend.game.time_limit))
+  else:
+    parts = _paths(backend, frame, outputs)
   few = [part._replace(flags=(flag,)) for part in parts]
   _require('the evaluation', [_PROGRAM, *few])
 
@@ -125,21 +130,25 @@ def estimate(backend: Backend) -> list[Part]:
     *_paths(backend, observation, policy.output_size),
     *_networks(backend, network, value),
   ]
-  flag = '--env_workers'
-  workers = config.sampler.env_workers * config.sampler.num_shards
-  if isinstance(backend, Atari):
-    flag, workers = '--num_shards', config.sampler.num_shards
-    if workers == 1:
-      flag = '--sampler_threads'
-      workers = config.sampler.sampler_threads or available_cores()
-  if workers:
-    size = _PER_WORKER * min(workers, config.sampler.num_slots)
-    parts.append(Part('the workers', size, (flag,)))
+  parts.append(_workers(backend))
   if config.sampler.sampler == 'vine':
     parts.append(_branches(backend, observation, policy.output_size, value))
   if config.estimator.amortized_advantage:
     parts.append(_amortized(backend, observation, policy.output_size))
   return parts
+
+
+def _workers(backend: Backend, more: float = 0) -> Part:
+  """The processes with games or environments, with more bytes in each."""
+  sampler = backend.config.sampler
+  flag, workers = '--env_workers', sampler.env_workers * sampler.num_shards
+  if isinstance(backend, Atari):
+    flag, workers = '--num_shards', sampler.num_shards
+    if workers == 1:
+      flag = '--sampler_threads'
+      workers = sampler.sampler_threads or available_cores()
+  size = (_PER_WORKER + more) * min(workers, sampler.num_slots)
+  return Part('the workers', size, (flag,))
 
 
 def _convolves(backend: Backend) -> bool:
@@ -165,16 +174,21 @@ def _time_limit(backend: Backend) -> float:
   return math.inf if limit is None else limit
 
 
-def _learned_steps(backend: Backend) -> float:
+def _learned_steps(backend: Backend, longest: float = _LONG_EPISODE) -> float:
   """About how many steps of paths a batch has."""
   sampler = backend.config.sampler
   if not sampler.whole_episodes:
     return sampler.batch_steps
-  longest = min(_time_limit(backend), _LONG_EPISODE)
+  longest = min(_time_limit(backend), longest)
   return max(sampler.batch_steps, sampler.num_slots * longest)
 
 
-def _paths(backend: Backend, observation: int, outputs: int) -> list[Part]:
+def _paths(
+  backend: Backend,
+  observation: int,
+  outputs: int,
+  longest: float = _LONG_EPISODE,
+) -> list[Part]:
   """The steps of the paths, and the simulations of the slots."""
   sampler = backend.config.sampler
   flags: tuple[str, ...] = ('--batch_steps',)
@@ -191,7 +205,7 @@ def _paths(backend: Backend, observation: int, outputs: int) -> list[Part]:
   else:
     # lists of arrays, which are then stacked and padded
     stored = observation if _convolves(backend) else 3 * observation
-    sampled = _learned_steps(backend) * (stored + 48 * outputs + 300)
+    sampled = _learned_steps(backend, longest) * (stored + 48 * outputs + 300)
     slot = _PER_CLONE + 4 * observation
     if sampler.whole_episodes:
       flags = '--num_slots', '--batch_steps'

@@ -100,6 +100,9 @@ class PathSampler(Sampler, Generic[States]):
 
   name: str  # of the task, for the beginning of error messages
   action_space: ActionSpace  # what the policy chooses from
+  # Whether batches hold what the policy saw. An evaluation does not need it; a
+  # sampler of games, whose frames are large, then leaves it out.
+  keeps_observations = True
 
   @abc.abstractmethod
   def actor(self, theta: np.ndarray) -> Actor:

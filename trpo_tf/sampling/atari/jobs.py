@@ -67,6 +67,8 @@ class PathJob(NamedTuple):
     whole_episodes: whether to continue to the end of a game.
     deterministic: whether to act by the likeliest choices.
     saved: steps before which the emulator's state is saved.
+    keeps_frames: whether the result has frames; without them, all its
+      observations are row 0.
   """
 
   slot: int
@@ -76,6 +78,7 @@ class PathJob(NamedTuple):
   whole_episodes: bool
   deterministic: bool
   saved: frozenset[int]
+  keeps_frames: bool
 
   def __str__(self) -> str:
     return f'slot {self.slot}'

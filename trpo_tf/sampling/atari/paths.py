@@ -155,11 +155,12 @@ class AtariPathSampler(PathSampler[AtariStates]):
         config.whole_episodes,
         deterministic,
         frozenset(saved[s]),
+        self.keeps_observations,
       )
       for s, start in enumerate(self._slots)
     ]
     deaths: list[str] = []
-    capacity = 1 + len(jobs) * (STACK + share)
+    capacity = 1 + len(jobs) * (STACK + share) * self.keeps_observations
     frames = FrameStore(capacity, self.game.frame_shape)
     frames.add(np.zeros((1, *frames.shape), np.uint8))  # row 0 is black
     found = [

@@ -94,7 +94,10 @@ class Player:
       episodes=episodes,
     )
     end = SlotState(self._slot.save(), self._actor.stack(), clock, float(total))
-    return PathResult(path, self._actor.frames(), states, end)
+    if job.keeps_frames:
+      return PathResult(path, self._actor.frames(), states, end)
+    nothing = np.zeros((0, *self._game.frame_shape), np.uint8)
+    return PathResult(_blind(path), nothing, states, end)
 
   def _take(self, job: PathJob) -> None:
     """Puts the emulator into the state of the slot."""
@@ -180,6 +183,15 @@ class Player:
       if ends:
         break
     return rewards, ends
+
+
+def _blind(path: Path) -> Path:
+  """Returns a path whose observations are black."""
+  return path._replace(
+    observations=np.zeros_like(path.observations),
+    last_observation=np.zeros_like(path.last_observation),
+    boundaries={t: np.zeros_like(r) for t, r in path.boundaries.items()},
+  )
 
 
 def main() -> None:
