@@ -89,15 +89,19 @@ def test_table_3_of_the_paper(tmp_path):
 
 
 @pytest.mark.parametrize('budget', ['smoke', 'short', 'paper'])
-def test_a_value_network_plays_enduro_with_the_joystick(budget, tmp_path):
-  pairs = [(game, 'gae') for game in ('enduro', 'pong')]
-  enduro, pong = (
-    entry.runs('')[0].config.atari.atari_actions
-    for entry in plan.make_entries(
-      _TABLE, budget, dict.fromkeys(pairs, 1), tmp_path, _parse
+@pytest.mark.parametrize('method', ['gae', 'gae84'])
+def test_settings_of_single_games(budget, method, tmp_path):
+  pairs = [(game, method) for game in ('breakout', 'enduro', 'pong')]
+  found = [
+    (config.atari.atari_actions, config.estimator.value_epochs)
+    for config in (
+      entry.runs('')[0].config
+      for entry in plan.make_entries(
+        _TABLE, budget, dict.fromkeys(pairs, 1), tmp_path, _parse
+      )
     )
-  )
-  assert (enduro, pong) == ('joystick', 'minimal')
+  ]
+  assert found == [('minimal', 2), ('joystick', 4), ('minimal', 4)]
 
 
 # numbers that were read from the figure by another reader of the PDF's paths

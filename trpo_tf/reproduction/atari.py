@@ -86,12 +86,15 @@ _SHORT = {
   'single_path': ('--num_slots=8', '--batch_steps=20480'),
   'vine': ('--num_slots=4', '--batch_steps=2048', '--rollout_set_size=180'),
 }
-# Uniform choices among the actions of Enduro never pass a car, because the car
-# drives while the button is held: half of the time with the joystick, but a
-# third of it with one choice among the game's actions.
-_ACTIONS = {
-  ('enduro', method): ('--atari_actions=joystick',)
+# What single games change in the flagfiles with a value network; docs/atari.md
+# says why.
+_OF_GAME = {
+  (game, method): settings
   for method in ('gae', 'gae84')
+  for game, settings in {
+    'breakout': ('--value_epochs=2',),
+    'enduro': ('--atari_actions=joystick',),
+  }.items()
 }
 _SMOKE = {
   'random': (),
@@ -105,21 +108,21 @@ _SMOKE = {
 
 
 def _paper(game: str, method: str) -> tuple[str, ...]:
-  return _ACTIONS.get((game, method), ())  # else the flagfiles as they are
+  return _OF_GAME.get((game, method), ())  # else the flagfiles as they are
 
 
 def _short(game: str, method: str) -> tuple[str, ...]:
   if method == 'random':
     return ()
   steps = _SHORT_STEPS.get((game, method), 2_000_000)
-  settings = *_ACTIONS.get((game, method), ()), *_SHORT.get(method, ())
+  settings = *_OF_GAME.get((game, method), ()), *_SHORT.get(method, ())
   return *settings, '--total_iterations=0', f'--total_env_steps={steps}'
 
 
 def _smoke(game: str, method: str) -> tuple[str, ...]:
   sizes = _SMOKE.get(method, ('--num_slots=4', '--batch_steps=64'))
   short = '--total_iterations=2', '--time_limit=40'
-  return *_ACTIONS.get((game, method), ()), *short, *sizes
+  return *_OF_GAME.get((game, method), ()), *short, *sizes
 
 
 def _recent(progress: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
