@@ -11,6 +11,7 @@ from trpo_tf.reproduction import atari
 __all__ = ['table']
 
 _BASE, _NONE = 'base', 'none'
+_SHOWN = 'task', 'seed', 'run_dir', 'total_env_steps'  # in other columns
 _HEADS = (
   'game',
   'changed settings',
@@ -60,7 +61,7 @@ def _changes(base: ExperimentConfig, config: ExperimentConfig) -> str:
   flags = [
     f'--{name}={flagfiles.flag_text(value)}'
     for name, value in config_lib.settings(config).items()
-    if name not in ('task', 'seed', 'run_dir') and value != before[name]
+    if name not in _SHOWN and value != before[name]
   ]
   return f'`{" ".join(flags)}`' if flags else _NONE
 
