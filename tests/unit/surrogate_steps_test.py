@@ -7,10 +7,11 @@ import tensorflow as tf
 
 from trpo_tf import config
 from trpo_tf.estimation import surrogate
-from trpo_tf.methods.kl_penalty import adapted
+from trpo_tf.methods.kl_penalty import adapted, after_step
 from trpo_tf.optim import (
   empirical_fisher,
   fisher,
+  full_step,
   kl_penalty,
   natural_gradient,
   policy_gradient,
@@ -262,3 +263,32 @@ def test_a_larger_penalty_is_a_shorter_step():
 )
 def test_the_coefficient_adapts(mean_kl, factor):
   assert adapted(3.0, mean_kl, 0.01) == 3.0 * factor
+
+
+def test_a_penalty_too_small_for_a_usable_policy_is_refused(monkeypatch):
+  monkeypatch.setattr(full_step, 'MAX_KL', 100)  # its optimum is at 200 nats
+  policy, theta, x, data = _make('gaussian')
+  step = _step(kl_penalty, policy, fit_evaluations=200)
+  result = step(theta, x, data, kl_coefficient=1e-12)
+  assert result.status == StepStatus.KL_EXCEEDED
+  assert result.tried_kl >= 100 and result.mean_kl == 0
+  np.testing.assert_array_equal(result.theta, theta)
+
+
+@pytest.mark.parametrize(
+  ('status', 'tried_kl', 'factor'),
+  [
+    (StepStatus.KL_EXCEEDED, 2e3, 2),
+    (StepStatus.NO_IMPROVEMENT, 0.02, 0.5),
+    (StepStatus.ZERO_GRADIENT, 0.0, 1),
+    (StepStatus.NON_FINITE_GRADIENT, np.nan, 1),
+  ],
+)
+def test_the_coefficient_adapts_to_refused_steps(status, tried_kl, factor):
+  policy, theta, x, data = _make('gaussian')
+  taken = _step(kl_penalty, policy)(theta, x, data)
+  refused = taken._replace(status=status, mean_kl=0.0, tried_kl=tried_kl)
+  settings = config.from_settings(
+    dict(method='kl_penalty', adapt_kl_coefficient=True)
+  )
+  assert after_step(settings, 3.0, refused) == {'kl_coefficient': 3 * factor}

@@ -17,6 +17,12 @@ from trpo_tf.policies.protocols import Policy
 
 __all__ = ['KlPenaltyLearner', 'adapted', 'after_step']
 
+# A penalty that no step overcomes is too large, as one whose step is too short.
+_INFORMS = (
+  StepStatus.ACCEPTED,
+  StepStatus.NO_IMPROVEMENT,
+  StepStatus.KL_EXCEEDED,
+)
 _TOLERANCE = 1.5  # factor around the target within which the coefficient stays
 
 
@@ -48,10 +54,11 @@ def after_step(
     coefficient: the coefficient of the step.
     step: the step.
   """
-  adapts = config.method.adapt_kl_coefficient
-  if adapts and step.status == StepStatus.ACCEPTED:
+  refused = step.status == StepStatus.KL_EXCEEDED
+  kl = step.tried_kl if refused else step.mean_kl
+  if config.method.adapt_kl_coefficient and step.status in _INFORMS:
     target = config.trust_region.max_kl
-    coefficient = adapted(coefficient, step.mean_kl, target)
+    coefficient = adapted(coefficient, kl, target)
   return {'kl_coefficient': coefficient}
 
 

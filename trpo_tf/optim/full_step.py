@@ -7,12 +7,12 @@ import tensorflow as tf
 from trpo_tf.optim.problem import Problem
 from trpo_tf.optim.step import StepResult, StepStatus
 
-__all__ = ['full_step']
+__all__ = ['MAX_KL', 'full_step']
 
 # Mean KL in nats. A larger step usually leads to a policy that cannot be used:
 # its standard deviations are almost zero, and float32 implementations of its
 # network disagree on its log-probabilities.
-_MAX_KL = 1e3
+MAX_KL = 1e3
 
 
 def full_step(
@@ -33,7 +33,7 @@ def full_step(
   moved = tf.cast(problem.theta, tf.float64) + tf.where(usable, step, 0.0)
   candidate = tf.cast(moved, problem.theta.dtype)
   last = problem.evaluate(candidate)
-  fit = (last.mean_kl < _MAX_KL) & tf.math.is_finite(last.surrogate)
+  fit = (last.mean_kl < MAX_KL) & tf.math.is_finite(last.surrogate)
   status = problem.status(
     [
       (~sound, StepStatus.NON_POSITIVE_CURVATURE),

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.estimation import surrogate
-from trpo_tf.optim import blocks, lbfgs
+from trpo_tf.optim import blocks, full_step, lbfgs
 from trpo_tf.optim.step import Step, StepResult, StepStatus
 from trpo_tf.policies import graphs
 from trpo_tf.policies.protocols import Inputs, Policy
@@ -114,7 +114,8 @@ def take(
 
   Returns:
     The StepResult, of NumPy values. It is refused (NO_IMPROVEMENT) if the
-    penalised surrogate does not increase.
+    penalised surrogate does not increase, and (KL_EXCEEDED) if it leads to no
+    usable policy.
   """
 
   def value_and_gradient(candidate):
@@ -125,8 +126,10 @@ def take(
   found = lbfgs.maximize(value_and_gradient, theta, evaluations)
   after = value(found.theta)
   norm = float(tf.norm(tf.cast(before.gradient, tf.float64)))
-  accepted = bool(after.penalized > before.penalized)
-  status = StepStatus.ACCEPTED if accepted else StepStatus.NO_IMPROVEMENT
+  improved = bool(after.penalized > before.penalized)
+  status = StepStatus.ACCEPTED if improved else StepStatus.NO_IMPROVEMENT
+  if improved and not after.evaluation.mean_kl < full_step.MAX_KL:
+    status = StepStatus.KL_EXCEEDED
   if not np.isfinite(norm):
     status = StepStatus.NON_FINITE_GRADIENT
   elif norm == 0:

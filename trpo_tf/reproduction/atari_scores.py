@@ -24,7 +24,7 @@ _HEADS = (
   'paper, same env steps',
   'Baselines, 10M',
 )
-_VALUES = {'pong': (0, 15, 19), 'breakout': (5, 10, 23)}
+_VALUES = {'pong': (0, 15, 19), 'breakout': (5, 10, 23), 'enduro': (1, 21, 100)}
 _BASELINES = 'TRPO (OpenAI Baselines, 10M env steps)'
 
 
