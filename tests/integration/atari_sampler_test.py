@@ -466,6 +466,35 @@ def test_a_batch_without_observations_has_all_the_rest():
   np.testing.assert_equal(blind.state(), whole.state())
 
 
+def test_first_episodes_are_staggered():
+  S, most = 5, 40
+  (plain, _), (cut, policy) = mades = [
+    make(name='qbert', slots=S, steps=60, stagger_steps=stagger)
+    for stagger in (0, most)
+  ]
+  whole, staggered = (sample(made, 0) for made in mades)
+  assert not whole.ends.any() and not len(staggered.episode_returns)
+  for slot, limit in enumerate((8, 16, 24, 32, 40)):
+    ends = np.flatnonzero(staggered.ends[slot])
+    assert ends.tolist() == [limit - 1]
+    assert staggered.ends[slot, limit - 1] == End.TRUNCATED
+    assert staggered.timesteps[slot, limit] == 0
+    for name in ('actions', 'outputs', 'rewards'):
+      np.testing.assert_array_equal(
+        getattr(staggered, name)[slot, :limit],
+        getattr(whole, name)[slot, :limit],
+      )
+  np.testing.assert_array_equal(
+    staggered.boundary_index, [(s, 8 * (s + 1) - 1) for s in range(S)]
+  )
+  # the second episodes are not cut, and evaluations are not staggered
+  assert not sample((cut, policy), 1).ends.any()
+  evaluated, _ = make(
+    name='qbert', stagger_steps=most, steps=1, time_limit=50, whole=True
+  )
+  assert (evaluated.sample(policy.theta, None, 0).lengths == 50).all()
+
+
 def test_a_game_that_ends_without_an_action_is_refused():
   sampler, _ = made = make(name='pong', noop_max=9000, slots=4, steps=1)
   with pytest.raises(

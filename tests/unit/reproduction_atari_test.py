@@ -93,7 +93,11 @@ def test_table_3_of_the_paper(tmp_path):
 def test_settings_of_single_games(budget, method, tmp_path):
   pairs = [(game, method) for game in ('breakout', 'enduro', 'pong')]
   found = [
-    (config.atari.atari_actions, config.estimator.value_epochs)
+    (
+      config.atari.atari_actions,
+      config.atari.stagger_steps,
+      config.estimator.value_epochs,
+    )
     for config in (
       entry.runs('')[0].config
       for entry in plan.make_entries(
@@ -101,7 +105,11 @@ def test_settings_of_single_games(budget, method, tmp_path):
       )
     )
   ]
-  assert found == [('minimal', 2), ('joystick', 4), ('minimal', 4)]
+  assert found == [
+    ('minimal', 0, 2),
+    ('joystick', 3328, 4),
+    ('minimal', 0, 4),
+  ]
 
 
 # numbers that were read from the figure by another reader of the PDF's paths

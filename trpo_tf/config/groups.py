@@ -107,6 +107,14 @@ class AtariConfig(Config):
     low=0,
     high=10_000,
   )
+  stagger_steps: int = setting(
+    0,
+    'cut the first episodes of a run after up to so many env steps, evenly '
+    'over the slots, so that games of equal length do not stay in one phase; '
+    '0: no cut',
+    low=0,
+    high=2**31 - 1,
+  )
   sticky_actions: float = setting(
     0.0,
     'probability that an emulator frame repeats the action of the previous '

@@ -93,7 +93,7 @@ _OF_GAME = {
   for method in ('gae', 'gae84')
   for game, settings in {
     'breakout': ('--value_epochs=2',),
-    'enduro': ('--atari_actions=joystick',),
+    'enduro': ('--atari_actions=joystick', '--stagger_steps=3328'),
   }.items()
 }
 _SMOKE = {

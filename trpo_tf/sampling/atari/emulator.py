@@ -192,7 +192,11 @@ class Step(NamedTuple):
 
 
 class AtariSlot:
-  """One emulator and its running episode."""
+  """One emulator and its running episode.
+
+  Attributes:
+    first_limit: env steps after which the slot's first episode is truncated.
+  """
 
   def __init__(self, game: Game, starts: EpisodeStarts, seed: int, index: int):
     """Starts the emulator; an episode begins with `begin`.
@@ -204,6 +208,7 @@ class AtariSlot:
       index: number of the slot.
     """
     self._game, self._starts = game, starts
+    self.first_limit = game.time_limit
     self._seed, self._index = seed, index
     # a key that differs from those of the episodes, (slot, episode)
     self._emulator = _start(
@@ -236,7 +241,8 @@ class AtariSlot:
       if left < 2:
         self._capture(ale, 1 - left)
     ends = _TERMINATED * ale.game_over()
-    if self._elapsed == self._game.time_limit:
+    limit = self.first_limit if self._episode == 1 else self._game.time_limit
+    if self._elapsed == limit:
       ends |= _TRUNCATED
     lives, self._lives = self._lives, ale.lives()
     return Step(reward, ends, self._lives < lives)

@@ -69,6 +69,7 @@ class PathJob(NamedTuple):
     saved: steps before which the emulator's state is saved.
     keeps_frames: whether the result has frames; without them, all its
       observations are row 0.
+    first_limit: env steps after which the slot's first episode is truncated.
   """
 
   slot: int
@@ -79,6 +80,7 @@ class PathJob(NamedTuple):
   deterministic: bool
   saved: frozenset[int]
   keeps_frames: bool
+  first_limit: int
 
   def __str__(self) -> str:
     return f'slot {self.slot}'

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trpo_tf.config import ExperimentConfig
+from trpo_tf.config import ExperimentConfig, SamplerConfig
 from trpo_tf.policies.categorical import CategoricalPolicy
 from trpo_tf.policies.mlp import activation_number
 from trpo_tf.policies.normalizer import Normalizer
@@ -68,6 +68,7 @@ class AtariPathSampler(PathSampler[AtariStates]):
       config: the experiment; its sampler threads are worker processes.
     """
     self.game, self._config, self.name = game, config.sampler, game.name
+    self._first_limits = _first_limits(game, config.sampler)
     self._actor, network = CategoricalActor(game.factors), policy.network
     sizes = np.array(game.factors, float)
     self.action_space = ActionSpace(game.factors, 0 * sizes, sizes - 1)
@@ -156,6 +157,7 @@ class AtariPathSampler(PathSampler[AtariStates]):
         deterministic,
         frozenset(saved[s]),
         self.keeps_observations,
+        self._first_limits[s],
       )
       for s, start in enumerate(self._slots)
     ]
@@ -179,6 +181,14 @@ class AtariPathSampler(PathSampler[AtariStates]):
     states = [found[s].states[t] for s, t in rollout_set.tolist()]
     rows = batch.observations[tuple(rollout_set.T)]
     return batch, AtariStates(states, rows, batch)
+
+
+def _first_limits(game: Game, sampler: SamplerConfig) -> list[int]:
+  """Returns the time limit of each slot's first episode, in env steps."""
+  S, most = sampler.num_slots, game.config.stagger_steps
+  if not most or sampler.whole_episodes:
+    return [game.time_limit] * S
+  return [min(game.time_limit, -(-most * (s + 1) // S)) for s in range(S)]
 
 
 def _with_rows(result: PathResult, frames: FrameStore) -> Path:

@@ -75,7 +75,8 @@ class Player:
       if step.ends:
         if step.ends == _TRUNCATED:
           boundaries[t] = self._actor.rows()
-        episodes.append((float(total), clock))
+        if step.ends != _TRUNCATED or clock == self._game.time_limit:
+          episodes.append((float(total), clock))
         clock, total = 0, 0
         self._begin()
       if t + 1 >= job.num_steps and (step.ends or not job.whole_episodes):
@@ -109,6 +110,7 @@ class Player:
       self._slot = AtariSlot(self._game, self._starts, self._seed, job.slot)
       self._actor.begin(start.stack, 0)
       self._begin()
+    self._slot.first_limit = job.first_limit
 
   def _begin(self) -> None:
     """Begins a game."""
@@ -168,6 +170,7 @@ class Player:
   ) -> tuple[list[float], int]:
     """Plays a branch; returns its rewards and bits of End."""
     self._slot.load(job.state)
+    self._slot.first_limit = self._game.time_limit
     self._actor.begin(job.stack, STACK if job.keeps_steps else 0)
     rewards: list[float] = []
     for t, uniforms in enumerate(noise):
