@@ -160,7 +160,12 @@ def _clean(script, *arguments, cwd):
 def _sampled(policy):
   """Observations as the policy takes them, and what the sampler computed."""
   _, batch = evaluate(
-    policy.config, policy.theta, policy.normalizer, 1, deterministic=True
+    policy.config,
+    policy.theta,
+    policy.normalizer,
+    1,
+    deterministic=True,
+    keeps_observations=True,
   )
   steps = slice(int(batch.lengths[0]))
   observations = batch.observations[0, steps]

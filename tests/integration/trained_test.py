@@ -132,7 +132,12 @@ def test_the_distribution_has_the_actions_as_its_mode(runs, name):
 def test_acts_on_frames_as_in_evaluation(runs):
   policy = load_policy(runs / 'atari')
   _, batch = evaluate(
-    policy.config, policy.theta, policy.normalizer, 1, deterministic=True
+    policy.config,
+    policy.theta,
+    policy.normalizer,
+    1,
+    deterministic=True,
+    keeps_observations=True,
   )
   codes = policy.backend.game.codes
   for rows, action in zip(batch.observations[0], batch.actions[0], strict=True):

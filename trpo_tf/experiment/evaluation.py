@@ -102,6 +102,7 @@ def evaluate(
   normalizer: Normalizer,
   episodes: int,
   deterministic: bool,
+  keeps_observations: bool = False,
 ) -> tuple[Evaluation, Batch]:
   """Runs whole episodes with the training normaliser frozen.
 
@@ -111,10 +112,10 @@ def evaluate(
     normalizer: normaliser of observations, as saved with theta.
     episodes: number of episodes.
     deterministic: whether to act by the mean of the policy or to sample.
+    keeps_observations: whether the batch of a game has what the policy saw.
 
   Returns:
-    The evaluation, and the batch of its episodes, one per slot, which may lack
-    the observations.
+    The evaluation, and the batch of its episodes, one per slot.
 
   Raises:
     UserError: the episodes need more memory than there is.
@@ -122,7 +123,7 @@ def evaluate(
   task = backend.resolve(evaluation_config(config, episodes))
   memory.check_evaluation(task)
   sampler = task.paths()
-  sampler.keeps_observations = False
+  sampler.keeps_observations = keeps_observations
   try:
     batch = sampler.sample(theta, normalizer, 0, deterministic=deterministic)
   finally:
