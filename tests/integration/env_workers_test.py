@@ -322,3 +322,16 @@ def test_workers_end_with_a_killed_program(tmp_path):
   _, errors = process.communicate(timeout=60)
   assert_ended(children)
   assert 'Traceback' not in errors
+
+
+def test_workers_import_nothing_from_the_working_directory(
+  tmp_path, monkeypatch
+):
+  (tmp_path / 'multiprocessing.py').write_text('raise SystemExit(3)')
+  monkeypatch.chdir(tmp_path)
+  before = os.environ.get('PYTHONSAFEPATH')
+  made = resolved(task=DIAL, env_workers=1)
+  sampler = made.paths()
+  assert sampled(sampler, made)
+  sampler.close()
+  assert os.environ.get('PYTHONSAFEPATH') == before

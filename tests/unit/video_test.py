@@ -50,3 +50,14 @@ def test_a_robot_does_not_leave_its_floor(name, tmp_path):
   # shadows end after some metres
   same, moved = (np.abs(home - x).mean() for x in (far, between))
   assert same < moved / 2 and moved > 3  # the floor shows the speed
+
+
+def test_the_renderer_imports_nothing_from_the_working_directory(
+  tmp_path, monkeypatch
+):
+  (tmp_path / 'numpy.py').write_text('raise SystemExit("imported")')
+  monkeypatch.chdir(tmp_path)
+  fault = video.render(
+    str(tmp_path / 'x.gif'), 'trpo_tf.experiment.render', model_path='none.xml'
+  )
+  assert fault and 'imported' not in fault
