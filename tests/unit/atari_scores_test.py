@@ -22,6 +22,8 @@ def _result(method, values, errors, env_steps):
     values=values,
     errors=np.full_like(values, errors),
     env_steps=np.broadcast_to(np.array(env_steps, float), values.shape),
+    iterations=np.full(len(values), values.shape[1]),
+    finished=env_steps[-1] >= 4_000_000,
     planned_seeds=len(values),
     planned_iterations=0,
     planned_env_steps=4_000_000,

@@ -160,6 +160,35 @@ def test_lines_differ_without_colours_and_the_legend_is_below_them():
   assert axis.get_title(loc='left') == 'Hopper-v5'
 
 
+def test_a_long_legend_leaves_room_for_the_panel():
+  runs = [
+    _run(f'{i}', [i, i + 1], seed=0, max_kl=0.01 + i / 64, gamma=1 - i / 64)
+    for i in range(20)
+  ]
+  axis = _panel(runs)
+  axis.figure.savefig(io.BytesIO())
+  box = axis.get_window_extent()
+  few = _panel(runs[:1]).get_window_extent()
+  assert box.height > 0.9 * few.height and box.width > 0.9 * few.width
+  legend = axis.get_legend().get_window_extent()
+  assert legend.y0 > 0
+  assert legend.x1 < axis.figure.bbox.width
+
+
+def test_a_single_run_keeps_its_points():
+  returns = np.zeros(2000)
+  returns[777] = 5.0
+  (line,) = _panel([_run('a', returns)], smooth=0).get_lines()
+  np.testing.assert_array_equal(line.get_ydata(), returns)
+
+
+@pytest.mark.parametrize('seeds', [1, 2])
+def test_a_single_iteration_is_a_point(seeds):
+  axis = _panel([_run(f'{s}', [3.0], seed=s) for s in range(seeds)])
+  line = axis.get_lines()[-1]
+  assert (line.get_xydata() == [[100, 3]]).all() and line.get_marker() == 'o'
+
+
 def test_moving_average():
   axis = _panel([_run('a', [0, 6, 0, 0, 12])], smooth=0.4)  # 200 of 500 steps
   (line,) = axis.get_lines()

@@ -47,6 +47,12 @@ def test_score_is_of_the_last_hundred_episodes():
     assert errors[i] == pytest.approx(expected)
 
 
+def test_one_episode_has_no_error():
+  progress = _progress([[], [3.0], [], [4.0]])
+  found = atari.score_error(progress, config.ExperimentConfig())
+  np.testing.assert_array_equal(found, [np.nan, np.nan, np.nan, 0.5])
+
+
 @pytest.mark.parametrize('budget', _TABLE.budgets)
 def test_the_flagfiles_are_there_and_agree(budget, tmp_path):
   entries = plan.make_entries(
@@ -141,6 +147,8 @@ def _result(game, method, score, error):
     values=np.array([[0.0, score]]),
     errors=np.array([[0.0, error]]),
     env_steps=np.array([[1e5, 2e5]]),
+    iterations=np.array([2]),
+    finished=True,
     planned_seeds=1,
     planned_iterations=0,
     planned_env_steps=200_000,
@@ -181,7 +189,9 @@ def test_summary():
 
 def test_a_run_that_goes_on_is_marked():
   going = dataclasses.replace(
-    _result('pong', 'gae', 5, 1), planned_env_steps=5_000_000
+    _result('pong', 'gae', 5, 1),
+    finished=False,
+    planned_env_steps=5_000_000,
   )
   text = markdown.render(_TABLE, 'short', [going])
   assert '| 2 | 200.0k of 5.0M | 5.000 (3.040 to 6.960) |' in text
@@ -225,6 +235,7 @@ def test_levels_and_published_curves_are_drawn():
     values=np.array([[-20.0]]),
     errors=np.array([[0.1]]),
     env_steps=np.array([[1e5]]),
+    planned_iterations=1,
   )
   only, both = figure.draw(
     _TABLE,

@@ -72,6 +72,8 @@ def _result(values, task='cartpole', method='vine', **fields):
     sweep={},
     errors=np.full(values.shape, np.nan),
     env_steps=1000.0 * np.arange(1, values.size + 1)[None],
+    iterations=np.array([values.size]),
+    finished=True,
     planned_seeds=1,
     planned_iterations=40,
     planned_env_steps=10**9,
@@ -89,7 +91,6 @@ def test_a_longer_window():
   shorter = _result(np.zeros(31), reference=reproductions.REFERENCE)
   assert shorter.reference_there == pytest.approx((2.9 + 3.0) / 2)
   assert np.isnan(shorter.final_interval).all()  # one seed
-  assert shorter.unfinished and not result.unfinished
 
 
 def test_one_seed_with_errors_and_env_steps():
@@ -111,7 +112,7 @@ def test_one_seed_with_errors_and_env_steps():
   np.testing.assert_array_equal(result.x, [0, 1000, 2000])
   assert result.reference_there == pytest.approx(4)
   assert not result.unfinished
-  assert dataclasses.replace(result, planned_env_steps=3001).unfinished
+  assert dataclasses.replace(result, finished=False).unfinished
 
 
 def test_table(table, entries):
@@ -177,6 +178,61 @@ def test_unfinished_runs_count_up_to_the_common_iteration(table, tmp_path):
     ],
   ]
   assert '"n of m" and "so far" mark what is not finished' in text
+
+
+def _log(env_steps, values, finished=True):
+  values = np.array(values, float)
+  progress = {'env_steps': np.array(env_steps)}
+  return logs.Log(progress, values, np.full_like(values, np.nan), finished)
+
+
+@pytest.mark.parametrize('total_iterations', [0, 40])
+def test_runs_that_env_steps_end(table, tmp_path, total_iterations):
+  """Iterations of different sizes; each run counts up to its own end."""
+  table = dataclasses.replace(table, window=0.5)
+  entry = reproductions.entries(table, tmp_path / 'out')[0]
+  run = dict(total_iterations=total_iterations, total_env_steps=4000)
+  runs = [
+    dataclasses.replace(
+      planned,
+      config=dataclasses.replace(
+        planned.config, run=dataclasses.replace(planned.config.run, **run)
+      ),
+    )
+    for planned in entry.variants['']
+  ]
+  entry = dataclasses.replace(entry, variants={'': tuple(runs)})
+  few, many = _log([2000, 4000], [1, 3]), _log([1000, 2500, 4001], [5, 6, 9])
+  found = dict(zip((str(r.directory) for r in runs), (few, many), strict=True))
+
+  def gathered():
+    (result,) = results.gather(
+      table, [entry], lambda planned: found[str(planned.directory)]
+    )
+    return result
+
+  result = gathered()
+  assert not result.unfinished
+  np.testing.assert_array_equal(result.env_steps, [[1000, 2500, 4000]] * 2)
+  at_4000 = 9 - 3 * 1 / 1501  # between its last two iterations
+  np.testing.assert_allclose(result.values, [[1, 1.5, 3], [5, 6, at_4000]])
+  np.testing.assert_allclose(result.final, [(1.5 + 3) / 2, (6 + at_4000) / 2])
+  assert markdown.counts(result) == ('2', '2 to 3', '4.0k')
+  found[str(runs[1].directory)] = _log([1000, 2500], [5, 6], finished=False)
+  if total_iterations == 0:
+    result = gathered()
+    assert markdown.counts(result) == ('2', '2', '2.5k of 4.0k')
+    np.testing.assert_allclose(result.values, [[1, 1.5], [5 + 2 / 3, 6]])
+
+
+def test_a_seed_that_has_just_begun_does_not_make_a_level(table, tmp_path):
+  entries = reproductions.entries(table, tmp_path / 'out')
+  first, second = entries[0].variants['']
+  reproductions.write(first, [1000.0] * _N)
+  reproductions.write(second, [3000.0])
+  (axis,) = figure.draw(table, _gather(table, entries)).axes
+  ours = [line for line in axis.lines if list(line.get_ydata()) == [2.0]]
+  assert [list(line.get_xdata()) for line in ours] == [[0.0]]
 
 
 def test_a_sweep_that_is_not_finished(table, entries):

@@ -9,7 +9,9 @@ import programs
 import pytest
 import scipy.stats
 
-from trpo_tf.experiment import run_sets, statistics
+from trpo_tf import config
+from trpo_tf.errors import UserError
+from trpo_tf.experiment import run_directory, run_sets, statistics
 
 _PUBLISHED = pathlib.Path(__file__).parents[2] / 'docs/results'
 
@@ -127,6 +129,41 @@ def test_weighted_interquartile_mean():
   assert statistics.interquartile_mean(
     [5.0, 1.0, 2.0, 9.0], weights=[0.4, 0.2, 0.2, 0.2]
   ) == pytest.approx(statistics.interquartile_mean([5, 1, 2, 9, 5]))
+
+
+def _trained(folder, task, seed, gamma):
+  """Writes the record and the evaluation of a run."""
+  path = folder / f'{task}_{seed}'
+  settings = dict(task=task, seed=seed, gamma=gamma, run_dir=str(path))
+  with run_directory.RunDirectory.open(config.from_settings(settings)) as run:
+    run.begin()
+  _run(folder, task, seed, 1.0)
+
+
+def test_a_set_has_one_setting_for_each_task(tmp_path):
+  for task, seed, gamma in (('x', 0, 0.9), ('x', 1, 0.9), ('y', 0, 0.8)):
+    _trained(tmp_path, task, seed, gamma)
+  found = run_sets.load('a', [str(tmp_path)], False)
+  assert found.seeds == {'x': (0, 1), 'y': (0,)}
+  _trained(tmp_path, 'x', 2, gamma=0.7)
+  with pytest.raises(UserError, match='several settings .*gamma=0.9.*=0.7'):
+    run_sets.load('a', [str(tmp_path)], False)
+
+
+def test_how_often_three_seeds_mislead():
+  """docs/compare.md says 19 %, within four standard errors of 150 pairs."""
+  rng = np.random.default_rng(0)
+
+  def run_set(name):
+    return run_sets.RunSet(
+      name, (), {'x': (0, 1, 2)}, {'x': (1, 1, 1)}, {'x': rng.normal(size=3)}
+    )
+
+  wrong = 0
+  for _ in range(150):
+    low, high = run_sets.compare(run_set('a'), run_set('b'))['x'].mean.ci95
+    wrong += low > 0 or high < 0
+  assert abs(wrong / 150 - 0.19) < 4 * np.sqrt(0.19 * 0.81 / 150)
 
 
 def test_published_runs(tmp_path):

@@ -200,7 +200,7 @@ def test_table_and_curves(tmp_path):
     ['CartPole-v1', '0.01', '2', '20', '20.0k', '23.500 (18.500 to 28.500)'],
     ['CartPole-v1', '0.02', '1 of 2', '3 of 20', '3.0k', '7.000'],
   ]
-  assert '"n of m" is not finished' in lines[1]
+  assert '"n of m" marks what is not finished' in lines[1]
   assert (tmp_path / 'curves.png').read_bytes()[:4] == b'\x89PNG'
 
 

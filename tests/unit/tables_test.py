@@ -7,8 +7,9 @@ import pathlib
 import programs
 import pytest
 
+from trpo_tf import config
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import tables
+from trpo_tf.experiment import run_directory, tables
 
 
 def _evaluation(task, seed, deterministic, sampled, env_steps=1000):
@@ -21,22 +22,38 @@ def _evaluation(task, seed, deterministic, sampled, env_steps=1000):
   )
 
 
-def test_runs_are_grouped_by_task_and_budget():
-  rows = tables.summarize_tasks(
-    [
-      _evaluation('Hopper-v5', 0, 1.0, 2.0),
-      _evaluation('Ant-v5', 0, 9.0, 9.0),
-      _evaluation('Hopper-v5', 1, 3.0, 4.0),
-      _evaluation('Hopper-v5', 2, 5.0, 6.0, env_steps=2000),
-    ]
-  )
-  assert [(r.task, r.env_steps) for r in rows] == [
-    ('Hopper-v5', 1000),
-    ('Ant-v5', 1000),
-    ('Hopper-v5', 2000),
+def test_runs_are_grouped_by_task_and_label():
+  evaluations = [
+    _evaluation('Hopper-v5', 10, 1.0, 2.0),
+    _evaluation('Ant-v5', 0, 9.0, 9.0),
+    _evaluation('Hopper-v5', 2, 3.0, 4.0, env_steps=1001),
+    _evaluation('Hopper-v5', 2, 5.0, 6.0),
   ]
-  assert rows[0].deterministic == (1.0, 3.0)
-  assert rows[0].sampled == (2.0, 4.0)
+  hopper, ant, other = tables.summarize_tasks(
+    evaluations, ['', '', '', 'gamma=0.9']
+  )
+  assert (hopper.task, ant.task, other.task) == (
+    'Hopper-v5',
+    'Ant-v5',
+    'Hopper-v5',
+  )
+  # in the order of the seeds
+  assert hopper.seeds == (2, 10) and hopper.env_steps == (1001, 1000)
+  assert hopper.deterministic == (3.0, 1.0) and hopper.sampled == (4.0, 2.0)
+  assert other.label == 'gamma=0.9' and other.deterministic == (5.0,)
+  head, _, first, _, last = tables.markdown([hopper, ant, other]).splitlines()
+  assert head.startswith('| task | settings | env steps |')
+  assert first.startswith('| Hopper-v5 |  | 1,000 to 1,001 | 2, 10 |')
+  assert last.startswith('| Hopper-v5 | gamma=0.9 | 1,000 | 2 |')
+  assert len(tables.summarize_tasks(evaluations)) == 2
+
+
+def test_diverged_episodes_are_told():
+  evaluations = [_evaluation('Ant-v5', seed, 1.0, 2.0) for seed in range(2)]
+  evaluations[0]['deterministic']['diverged'] = 3
+  evaluations[1]['sampled']['diverged'] = 4
+  *_, note = tables.markdown(tables.summarize_tasks(evaluations)).splitlines()
+  assert note == 'The returns of Ant-v5 leave out 7 episodes that diverged.'
 
 
 def test_markdown_has_mean_iqm_interval_and_every_seed():
@@ -120,6 +137,38 @@ def test_published_evaluations_can_be_read():
   found = [path.parent for path in root.rglob('evaluation.json')]
   assert len(found) >= 25
   assert tables.summarize_tasks(map(tables.load_evaluation, found))
+
+
+def test_program_tells_settings_apart(tmp_path):
+  """Runs that differ by seed and run directory share a row."""
+  for name, seed, gamma in (
+    ('a/10', 10, 0.99),
+    ('a/9', 9, 0.99),
+    ('b/9', 9, 0.9),
+    ('twin', 9, 0.9),
+  ):
+    path = tmp_path / name
+    settings = config.from_settings(
+      dict(task='Ant-v5', seed=seed, gamma=gamma, run_dir=str(path))
+    )
+    with run_directory.RunDirectory.open(settings) as run:
+      run.begin()
+    evaluation = _evaluation('Ant-v5', seed, float(seed), 2.0)
+    (path / 'evaluation.json').write_text(json.dumps(evaluation))
+  (tmp_path / 'a' / '0.log').write_text('a log of a sweep')
+  good, twins = programs.run(
+    'table', [['a/*', 'b/*'], ['b/9', 'twin']], tmp_path
+  )
+  assert good.code == 0 and good.stderr == ''
+  first, second = good.stdout.splitlines()[2:]
+  assert first.startswith('| Ant-v5 | gamma=0.99 | 1,000 | 9, 10 | 9.50 (')
+  assert '| 9.00, 10.0 |' in first
+  assert second.startswith('| Ant-v5 | gamma=0.9 | 1,000 | 9 | 9.00 |')
+  assert twins.code == 2
+  assert twins.stderr == (
+    'table: b/9 and twin have the same settings and seed 9: tabulate one of '
+    'them\n'
+  )
 
 
 def test_program_leaves_out_runs_that_were_not_evaluated(tmp_path):

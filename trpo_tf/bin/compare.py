@@ -18,7 +18,7 @@ from rich.table import Table
 
 from trpo_tf.bin import flags
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import checkpoint, run_sets
+from trpo_tf.experiment import checkpoint, run_sets, tables
 
 _SAMPLED = absl_flags.DEFINE_bool(
   'sampled', False, 'compare sampled actions, not the mean of the policy'
@@ -26,6 +26,8 @@ _SAMPLED = absl_flags.DEFINE_bool(
 _JSON = absl_flags.DEFINE_string(
   'json', '', 'file to write the numbers to; empty: only print'
 )
+
+_FEW = 5
 
 
 def main(arguments: list[str]) -> None:
@@ -42,6 +44,13 @@ def main(arguments: list[str]) -> None:
   console = Console(markup=False)
   console.print(f'A: {a.name}\nB: {b.name}')
   console.print(_table(a, b, found))
+  least = min(len(seeds) for x in (a, b) for seeds in x.seeds.values())
+  if least < _FEW:
+    console.print(
+      f'{least} runs are few: their intervals often exclude 0, or 0.5, by '
+      'chance (docs/compare.md)',
+      style='yellow',
+    )
   if _JSON.value:
     path = pathlib.Path(_JSON.value)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +73,9 @@ def _table(
     table.add_row(task or 'all tasks, scaled')
     if task:
       table.add_row('  runs', *(str(len(x.seeds[task])) for x in (a, b)))
-      table.add_row('  env steps', _steps(a, task), _steps(b, task))
+      table.add_row(
+        '  env steps', *(tables.span(x.env_steps[task]) for x in (a, b))
+      )
     for name, row in (('mean, A - B', one.mean), ('IQM, A - B', one.iqm)):
       numbers = row.a, row.b, row.difference
       shown = (f'{number:.{digits}f}' for number in numbers)
@@ -73,11 +84,6 @@ def _table(
     probability = f'{one.probability:.2f}'
     table.add_row('  P(A > B)', '', '', probability, interval, end_section=True)
   return table
-
-
-def _steps(runs: run_sets.RunSet, task: str) -> str:
-  least, most = min(runs.env_steps[task]), max(runs.env_steps[task])
-  return f'{most:,}' if least == most else f'{least:,} to {most:,}'
 
 
 def _interval(ends: tuple[float, float], digits: int) -> str:

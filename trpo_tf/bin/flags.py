@@ -225,7 +225,8 @@ def expand(patterns: Sequence[str]) -> list[str]:
   paths = []
   for pattern in patterns:
     # The name of a directory may contain brackets and not match itself.
-    matches = sorted(glob.glob(pattern)) or [pattern]
+    found = filter(os.path.isdir, glob.glob(pattern))
+    matches = sorted(found) or [pattern]
     paths += [str(pathlib.Path(match)) for match in matches]
   return list(dict.fromkeys(paths))
 

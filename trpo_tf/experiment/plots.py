@@ -9,6 +9,7 @@ import dataclasses
 import math
 import os
 import pathlib
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,9 +22,8 @@ from trpo_tf import config as config_lib
 from trpo_tf import errors
 from trpo_tf.experiment import (
   evaluations,
-  flagfiles,
   progress,
-  run_directory,
+  run_groups,
   saved_runs,
   statistics,
 )
@@ -67,6 +67,8 @@ _LEGEND = (
   'line: mean over n runs; band: its 95 % bootstrap interval; thin: single runs'
 )
 _GRID_POINTS = 300
+_LEGEND_WIDTH = 36  # characters of a line of a legend
+_LINE_INCHES = 0.19  # height of such a line
 EVALUATED = 'evaluated_return'  # a y that progress.csv does not have
 _Y_LABELS = {
   'return_mean': 'undiscounted training return',
@@ -140,53 +142,25 @@ def group_runs(runs: Sequence[Run], by: str = 'settings') -> list[Group]:
   Raises:
     UserError: a group has the same run twice.
   """
+  labels = run_groups.labels([run.settings for run in runs])
   members: dict[tuple, list[Run]] = {}
-  for run in runs:
-    task = run.settings['task']
-    key = {
-      'settings': (task, _identity(run)),
-      'task': (task, task),
-      'dir': (task, str(run.path.resolve().parent)),
+  shown: dict[tuple, str] = {}
+  for run, label in zip(runs, labels, strict=True):
+    task, parent = run.settings['task'], run.path.resolve().parent
+    key, name = {
+      'settings': (run_groups.identity(run.settings), label or task),
+      'task': ('', task),
+      'dir': (parent, parent.name),
     }[by]
-    members.setdefault(key, []).append(run)
+    members.setdefault((task, key), []).append(run)
+    shown[task, key] = name
   for group in members.values():
-    _refuse_twins(group)
+    run_groups.refuse_twins(
+      {run.path: run.settings for run in group}, 'plot one of them'
+    )
   return [
-    Group(key[0], _label(key, members, by), tuple(group))
-    for key, group in members.items()
+    Group(key[0], shown[key], tuple(group)) for key, group in members.items()
   ]
-
-
-def _identity(run: Run) -> tuple[tuple[str, Any], ...]:
-  free = run_directory.FREE_SETTINGS | {'seed'}
-  return tuple((k, v) for k, v in run.settings.items() if k not in free)
-
-
-def _refuse_twins(runs: Sequence[Run]) -> None:
-  seen: dict[tuple, Run] = {}
-  for run in runs:
-    twin = seen.setdefault((_identity(run), run.settings['seed']), run)
-    if twin is not run:
-      raise errors.UserError(
-        f'{twin.path} and {run.path} have the same settings and seed '
-        f'{run.settings["seed"]}: plot one of them'
-      )
-
-
-def _label(key: tuple, members: dict[tuple, list[Run]], by: str) -> str:
-  """Returns what distinguishes a group from the others of its task."""
-  task, what = key
-  if by == 'dir':
-    return pathlib.Path(what).name
-  if by == 'task':
-    return task
-  others = [dict(identity) for other, identity in members if other == task]
-  differing = [
-    f'{name}={flagfiles.flag_text(value)}'
-    for name, value in what
-    if any(other[name] != value for other in others)
-  ]
-  return ', '.join(differing) or task
 
 
 def _xy(
@@ -223,11 +197,15 @@ def _on_common_grid(
   """Interpolates curves over the range that all of them cover.
 
   Returns:
-    The grid [G] and the values [curves, G]; G = 0 if no range is common.
+    The grid [G], that of a single curve its own points, and the values
+    [curves, G]; G = 0 if no range is common.
   """
+  if len(curves) == 1:
+    return curves[0][0], curves[0][1][np.newaxis]
   low = max(xs[0] for xs, _ in curves)
   high = min(xs[-1] for xs, _ in curves)
-  grid = np.linspace(low, high, _GRID_POINTS if high > low else 0)
+  points = _GRID_POINTS if high > low else int(high == low)
+  grid = np.linspace(low, high, points)
   return grid, np.array([np.interp(grid, xs, ys) for xs, ys in curves])
 
 
@@ -263,9 +241,14 @@ def learning_curves(
   tasks = list(dict.fromkeys(group.task for group in groups))
   columns = min(math.ceil(math.sqrt(len(tasks))), 3)
   rows = math.ceil(len(tasks) / columns)
+  lines = [_legend_lines(groups, task) for task in tasks]
+  legends = [max(lines[i : i + columns]) for i in range(0, len(tasks), columns)]
   with matplotlib.rc_context(STYLE):
     figure = matplotlib.figure.Figure(
-      figsize=(1 + 3.3 * columns, 0.6 + 2.6 * rows),
+      figsize=(
+        1 + 3.3 * columns,
+        0.6 + 2.6 * rows + _LINE_INCHES * sum(legends),
+      ),
       dpi=200,
       layout='constrained',
     )
@@ -304,7 +287,8 @@ def _draw_panel(
       color=color,
       linestyle=line,
       linewidth=1.8,
-      label=f'{group.label} (n={len(curves)})',
+      marker='o' if grid.size == 1 else '',
+      label=_legend_text(group),
     )
   if x == 'env_steps':
     axis.xaxis.set_major_formatter(lambda value, _: _short(value))
@@ -317,10 +301,29 @@ def _draw_panel(
   _name(axis, groups)
 
 
+def _legend_text(group: Group) -> str:
+  text = f'{group.label} (n={len(group.runs)})'
+  return textwrap.fill(text, _LEGEND_WIDTH, break_on_hyphens=False)
+
+
+def _needs_legend(groups: Sequence[Group]) -> bool:
+  """Returns whether the title does not say all about a panel's lines."""
+  first, *others = groups
+  return bool(others) or first.label != first.task
+
+
+def _legend_lines(groups: Sequence[Group], task: str) -> int:
+  """Counts the lines of text in the legend of a panel."""
+  panel = [group for group in groups if group.task == task]
+  if not _needs_legend(panel):
+    return 0
+  return sum(_legend_text(group).count('\n') + 1 for group in panel)
+
+
 def _name(axis: Any, groups: Sequence[Group]) -> None:
   """Writes the title and, if it does not say all, a legend below the panel."""
-  first, *others = groups
-  if not others and first.label == first.task:
+  first = groups[0]
+  if not _needs_legend(groups):
     count = f' (n={len(first.runs)})' if len(first.runs) > 1 else ''
     axis.set_title(first.task + count, loc='left')
     return

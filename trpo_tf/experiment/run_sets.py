@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import statistics, tables
+from trpo_tf.experiment import run_groups, statistics, tables
 
 __all__ = ['Comparison', 'Difference', 'RunSet', 'compare', 'load']
 
@@ -82,7 +82,7 @@ def load(name: str, directories: Sequence[str], sampled: bool) -> RunSet:
 
   Raises:
     UserError: there is no run; or a run was not evaluated, has no return, or
-      has the seed of another.
+      has the seed of another or other settings.
   """
   runs = [run for directory in directories for run in _runs(directory)]
   paths = tuple(dict.fromkeys(runs))
@@ -100,6 +100,8 @@ def load(name: str, directories: Sequence[str], sampled: bool) -> RunSet:
         f'{twin} and {path} are both {task} with seed {seed}: a set has runs '
         'that differ by seed or task only'
       )
+  for group in groups.values():
+    _refuse_mixture(name, list(group.values()))
   return RunSet(
     name,
     paths,
@@ -113,6 +115,22 @@ def load(name: str, directories: Sequence[str], sampled: bool) -> RunSet:
       for task, group in groups.items()
     },
   )
+
+
+def _refuse_mixture(
+  name: str, runs: Sequence[tuple[pathlib.Path, tables.Evaluation]]
+) -> None:
+  """Raises UserError if runs of a task have different settings."""
+  labels = run_groups.labels([run_groups.settings_of(*run) for run in runs])
+  by_label = {
+    label: path for label, (path, _) in zip(labels, runs, strict=True)
+  }
+  if len(by_label) > 1:
+    (some, path), (others, another), *_ = by_label.items()
+    raise UserError(
+      f'{name} has runs of several settings ({path}: {some}; {another}: '
+      f'{others}): a set has runs that differ by seed or task only'
+    )
 
 
 def _runs(directory: str) -> list[pathlib.Path]:

@@ -1,10 +1,11 @@
 """Tables of evaluations over seeds."""
 
 import dataclasses
+import itertools
 import math
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -19,28 +20,33 @@ __all__ = [
   'markdown',
   'mean',
   'number',
+  'span',
   'summarize_tasks',
 ]
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """The runs of one task.
+  """The runs of one task and one setting, in the order of their seeds.
 
   Attributes:
     task: name of the task.
-    env_steps: env steps of the evaluated policies, the same for all.
+    label: what distinguishes the setting from the task's others; '' if nothing.
+    env_steps: env steps of each evaluated policy.
     seeds: seeds of the runs.
     deterministic: mean return of each run when acting by the policy's mean; NaN
       if all of its episodes diverged.
     sampled: mean return of each run when actions are sampled; or NaN.
+    diverged: number of episodes that diverged, which no return counts.
   """
 
   task: str
-  env_steps: int
+  label: str
+  env_steps: tuple[int, ...]
   seeds: tuple[int, ...]
   deterministic: tuple[float, ...]
   sampled: tuple[float, ...]
+  diverged: int = 0
 
 
 class Mean(TypedDict):
@@ -50,7 +56,7 @@ class Mean(TypedDict):
 
 
 # its key `return` is a word of Python's
-Kind = TypedDict('Kind', {'return': Mean})
+Kind = TypedDict('Kind', {'return': Mean, 'diverged': NotRequired[int]})
 
 
 class Evaluation(TypedDict):
@@ -81,37 +87,52 @@ def load_evaluation(run_dir: str | pathlib.Path) -> Evaluation:
   return evaluation
 
 
-def summarize_tasks(evaluations: Iterable[Evaluation]) -> list[Row]:
-  """Groups evaluations by task and env steps, in the order they come."""
-  groups: dict[tuple[str, int], list[Evaluation]] = {}
-  for evaluation in evaluations:
-    key = evaluation['task'], evaluation['env_steps']
-    groups.setdefault(key, []).append(evaluation)
+def summarize_tasks(
+  evaluations: Iterable[Evaluation], labels: Iterable[str] | None = None
+) -> list[Row]:
+  """Makes a row of the evaluations that have a task and a label in common.
 
-  def means(kinds: Iterable[Kind]) -> tuple[float, ...]:
-    found = [kind['return']['mean'] for kind in kinds]
-    return tuple(math.nan if mean is None else mean for mean in found)
+  Args:
+    evaluations: of the runs.
+    labels: what distinguishes each run's settings from the others of its task,
+      see `run_groups.labels`; None: nothing does.
 
-  return [
-    Row(
-      task,
-      steps,
-      tuple(e['seed'] for e in group),
-      means(e['deterministic'] for e in group),
-      means(e['sampled'] for e in group),
-    )
-    for (task, steps), group in groups.items()
-  ]
+  Returns:
+    The rows, in the order of their first runs.
+  """
+  groups: dict[tuple[str, str], list[Evaluation]] = {}
+  given = itertools.repeat('') if labels is None else labels
+  for evaluation, label in zip(evaluations, given, strict=labels is not None):
+    groups.setdefault((evaluation['task'], label), []).append(evaluation)
+  return [_row(*key, group) for key, group in groups.items()]
 
 
-def markdown(rows: Iterable[Row]) -> str:
+def _row(task: str, label: str, evaluations: Sequence[Evaluation]) -> Row:
+  runs = sorted(evaluations, key=lambda run: run['seed'])
+  kinds = [run[kind] for run in runs for kind in ('deterministic', 'sampled')]
+  means = [kind['return']['mean'] for kind in kinds]
+  values = tuple(math.nan if mean is None else mean for mean in means)
+  return Row(
+    task,
+    label,
+    tuple(run['env_steps'] for run in runs),
+    tuple(run['seed'] for run in runs),
+    deterministic=values[::2],
+    sampled=values[1::2],
+    diverged=sum(kind.get('diverged', 0) for kind in kinds),
+  )
+
+
+def markdown(rows: Sequence[Row]) -> str:
   """Makes a Markdown table of means over runs and 95 % bootstrap intervals."""
   heads = ['task', 'env steps', 'seeds', 'mean policy: return', 'IQM']
   heads += ['each seed', 'sampled actions: return']
+  labelled = any(row.label for row in rows)
   cells = [
     (
       row.task,
-      f'{row.env_steps:,}',
+      *[row.label] * labelled,
+      span(row.env_steps),
       _seeds(row.seeds),
       mean(row.deterministic),
       number(statistics.interquartile_mean(row.deterministic)),
@@ -120,7 +141,15 @@ def markdown(rows: Iterable[Row]) -> str:
     )
     for row in rows
   ]
-  return grid(heads, cells) + '\n'
+  if labelled:
+    heads.insert(1, 'settings')
+  notes = [
+    f'\nThe returns of {" with ".join(filter(None, (row.task, row.label)))} '
+    f'leave out {row.diverged} episodes that diverged.\n'
+    for row in rows
+    if row.diverged
+  ]
+  return grid(heads, cells) + '\n' + ''.join(notes)
 
 
 def grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -145,6 +174,12 @@ def number(value: np.floating | np.ndarray | float) -> str:
 def _magnitude(value: np.floating | np.ndarray | float) -> int:
   """Exponent of ten of a value that is rounded to three digits."""
   return int(f'{value:.2e}'.partition('e')[2])
+
+
+def span(counts: Sequence[int]) -> str:
+  """Writes the least and the largest of some counts."""
+  least, most = min(counts), max(counts)
+  return f'{most:,}' if least == most else f'{least:,} to {most:,}'
 
 
 def _seeds(seeds: tuple[int, ...]) -> str:

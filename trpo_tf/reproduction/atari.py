@@ -174,11 +174,13 @@ def score_error(
     config: settings of the run, which are not used.
 
   Returns:
-    float64 [iterations]; NaN before the first episode has ended.
+    float64 [iterations]; NaN before the second episode has ended.
   """
   del config
   number, _, variance = _recent(progress)
-  return np.sqrt(np.maximum(variance, 0) / np.maximum(number - 1, 1))
+  with np.errstate(invalid='ignore'):
+    error = np.sqrt(np.maximum(variance, 0) / np.maximum(number - 1, 1))
+  return np.where(number > 1, error, np.nan)
 
 
 def _curves() -> dict[str, dict[str, Curve]]:
@@ -217,8 +219,10 @@ TABLE = Table(
   reference=_curves(),
   reference_text='Figure 5 of Schulman et al. 2015 (arXiv 1502.05477v5), '
   'digitised from its vector graphics: one run each, smoothed',
-  figure_text='ours: mean of the last 100 episodes and, where it is known, its '
-  '95 % interval; paper: one run, smoothed, up to where ours ends',
+  figure_text='ours: mean of the last 100 episodes (at first, of the shortest '
+  'games, which end first) and, where it is known, its 95 % interval, with '
+  'several seeds that of their mean; paper: one run, smoothed, up to where '
+  'ours ends',
   error=score_error,
   by_env_steps=True,
   window=0.0,

@@ -171,7 +171,7 @@ def _draw_one(
 ) -> None:
   x, (low, high) = result.x, result.interval
   band: dict[str, Any] = dict(color=look['color'], alpha=0.15, linewidth=0)
-  if x.size == 1:  # a policy that does not learn is drawn as a level
+  if result.planned_iterations == 1:  # it does not learn: a level
     axis.axhspan(low[0], high[0], **band)
     axis.axhline(result.values.mean(), zorder=3, **look, **_OURS)
     return

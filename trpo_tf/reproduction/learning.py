@@ -72,14 +72,8 @@ def _groups(directory: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _row(group: pathlib.Path) -> Row:
-  """Joins all seeds of a task, even if they stopped at different steps."""
-  found = [
-    tables.load_evaluation(path)
-    for path in sorted(group.iterdir())
-    if path.is_dir()
-  ]
-  steps = max(e['env_steps'] for e in found)
-  (row,) = tables.summarize_tasks([e | {'env_steps': steps} for e in found])
+  found = [path for path in group.iterdir() if path.is_dir()]
+  (row,) = tables.summarize_tasks(map(tables.load_evaluation, found))
   return row
 
 

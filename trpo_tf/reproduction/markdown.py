@@ -100,8 +100,8 @@ def _caption(table: Table, budget: str, results: Iterable[Result]) -> str:
   ]
   if any(result.unfinished for result in results):
     lines.append(
-      '"n of m" and "so far" mark what is not finished: it counts up to the '
-      'iteration that all of the seeds there have reached.'
+      '"n of m" and "so far" mark what is not finished: it counts as far as '
+      'all of the runs there have come.'
     )
   return '\n'.join(lines)
 
@@ -166,10 +166,11 @@ def _differences(
 
 def counts(result: Result) -> tuple[str, str, str]:
   """Formats the seeds, and the iterations and env steps of each run."""
-  seeds, iterations = result.values.shape
+  few, most = result.iterations.min(), result.iterations.max()
+  planned = 0 if result.finished else result.planned_iterations
   return (
-    _of(seeds, result.planned_seeds),
-    _of(iterations, result.planned_iterations),
+    _of(len(result.values), result.planned_seeds),
+    f'{few} to {most}' if few < most else _of(few, planned),
     _env_steps(result),
   )
 

@@ -1,7 +1,7 @@
 """Computes the numbers of a table's rows and a figure's lines."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -17,7 +17,12 @@ _DEVIATIONS = 1.96  # half of a normal 95 % interval, in standard deviations
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """The results of an entry, up to the last iteration that all seeds reached.
+  """The results of an entry, as far as all of its runs have come.
+
+  That is the last common iteration, or the last common number of env steps if
+  env steps alone end a run. Such runs may have different numbers of iterations.
+  The columns are those of the run with the most, and the other runs are
+  interpolated at its env steps.
 
   Attributes:
     task: name of the task in the table.
@@ -28,6 +33,8 @@ class Result:
     values: the metric, float64 [seeds, iterations].
     errors: standard errors of the values, float64 [seeds, iterations], or NaN.
     env_steps: env steps so far, float64 [seeds, iterations].
+    iterations: iterations that these values are from, int64 [seeds].
+    finished: whether all of these runs have ended.
     planned_seeds: planned number of seeds.
     planned_iterations: planned iterations of each seed; 0 if env steps alone
       end a run.
@@ -45,6 +52,8 @@ class Result:
   values: np.ndarray
   errors: np.ndarray
   env_steps: np.ndarray
+  iterations: np.ndarray
+  finished: bool
   planned_seeds: int
   planned_iterations: int
   planned_env_steps: int
@@ -55,12 +64,7 @@ class Result:
   @property
   def unfinished(self) -> bool:
     """Whether planned seeds, iterations or env steps are still missing."""
-    seeds, iterations = self.values.shape
-    return seeds < self.planned_seeds or (
-      iterations < self.planned_iterations
-      if self.planned_iterations
-      else bool(self.env_steps[:, -1].min() < self.planned_env_steps)
-    )
+    return not self.finished or len(self.values) < self.planned_seeds
 
   @property
   def x(self) -> np.ndarray:
@@ -142,7 +146,13 @@ def _gather(table: Table, entry: Entry, read: logs.Read) -> Result | None:
   found = [log for run in runs if (log := read(run)) is not None]
   if not found:
     return None
-  count = min(log.values.size for log in found)
+  wanted = runs[0].config.run
+  by_iterations = wanted.total_iterations > 0 and not any(
+    log.finished and log.values.size < wanted.total_iterations for log in found
+  )
+  values, errors, env_steps, iterations = (
+    _first(found) if by_iterations else _resampled(found)
+  )
   sweep = {
     run.variant: logs.tail_mean(log.values) if log and log.finished else np.nan
     for run, log in ((run, read(run)) for run in entry.sweep)
@@ -152,13 +162,54 @@ def _gather(table: Table, entry: Entry, read: logs.Read) -> Result | None:
     method=entry.method,
     setting=f'{entry.swept}={variant}' if entry.swept else '',
     sweep=sweep,
-    values=np.stack([log.values[:count] for log in found]),
-    errors=np.stack([log.errors[:count] for log in found]),
-    env_steps=np.stack([log.progress['env_steps'][:count] for log in found]),
+    values=values,
+    errors=errors,
+    env_steps=env_steps,
+    iterations=iterations,
+    finished=all(log.finished for log in found),
     planned_seeds=len(runs),
-    planned_iterations=runs[0].config.run.total_iterations,
-    planned_env_steps=runs[0].config.run.total_env_steps,
+    planned_iterations=wanted.total_iterations,
+    planned_env_steps=wanted.total_env_steps,
     reference=table.reference.get(entry.task, {}).get(entry.method),
     by_env_steps=table.by_env_steps,
-    window=max(1, round(table.window * count)),
+    window=max(1, round(table.window * values.shape[1])),
+  )
+
+
+def _first(found: Sequence[logs.Log]) -> tuple[np.ndarray, ...]:
+  """Cuts runs at the last iteration that all of them have.
+
+  Returns:
+    The values, their errors and env steps, [seeds, iterations] each, and the
+    number of iterations, [seeds].
+  """
+  count = min(log.values.size for log in found)
+  return (
+    np.stack([log.values[:count] for log in found]),
+    np.stack([log.errors[:count] for log in found]),
+    np.stack([log.progress['env_steps'][:count] for log in found]),
+    np.full(len(found), count),
+  )
+
+
+def _resampled(found: Sequence[logs.Log]) -> tuple[np.ndarray, ...]:
+  """Cuts runs at the env steps that all of them have; see `_first`, `Result`.
+
+  Runs whose iterations have equal sizes keep their values.
+  """
+  steps = [log.progress['env_steps'] for log in found]
+  end = min(each[-1] for each in steps)
+  counts = np.array([np.searchsorted(each, end) + 1 for each in steps])
+  finest = steps[int(counts.argmax())]
+  grid = np.append(finest[finest < end], end)
+
+  def at_grid(columns: Iterable[np.ndarray]) -> np.ndarray:
+    pairs = zip(steps, columns, strict=True)
+    return np.stack([np.interp(grid, *pair) for pair in pairs])
+
+  return (
+    at_grid(log.values for log in found),
+    at_grid(log.errors for log in found),
+    np.tile(grid, (len(found), 1)),
+    counts,
   )

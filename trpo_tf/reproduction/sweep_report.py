@@ -89,8 +89,8 @@ def render(
   ]
   if any(result.unfinished for result in results):
     lines.append(
-      '"n of m" is not finished: the return is that of the last iteration '
-      'which all seeds there have reached.'
+      '"n of m" marks what is not finished: its return is from as far as all '
+      'of its runs have come.'
     )
   lines += ['', tables.grid([*names, *heads], rows)]
   return '\n'.join(lines) + '\n'
