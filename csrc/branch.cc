@@ -6,6 +6,9 @@
 namespace trpo_tf {
 namespace {
 
+constexpr int kLookEvery = 256;  // env steps of a branch
+constexpr std::chrono::milliseconds kBetweenLooks{50};
+
 // Chooses the action of step t. The first one is given, the others are drawn
 // with the policy's output for `observation`, which is written to `output`.
 void ChooseAction(const BranchCall& c, const Loop& loop, int64_t b, int t,
@@ -20,8 +23,8 @@ void ChooseAction(const BranchCall& c, const Loop& loop, int64_t b, int t,
   loop.Act(c.policies, 0, observation, noise, output, action);
 }
 
-void RunBranch(const BranchCall& c, const Loop& loop, const mjModel* m,
-               mjData* d, int64_t b, double* action) {
+void RunBranch(BranchCall& c, const Loop& loop, const mjModel* m, mjData* d,
+               int64_t b, double* action) {
   const double* start = c.snapshots + b / c.branches_per_state * c.D;
   int64_t elapsed = loop.RestoreSnapshot(m, d, start);
   float* output = loop.scratch + loop.setup.scratch_size - c.A;
@@ -30,6 +33,7 @@ void RunBranch(const BranchCall& c, const Loop& loop, const mjModel* m,
   c.returns[b] = 0;
   c.ends[b] = c.failures[b] = c.lengths[b] = 0;
   for (int t = 0; t < c.L && !c.ends[b]; t++) {
+    if (t % kLookEvery == kLookEvery - 1 && c.Stopped()) return;
     const int64_t step = b * c.L + t;
     if (c.steps) {
       observation = c.observations + step * c.O;
@@ -59,12 +63,24 @@ void RunOn(const mjModel* m, mjData* d, int sim, void* call) {
   auto& c = *static_cast<BranchCall*>(call);
   const Loop loop = c.engine.LoopOf(sim);
   double* action = &c.action[static_cast<size_t>(sim) * c.A];
-  while ((c.running[sim] = c.next++) < c.num_branches) {
+  while (!c.Stopped() && (c.running[sim] = c.next++) < c.num_branches) {
     RunBranch(c, loop, m, d, c.running[sim], action);
   }
 }
 
 }  // namespace
+
+bool BranchCall::Stopped() {
+  if (std::this_thread::get_id() == caller) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now >= next_look) {
+      py::gil_scoped_acquire acquire;
+      if (PyErr_CheckSignals()) stop = true;
+      next_look = now + kBetweenLooks;
+    }
+  }
+  return stop;
+}
 
 void BranchCall::CheckElapsed() const {
   for (int64_t n = 1; n <= N; n++) {

@@ -5,9 +5,11 @@
 #define TRPO_TF_CSRC_BRANCH_H_
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <limits>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -61,6 +63,14 @@ struct BranchCall {
   // Throws where a snapshot's elapsed env steps are no count.
   void CheckElapsed() const;
 
+  // Returns whether the call is to end early. On the thread that made it, this
+  // asks Python every now and then whether a signal, as of Ctrl-C, raises an
+  // exception.
+  bool Stopped();
+  std::atomic<bool> stop{false};
+  std::thread::id caller = std::this_thread::get_id();
+  std::chrono::steady_clock::time_point next_look{};
+
   std::atomic<int64_t> next{0};  // branch to begin
   // of each simulation, the branch that it is at, and its action
   std::vector<int64_t> running = std::vector<int64_t>(engine.num_sims());
@@ -70,7 +80,8 @@ struct BranchCall {
 // Runs all branches on an engine of one simulation a thread. Which simulation
 // runs which branch does not matter: a branch is a function of its snapshot,
 // first action, noise and policy. Returns what MuJoCo said of those that raised
-// an error, (branch, text), in no order.
+// an error, (branch, text), in no order. If it ends by `stop`, a Python
+// exception is set, and the records are not complete.
 std::vector<std::pair<int64_t, std::string>> RunBranches(BranchCall& call);
 
 }  // namespace trpo_tf

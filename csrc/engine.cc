@@ -77,6 +77,15 @@ class QuietMujoco {
   static inline mjfTime clock = nullptr;
 };
 
+// Python's callbacks need the Python object of each model and simulation, and
+// those of the engine have none.
+void RequireNoCallbacks() {
+  Require(!mjcb_passive && !mjcb_control && !mjcb_contactfilter &&
+              !mjcb_sensor && !mjcb_act_dyn && !mjcb_act_gain && !mjcb_act_bias,
+          "native tasks do not run MuJoCo's callbacks: remove them, for "
+          "example by mujoco.set_mjcb_control(None)");
+}
+
 }  // namespace
 
 void Setup::Check() const {
@@ -206,9 +215,7 @@ int Engine::Apply(const std::vector<int>& ids, mjfBatchFunc function,
   QuietMujoco quiet;
   const int count = static_cast<int>(ids.size());
   if (!count) return 0;
-  Require(getpid() == process_,
-          "the simulations belong to the process from which this one was "
-          "forked: make them after the fork, or start processes by spawn");
+  RequireNoCallbacks();
 #ifdef __SANITIZE_THREAD__
   Handover handover{function, const_cast<void*>(call)};
   __tsan_release(&handover.begin);

@@ -173,8 +173,14 @@ class Engine {
   // Returns the numbers of all simulations.
   std::vector<int> AllIds() const;
 
-  // Admits one call at a time.
-  std::unique_lock<std::mutex> Lock() { return std::unique_lock(mutex_); }
+  // Admits one call at a time. Throws in a process that was forked from the
+  // one that made the engine, as a fork may copy the mutex locked.
+  std::unique_lock<std::mutex> Lock() {
+    Require(getpid() == process_,
+            "the simulations belong to the process from which this one was "
+            "forked: make them after the fork, or start processes by spawn");
+    return std::unique_lock(mutex_);
+  }
 
   // Returns the working memory of a simulation.
   Loop LoopOf(int sim);

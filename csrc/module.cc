@@ -25,8 +25,12 @@ void RunSampler(Sampler& sampler, const std::vector<int>& ids,
 auto RunBrancher(Engine& brancher, const py::dict& arrays) {
   Arrays in(arrays);
   BranchCall call{in, brancher};
-  py::gil_scoped_release release;
-  return RunBranches(call);
+  const auto errors = [&call] {
+    py::gil_scoped_release release;
+    return RunBranches(call);
+  }();
+  if (call.stop) throw py::error_already_set();
+  return errors;
 }
 
 // Returns a live view of n doubles of each simulation, `apart` apart.

@@ -316,18 +316,35 @@ def test_a_step_that_fails_drops_no_initial_snapshot(tmp_path):
   np.testing.assert_array_equal(found[:, 1 : 1 + nq], rows[:, :nq])
 
 
-def test_a_brancher_refuses_to_run_in_a_fork():
+@pytest.mark.parametrize('busy', [False, True])
+def test_a_brancher_refuses_to_run_in_a_fork(busy):
   program = """
 import os
+import signal
+import sys
+import threading
+import time
 import numpy as np
 import trpo_tf
+busy = sys.argv[1] == 'True'
 task = trpo_tf.native_task('Hopper-v5')
 states = trpo_tf.initial_snapshots(task, seed=0, count=2)
 brancher = trpo_tf.Brancher(task, threads=2)
 actions = np.zeros((2, 2, 3))
 brancher.branch(states, actions, 2)
+if busy:  # the fork copies a lock that is held
+  noise = np.zeros((2, 1, 10**6, 3))
+  call = threading.Thread(
+    target=brancher.branch,
+    args=(states, actions, 10**6),
+    kwargs=dict(noise=noise),
+    daemon=True,
+  )
+  call.start()
+  time.sleep(0.5)
 if child := os.fork():
-  raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+  os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+signal.alarm(60)
 try:
   brancher.branch(states, actions, 2)
 except ValueError as error:
@@ -336,7 +353,8 @@ except ValueError as error:
   trpo_tf.Brancher(task, threads=2).branch(states, actions, 2)
   os._exit(7)
 """
-  done = subprocess.run([sys.executable, '-c', program], timeout=120)
+  command = [sys.executable, '-c', program, str(busy)]
+  done = subprocess.run(command, timeout=120)
   assert done.returncode == 7
 
 

@@ -331,6 +331,18 @@ def _faster(env):
   env.model.opt.timestep *= 1.1
 
 
+def _bodiless(env):
+  env.model.geom_contype[:] ^= 1
+
+
+def _coarser(env):
+  env.frame_skip += 1
+
+
+def _painted(env):
+  env.model.geom_rgba[:] = env.np_random.uniform(size=4)
+
+
 def _view(env):
   env.kept = env.data.qpos
 
@@ -350,9 +362,11 @@ def _generator(env):
 @pytest.mark.parametrize(
   ('prepare', 'says'),
   [
-    (_randomized, 'changes its model after its constructor'),
-    (_heavier, 'changes its model after its constructor'),
-    (_faster, 'changes its model after its constructor'),
+    (_randomized, 'changes its model or frame_skip after its constructor'),
+    (_heavier, 'changes its model or frame_skip after its constructor'),
+    (_faster, 'changes its model or frame_skip after its constructor'),
+    (_bodiless, 'changes its model or frame_skip after its constructor'),
+    (_coarser, 'changes its model or frame_skip after its constructor'),
     (_view, r'keeps in \.kept a view of mjData'),
     (_views, r'keeps in \.kept a view of mjData'),
     (_one_list, r'keeps the same list in \.\w+ and \.\w+, which a restore'),
@@ -367,9 +381,18 @@ def test_what_a_reset_makes_is_checked_too(monkeypatch, prepare, says):
   message = f'^--task=X: class Late {says}.*: implement snapshot'
   with pytest.raises(UserError, match=message):
     env.snapshot()
-  if prepare in (_randomized, _heavier, _faster):
+  if says.startswith('changes'):
     with pytest.raises(UserError, match=message):
       env.restore(before)
+
+
+def test_colours_may_change(monkeypatch):
+  monkeypatch.setattr(Late, 'prepare', _painted, raising=False)
+  env = moved(Late())
+  before = env.snapshot()
+  env.reset(seed=0)
+  env.restore(before)
+  assert env.snapshot() == before
 
 
 def test_check_goes_on_over_a_reset():

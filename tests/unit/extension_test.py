@@ -1,7 +1,9 @@
 """The extensions refuse what would have them read or write astray."""
 
 import copy
+import signal
 
+import mujoco
 import numpy as np
 import pytest
 import worlds
@@ -265,6 +267,58 @@ def test_wrong_replays_of_branches_are_refused(compiled):
   branches.lengths[0] = 5
   with pytest.raises(ValueError, match='lengths must lie in'):
     bare_physics.replay_branches(brancher, states, branches)
+
+
+@pytest.mark.parametrize(
+  'name', ['control', 'passive', 'contactfilter', 'sensor', 'act_gain']
+)
+def test_callbacks_of_mujoco_are_refused(compiled, slots, arrays, name):
+  """They may come after the simulations were made."""
+  brancher = Brancher(compiled, threads=1)
+  states = to_states(compiled, initial_snapshots(compiled, 0, 2))
+  actions = np.zeros((2, 3, compiled.action_size))
+  set_callback = getattr(mujoco, f'set_mjcb_{name}')
+  set_callback(lambda *args: 0)
+  try:
+    for run in (
+      lambda: brancher.branch(states, actions, 4),
+      lambda: slots._native.run([0, 1], arrays),
+    ):
+      with pytest.raises(ValueError, match="MuJoCo's callbacks: remove them"):
+        run()
+  finally:
+    set_callback(None)
+  slots._native.run([0, 1], arrays)
+  assert brancher.branch(states, actions, 4).num_steps
+
+
+@pytest.mark.parametrize('threads', [1, 2])
+@pytest.mark.parametrize('horizon', [1000, 10**6])
+def test_a_signal_ends_a_long_call(compiled, threads, horizon):
+  """Its handler runs several times within the call, not once after it."""
+  count = 10**8 // horizon
+  brancher = Brancher(compiled, threads=threads)
+  states = initial_snapshots(compiled, 0, 1)
+  actions = np.zeros((1, count, compiled.action_size))
+  noise = np.zeros((1, 1, horizon, compiled.action_size))
+  before = brancher.branch(states, actions[:, :1], 2).returns
+  calls = []
+
+  def handler(number, frame):
+    calls.append(number)
+    if len(calls) == 3:
+      raise KeyboardInterrupt
+
+  old = signal.signal(signal.SIGALRM, handler)
+  try:
+    signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+    with pytest.raises(KeyboardInterrupt):
+      brancher.branch(states, actions, horizon, noise=noise)
+  finally:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, old)
+  after = brancher.branch(states, actions[:, :1], 2).returns
+  assert after.tobytes() == before.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ environment may read what the step before left: positions of bodies, forces,
 sensors. So a state holds all of mjData's floating-point arrays and flags, and
 none of them is computed again.
 
-It holds no pointer, counter or index, so bytes from a stranger may lead the
-simulation astray but not the memory. What is left out are the arena (contacts
+It holds no pointer, counter or index but the cursors of delays, which are
+checked, so bytes from a stranger may lead the simulation astray but not the
+memory. What is left out are the arena (contacts
 and constraints) and the integer arrays of the buffer (the sparsity of moments
 and tendons). mj_step writes them before it reads them, so a restore clears them
 by mj_resetData. Where bodies may sleep this does not hold, and such models are
@@ -14,9 +15,11 @@ refused.
 """
 
 import collections
+import ctypes
 import hashlib
 import operator
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import gymnasium
@@ -26,6 +29,7 @@ from gymnasium.envs.mujoco import MujocoEnv
 from mujoco.introspect import structs
 
 from trpo_tf.cloning import packing
+from trpo_tf.cloning.history import Cursors
 
 __all__ = ['CannotClone', 'DataNumbers', 'MujocoBase']
 
@@ -68,6 +72,7 @@ class DataNumbers:
     sizes = [1, *(array.size for array in self._floats)]
     self._ends = np.cumsum(sizes).tolist()
     self._size = 8 * self._ends[-1] + sum(a.nbytes for a in self._others)
+    self._cursors = Cursors(model)
 
   @property
   def arrays(self) -> list[np.ndarray]:
@@ -83,7 +88,8 @@ class DataNumbers:
     """Puts the mjData into the saved `state`.
 
     Raises:
-      ValueError: the state is of another size.
+      ValueError: the state is of another size, or a cursor of its history is
+        wrong. The mjData is then that of a reset.
     """
     if len(state) != self._size:
       raise ValueError(f'an mjData of {len(state)} bytes, not {self._size}')
@@ -100,6 +106,9 @@ class DataNumbers:
       part = np.frombuffer(state, array.dtype, array.size, at)
       array[:] = part != 0 if array.itemsize == 1 else part
       at += array.nbytes
+    if not self._cursors.valid(self._data.history):
+      mujoco.mj_resetData(self._model, self._data)
+      raise ValueError('a wrong place in a history of delays')
 
 
 # Attributes that the constructor sets and no step changes, or that only draw
@@ -128,6 +137,8 @@ _INERT = frozenset(
   )
 )
 
+
+_ALIGNMENT = 64  # bytes, of an array in an mjModel
 
 # What an attribute may hold without another object behind it.
 _NUMBERS = (bool, int, float, complex, str, bytes, np.generic, type(None))
@@ -158,7 +169,7 @@ class MujocoBase:
     self._attach()
     self._checked: list[int] = []
     self._check_fields(self._fields())
-    self._constants = _Constants(env.model)
+    self._constants = _Constants(env)
     image = np.empty(mujoco.mj_sizeModel(env.model), np.uint8)
     mujoco.mj_saveModel(env.model, None, image)
     self.model = hashlib.sha256(image.data).hexdigest()
@@ -182,12 +193,12 @@ class MujocoBase:
     """Returns the state as plain data.
 
     Raises:
-      CannotClone: the environment has changed its model, or made an attribute
-        that cannot be stored.
+      CannotClone: the environment has changed its model or frame skip, or made
+        an attribute that cannot be stored.
     """
     if self._env.data is not self._data:
       self._attach()
-    self._constants.check(self._env.model)
+    self._constants.check()
     fields = self._fields()
     self._check_fields(fields)
     return fields, self._numbers.save()
@@ -199,7 +210,7 @@ class MujocoBase:
       CannotClone: the environment has changed its model.
       ValueError: it is not a state of this environment.
     """
-    self._constants.check(self._env.model)
+    self._constants.check()
     fields, data = state
     for name in fields:
       if name in _INERT or callable(getattr(type(self._env), name, None)):
@@ -212,43 +223,68 @@ class MujocoBase:
     vars(self._env).update(fields)
 
 
-def _split(struct: str) -> tuple[list[str], list[str]]:
-  """Returns the names of a struct's numbers and of its arrays of mjtNum."""
+def _names(struct: str, *, arrays: bool) -> list[str]:
+  """Returns the names of a struct's arrays, or of its numbers."""
   fields = structs.STRUCTS[struct].fields
-  numbers = [f.name for f in fields if hasattr(f.type, 'name')]
-  arrays = [
-    f.name
-    for f in fields
-    if getattr(getattr(f.type, 'inner_type', None), 'name', '') == 'mjtNum'
-  ]
-  return numbers, arrays
+  kind = 'inner_type' if arrays else 'name'
+  return [f.name for f in fields if hasattr(f.type, kind)]
 
 
-_OPTION_NUMBERS, _OPTION_ARRAYS = _split('mjOption')
-_OPTIONS = operator.attrgetter(*_OPTION_NUMBERS)
-_MODEL_ARRAYS = _split('mjModel')[1]
+_OPTION_ARRAYS = _names('mjOption', arrays=True)
+_OPTIONS = operator.attrgetter(*_names('mjOption', arrays=False))
+# These arrays of an mjModel only draw pictures.
+_DRAWN = re.compile(
+  '(tex|mat|light|skin)_|.*_(rgba|matid|castshadow|texcoord)$'
+)
+_TEXTS = 'buffer', 'names', 'paths', 'text_data'
+_MODEL_ARRAYS = [
+  name
+  for name in _names('mjModel', arrays=True)
+  if name not in _TEXTS and not _DRAWN.match(name)
+]
 
 
 class _Constants:
-  """The options and floating-point arrays of a model, which must not change."""
+  """What must not change: the frame skip, and a model's options and physics."""
 
-  def __init__(self, model: mujoco.MjModel):
+  def __init__(self, env: MujocoEnv):
     """Keeps a copy of the numbers."""
-    self._model = model
-    self._arrays = [getattr(model, name) for name in _MODEL_ARRAYS]
-    self._arrays += [getattr(model.opt, name) for name in _OPTION_ARRAYS]
-    self._arrays = [array for array in self._arrays if array.size]
+    self._env, self._model = env, env.model
+    self._arrays = _pieces([getattr(self._model, n) for n in _MODEL_ARRAYS])
+    self._arrays += [getattr(self._model.opt, name) for name in _OPTION_ARRAYS]
     self._before = self._values()
 
-  def _values(self) -> tuple[Any, bytes]:
-    return _OPTIONS(self._model.opt), b''.join(self._arrays)
+  def _values(self) -> tuple[Any, ...]:
+    options = _OPTIONS(self._model.opt)
+    return self._env.frame_skip, options, b''.join(self._arrays)
 
-  def check(self, model: mujoco.MjModel) -> None:
+  def check(self) -> None:
     """Raises CannotClone if the numbers have changed since the constructor."""
-    if model is not self._model or self._values() != self._before:
+    if self._env.model is not self._model or self._values() != self._before:
       raise CannotClone(
-        'changes its model after its constructor, which snapshots do not hold'
+        'changes its model or frame_skip after its constructor, which '
+        'snapshots do not hold'
       )
+
+
+def _pieces(arrays: Iterable[Any]) -> list[Any]:
+  """Joins the arrays of a model to few pieces of memory, which compare faster.
+
+  An mjModel has all of its arrays in one block, in which nothing but padding
+  lies between two of them.
+  """
+  found = [a for a in arrays if isinstance(a, np.ndarray) and a.size]
+  found.sort(key=lambda array: array.ctypes.data)
+  spans: list[list[int]] = []
+  for array in found:
+    begin, end = array.ctypes.data, array.ctypes.data + array.nbytes
+    if spans and begin - spans[-1][1] < _ALIGNMENT:
+      spans[-1][1] = end
+    else:
+      spans.append([begin, end])
+  return [
+    (ctypes.c_char * (end - begin)).from_address(begin) for begin, end in spans
+  ]
 
 
 def _check_storable(fields: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import mujoco
 import numpy as np
 
+from trpo_tf.cloning.history import Cursors
 from trpo_tf.cloning.snapshot import Snapshot
 from trpo_tf.errors import UserError
 from trpo_tf.tasks.task import CompiledTask
@@ -64,7 +65,7 @@ def to_states(
 
   Raises:
     UserError: a snapshot is None, or belongs to another model, task or version
-      of MuJoCo, or its number of elapsed env steps is none.
+      of MuJoCo.
   """
   size = state_size(compiled)
   rows = []
@@ -73,9 +74,28 @@ def to_states(
       raise UserError(f'snapshot {i} is None: its branch diverged, drop it')
     snapshot.check(_KIND, _VERSION, compiled.fingerprint, 8 * size)
     rows.append(np.frombuffer(snapshot.data, np.float64))
-    if not 0 <= rows[-1][-1] <= 2**31 - 1:
-      raise UserError(
-        f'snapshot {i} is damaged or forged ({rows[-1][-1]} elapsed env '
-        'steps): take a new one'
-      )
   return np.stack(rows)
+
+
+def check_states(compiled: CompiledTask, states: np.ndarray) -> None:
+  """Checks what the native code would use as counts and indices.
+
+  Args:
+    compiled: the task.
+    states: float64 [N, D], which may be a stranger's.
+
+  Raises:
+    UserError: a number of elapsed env steps or a cursor of a delay is wrong.
+  """
+  elapsed = states[:, -1]
+  counts = (elapsed >= 0) & (elapsed <= 2**31 - 1)
+  cursors = Cursors(compiled.model).valid_states(states)
+  for right, what in (
+    (counts, 'elapsed env steps'),
+    (cursors, 'place in a history of delays'),
+  ):
+    if not right.all():
+      raise UserError(
+        f'snapshot {right.argmin()} is damaged or forged (its {what}): take a '
+        'new one'
+      )

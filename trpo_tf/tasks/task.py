@@ -132,6 +132,7 @@ class CompiledTask:
   Attributes:
     task: its definition.
     model: MuJoCo model, whose automatic reset after a divergence is disabled.
+      Do not change it once there are simulations or snapshots of the task.
     program: the program that the native sampler evaluates.
     definition: the expressions.
     low, high: float64 [A], control range; infinite where unlimited.
@@ -161,7 +162,9 @@ class CompiledTask:
     mujoco.mj_saveModel(self.model, None, saved)
     program = self.program
     digest = hashlib.sha256(
-      repr((self.task.frame_skip, program.fields, program.current)).encode()
+      repr(
+        (int(self.task.frame_skip), program.fields, program.current)
+      ).encode()
     )
     for part in (saved, program.code, program.constants):
       digest.update(np.ascontiguousarray(part).tobytes())

@@ -202,7 +202,10 @@ class Brancher:
 
     Raises:
       UserError: no snapshot, counts below 1, shapes that do not fit, or a
-        snapshot of another model, task or MuJoCo version.
+        snapshot that is damaged or of another model, task or MuJoCo version.
+      ValueError: a callback of MuJoCo is set, or this is a fork of the process
+        that made the Brancher.
+      KeyboardInterrupt: after Ctrl-C, within a fraction of a second.
     """
     states = self._states(snapshots)
     actions = np.ascontiguousarray(actions, np.float64)
@@ -214,6 +217,7 @@ class Brancher:
       noise = np.zeros((len(states), 1, horizon, self.compiled.action_size))
     noise = np.ascontiguousarray(noise, np.float64)
     self._check_shapes(states, actions, noise, horizon)
+    native_state.check_states(self.compiled, states)
     actor = policy or self._idle
     self._check_actor(actor)
     arrays = engine.policy_arrays(

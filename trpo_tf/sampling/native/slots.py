@@ -10,6 +10,7 @@ from collections.abc import Callable
 import mujoco
 import numpy as np
 
+from trpo_tf.cloning.history import Cursors
 from trpo_tf.errors import UserError
 from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.normalizer import Normalizer
@@ -118,7 +119,7 @@ class NativeSlots:
 
     Raises:
       ValueError: the state is of another model or number of slots, or holds
-        impossible counters. The slots are unchanged.
+        impossible counters or cursors. The slots are unchanged.
     """
     views = self._views()
     state = {'term_sums': 0 * self._term_sums} | state  # as in older runs
@@ -133,6 +134,8 @@ class NativeSlots:
       values = state[f'slot_{name}']
       if ((values < least) | (values > most)).any():
         raise ValueError(f'slot_{name} is out of range')
+    if not Cursors(self.compiled.model).valid_states(state['rows']).all():
+      raise ValueError('rows hold a wrong place in a history of delays')
     for name, view in views.items():
       view[...] = state[name]
 
