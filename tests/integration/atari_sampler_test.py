@@ -86,6 +86,12 @@ def test_number_of_workers_changes_nothing(reference, workers):
     assert to_bytes(sample(made, iteration)) == to_bytes(expected)
 
 
+def test_workers_are_out_of_the_reach_of_ctrl_c():
+  made = make(2, **QBERT)
+  groups = [os.getpgid(process) for process in made[0].pool.process_ids]
+  assert os.getpgid(0) not in groups
+
+
 def test_default_is_a_worker_for_each_core():
   cores = len(os.sched_getaffinity(0))
   made = make(0, slots=cores + 1)

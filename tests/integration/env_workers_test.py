@@ -167,6 +167,27 @@ def test_the_programs_say_it_in_one_line_or_with_the_traceback(tmp_path):
   assert "raise Odd('motor', 'burnt')" in verbose.stderr
 
 
+_INTERRUPTED = """
+import os
+import signal
+import sys
+if 'spawn_main' in ' '.join(sys.orig_argv):
+  os.kill(os.getpid(), signal.SIGINT)
+  os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_workers_start_although_ctrl_c_comes(tmp_path, monkeypatch):
+  """Until they serve, the signals wait; the program handles them."""
+  (tmp_path / 'sitecustomize.py').write_text(_INTERRUPTED)  # run at their start
+  monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+  made = resolved(task=DIAL, env_workers=2)
+  sampler = backend.make_sampler(made)
+  sampled(sampler, made)
+  assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+  sampler.close()
+
+
 def test_workers_that_cannot_start_or_are_killed():
   def error(fault):
     made = resolved(
@@ -277,6 +298,62 @@ def test_shards_have_workers_of_their_own():
     states.append(second.state.theta.tobytes())
     run.sampler.close()
   assert states[0] == states[1]
+
+
+_SLOW = """
+import time
+import gymnasium
+import numpy as np
+
+EVENTS = []
+
+
+class Slow(gymnasium.Env):
+  observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+  action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+  begun = []
+
+  def reset(self, *, seed=None, options=None):
+    self.breaks, self.steps = not Slow.begun, 0
+    Slow.begun.append(self)
+    return np.zeros(2, np.float32), {}
+
+  def step(self, action):
+    self.steps += 1
+    if self.breaks and self.steps == 2:
+      raise OSError('burnt')
+    EVENTS.append((self, 'begin'))
+    time.sleep(0.01)
+    EVENTS.append((self, 'end'))
+    return np.zeros(2, np.float32), 0.0, False, False, {}
+
+  def close(self):
+    EVENTS.append((self, 'close'))
+
+
+gymnasium.register('Slow-v0', Slow, max_episode_steps=50)
+"""
+
+
+def test_a_shard_that_fails_closes_no_environment_in_a_step(
+  tmp_path, monkeypatch
+):
+  (tmp_path / 'slow_envs.py').write_text(_SLOW)
+  monkeypatch.syspath_prepend(tmp_path)
+  settings = TINY | dict(
+    task='slow_envs:Slow-v0', num_shards=2, num_slots=2, batch_steps=80
+  )
+  made = config.from_settings(settings | dict(value_minibatch=64))
+  engine = distributed.local.LocalEngine(made)
+  run = distributed.on_engine(made, engine)
+  with pytest.raises(UserError, match='burnt'):
+    next(run.iterations())
+  run.sampler.close()
+  events = sys.modules['slow_envs'].EVENTS
+  for env in {env for env, _ in events}:
+    own = [event for other, event in events if other is env]
+    assert own[-1] == 'close' and own.count('begin') == own.count('end')
+    assert own.index('close') == len(own) - 1
 
 
 def _training(folder):

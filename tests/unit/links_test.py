@@ -3,6 +3,8 @@
 import os
 import pickle
 import socket
+import subprocess
+import sys
 import threading
 from multiprocessing import AuthenticationError, connection
 
@@ -60,6 +62,68 @@ def test_who_does_not_know_the_key_gets_no_answer():
     stranger.sendall(b'\0\0\0\4abcd')
     assert ask(link(server)) is None  # meanwhile
   assert called == [1]
+
+
+_STRANGERS = """
+import os, pickle, resource, subprocess, sys, time
+from trpo_tf.distributed import links
+strangers = (
+  'import socket\\n'
+  'port = int(input())\\n'
+  'found = [socket.socket() for _ in range(90)]\\n'
+  'for one in found: one.connect_ex(("127.0.0.1", port))\\n'
+  'print(flush=True)\\n'
+  'input()\\n'
+)
+pipe = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+with subprocess.Popen([sys.executable, '-c', strangers], **pipe) as process:
+  most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+  resource.setrlimit(resource.RLIMIT_NOFILE, (64, most))
+  server = links.Server(lambda: 5, '127.0.0.1', b'k' * 32)
+  print(server.address[1], file=process.stdin, flush=True)
+  process.stdout.readline()
+  try:  # until the server has no descriptor left
+    while True:
+      os.close(os.dup(0))
+      time.sleep(0.01)
+  except OSError:
+    print(file=process.stdin, flush=True)
+link = links.Link(server.address, b'k' * 32, lambda: '')
+link.send(pickle.dumps(()))
+assert link.answer() == 5
+"""
+
+
+def test_a_server_outlives_too_many_strangers():
+  program = [sys.executable, '-c', _STRANGERS]
+  subprocess.run(program, check=True, timeout=120)
+
+
+def test_a_stranger_that_says_nothing_is_cut_off(monkeypatch):
+  monkeypatch.setattr(links, '_STANDSTILL', 1)
+  server = serve(lambda: 5)
+  one = link(server)
+  with socket.create_connection(server.address) as stranger:
+    stranger.settimeout(60)
+    while stranger.recv(1000):  # its challenge, and then the end
+      pass
+  assert ask(one) == 5  # who knows the key may wait
+
+
+@pytest.mark.parametrize('accepts', [False, True])
+def test_a_peer_that_stands_still_is_dead(monkeypatch, accepts):
+  """Before it is known, or while it is sent something long."""
+  monkeypatch.setattr(links, '_STANDSTILL', 1)
+  with connection.Listener((HOST, 0), authkey=KEY if accepts else None) as peer:
+    found = []
+    thread = threading.Thread(target=lambda: found.append(peer.accept()))
+    thread.start()
+    one = links.Link(peer.address, KEY, lambda: 'it stands still')
+    thread.join()
+    one.send(bytes(50_000_000))
+    with pytest.raises(links.Dead, match='it stands still'):
+      one.answer()
+    found[0].close()
 
 
 def test_a_server_that_was_not_there_is_dead():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import reproductions
 
+from trpo_tf.experiment import evaluations
 from trpo_tf.reproduction import estimate, locomotion, logs
 
 _N = reproductions.ITERATIONS
@@ -53,6 +54,19 @@ def test_nothing_there(table, run):
   reproductions.write(run, [])
   assert logs.read(table, run) is None
   assert not logs.Logs(table).finished(run)
+
+
+def test_a_run_that_a_return_ends(table, run):
+  config = _configured(run, stop_at_return=50.0, eval_every_env_steps=1000)
+  run = dataclasses.replace(run, config=config)
+  reproductions.write(run, [1.0, 2.0, 3.0])
+  file = evaluations.EvaluationsFile(run.directory / 'evaluations.csv', [])
+  file.write(evaluations.Evaluated(2, 2000, 49.0, 0.0, 1, 1.0, 0))
+  assert not logs.read(table, run).finished
+  file.write(evaluations.Evaluated(3, 3000, 50.0, 0.0, 1, 1.0, 0))
+  file.close()
+  log = logs.read(table, run)
+  assert log.finished and log.values.size == 3
 
 
 def test_interrupted_and_finished(table, run):

@@ -9,7 +9,9 @@ import contextlib
 import os
 import pickle
 import socket
+import struct
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing import AuthenticationError, connection
@@ -20,6 +22,7 @@ __all__ = ['Address', 'Dead', 'Link', 'Server']
 Address = tuple[str, int]  # host and port
 
 _PATIENCE = 10.0  # seconds between two looks at a process that does not answer
+_STANDSTILL = 60  # seconds in which a stranger or a message must move on
 
 
 class Dead(Exception):
@@ -51,16 +54,18 @@ class Server:
     while True:
       try:
         caller = self._listener.accept()
-      except ConnectionError:  # it went away before
+      except OSError:  # it went away before, or there are too many
+        time.sleep(0.01)
         continue
       threading.Thread(target=self._serve, args=(caller,), daemon=True).start()
 
   def _serve(self, caller: connection.Connection) -> None:
     """Answers a caller until it ends, or does not know the key."""
     with contextlib.suppress(EOFError, OSError, AuthenticationError), caller:
+      _prepare(caller)
       connection.deliver_challenge(caller, self._key)
       connection.answer_challenge(caller, self._key)
-      _send_at_once(caller)
+      _wait_for_ever(caller, socket.SO_RCVTIMEO, socket.SO_SNDTIMEO)
       while True:
         arguments = pickle.loads(caller.recv_bytes())
         with self._lock:
@@ -89,8 +94,18 @@ class Link:
     self._death = death
     self._connection: connection.Connection | None = None
     with contextlib.suppress(OSError, EOFError):
-      self._connection = connection.Client(address, authkey=key)
-      _send_at_once(self._connection)
+      sock = socket.create_connection(address, _STANDSTILL)
+      sock.setblocking(True)
+      end = connection.Connection(sock.detach())
+      try:
+        _prepare(end)
+        connection.answer_challenge(end, key)
+        connection.deliver_challenge(end, key)
+        _wait_for_ever(end, socket.SO_RCVTIMEO)
+      except BaseException:
+        end.close()
+        raise
+      self._connection = end
 
   def send(self, message: bytes) -> None:
     """Starts a call.
@@ -99,8 +114,11 @@ class Link:
       message: the pickled arguments of the server's function.
     """
     if self._connection is not None:
-      with contextlib.suppress(OSError):  # `answer` says it
+      try:
         self._connection.send_bytes(message)
+      except OSError:  # `answer` says it
+        self.close()
+        self._connection = None
 
   def answer(self, waiting: Callable[[], None] = lambda: None) -> Any:
     """Waits for the result of a call.
@@ -135,7 +153,25 @@ class Link:
       raise Dead(self._death() or 'its connection broke') from None
 
 
-def _send_at_once(end: connection.Connection) -> None:
-  """Keeps the system from collecting short messages for some milliseconds."""
+def _prepare(end: connection.Connection) -> None:
+  """Sends short messages at once, and gives up on a peer that stands still."""
+  _set(end, socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+  for direction in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+    _set(end, socket.SOL_SOCKET, direction, _interval(_STANDSTILL))
+
+
+def _wait_for_ever(end: connection.Connection, *directions: int) -> None:
+  """Lets a peer that has shown the key take its time."""
+  for direction in directions:
+    _set(end, socket.SOL_SOCKET, direction, _interval(0))
+
+
+def _interval(seconds: int) -> bytes:
+  return struct.pack('ll', seconds, 0)  # a timeval; 0: for ever
+
+
+def _set(
+  end: connection.Connection, level: int, option: int, value: int | bytes
+) -> None:
   with socket.socket(fileno=os.dup(end.fileno())) as sock:
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(level, option, value)

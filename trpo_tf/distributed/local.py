@@ -96,9 +96,9 @@ class LocalEngine:
     return ()
 
   def close(self) -> None:
-    """Stops the samplers and the threads."""
+    """Stops the threads, which may still step, and then the samplers."""
+    self._threads.shutdown(cancel_futures=True)
     self._worker.close()
-    self._threads.shutdown()
 
 
 def one_thread_per_shard() -> None:

@@ -7,8 +7,8 @@ import numpy as np
 
 from trpo_tf import config as config_lib
 from trpo_tf.errors import UserError
+from trpo_tf.experiment import evaluations, run_directory, saved_runs
 from trpo_tf.experiment import progress as progress_lib
-from trpo_tf.experiment import run_directory, saved_runs
 from trpo_tf.reproduction.plan import Entry, PlannedRun
 from trpo_tf.reproduction.table import Table
 
@@ -24,7 +24,8 @@ class Log:
     values: the table's metric, float64 [iterations].
     errors: standard errors of the values, float64 [iterations]; NaN if the
       metric has none.
-    finished: whether the run has all planned iterations.
+    finished: whether the run has all planned iterations or env steps, or the
+      return that ends it.
   """
 
   progress: dict[str, np.ndarray]
@@ -71,6 +72,7 @@ def read(table: Table, run: PlannedRun) -> Log | None:
   try:
     found = saved_runs.read_config(run.directory)
     progress = progress_lib.read_csv(run.directory / 'progress.csv')
+    evaluated = evaluations.read(run.directory / 'evaluations.csv')
   except UserError:  # not begun, or damaged: the train binary will say so
     return None
   wanted = run.config.run
@@ -83,6 +85,7 @@ def read(table: Table, run: PlannedRun) -> Log | None:
   finished = (
     count == wanted.total_iterations
     or progress['env_steps'][-1] >= wanted.total_env_steps
+    or evaluations.best_return(evaluated) >= wanted.stop_at_return
   )
   values = table.metric(progress, run.config)
   errors = (

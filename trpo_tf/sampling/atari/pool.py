@@ -52,6 +52,7 @@ class _Worker:
         children.command('-m', _MODULE, str(theirs.fileno())),
         pass_fds=(theirs.fileno(),),
         stdin=subprocess.DEVNULL,
+        process_group=0,  # so that Ctrl-C stops the program alone
         env=children.environment(OMP_NUM_THREADS='1', OPENBLAS_NUM_THREADS='1'),
       )
     self._given_up = False

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 
@@ -197,15 +198,23 @@ def _blind(path: Path) -> Path:
   )
 
 
+def _receive(connection: Connection) -> Any:
+  """Returns the next message; raises EOFError if the sampler has ended."""
+  try:
+    return connection.recv()
+  except OSError as error:  # within a message
+    raise EOFError from error
+
+
 def main() -> None:
   """Does the sampler's jobs until the sampler has ended."""
   for number in (signal.SIGINT, signal.SIGTERM):  # the program handles these
     signal.signal(number, signal.SIG_IGN)
   connection = Connection(int(sys.argv[1]))
   try:
-    player = Player(connection.recv())
+    player = Player(_receive(connection))
     while True:
-      name, arguments = connection.recv()
+      name, arguments = _receive(connection)
       for argument in arguments:
         try:
           result = getattr(player, name)(argument)

@@ -12,6 +12,7 @@ from trpo_tf.cloning.snapshot import Snapshot
 from trpo_tf.errors import TaskError, cause
 from trpo_tf.sampling import draws
 from trpo_tf.sampling.batch import End
+from trpo_tf.sampling.gym.taken import Taken
 from trpo_tf.tasks.closing import close
 
 __all__ = [
@@ -96,7 +97,7 @@ class EnvironmentSlot:
   first_limit: int | None
   episode: int = 0
   needs_reset: bool = True
-  sent: list[np.ndarray] = dataclasses.field(default_factory=list)
+  sent: Taken = dataclasses.field(default_factory=Taken)
   episode_return: float = 0.0
   shortened: bool = False
 
@@ -127,7 +128,7 @@ class EnvironmentSlot:
     """Begins the next episode."""
     self.episode += 1
     self.needs_reset = self.shortened = False
-    self.sent, self.episode_return = [], 0.0
+    self.sent, self.episode_return = Taken(), 0.0
     try:
       observation, _ = self.env.reset(seed=self.episode_seed)
       observe(observation, self.observation)
@@ -142,7 +143,7 @@ class EnvironmentSlot:
 
     The caller checks the observations of all slots at once.
     """
-    self.sent.append(action.copy())
+    self.sent.append(action)
     try:
       reward, ends = send(self.env, action, self.observation)
     except KeyboardInterrupt:

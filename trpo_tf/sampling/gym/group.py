@@ -24,7 +24,9 @@ from trpo_tf.errors import RemoteError, UserError, quoted
 from trpo_tf.sampling.batch import End
 from trpo_tf.sampling.gym.environment import observe, send
 
-__all__ = ['Fault', 'Group', 'make_registered', 'serve']
+__all__ = ['STOPS', 'Fault', 'Group', 'make_registered', 'serve']
+
+STOPS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 
 
 class Fault(NamedTuple):
@@ -159,5 +161,6 @@ def serve(*arguments: Any) -> None:
   """Serves AsyncVectorEnv in a process until it is disconnected."""
   for number in (signal.SIGINT, signal.SIGTERM):  # the program handles these
     signal.signal(number, signal.SIG_IGN)
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
   with contextlib.suppress(OSError):  # it cannot report its disconnection
     async_vector_env._async_worker(*arguments)

@@ -32,6 +32,7 @@ from trpo_tf.sampling.batch import Batch, End, Path, batch_of_paths
 from trpo_tf.sampling.draws import Draws
 from trpo_tf.sampling.gym.environment import EnvironmentSlot
 from trpo_tf.sampling.gym.observations import ImageRecord, VectorRecord
+from trpo_tf.sampling.gym.taken import Taken
 from trpo_tf.sampling.gym.workers import Workers
 from trpo_tf.sampling.sampler import PathSampler, check_arrays
 from trpo_tf.sampling.threads import thread_count
@@ -142,16 +143,15 @@ class GymPathSampler(PathSampler[list[Snapshot]]):
     The state of an environment cannot be stored in general. Instead, the keys
     of the running episodes are stored, with the actions taken so far.
     """
-    sent = [[] if s.needs_reset else s.sent for s in self._slots]
-    actions = np.array(
-      [a for part in sent for a in part], self.spaces.action_space.dtype
-    )
+    sent = [Taken() if s.needs_reset else s.sent for s in self._slots]
+    dtype = self.spaces.action_space.dtype
+    parts = [part.array.ravel().astype(dtype, copy=False) for part in sent]
     return dict(
       episode=np.array([s.episode for s in self._slots]),
       needs_reset=np.array([s.needs_reset for s in self._slots]),
       episode_return=np.array([s.episode_return for s in self._slots]),
       steps=np.array([len(part) for part in sent]),
-      actions=actions.reshape(-1, *self.spaces.action_shape),
+      actions=np.concatenate(parts).reshape(-1, *self.spaces.action_shape),
       slot_observations=self._observations.copy(),
     )
 

@@ -12,7 +12,7 @@ import signal
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from multiprocessing import connection, util
+from multiprocessing import connection, resource_tracker, util
 from typing import Any
 
 import gymnasium
@@ -22,7 +22,13 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from trpo_tf.errors import TaskError, UserError, cause, quoted
-from trpo_tf.sampling.gym.group import Fault, Group, make_registered, serve
+from trpo_tf.sampling.gym.group import (
+  STOPS,
+  Fault,
+  Group,
+  make_registered,
+  serve,
+)
 
 __all__ = ['Workers']
 
@@ -217,13 +223,16 @@ def _starting() -> Iterator[None]:
   """Starts processes without the program, and leaves none if that fails.
 
   A process of multiprocessing imports the program that started it, and with it
-  TensorFlow. It also looks for modules in the working directory first.
+  TensorFlow. It also looks for modules in the working directory first. Until it
+  serves, Ctrl-C would end it, so the signals wait.
   """
   before = set(multiprocessing.active_children())
   program = sys.modules['__main__']
   sys.modules['__main__'] = types.ModuleType('__main__')
   safe = os.environ.get('PYTHONSAFEPATH')
   os.environ['PYTHONSAFEPATH'] = '1'
+  resource_tracker.ensure_running()  # whose start would unblock the signals
+  mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # children inherit it
   try:
     yield
   except BaseException:
@@ -232,6 +241,7 @@ def _starting() -> Iterator[None]:
       process.join()
     raise
   finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     sys.modules['__main__'] = program
     if safe is None:
       del os.environ['PYTHONSAFEPATH']
