@@ -26,6 +26,7 @@ from trpo_tf.experiment.training import Iteration, Training
 from trpo_tf.optim import blocks, fisher, trust_region
 from trpo_tf.optim.step import Step
 from trpo_tf.policies.categorical import CategoricalPolicy
+from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.protocols import Inputs, Policy
 from trpo_tf.policies.stacks import FrameStacks
 
@@ -156,7 +157,7 @@ def make_trust_region_step(
     raise UserError(f'num_states={num_states}: take at least 1')
 
   def checked(distribution, data):
-    terms = objective(distribution, data)
+    terms = tf.convert_to_tensor(objective(distribution, data))
     if terms.shape.rank != 1:
       raise UserError(
         f'the objective returned shape {tuple(terms.shape)} instead of [N]'
@@ -169,11 +170,13 @@ def make_trust_region_step(
 
   def step(theta, x, data, fisher_rows=None):
     data = tf.nest.map_structure(_float64, data)  # as the surrogate is
-    theta, x = np.asarray(theta, np.float32), _float32(x)
+    theta, x = np.asarray(theta, np.float32), _states(policy, x)
     _check_shapes(policy, theta, x, data)
-    paths = isinstance(data, PathData | WeightedPathData)
-    if paths and isinstance(policy, CategoricalPolicy):
-      data = data._replace(actions=_choices(policy, data.actions))
+    if isinstance(data, PathData | WeightedPathData):
+      given = data.actions
+      data = tf.nest.map_structure(np.float64, data)
+      if isinstance(policy, CategoricalPolicy):
+        data = data._replace(actions=_choices(policy, given))
     try:
       return compiled(theta, x, data, fisher_rows)
     except tf.errors.InvalidArgumentError as error:
@@ -250,6 +253,14 @@ def _float32(x: Inputs) -> Inputs:
   return tf.nest.map_structure(cast, x)
 
 
+def _states(policy: Policy, x: Any) -> Inputs:
+  """Returns inputs as the policy's network takes them."""
+  network = getattr(policy, 'network', None)
+  if isinstance(network, MLP):
+    return np.asarray(x, np.float32)
+  return _float32(np.asarray(x) if isinstance(x, list) else x)
+
+
 def _float64(values: Any) -> np.ndarray:
   """Returns floating-point numbers in float64, and others as they are."""
   values = np.asarray(values)
@@ -269,7 +280,7 @@ def fisher_vector_product(
   Returns:
     A function that maps v [P] to the product, float64 [P].
   """
-  parts = np.asarray(theta, np.float32), _float32(x)
+  parts = np.asarray(theta, np.float32), _states(policy, x)
   theta, x = tf.nest.map_structure(tf.convert_to_tensor, parts)
   num_blocks = blocks.num_blocks(_num_states(x))
   linearized = fisher.linearize(policy, theta, x, num_blocks)

@@ -202,7 +202,10 @@ def test_the_code_of_a_stranger_asks(results):
     'evaluate', commands, folder
   )
   for result, words in (
-    (asked, 'gift/run.json names a task that is Python code, task.py:TASK'),
+    (
+      asked,
+      'gift/run.json names a task, task.py:TASK, that may run Python code',
+    ),
     (none, 'none of the 3 checkpoints in wrong trees'),
     (video, 'File name too long'),
     (user, '--run_dir=~nosuchuser/x: '),

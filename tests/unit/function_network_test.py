@@ -135,6 +135,37 @@ def test_wrong_settings_of_the_step(settings, says):
     trpo_tf.make_trust_region_step(trpo_tf.GaussianPolicy(_MLP), **settings)
 
 
+@pytest.mark.parametrize('own', [False, True])
+def test_integers_and_lists_are_numbers_and_a_wrong_call_spoils_none(own):
+  x, initial = _inputs()
+  network = trpo_tf.FunctionNetwork(_MLP.outputs, initial, _A, _O)
+  policy = trpo_tf.GaussianPolicy(network if own else _MLP)
+  theta = policy.initial_parameters(np.random.default_rng(0))
+  data = _data(policy, theta, x)._replace(advantages=np.arange(len(x)))
+  floats = data._replace(advantages=data.advantages.astype(float))
+  step = trpo_tf.make_trust_region_step(policy)
+  if own:  # its function multiplies floats
+    with pytest.raises((TypeError, ValueError, tf.errors.OpError)):
+      step(theta, np.ones(x.shape, int), data)
+  else:
+    step(theta, np.ones(x.shape, int), data)
+  one, two, three = (
+    step(theta, *given).theta
+    for given in ((x, data), (x, floats), (x.tolist(), data))
+  )
+  np.testing.assert_array_equal(one, two)
+  np.testing.assert_array_equal(one, three)
+
+
+def test_an_objective_that_returns_a_number_is_refused():
+  x, _ = _inputs()
+  policy = trpo_tf.GaussianPolicy(_MLP)
+  theta = policy.initial_parameters(np.random.default_rng(0))
+  step = trpo_tf.make_trust_region_step(policy, lambda *_: 1.0)
+  with pytest.raises(trpo_tf.UserError, match=r'returned shape \(\) instead'):
+    step(theta, x, _data(policy, theta, x))
+
+
 def test_shapes_that_would_broadcast_are_refused():
   x, initial = _inputs()
   network = trpo_tf.FunctionNetwork(_MLP.outputs, initial, _A, _O)

@@ -311,6 +311,14 @@ def test_two_processes_in_one_directory(tmp_path):
   _open(tmp_path).close()
 
 
+def test_one_process_twice_in_a_directory(tmp_path):
+  with (
+    _open(tmp_path),
+    pytest.raises(errors.UserError, match=r'of this process: .* close\(\) it'),
+  ):
+    _open(tmp_path)
+
+
 def test_an_error_lets_the_lock_go(tmp_path):
   _worked(tmp_path)
   for _ in range(2):

@@ -10,7 +10,8 @@ import pytest
 
 from trpo_tf import config
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import run_directory, saved_runs, trust
+from trpo_tf.experiment import run_directory, saved_runs, sinks, trust
+from trpo_tf.methods.record import IterationRecord
 from trpo_tf.tasks import registry
 
 _CODE = 'import pathlib\npathlib.Path("it_ran").touch()\n'
@@ -58,7 +59,7 @@ def test_my_own_runs_are_trusted(world, task):
 def test_a_stranger_asks(world, monkeypatch, task):
   _make(task=task)
   monkeypatch.setenv('XDG_STATE_HOME', str(world / 'another'))
-  _assert_asks(words=f'run/run.json names a task that is Python code, {task},')
+  _assert_asks(words=f'run/run.json names a task, {task}, that may run Python')
   assert _read(trust_task=True).task.task == task
 
 
@@ -67,7 +68,7 @@ def test_a_policy_of_a_stranger_asks(world, monkeypatch, policy):
   _make(task='CartPole-v1', policy=policy)
   assert _read().policy.policy == policy
   monkeypatch.setenv('XDG_STATE_HOME', str(world / 'another'))
-  _assert_asks(words=f'names a policy that is Python code, {policy},')
+  _assert_asks(words=f'a policy, {policy}, that may run Python code, and')
   assert _read(trust_task=True).policy.policy == policy
 
 
@@ -80,6 +81,35 @@ def test_a_changed_file_of_a_policy_asks(world, task):
   _read()
   (folder / 'net.py').write_text(_CODE)
   _assert_asks(words='not of this user and this state of the file')
+
+
+def test_a_missing_file_is_named(world):
+  (world / 'net.py').write_text(_CODE)
+  _make(policy='net.py:net')
+  (world / 'net.py').rename(world / 'moved.py')
+  with pytest.raises(UserError, match='net.py:net, and there is no such file'):
+    _read()
+
+
+def test_a_resume_after_an_edit_is_reported(world):
+  settings = config.from_settings(dict(run_dir='run', task='task.py:T'))
+
+  def opened(**resolved):
+    with run_directory.RunDirectory.open(settings, resolved) as run:
+      run.begin()
+      sink = sinks.CsvSink(run.progress_csv, None)
+      if not run.resumed:
+        sink.write(sinks.Entry(IterationRecord(1, env_steps=9)))
+      sink.close()
+      return ' '.join(run.messages)
+
+  assert opened(fingerprint='a') == opened(fingerprint='a') == ''
+  (world / 'task.py').write_text(_CODE + '\n')
+  message = opened(fingerprint='a')
+  assert 'changed since this run was last started: the content of' in message
+  assert 'content of task.py:T. The run continues' in message
+  assert opened(fingerprint='a') == ''
+  assert 'content of task.py:T with its model. ' in opened(fingerprint='b')
 
 
 def test_a_run_of_an_older_version_asks(world):

@@ -45,6 +45,14 @@ def main(arguments: list[str]) -> None:
   console.print(f'A: {a.name}\nB: {b.name}')
   console.print(_table(a, b, found))
   least = min(len(seeds) for x in (a, b) for seeds in x.seeds.values())
+  for task in found:
+    steps = {steps for x in (a, b) for steps in x.env_steps.get(task, ())}
+    if len(steps) > 1:
+      console.print(
+        f'{task}: the policies were trained for {min(steps):,} to '
+        f'{max(steps):,} env steps',
+        style='yellow',
+      )
   if least < _FEW:
     console.print(
       f'{least} runs are few: their intervals often exclude 0, or 0.5, by '

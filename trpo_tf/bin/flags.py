@@ -303,9 +303,9 @@ def _os_error(error: OSError) -> str:
   text = error.strerror or _one_line(error)
   if error.filename is not None:
     text = f'{error.filename}: {text}'
-  if error.errno in (errno.ENOSPC, errno.EDQUOT):
-    text += '. Free some space and give the same command again: what was saved '
-    text += 'before is intact'
+  if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    text += '. Free some space or raise the limit, and give the same command '
+    text += 'again: what was saved before is intact'
   return text
 
 

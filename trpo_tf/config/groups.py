@@ -35,7 +35,7 @@ class TaskConfig(Config):
   action_range: str = setting(
     'raw',
     'what an action of 1 means: raw: one unit of control; control: the upper '
-    "end of the actuator's control range",
+    "end of the actuator's control range or of Gymnasium's Box",
     choices=('raw', 'control'),
   )
   clip_actions: bool = setting(

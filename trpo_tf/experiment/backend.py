@@ -31,7 +31,7 @@ from trpo_tf.tasks import (
 )
 from trpo_tf.tasks.atari import Game
 from trpo_tf.tasks.environment import Spaces
-from trpo_tf.tasks.registry import find_task
+from trpo_tf.tasks.registry import find_task, is_code
 from trpo_tf.tasks.task import CompiledTask, compile_task
 
 __all__ = ['Atari', 'Backend', 'Gym', 'Native', 'make_sampler', 'resolve']
@@ -127,6 +127,12 @@ class Native(_VectorTask):
 
   task: CompiledTask
 
+  def resolved(self) -> dict[str, Any]:
+    """Returns the fingerprint of a task that is the user's code."""
+    if not is_code(self.config.task.task):
+      return {}
+    return {'fingerprint': self.task.fingerprint}
+
   def policy(self) -> GaussianPolicy:
     """Makes a Gaussian MLP."""
     task = self.task
@@ -215,11 +221,14 @@ class Gym(_VectorTask):
     return GymVine(paths, self.config)
 
   def check(self) -> list[str]:
-    """Runs Gymnasium's environment checker, unless it is turned off."""
-    task = self.config.task
-    if not task.check_env:
-      return []
-    return environment_check.check(task.task, task.env_keywords)
+    """Warns of ranges of actions, and of what Gymnasium's checker finds."""
+    task, spaces = self.config.task, self.spaces
+    found = []
+    if task.check_env:
+      found = environment_check.check(task.task, task.env_keywords)
+    if task.action_range == 'raw' and not spaces.factors:
+      found += environment_check.check_range(task.task, spaces.low, spaces.high)
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

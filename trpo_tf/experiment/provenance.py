@@ -8,7 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 __all__ = ['Session', 'differences', 'session']
 
@@ -49,6 +49,7 @@ class Session(TypedDict):
     versions: by package; None if it is not installed.
     git: commit of the checkout that contains the package, if any.
     host: the machine.
+    contents: hashes of the user's code: its files, and the compiled task.
   """
 
   command: str
@@ -57,6 +58,7 @@ class Session(TypedDict):
   versions: dict[str, str | None]
   git: Commit | None
   host: Host
+  contents: NotRequired[dict[str, str]]
 
 
 def session() -> Session:
@@ -107,6 +109,12 @@ def differences(
     f'{name} {_text(old)} -> {_text(new)}'
     for name, (old, new) in pairs.items()
     if old != new
+  ]
+  contents = now.get('contents', {})
+  changed += [
+    f'the content of {name}'
+    for name, digest in before.get('contents', {}).items()
+    if contents.get(name, digest) != digest
   ]
   if not changed:
     return ()

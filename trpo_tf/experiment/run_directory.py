@@ -154,7 +154,7 @@ class RunDirectory:
       ) from None
     lock = _lock(path)
     try:
-      record, messages = _record(path, config)
+      record, messages = _record(path, config, resolved or {})
     except BaseException:
       os.close(lock)
       raise
@@ -252,6 +252,11 @@ def _lock(path: pathlib.Path) -> int:
   except BlockingIOError:
     holder = os.read(lock, 20).decode() or 'unknown'
     os.close(lock)
+    if holder == str(os.getpid()):
+      raise errors.UserError(
+        f'--run_dir={path} is in use by another run of this process: use all '
+        'of its iterator, or close() it'
+      ) from None
     raise errors.UserError(
       f'another process (id {holder}) trains in --run_dir={path}: wait for it '
       'or use another directory'
@@ -262,10 +267,17 @@ def _lock(path: pathlib.Path) -> int:
 
 
 def _record(
-  path: pathlib.Path, config: config_lib.ExperimentConfig
+  path: pathlib.Path,
+  config: config_lib.ExperimentConfig,
+  resolved: Mapping[str, object],
 ) -> tuple[run_record.RunRecord, tuple[str, ...]]:
   """Returns the new run.json and the lines that the user should see."""
   session, settings = provenance.session(), config_lib.settings(config)
+  session['contents'] = trust.contents(settings)
+  if 'fingerprint' in resolved:
+    session['contents'][f'{config.task.task} with its model'] = str(
+      resolved['fingerprint']
+    )
   new = run_record.new(settings, session)
   before = run_record.read(path)
   if before is None:

@@ -147,7 +147,13 @@ class TrainedPolicy:
         found, batched = images.batch(observation)
         return stacks.of_planes(images.planes(found)), batched
       observation = self.backend.spaces.flatten(observation)
-    rows = np.asarray(observation, np.float32)
+    try:
+      rows = np.asarray(observation, np.float32)
+    except (TypeError, ValueError):
+      raise UserError(
+        f'an observation of {self.task} is an array of numbers, not a '
+        f'{type(observation).__name__} (env.reset() returns a pair)'
+      ) from None
     size = self.policy.observation_size
     if rows.ndim not in (1, 2) or rows.shape[-1] != size:
       raise UserError(

@@ -32,7 +32,7 @@ from typing import Any
 from trpo_tf.errors import UserError
 from trpo_tf.tasks import code, registry
 
-__all__ = ['require', 'signature']
+__all__ = ['contents', 'require', 'signature']
 
 _KEY_SIZE = 32
 
@@ -55,6 +55,12 @@ def signature(settings: Mapping[str, Any]) -> str | None:
     return None
   text = json.dumps([settings, *contents], sort_keys=True)
   return hmac.digest(key, text.encode(), 'sha256').hex()
+
+
+def contents(settings: Mapping[str, Any]) -> dict[str, str]:
+  """Returns the SHA-256 of each file of Python code that settings name."""
+  found = {name: _content(name) for name in _named(settings).values()}
+  return {name: digest for name, digest in found.items() if digest}
 
 
 def require(
@@ -85,10 +91,16 @@ def require(
     if signed
     else 'the run has no signature that shows that you made it here'
   )
-  kind, name = next(iter(named.items()))
+  for name in named.values():
+    if _content(name) is None:
+      raise UserError(
+        f'{run_dir}/run.json names {name}, and there is no such file: a path '
+        'there counts from the directory in which the run was started'
+      )
+  what = ' and '.join(f'a {kind}, {name},' for kind, name in named.items())
   raise UserError(
-    f'{run_dir}/run.json names a {kind} that is Python code, {name}, and '
-    f'{why}: look at that code, and add --trust_task if it may run'
+    f'{run_dir}/run.json names {what} that may run Python code, and {why}: '
+    'look at that code, and add --trust_task if it may run'
   )
 
 

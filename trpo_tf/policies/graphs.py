@@ -40,10 +40,13 @@ def compile_any_batch(
 
   def call(*args):
     args = tf.nest.map_structure(tf.convert_to_tensor, args)
-    if not graph:
-      kept = tf.nest.map_structure(tf.TensorSpec.from_tensor, args[:fixed])
-      others = tf.nest.map_structure(any_batch, args[fixed:])
-      graph.append(compiled(function, input_signature=[*kept, *others]))
-    return graph[0](*args)
+    if graph:
+      return graph[0](*args)
+    kept = tf.nest.map_structure(tf.TensorSpec.from_tensor, args[:fixed])
+    others = tf.nest.map_structure(any_batch, args[fixed:])
+    traced = compiled(function, input_signature=[*kept, *others])
+    result = traced(*args)
+    graph.append(traced)  # as the call was a right one
+    return result
 
   return call

@@ -203,9 +203,6 @@ class Brancher:
     Raises:
       UserError: no snapshot, counts below 1, shapes that do not fit, or a
         snapshot that is damaged or of another model, task or MuJoCo version.
-      ValueError: a callback of MuJoCo is set, or this is a fork of the process
-        that made the Brancher.
-      KeyboardInterrupt: after Ctrl-C, within a fraction of a second.
     """
     states = self._states(snapshots)
     actions = np.ascontiguousarray(actions, np.float64)
