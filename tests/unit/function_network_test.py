@@ -157,6 +157,15 @@ def test_integers_and_lists_are_numbers_and_a_wrong_call_spoils_none(own):
   np.testing.assert_array_equal(one, three)
 
 
+def test_outputs_of_another_width_are_refused():
+  x, initial = _inputs()
+  network = trpo_tf.FunctionNetwork(_MLP.outputs, initial, _A + 1, _O)
+  policy = trpo_tf.GaussianPolicy(network)
+  theta = policy.initial_parameters(np.random.default_rng(0))
+  with pytest.raises(trpo_tf.UserError, match=rf'instead of \[N, {_A + 1}\]'):
+    policy.outputs(tf.constant(theta), x)
+
+
 def test_an_objective_that_returns_a_number_is_refused():
   x, _ = _inputs()
   policy = trpo_tf.GaussianPolicy(_MLP)

@@ -105,15 +105,25 @@ class FunctionNetwork:
     return MLP(self.input_size, hidden_sizes, output_size, activation)
 
   def outputs(self, theta: tf.Tensor, x: Any) -> tf.Tensor:
-    """Runs the function; see Network."""
-    return self.function(theta, x)
+    """Runs the function; see Network.
+
+    Raises:
+      UserError: its outputs are not [N, M].
+    """
+    found = self.function(theta, x)
+    if not found.shape.is_compatible_with([None, self.output_size]):
+      raise UserError(
+        f'the function returned shape {tuple(found.shape)} instead of '
+        f'[N, {self.output_size}]'
+      )
+    return found
 
   def linearize(
     self, theta: tf.Tensor, x: Any, keep: bool = True
   ) -> Linearization:
     """Runs the function and differentiates it; see Network."""
     del keep
-    return linearize_autodiff(self.function, theta, x)
+    return linearize_autodiff(self.outputs, theta, x)
 
 
 class KerasNetwork(FunctionNetwork):
