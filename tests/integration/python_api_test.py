@@ -103,7 +103,7 @@ def test_a_run_directory_continues_from_python(folder, tmp_path):
     assert not run.exists()
     next(iterations)
     other = trpo_tf.train(**_TINY, run_dir=run)
-    with pytest.raises(trpo_tf.UserError, match='another process'):
+    with pytest.raises(trpo_tf.UserError, match='of this process'):
       next(other)
   assert programs.final_state(run)['/iteration'] == 1
 

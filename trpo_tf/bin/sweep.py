@@ -47,11 +47,6 @@ def main(_) -> int:
   out = saved_runs.expanded(_OUT.value)
   axes = sweep.parse_grid(_GRID.value)
   base = flags.experiment_config()
-  if base.run.run_dir:
-    raise errors.UserError(
-      f'--run_dir={base.run.run_dir}: leave it out, as every run has a '
-      'directory of its own in --out'
-    )
   entries = sweep.make_entries(axes, base, _SEEDS.value, out, flags.parse)
   table = sweep.make_table(entries)
 

@@ -45,6 +45,8 @@ def load(
     fault = _fault(network, observation_size, output_size)
   except KeyboardInterrupt:
     raise
+  except UserError as error:
+    raise UserError(f'{flag}: {error}') from error
   except BaseException as error:  # the user's code may raise anything
     raise UserError(f'{flag} failed: {cause(error)}') from error
   if fault:

@@ -20,6 +20,7 @@ from trpo_tf.reproduction import (
   atari,
   atari_scores,
   atari_trials,
+  equal_steps,
   estimators,
   figure,
   gallery,
@@ -224,7 +225,10 @@ def _tables(
     'scale efficiency': scale.efficiency(data / 'scale.json'),
     'estimators': estimators.table(data / 'vine/estimators'),
   }
-  figure4, games = reports[0], reports[-1]
+  figure4, large, games = reports
+  found['Figure 4 hopper at equal env steps'] = equal_steps.table(
+    large.table, large.results, 'hopper'
+  )
   for method in games.table.methods:
     found[f'Atari {method}'] = atari_scores.table(
       games.table, games.results, method
