@@ -50,6 +50,7 @@ def test_every_table_of_data_is_generated():
     'swimmer changes',
     'Figure 4 hopper',
     'Figure 4 walker',
+    'Figure 4 hopper at equal env steps',
     'vine speed',
     'vine variance',
     'vine learning',
