@@ -60,6 +60,7 @@ def test_every_table_of_data_is_generated():
     'Atari gae',
     'Atari passed',
     'Atari single_path',
+    'Atari vine',
     'Atari trials',
     'Atari speed',
     'Atari step',
