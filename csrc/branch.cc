@@ -71,7 +71,7 @@ void RunOn(const mjModel* m, mjData* d, int sim, void* call) {
 }  // namespace
 
 bool BranchCall::Stopped() {
-  if (std::this_thread::get_id() == caller) {
+  if (std::this_thread::get_id() == main_thread) {
     const auto now = std::chrono::steady_clock::now();
     if (now >= next_look) {
       py::gil_scoped_acquire acquire;

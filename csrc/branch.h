@@ -63,12 +63,12 @@ struct BranchCall {
   // Throws where a snapshot's elapsed env steps are no count.
   void CheckElapsed() const;
 
-  // Returns whether the call is to end early. On the thread that made it, this
-  // asks Python every now and then whether a signal, as of Ctrl-C, raises an
-  // exception.
+  // Returns whether the call is to end early. On Python's main thread, this asks
+  // every now and then whether a signal, as of Ctrl-C, raises an exception.
+  // Other threads handle no signals, and may outlive the interpreter.
   bool Stopped();
   std::atomic<bool> stop{false};
-  std::thread::id caller = std::this_thread::get_id();
+  std::thread::id main_thread;  // if it made the call, else none
   std::chrono::steady_clock::time_point next_look{};
 
   std::atomic<int64_t> next{0};  // branch to begin

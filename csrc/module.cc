@@ -1,5 +1,7 @@
 // The extension trpo_tf/sampling/_native releases the GIL once a call, around
 // the simulation.
+#include <cstdint>
+#include <thread>
 #include <vector>
 
 #include "arrays.h"
@@ -22,9 +24,15 @@ void RunSampler(Sampler& sampler, const std::vector<int>& ids,
   RunSlots(call, ids);
 }
 
+bool OnMainThread() {
+  const auto main = py::module_::import("threading").attr("main_thread")();
+  return main.attr("ident").cast<uint64_t>() == PyThread_get_thread_ident();
+}
+
 auto RunBrancher(Engine& brancher, const py::dict& arrays) {
   Arrays in(arrays);
   BranchCall call{in, brancher};
+  if (OnMainThread()) call.main_thread = std::this_thread::get_id();
   const auto errors = [&call] {
     py::gil_scoped_release release;
     return RunBranches(call);

@@ -340,8 +340,10 @@ if busy:  # the fork copies a lock that is held
     kwargs=dict(noise=noise),
     daemon=True,
   )
+  begun = time.process_time()
   call.start()
-  time.sleep(0.5)
+  while time.process_time() - begun < 0.5:  # this thread sleeps
+    time.sleep(0.01)
 if child := os.fork():
   os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 signal.alarm(60)
@@ -356,6 +358,32 @@ except ValueError as error:
   command = [sys.executable, '-c', program, str(busy)]
   done = subprocess.run(command, timeout=120)
   assert done.returncode == 7
+
+
+def test_a_program_may_end_while_a_thread_branches():
+  """Only the main thread looks for signals, as the interpreter may be gone."""
+  program = """
+import threading
+import time
+import numpy as np
+import trpo_tf
+task = trpo_tf.native_task('Hopper-v5')
+states = trpo_tf.initial_snapshots(task, seed=0, count=2)
+brancher = trpo_tf.Brancher(task, threads=2)
+long = 10**6
+noise = np.zeros((2, 1, long, 3))
+begun = time.process_time()
+threading.Thread(
+  target=brancher.branch,
+  args=(states, np.zeros((2, 2, 3)), long),
+  kwargs=dict(noise=noise),
+  daemon=True,
+).start()
+while time.process_time() - begun < 0.5:  # this thread sleeps
+  time.sleep(0.01)
+"""
+  done = subprocess.run([sys.executable, '-c', program], timeout=120)
+  assert done.returncode == 0
 
 
 def test_a_row_alone_would_not_restore_ant():

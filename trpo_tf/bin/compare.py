@@ -27,7 +27,7 @@ _JSON = absl_flags.DEFINE_string(
   'json', '', 'file to write the numbers to; empty: only print'
 )
 
-_FEW = 5
+_FEW = 5  # runs
 
 
 def main(arguments: list[str]) -> None:
@@ -44,27 +44,30 @@ def main(arguments: list[str]) -> None:
   console = Console(markup=False)
   console.print(f'A: {a.name}\nB: {b.name}')
   console.print(_table(a, b, found))
-  least = min(len(seeds) for x in (a, b) for seeds in x.seeds.values())
-  for task in found:
-    steps = {steps for x in (a, b) for steps in x.env_steps.get(task, ())}
-    if len(steps) > 1:
-      console.print(
-        f'{task}: the policies were trained for {min(steps):,} to '
-        f'{max(steps):,} env steps',
-        style='yellow',
-      )
-  if least < _FEW:
-    console.print(
-      f'{least} runs are few: their intervals often exclude 0, or 0.5, by '
-      'chance (docs/compare.md)',
-      style='yellow',
-    )
+  for caution in _cautions(a, b):
+    console.print(caution, style='yellow')
   if _JSON.value:
     path = pathlib.Path(_JSON.value)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_record(a, b, found), indent=2) + '\n'
     checkpoint.write_atomically(path, text.encode())
     console.print(f'numbers: {path}')
+
+
+def _cautions(a: run_sets.RunSet, b: run_sets.RunSet) -> list[str]:
+  """Says what makes the comparison less than it looks."""
+  found = []
+  for task in a.seeds:
+    steps = (*a.env_steps[task], *b.env_steps[task])
+    if min(steps) < max(steps):
+      found.append(f'{task}: trained for {tables.span(steps)} env steps')
+  least = min(len(seeds) for x in (a, b) for seeds in x.seeds.values())
+  if least < _FEW:
+    found.append(
+      f'{least} runs are few: their intervals often exclude 0, or 0.5, by '
+      'chance (docs/compare.md)'
+    )
+  return found
 
 
 def _table(

@@ -159,7 +159,7 @@ def make_registered(
 
 def serve(*arguments: Any) -> None:
   """Serves AsyncVectorEnv in a process until it is disconnected."""
-  for number in (signal.SIGINT, signal.SIGTERM):  # the program handles these
+  for number in STOPS:  # the program handles these
     signal.signal(number, signal.SIG_IGN)
   signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
   with contextlib.suppress(OSError):  # it cannot report its disconnection

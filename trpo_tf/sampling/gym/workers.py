@@ -226,12 +226,12 @@ def _starting() -> Iterator[None]:
   TensorFlow. It also looks for modules in the working directory first. Until it
   serves, Ctrl-C would end it, so the signals wait.
   """
+  resource_tracker.ensure_running()  # whose start would unblock the signals
   before = set(multiprocessing.active_children())
   program = sys.modules['__main__']
   sys.modules['__main__'] = types.ModuleType('__main__')
   safe = os.environ.get('PYTHONSAFEPATH')
   os.environ['PYTHONSAFEPATH'] = '1'
-  resource_tracker.ensure_running()  # whose start would unblock the signals
   mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # children inherit it
   try:
     yield
