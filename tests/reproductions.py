@@ -8,7 +8,7 @@ import numpy as np
 from trpo_tf import config as config_lib
 from trpo_tf.experiment import run_directory, sinks
 from trpo_tf.methods.record import IterationRecord
-from trpo_tf.reproduction import locomotion, plan
+from trpo_tf.reproduction import locomotion, plan, results
 from trpo_tf.reproduction.table import Budget, Curve, Sweep, Table
 
 ITERATIONS = 20
@@ -87,3 +87,33 @@ def write(run: plan.PlannedRun, returns, directory=None, **settings) -> None:
       )
       sink.write(sinks.Entry(IterationRecord(**record)))
     sink.close()
+
+
+def result(
+  task: str, method: str, values, env_steps, **fields
+) -> results.Result:
+  """Makes the Result of finished runs without a published curve.
+
+  Args:
+    task: the task.
+    method: the method.
+    values: of each seed and iteration.
+    env_steps: after each iteration, those of all seeds.
+    **fields: others of Result.
+  """
+  values = np.asarray(values, float)
+  given = dict(
+    setting='',
+    sweep={},
+    errors=np.full_like(values, np.nan),
+    env_steps=np.broadcast_to(np.asarray(env_steps, float), values.shape),
+    iterations=np.full(len(values), values.shape[1]),
+    finished=True,
+    planned_seeds=len(values),
+    planned_iterations=0,
+    planned_env_steps=10**9,
+    reference=None,
+    by_env_steps=False,
+    window=1,
+  )
+  return results.Result(task, method, values=values, **given | fields)

@@ -258,6 +258,41 @@ def test_warnings_of_the_checker_are_lines():
   assert silent.check() == resolved(task='Hopper-v5').check() == []
 
 
+@pytest.mark.parametrize(
+  ('low', 'high', 'warns'),
+  [
+    ([-1, -2], [1, 2], ''),
+    ([-1, 10], [1, 200], 'component 1 of an action goes from 10 to 200'),
+    ([-1, -3], [1, 0], 'component 1 of an action goes from -3 to 0'),
+    ([-np.inf, 0], [np.inf, np.inf], ''),
+  ],
+)
+def test_ranges_of_actions_that_a_new_policy_hardly_reaches(low, high, warns):
+  bounds = np.array(low, float), np.array(high, float)
+  lines = environment_check.check_range('X-v0', *bounds)
+  assert len(lines) == bool(warns)
+  if warns:
+    assert warns in lines[0] and '--action_range=control' in lines[0]
+
+
+def test_the_warning_of_a_range_is_of_raw_actions():
+  made = functools.partial(resolved, task=_FAR, check_env=False)
+  [line] = made().check()
+  assert 'goes from 1 to 3' in line
+  assert made(action_range='control').check() == []
+
+
+class Far(gymnasium.Env):
+  """Its actions lie on one side of 0."""
+
+  observation_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+  action_space = gymnasium.spaces.Box(1, 3, (1,), np.float32)
+
+
+_FAR = 'Far-v0'
+gymnasium.register(_FAR, Far, max_episode_steps=5)
+
+
 class Socket(gymnasium.Env):
   """Counts the instances that are open; closing fails if `stuck`."""
 

@@ -111,6 +111,12 @@ def test_a_batch_is_its_rows(runs, name):
       assert env.single_action_space.contains(alone)
 
 
+@pytest.mark.parametrize('wrong', [(np.zeros(3), {}), 'abc', {'a': 1}])
+def test_what_is_no_observation_is_one_line(runs, wrong):
+  with pytest.raises(UserError, match='is an array of numbers, not a'):
+    load_policy(runs / 'native').act(wrong)
+
+
 @pytest.mark.parametrize('name', ['native', 'gym', 'discrete'])
 def test_the_distribution_has_the_actions_as_its_mode(runs, name):
   policy = load_policy(runs / name)

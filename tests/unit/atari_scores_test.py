@@ -4,32 +4,24 @@ import dataclasses
 import json
 
 import numpy as np
+import reproductions
 
 from trpo_tf import config as config_lib
 from trpo_tf.experiment import provenance, run_record, sinks
 from trpo_tf.reproduction import atari, atari_scores, atari_trials
-from trpo_tf.reproduction.results import Result
 from trpo_tf.reproduction.table import Curve
 
 
 def _result(method, values, errors, env_steps):
-  values = np.array(values, float)
-  return Result(
-    task='pong',
-    method=method,
-    setting='',
-    sweep={},
-    values=values,
-    errors=np.full_like(values, errors),
-    env_steps=np.broadcast_to(np.array(env_steps, float), values.shape),
-    iterations=np.full(len(values), values.shape[1]),
+  return reproductions.result(
+    'pong',
+    method,
+    values,
+    env_steps,
+    errors=np.full(np.shape(values), errors),
     finished=env_steps[-1] >= 4_000_000,
-    planned_seeds=len(values),
-    planned_iterations=0,
     planned_env_steps=4_000_000,
-    reference=None,
     by_env_steps=True,
-    window=1,
   )
 
 

@@ -3,31 +3,13 @@
 import dataclasses
 
 import numpy as np
+import reproductions
 
 from trpo_tf.reproduction import equal_steps, locomotion
-from trpo_tf.reproduction.results import Result
 
 
 def _result(method, millions, values, task='hopper'):
-  steps = 1e6 * np.array(millions, float)
-  values = np.array(values, float)
-  return Result(
-    task=task,
-    method=method,
-    setting='',
-    sweep={},
-    values=values,
-    errors=np.full_like(values, np.nan),
-    env_steps=np.broadcast_to(steps, values.shape),
-    iterations=np.full(len(values), steps.size),
-    finished=False,
-    planned_seeds=5,
-    planned_iterations=200,
-    planned_env_steps=10**12,
-    reference=None,
-    by_env_steps=False,
-    window=1,
-  )
+  return reproductions.result(task, method, values, 1e6 * np.array(millions))
 
 
 def test_values_lie_between_those_of_policies():

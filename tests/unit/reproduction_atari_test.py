@@ -4,11 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+import reproductions
 from absl import flags as absl_flags
 
 from trpo_tf import config
 from trpo_tf.bin import flags
-from trpo_tf.reproduction import atari, figure, markdown, plan, results
+from trpo_tf.reproduction import atari, figure, markdown, plan
 from trpo_tf.tasks.atari import PAPER_GAMES
 
 _TABLE = atari.TABLE
@@ -139,22 +140,14 @@ def test_reference_curves(game, method, iteration, value):
 
 
 def _result(game, method, score, error):
-  return results.Result(
+  return reproductions.result(
     game,
     method,
-    setting='',
-    sweep={},
-    values=np.array([[0.0, score]]),
+    [[0.0, score]],
+    [1e5, 2e5],
     errors=np.array([[0.0, error]]),
-    env_steps=np.array([[1e5, 2e5]]),
-    iterations=np.array([2]),
-    finished=True,
-    planned_seeds=1,
-    planned_iterations=0,
-    planned_env_steps=200_000,
     reference=_TABLE.reference[game].get(method),
     by_env_steps=True,
-    window=1,
   )
 
 

@@ -66,22 +66,9 @@ def test_numbers_by_hand(table, entries):
 
 def _result(values, task='cartpole', method='vine', **fields):
   """One seed whose iterations have 1000 env steps."""
-  values = np.asarray(values, float)[None]
-  given = dict(
-    setting='',
-    sweep={},
-    errors=np.full(values.shape, np.nan),
-    env_steps=1000.0 * np.arange(1, values.size + 1)[None],
-    iterations=np.array([values.size]),
-    finished=True,
-    planned_seeds=1,
-    planned_iterations=40,
-    planned_env_steps=10**9,
-    reference=None,
-    by_env_steps=False,
-    window=2,
-  )
-  return results.Result(task, method, values=values, **given | fields)
+  steps = 1000.0 * np.arange(1, len(values) + 1)
+  given = dict(planned_iterations=40, window=2)
+  return reproductions.result(task, method, [values], steps, **given | fields)
 
 
 def test_a_longer_window():

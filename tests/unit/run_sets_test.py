@@ -150,20 +150,29 @@ def test_a_set_has_one_setting_for_each_task(tmp_path):
     run_sets.load('a', [str(tmp_path)], False)
 
 
-def test_how_often_three_seeds_mislead():
-  """docs/compare.md says 19 %, within four standard errors of 150 pairs."""
-  rng = np.random.default_rng(0)
+def _documented_rates():
+  """The columns (runs, share of wrong intervals) of docs/compare.md."""
+  lines = (_PUBLISHED.parent / 'compare.md').read_text().splitlines()
+  cells = [
+    [cell.strip() for cell in line.strip('|').split('|')[1:]]
+    for line in lines
+    if line.startswith(('| runs in each set', '| the interval excludes'))
+  ]
+  pairs = zip(*cells, strict=True)
+  return [(int(n), float(rate.removesuffix(' %')) / 100) for n, rate in pairs]
 
-  def run_set(name):
-    return run_sets.RunSet(
-      name, (), {'x': (0, 1, 2)}, {'x': (1, 1, 1)}, {'x': rng.normal(size=3)}
+
+@pytest.mark.parametrize('n, rate', _documented_rates())
+def test_how_often_few_seeds_mislead(n, rate):
+  """Sets of one distribution; within four standard errors and a rounding."""
+  rng, pairs, wrong = np.random.default_rng(0), 400, 0
+  for _ in range(pairs):
+    low, high = statistics.stratified_interval(
+      rng.normal(size=(2, n)), run_sets._contrasts, resamples=1000
     )
-
-  wrong = 0
-  for _ in range(150):
-    low, high = run_sets.compare(run_set('a'), run_set('b'))['x'].mean.ci95
-    wrong += low > 0 or high < 0
-  assert abs(wrong / 150 - 0.19) < 4 * np.sqrt(0.19 * 0.81 / 150)
+    wrong += low[0] > 0 or high[0] < 0
+  error = np.sqrt(rate * (1 - rate) / pairs)
+  assert abs(wrong / pairs - rate) < 4 * error + 0.005
 
 
 def test_published_runs(tmp_path):
@@ -192,7 +201,7 @@ def test_program(tmp_path):
     for seed in range(3):
       _run(tmp_path / name, 'Ant-v5', seed, offset + seed, 5.0)
   for seed in range(2):
-    _run(tmp_path / 'one', 'Ant-v5', 7 * seed, 1.0)
+    _run(tmp_path / 'one', 'Ant-v5', 7 * seed, 1.0, env_steps=2000)
   _run(tmp_path / 'other', 'Walker2d-v5', 0, 1.0)
   _run(tmp_path / 'single', 'Ant-v5', 0, 1.0)
   _run(tmp_path / 'lost' / 'x', 'Ant-v5', 0, None)
@@ -223,6 +232,9 @@ def test_program(tmp_path):
   assert (good.code, good.stderr, sampled.code) == (0, '', 0)
   assert max(map(len, good.stdout.splitlines())) <= 80
   words = ' '.join(good.stdout.split())
+  assert '3 runs are few' in words
+  assert 'trained for' not in words
+  assert 'Ant-v5: trained for 1,000 to 2,000 env steps' in sampled.stdout
   assert 'A: a B: b/Ant* returns of the mean policy' in words
   rows = {
     line.strip('│ ').split('│')[0].strip(): line
