@@ -7,11 +7,10 @@ none of them is computed again.
 
 It holds no pointer, counter or index but the cursors of delays, which are
 checked, so bytes from a stranger may lead the simulation astray but not the
-memory. What is left out are the arena (contacts
-and constraints) and the integer arrays of the buffer (the sparsity of moments
-and tendons). mj_step writes them before it reads them, so a restore clears them
-by mj_resetData. Where bodies may sleep this does not hold, and such models are
-refused.
+memory. What is left out are the arena (contacts and constraints) and the
+integer arrays of the buffer (the sparsity of moments and tendons). mj_step
+writes them before it reads them, so a restore clears them by mj_resetData.
+Where bodies may sleep this does not hold, and such models are refused.
 """
 
 import collections

@@ -1,7 +1,6 @@
 """Tables of evaluations over seeds."""
 
 import dataclasses
-import itertools
 import math
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -21,6 +20,7 @@ __all__ = [
   'mean',
   'number',
   'span',
+  'summarize',
   'summarize_tasks',
 ]
 
@@ -88,32 +88,37 @@ def load_evaluation(run_dir: str | pathlib.Path) -> Evaluation:
 
 
 def summarize_tasks(
-  evaluations: Iterable[Evaluation], labels: Iterable[str] | None = None
+  evaluations: Iterable[Evaluation], labels: Iterable[str]
 ) -> list[Row]:
   """Makes a row of the evaluations that have a task and a label in common.
 
   Args:
     evaluations: of the runs.
     labels: what distinguishes each run's settings from the others of its task,
-      see `run_groups.labels`; None: nothing does.
+      see `run_groups.labels`.
 
   Returns:
     The rows, in the order of their first runs.
   """
   groups: dict[tuple[str, str], list[Evaluation]] = {}
-  given = itertools.repeat('') if labels is None else labels
-  for evaluation, label in zip(evaluations, given, strict=labels is not None):
+  for evaluation, label in zip(evaluations, labels, strict=True):
     groups.setdefault((evaluation['task'], label), []).append(evaluation)
-  return [_row(*key, group) for key, group in groups.items()]
+  return [summarize(group, label) for (_, label), group in groups.items()]
 
 
-def _row(task: str, label: str, evaluations: Sequence[Evaluation]) -> Row:
+def summarize(evaluations: Iterable[Evaluation], label: str = '') -> Row:
+  """Makes the row of runs of one task.
+
+  Args:
+    evaluations: of the runs.
+    label: what distinguishes their settings from others.
+  """
   runs = sorted(evaluations, key=lambda run: run['seed'])
   kinds = [run[kind] for run in runs for kind in ('deterministic', 'sampled')]
   means = [kind['return']['mean'] for kind in kinds]
   values = tuple(math.nan if mean is None else mean for mean in means)
   return Row(
-    task,
+    runs[0]['task'],
     label,
     tuple(run['env_steps'] for run in runs),
     tuple(run['seed'] for run in runs),

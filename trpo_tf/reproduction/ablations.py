@@ -75,7 +75,7 @@ def damping(directory: pathlib.Path) -> str:
   for name, value in _DAMPINGS.items():
     group = directory / f'inverted_double_pendulum_{name}'
     paths = sorted(path.parent for path in group.glob('*/progress.csv'))
-    (row,) = tables.summarize_tasks(map(tables.load_evaluation, paths))
+    row = tables.summarize(map(tables.load_evaluation, paths))
     kls, falls = [], []
     for path in paths:
       columns = progress.read_csv(path / 'progress.csv')

@@ -73,8 +73,7 @@ def _groups(directory: pathlib.Path) -> list[pathlib.Path]:
 
 def _row(group: pathlib.Path) -> Row:
   found = [path for path in group.iterdir() if path.is_dir()]
-  (row,) = tables.summarize_tasks(map(tables.load_evaluation, found))
-  return row
+  return tables.summarize(map(tables.load_evaluation, found))
 
 
 def evaluations(rows: Sequence[Row]) -> str:
