@@ -63,9 +63,10 @@ struct BranchCall {
   // Throws where a snapshot's elapsed env steps are no count.
   void CheckElapsed() const;
 
-  // Returns whether the call is to end early. On Python's main thread, this asks
-  // every now and then whether a signal, as of Ctrl-C, raises an exception.
-  // Other threads handle no signals, and may outlive the interpreter.
+  // Returns whether the call is to end early. On Python's main thread, this
+  // asks every now and then whether a signal, as of Ctrl-C, raises an
+  // exception. Other threads handle no signals, and may outlive the
+  // interpreter.
   bool Stopped();
   std::atomic<bool> stop{false};
   std::thread::id main_thread;  // if it made the call, else none
