@@ -281,6 +281,12 @@ def test_plain_lines_are_spaced_and_the_last_is_shown():
   assert 'refused' not in lines[0]
 
 
+def test_an_iteration_in_which_no_episode_ended_says_so():
+  sink, _, stream = _console(False)
+  sink.write(sinks.Entry(_record(1, return_mean=float('nan'))))
+  assert '/s  no episode ended  KL' in stream.getvalue()
+
+
 def test_the_last_state_is_shown_at_the_end():
   sink, out, stream = _console(False)
   sink.write(sinks.Entry(_record(1)))

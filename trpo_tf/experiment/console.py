@@ -115,7 +115,7 @@ class ConsoleSink:
       reached = f'{_short(steps)}/{_short(self._total)}'
     parts = [
       f'{reached} steps at {_short(record.env_steps_per_second)}/s',
-      f'return {record.return_mean:.1f}',
+      _return(record.return_mean),
       f'KL {record.mean_kl:.4f}',
       f'{_duration(seconds_left)} left' if done < 1 else _duration(elapsed),
     ]
@@ -126,6 +126,10 @@ class ConsoleSink:
     if self._diverged:
       parts.append(f'{self._diverged} diverged')
     return '  '.join(parts)
+
+
+def _return(mean: float) -> str:
+  return 'no episode ended' if math.isnan(mean) else f'return {mean:.1f}'
 
 
 def _short(number: float) -> str:
