@@ -9,7 +9,7 @@ import pytest
 
 from trpo_tf import config
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import run_directory, tables
+from trpo_tf.experiment import checkpoint, run_directory, tables
 
 
 def _evaluation(task, seed, deterministic, sampled, env_steps=1000):
@@ -181,3 +181,23 @@ def test_program_leaves_out_runs_that_were_not_evaluated(tmp_path):
   assert done.stderr == 'table: not evaluated, left out: runs/a\n'
   assert none.code == 2 and none.stdout == ''
   assert none.stderr.startswith('table: runs/a has no evaluation.json: run ')
+
+
+def test_programs_name_runs_that_were_trained_further(tmp_path):
+  for name, evaluated in (('a/0', 7), ('a/1', 9), ('b/2', 9), ('b/3', None)):
+    path = tmp_path / name
+    seed = int(name[-1])
+    for iteration in (7, 9):
+      checkpoint.save(path / 'checkpoints', iteration, {}, keep=1)
+    evaluation = _evaluation('Ant-v5', seed, 1.0, 2.0)
+    if evaluated:
+      evaluation['checkpoint'] = f'iteration_{evaluated:08d}.npz'
+    (path / 'evaluation.json').write_text(json.dumps(evaluation))
+  words = (
+    'trained further since the evaluation, run trpo_tf.bin.evaluate again: a/0'
+  )
+  table, other = programs.run('table', [['a/*', 'b/*'], ['b/*']], tmp_path)
+  assert table.code == 0 and table.stderr == f'table: {words}\n'
+  assert other.code == 0 and other.stderr == ''
+  (compared,) = programs.run('compare', [['a', 'b']], tmp_path)
+  assert words in ' '.join(compared.stdout.split())

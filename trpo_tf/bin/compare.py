@@ -61,6 +61,8 @@ def _cautions(a: run_sets.RunSet, b: run_sets.RunSet) -> list[str]:
     steps = (*a.env_steps[task], *b.env_steps[task])
     if min(steps) < max(steps):
       found.append(f'{task}: trained for {tables.span(steps)} env steps')
+  if outdated := tables.outdated({**a.evaluations, **b.evaluations}):
+    found.append(outdated)
   least = min(len(seeds) for x in (a, b) for seeds in x.seeds.values())
   if least < _FEW:
     found.append(
@@ -111,7 +113,7 @@ def _record(
   sets = {
     key: {
       'name': one.name,
-      'runs': [str(path) for path in one.paths],
+      'runs': [str(path) for path in one.evaluations],
       'tasks': {
         task: dict(
           seeds=one.seeds[task],

@@ -32,6 +32,8 @@ def main(patterns: list[str]) -> None:
     print(
       f'table: not evaluated, left out: {", ".join(missing)}', file=sys.stderr
     )
+  if outdated := tables.outdated(found):
+    print(f'table: {outdated}', file=sys.stderr)
   settings = {p: run_groups.settings_of(p, run) for p, run in found.items()}
   run_groups.refuse_twins(settings, 'tabulate one of them')
   labels = run_groups.labels([*settings.values()])

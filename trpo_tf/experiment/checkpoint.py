@@ -38,6 +38,7 @@ __all__ = [
   'Damage',
   'load',
   'load_newest',
+  'newest',
   'newest_iteration',
   'save',
   'write',
@@ -216,10 +217,15 @@ def load(
   return saved
 
 
+def newest(directory: str | os.PathLike[str]) -> pathlib.Path | None:
+  """Returns the newest checkpoint, by its name; None if there is none."""
+  return next(iter(_newest_first(pathlib.Path(directory))), None)
+
+
 def newest_iteration(directory: str | os.PathLike[str]) -> int:
   """Returns the iteration of the newest checkpoint, by its name; 0 if none."""
-  paths = _newest_first(pathlib.Path(directory))
-  return _iteration(paths[0]) if paths else 0
+  path = newest(directory)
+  return _iteration(path) if path else 0
 
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:

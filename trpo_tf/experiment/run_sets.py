@@ -23,14 +23,14 @@ class RunSet:
 
   Attributes:
     name: what the user calls them.
-    paths: their directories, which have been evaluated.
+    evaluations: their evaluations, by their directories.
     seeds: seeds by task.
     env_steps: env steps that were trained, by task and run.
     returns: float64 [runs], the mean return of each run by task.
   """
 
   name: str
-  paths: tuple[pathlib.Path, ...]
+  evaluations: Mapping[pathlib.Path, tables.Evaluation]
   seeds: Mapping[str, tuple[int, ...]]
   env_steps: Mapping[str, tuple[int, ...]]
   returns: Mapping[str, np.ndarray]
@@ -85,14 +85,13 @@ def load(name: str, directories: Sequence[str], sampled: bool) -> RunSet:
       has the seed of another or other settings.
   """
   runs = [run for directory in directories for run in _runs(directory)]
-  paths = tuple(dict.fromkeys(runs))
-  if not paths:
+  if not runs:
     raise UserError(
       f'{name} holds no run: name directories of runs, or one with runs in it'
     )
   groups: dict[str, dict[int, tuple[pathlib.Path, tables.Evaluation]]] = {}
-  for path in paths:
-    found = tables.load_evaluation(path)
+  evaluations = {path: tables.load_evaluation(path) for path in runs}
+  for path, found in evaluations.items():
     task, seed = found['task'], found['seed']
     twin, _ = groups.setdefault(task, {}).setdefault(seed, (path, found))
     if twin != path:
@@ -104,7 +103,7 @@ def load(name: str, directories: Sequence[str], sampled: bool) -> RunSet:
     _refuse_mixture(name, list(group.values()))
   return RunSet(
     name,
-    paths,
+    evaluations,
     seeds={task: tuple(group) for task, group in groups.items()},
     env_steps={
       task: tuple(found['env_steps'] for _, found in group.values())
@@ -182,7 +181,7 @@ def compare(a: RunSet, b: RunSet) -> dict[str, Comparison]:
 
 
 def _check(a: RunSet, b: RunSet) -> None:
-  if common := {p.resolve() for p in a.paths} & {p.resolve() for p in b.paths}:
+  if common := _resolved(a) & _resolved(b):
     raise UserError(f'{min(common)} is in both sets: name each run once')
   for one, other in ((a, b), (b, a)):
     if lacking := sorted(set(one.returns) - set(other.returns)):
@@ -196,6 +195,10 @@ def _check(a: RunSet, b: RunSet) -> None:
           f'{one.name} has one run of {task}: an interval needs two seeds or '
           'more'
         )
+
+
+def _resolved(runs: RunSet) -> set[pathlib.Path]:
+  return {path.resolve() for path in runs.evaluations}
 
 
 def _scaled(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,13 +3,13 @@
 import dataclasses
 import math
 import pathlib
-from collections.abc import Iterable, Sequence
-from typing import NotRequired, TypedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import json_files, statistics
+from trpo_tf.experiment import checkpoint, json_files, statistics
 
 __all__ = [
   'Evaluation',
@@ -19,6 +19,7 @@ __all__ = [
   'markdown',
   'mean',
   'number',
+  'outdated',
   'span',
   'summarize',
   'summarize_tasks',
@@ -65,6 +66,7 @@ class Evaluation(TypedDict):
   task: str
   env_steps: int
   seed: int
+  checkpoint: NotRequired[str]
   deterministic: Kind
   sampled: Kind
 
@@ -85,6 +87,29 @@ def load_evaluation(run_dir: str | pathlib.Path) -> Evaluation:
   if not json_files.is_text(evaluation['task']):
     raise UserError(f'{path}: task has control characters: {remedy}')
   return evaluation
+
+
+def outdated(evaluations: Mapping[Any, Evaluation]) -> str:
+  """Names the runs that were trained further since they were evaluated.
+
+  Args:
+    evaluations: by the directory of the run.
+
+  Returns:
+    A line that tells what to do; '' if there is no such run.
+  """
+  found = []
+  for run_dir, evaluation in evaluations.items():
+    newest = checkpoint.newest(pathlib.Path(run_dir) / 'checkpoints')
+    evaluated = evaluation.get('checkpoint')
+    if newest and evaluated and newest.name != evaluated:
+      found.append(str(run_dir))
+  if not found:
+    return ''
+  return (
+    'trained further since the evaluation, run trpo_tf.bin.evaluate again: '
+    + ', '.join(found)
+  )
 
 
 def summarize_tasks(
