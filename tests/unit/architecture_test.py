@@ -9,7 +9,7 @@ _ROOT = pathlib.Path(__file__).parents[2] / 'trpo_tf'
 _ORDER = (
   ('errors',),
   ('extras', 'children'),
-  ('config', 'moments', 'seeding'),
+  ('blas', 'config', 'moments', 'seeding'),
   ('theory',),
   ('tasks',),
   ('policies', 'cloning'),

@@ -5,6 +5,7 @@ import dataclasses
 import cma
 import numpy as np
 import pytest
+import threadpoolctl
 
 from trpo_tf import config, seeding
 from trpo_tf.errors import UserError
@@ -180,3 +181,14 @@ def test_refuses_a_covariance_too_large():
   large = mlp.MLP(MAX_PARAMETERS // 2, (), 2)
   with pytest.raises(UserError, match='2002 x 2002.*--method=cem or rwr'):
     Cma(categorical.CategoricalPolicy(large, (2,)), settings())
+
+
+def test_the_threads_of_the_blas_change_nothing():
+  policy = gaussian.GaussianPolicy(mlp.MLP(100, (), 4), -0.5)
+  origin, found = np.zeros(policy.num_parameters, np.float32), []
+  for threads in (1, 2):
+    learner = Cma(policy, settings(num_slots=64))
+    with threadpoolctl.threadpool_limits(threads, 'blas'):
+      state = learner.initial_state(origin, np.random.default_rng(0))
+      found.append(iterate(learner, origin, state, 0, 8)[0])
+  np.testing.assert_array_equal(*found)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 
+from trpo_tf import blas
 from trpo_tf.errors import UserError
 from trpo_tf.estimation.every_step import Partners, PartnerSums
 from trpo_tf.policies.gaussian import GaussianPolicy
@@ -70,6 +71,7 @@ class Amortized(NamedTuple):
     """The factor of A_phi that explains most of what phi was not fitted to."""
     return Partners(self.products, self.squares).coefficient
 
+  @blas.one_thread
   def values(self, x: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Computes A_phi, times the coefficient.
 
@@ -82,6 +84,7 @@ class Amortized(NamedTuple):
     """
     return self.coefficient * (self._slopes(x) * basis(noise)).sum(axis=1)
 
+  @blas.one_thread
   def updated(
     self, x: np.ndarray, noise: np.ndarray, returns: np.ndarray
   ) -> 'Amortized':

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trpo_tf import blas
 from trpo_tf.policies.protocols import Inputs
 
 __all__ = ['LinearBaseline', 'NoBaseline', 'TimeBaseline', 'TimeSums']
@@ -209,6 +210,7 @@ class LinearBaseline:
     del rng
     return LinearState(np.zeros(2 * self._observation_size + 4))
 
+  @blas.one_thread
   def predict(
     self, state: LinearState, x: Inputs, timesteps: np.ndarray
   ) -> np.ndarray:
@@ -224,6 +226,7 @@ class LinearBaseline:
     """
     return self._features(x, timesteps) @ state.weights
 
+  @blas.one_thread
   def fit(
     self,
     state: LinearState,

@@ -5,7 +5,7 @@ from typing import Any
 import cma
 import numpy as np
 
-from trpo_tf import seeding
+from trpo_tf import blas, seeding
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
 from trpo_tf.methods import population
@@ -153,6 +153,7 @@ class _Search:
     drawn: the S candidates, float64 [D], of the current iteration.
   """
 
+  @blas.one_thread
   def __init__(self, config: ExperimentConfig, origin: np.ndarray):
     self._seed = config.run.seed
     self.origin = origin
@@ -187,6 +188,7 @@ class _Search:
       self.scores, state['scores']
     )
 
+  @blas.one_thread
   def tell(self, scores: np.ndarray) -> None:
     """Ends the iteration with its scores [S] and draws the next candidates."""
     scored = scores > population.UNSCORED
