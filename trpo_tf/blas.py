@@ -1,4 +1,4 @@
-"""Linear algebra of NumPy and SciPy that rounds the same on every machine."""
+"""One thread for the linear algebra of NumPy and SciPy, for equal rounding."""
 
 import functools
 from collections.abc import Callable
