@@ -4,8 +4,9 @@ import contextlib
 import dataclasses
 import json
 import logging
+import numbers
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ _LOG = logging.getLogger('trpo_tf')
 
 
 def train(
-  preset: str | ExperimentConfig = '', **overrides: Any
+  preset: str | Sequence[str] | ExperimentConfig = '', **overrides: Any
 ) -> Iterator[Iteration]:
   """Trains a policy, and yields each iteration: its state, record and batch.
 
@@ -46,8 +47,8 @@ def train(
   it, to save the last state and to unlock the directory.
 
   Args:
-    preset: names of presets with commas between, such as 'v5/hopper'; or all
-      settings.
+    preset: names of presets such as 'v5/hopper', as a list or with commas
+      between; or all settings.
     **overrides: settings by the names of train's flags.
 
   Returns:
@@ -61,7 +62,8 @@ def train(
   if isinstance(preset, ExperimentConfig):
     given = _arguments(config_lib.settings(preset))
   else:
-    given = presets.arguments(preset)
+    names = preset if isinstance(preset, str) else ','.join(preset)
+    given = presets.arguments(names)
   config = flags.parse([*given, *_arguments(overrides)])
   if config.sampler.num_shards > 1:
     raise UserError(
@@ -114,6 +116,9 @@ def _arguments(settings: dict[str, Any]) -> list[str]:
       value = _json(name, value)
     if isinstance(value, os.PathLike):
       value = os.fspath(value)
+    if not isinstance(value, (str, tuple, numbers.Number, np.generic)):
+      hint = ': register it with Gymnasium, and give its id' * (name == 'task')
+      raise UserError(f'--{name} takes no {type(value).__name__}{hint}')
     arguments.append(f'--{name}={flagfiles.flag_text(value)}')
   return arguments
 

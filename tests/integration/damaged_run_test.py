@@ -119,7 +119,10 @@ _REFUSED = {
     lambda run: _steps(run, 3, 4, 5, env_steps=np.zeros((), np.int64)),
     'none of the 3 checkpoints',
   ),
-  'all rows': (lambda run: (run / 'progress.csv').unlink(), 'none of the 3'),
+  'all rows': (
+    lambda run: (run / 'progress.csv').unlink(),
+    'without a progress.csv, as an exported policy does',
+  ),
 }
 
 

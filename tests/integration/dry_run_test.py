@@ -55,7 +55,7 @@ def test_the_output_is_a_flagfile(results, tmp_path):
   assert config == flags.parse(_COMMANDS['whole'])
   assert said[0] == '# policy: 5,126 parameters, 11 inputs, 3 outputs'
   assert said[1] == '# an iteration: 2,000 env steps'
-  assert said[2] == '# iterations: 9, until 1,000,000 env steps'
+  assert said[2] == '# iterations: 9'
   assert re.match(r'# memory: about \d\.\d+ GB of ', said[3])
   assert said[4] == '# directory: none, --run_dir is missing'
 

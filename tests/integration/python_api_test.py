@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import gymnasium
 import numpy as np
 import programs
 import pytest
@@ -138,6 +139,8 @@ def test_a_run_directory_continues_from_python(folder, tmp_path):
     ('', dict(activation='elu'), 'should be one of <tanh|softplus|relu>'),
     ('', dict(batch_steps=2001), 'is not a multiple of'),
     ('', dict(batch_steps=1.5), 'flag --batch_steps=1.5'),
+    ('', dict(task=gymnasium.Env()), '--task takes no Env: register it with'),
+    (['v5/hopper', 'v5/vin'], {}, '--preset=v5/vin: no such preset'),
     ('', dict(seed=None), '--seed=None: leave it out'),
     ('', dict(task='Hopper-v55'), 'did you mean Hopper-v5?'),
     ('', dict(flagfile='missing.flags'), 'No such file'),

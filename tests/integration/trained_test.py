@@ -117,6 +117,26 @@ def test_what_is_no_observation_is_one_line(runs, wrong):
     load_policy(runs / 'native').act(wrong)
 
 
+def test_what_is_no_observation_of_an_environment(runs):
+  policy = load_policy(runs / 'cartpole')
+  reset = gymnasium.make(policy.task).reset(seed=0)
+  with pytest.raises(UserError, match=r'the first of the two that env.reset'):
+    policy.act(reset)
+  with pytest.raises(UserError, match='a batch without observations'):
+    policy.act(np.zeros((0, 4), np.float32))
+
+
+@pytest.mark.parametrize('name', ['native', 'cartpole'])
+def test_nan_is_no_observation(runs, name):
+  policy = load_policy(runs / name)
+  observations = np.zeros((2, policy.policy.observation_size), np.float32)
+  observations[1, 2] = np.nan
+  with pytest.raises(UserError, match=r'^observation\[1, 2\] of .* is NaN$'):
+    policy.act(observations)
+  with pytest.raises(UserError, match=r'^observation\[2\] of .* is NaN$'):
+    policy.act(observations[1])
+
+
 @pytest.mark.parametrize('name', ['native', 'gym', 'discrete'])
 def test_the_distribution_has_the_actions_as_its_mode(runs, name):
   policy = load_policy(runs / name)

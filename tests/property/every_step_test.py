@@ -741,10 +741,11 @@ def test_without_weights_every_mean_is_the_plain_one(kind):
 
 
 @pytest.mark.slow
+@KINDS
 @pytest.mark.parametrize('fraction', [1.0, 0.5])
-def test_a_step_weights_as_repeated_rows_do(fraction):
+def test_a_step_weights_as_repeated_rows_do(fraction, kind):
   """The whole constrained step of TRPO, within the rounding of float32."""
-  policy, theta, _, x, data = steps_of('gaussian')
+  policy, theta, _, x, data = steps_of(kind)
   weights, rows = repeated_rows()
   theta, x = theta.astype(np.float32), x.astype(np.float32)
   some = np.arange(0, ROWS, math.ceil(1 / fraction))
@@ -764,7 +765,8 @@ def test_a_step_weights_as_repeated_rows_do(fraction):
   one, other = results
   assert one.status == other.status
   assert one.evaluations == other.evaluations
-  for name in ('mean_kl', 'surrogate_after', 'gradient_norm', 'curvature'):
+  names = 'mean_kl', 'surrogate_after', 'gradient_norm', 'curvature', 'entropy'
+  for name in names:
     assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-3)
   moved = np.linalg.norm(other.theta - theta)
   assert np.linalg.norm(one.theta - other.theta) < 1e-2 * moved

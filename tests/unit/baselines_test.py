@@ -31,6 +31,13 @@ def test_none_predicts_zero():
   assert np.isnan(found.explained_before)
 
 
+def test_constant_returns_have_no_variance_to_explain():
+  predictions = rng().normal(size=1000)
+  for value in (0.0, 0.1, -1e9):
+    returns = np.full(1000, value)  # whose variance may be 1e-34
+    assert np.isnan(baselines.explained_variance(predictions, returns))
+
+
 def test_time_is_the_mean_return_of_each_step():
   baseline = baselines.TimeBaseline()
   timesteps = np.array([0, 1, 3, 0, 1, 0])

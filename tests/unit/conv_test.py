@@ -16,6 +16,7 @@ from trpo_tf.policies import (
   categorical,
   chunks,
   conv,
+  gaussian,
   linearization,
   mlp,
   stacks,
@@ -247,6 +248,17 @@ def test_one_pass_gives_outputs_product_and_sums(n):
   u = scale * linearized.outputs
   np.testing.assert_allclose(product, linearized.vjp(u), rtol=1e-9, atol=1e-12)
   assert total.numpy() == pytest.approx(np.sum(u)) and count == n
+
+
+def test_a_gaussian_policy_keeps_the_one_pass():
+  policy = gaussian.GaussianPolicy(SMALL, -0.5)
+  theta = np.append(parameters(dtype=np.float64), np.zeros(8))
+  linearized = policy.linearize(tf.constant(theta), observations())
+  outputs, product, _ = linearized.pullback(lambda y, cut: (y, ()), ())
+  np.testing.assert_allclose(outputs, linearized.outputs, rtol=1e-12)
+  expected = linearized.vjp(linearized.outputs)
+  np.testing.assert_allclose(product, expected, rtol=1e-9, atol=1e-12)
+  assert len(product) == policy.num_parameters
 
 
 def test_blocks_share_the_frames():

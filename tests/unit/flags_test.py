@@ -54,6 +54,7 @@ def test_help_says_range_and_choices():
     ('--hidden_sizes=64,32', 'hidden_sizes', (64, 32)),
     ('--hidden_sizes=', 'hidden_sizes', ()),
     ('--total_env_steps=2_000_000', 'total_env_steps', 2_000_000),
+    ('--total_env_steps=2e6', 'total_env_steps', 2_000_000),
     ('--max_kl=1', 'max_kl', 1.0),
     ('--notensorboard', 'tensorboard', False),
     ('--whole_episodes', 'whole_episodes', True),
@@ -213,6 +214,10 @@ def _run(tmp_path, *arguments, takes='no'):
       "Unknown command line flag 'max_kll'. Did you mean: max_kl",
     ),
     (['--gamma=abc'], 2, 'flag --gamma=abc: could not convert'),
+    (['--seed=1.5'], 2, 'write a whole number, as in 1000000 or 1e6'),
+    (['--seed=x'], 2, 'flag --seed=x: write a whole number'),
+    (['--seed=inf'], 2, 'write a whole number'),
+    (['--tensorboard=no'], 2, 'flag --tensorboard=no: write true or false'),
     (['--gamma=2'], 2, '--gamma=2.0 is outside [0, 1]'),
     (['--hidden_sizes=64x'], 2, 'write integers with commas, as in 64,64'),
     (['--activation=elu'], 2, 'should be one of <tanh|softplus|relu>'),
@@ -253,6 +258,21 @@ def test_a_traceback_on_demand_and_for_bugs(tmp_path):
 def test_arguments(tmp_path):
   result = _run(tmp_path, 'a', '--seed=2', 'b', takes='yes')
   assert (result.returncode, result.stdout) == (0, 'ran a b\n')
+
+
+def test_a_shell_leaves_some_tildes(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', '/my home')
+  raises = '--raises=errors.UserError(absl_flags.FLAGS.run_dir)'
+  result = _run(tmp_path, '--run_dir=~/runs/~a', raises)
+  assert result.stderr == 'program: /my home/runs/~a\n'
+  result = _run(tmp_path, '~/runs/*', 'b~', takes='yes')
+  assert result.stdout == 'ran /my home/runs/* b~\n'
+
+
+def test_messages_of_libraries_need_a_higher_verbosity(tmp_path):
+  info = '--raises=__import__("absl.logging").logging.info("of a library")'
+  assert 'of a library' not in _run(tmp_path, info).stderr
+  assert 'of a library' in _run(tmp_path, info, '--verbosity=0').stderr
 
 
 def test_help_lists_the_settings(tmp_path):

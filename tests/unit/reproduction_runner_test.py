@@ -259,7 +259,7 @@ def test_campaign(table, entries, tmp_path):
   ]
   assert not campaign.failures
   assert lines[0].startswith(
-    f'7 runs, 0 of them finished; at most {7 * _N * 2000:.3g} env steps to go'
+    f'7 runs, 0 of them finished; at most {7 * _N * 2000:,} env steps to go'
   )
   assert lines[1].startswith(
     'cartpole natural_gradient 3 0: reward_per_step 3, 0 s; 1 of 7 runs done, '

@@ -93,6 +93,13 @@ def test_refusals(grid, message):
   assert message in str(caught.value)
 
 
+def test_keyword_arguments_may_have_commas():
+  axes, entries = _plan('env_kwargs={"a":1,"b":2};{"a":2}')
+  assert len(entries) == 2 and len(axes[0].values) == 2
+  (run, *_), _ = (entry.variants[''] for entry in entries)
+  assert run.config.task.env_kwargs == '{"a": 1, "b": 2}'
+
+
 def test_the_last_seed_has_to_be_one():
   last = flags.parse([f'--seed={2**31 - 2}'])
   _plan(base=last, seeds=2)

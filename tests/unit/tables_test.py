@@ -43,8 +43,8 @@ def test_runs_are_grouped_by_task_and_label():
   assert other.label == 'gamma=0.9' and other.deterministic == (5.0,)
   head, _, first, _, last = tables.markdown([hopper, ant, other]).splitlines()
   assert head.startswith('| task | settings | env steps |')
-  assert first.startswith('| Hopper-v5 |  | 1,000 to 1,001 | 2, 10 |')
-  assert last.startswith('| Hopper-v5 | gamma=0.9 | 1,000 | 2 |')
+  assert first.startswith('| Hopper-v5 |  | 1,000 to 1,001 | 2 | 2, 10 |')
+  assert last.startswith('| Hopper-v5 | gamma=0.9 | 1,000 | 1 | 2 |')
 
 
 def test_diverged_episodes_are_told():
@@ -61,10 +61,10 @@ def test_markdown_has_mean_iqm_interval_and_every_seed():
   )
   *_, line = tables.markdown([row]).splitlines()
   cells = [cell.strip() for cell in line.strip('|').split('|')]
-  assert cells[:3] == ['Hopper-v5', '1,000', '0 to 3']
-  assert cells[3].startswith('15.0 (')
-  assert cells[4:6] == ['15.0', '0.00, 10.0, 20.0, 30.0']
-  assert cells[6] == '100 (100 to 100)'
+  assert cells[:4] == ['Hopper-v5', '1,000', '4', '0 to 3']
+  assert cells[4].startswith('15.0 (')
+  assert cells[5:7] == ['15.0', '0.00, 10.0, 20.0, 30.0']
+  assert cells[7] == '100 (100 to 100)'
 
 
 def test_a_run_without_evaluation_says_what_to_do(tmp_path):
@@ -80,7 +80,7 @@ def test_a_run_whose_every_episode_diverged():
   )
   *_, line = tables.markdown([row]).splitlines()
   cells = [cell.strip() for cell in line.strip('|').split('|')]
-  assert cells[3:6] == ['-', '-', '1.00, -']
+  assert cells[4:7] == ['-', '-', '1.00, -']
 
 
 @pytest.mark.parametrize(
@@ -160,9 +160,9 @@ def test_program_tells_settings_apart(tmp_path):
   )
   assert good.code == 0 and good.stderr == ''
   first, second = good.stdout.splitlines()[2:]
-  assert first.startswith('| Ant-v5 | gamma=0.99 | 1,000 | 9, 10 | 9.50 (')
+  assert first.startswith('| Ant-v5 | gamma=0.99 | 1,000 | 2 | 9, 10 | 9.50 (')
   assert '| 9.00, 10.0 |' in first
-  assert second.startswith('| Ant-v5 | gamma=0.9 | 1,000 | 9 | 9.00 |')
+  assert second.startswith('| Ant-v5 | gamma=0.9 | 1,000 | 1 | 9 | 9.00 |')
   assert twins.code == 2
   assert twins.stderr == (
     'table: b/9 and twin have the same settings and seed 9: tabulate one of '
@@ -176,7 +176,10 @@ def test_program_leaves_out_runs_that_were_not_evaluated(tmp_path):
   evaluation = _evaluation('Ant-v5', 0, 1.0, 2.0)
   path = tmp_path / 'runs' / 'b' / 'evaluation.json'
   path.write_text(json.dumps(evaluation))
-  done, none = programs.run('table', [['runs/*'], ['runs/a']], tmp_path)
+  done, none = programs.run(
+    'table', [['runs/*', '--out=new/folder/t.md'], ['runs/a']], tmp_path
+  )
+  assert (tmp_path / 'new/folder/t.md').read_text() == done.stdout
   assert done.code == 0 and '| Ant-v5 | 1,000 |' in done.stdout
   assert done.stderr == 'table: not evaluated, left out: runs/a\n'
   assert none.code == 2 and none.stdout == ''

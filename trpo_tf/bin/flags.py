@@ -28,8 +28,8 @@ from absl import app
 from absl import flags as absl_flags
 
 from trpo_tf import config, errors
-from trpo_tf.bin import usage
-from trpo_tf.experiment import flagfiles, presets, quiet
+from trpo_tf.bin import parsers, usage
+from trpo_tf.experiment import presets, quiet
 
 __all__ = [
   'EXIT_USER_ERROR',
@@ -51,6 +51,7 @@ TRUST_HELP = (
 )
 _EXIT_INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 _PRESET = re.compile('--?preset(?:=(.*))?')
+_HOME = re.compile('(--?[^=]+=)?(~.*)', re.DOTALL)
 _interrupted = threading.Event()  # whether Ctrl-C was pressed
 
 # With MUJOCO_GL=egl, PyOpenGL says that its optional accelerator is missing.
@@ -58,30 +59,6 @@ logging.getLogger('OpenGL').setLevel(logging.WARNING)
 
 # --help shows the flags of the program that called define().
 absl_flags.disclaim_key_flags()
-
-
-class _IntTupleParser(absl_flags.ArgumentParser):
-  """Parses '64,64' into (64, 64) and '' into ()."""
-
-  syntactic_help = 'integers with commas between; may be empty'
-
-  def parse(self, argument: str | tuple[int, ...]) -> tuple[int, ...]:
-    if isinstance(argument, tuple):  # the default
-      return argument
-    try:
-      return tuple(int(item) for item in argument.split(',') if argument)
-    except ValueError:
-      raise ValueError('write integers with commas, as in 64,64') from None
-
-  def flag_type(self) -> str:
-    return 'integers'
-
-
-class _TupleSerializer(absl_flags.ArgumentSerializer):
-  """Writes (64, 64) as '64,64'."""
-
-  def serialize(self, value: tuple[int, ...]) -> str:
-    return flagfiles.flag_text(value)
 
 
 def import_tensorflow() -> None:
@@ -116,23 +93,31 @@ def _define_one(
     absl_flags.DEFINE_enum(
       name, default, list(meta['choices']), text, flag_values=flag_values
     )
+  elif isinstance(default, bool):
+    absl_flags.DEFINE_bool(name, default, text, flag_values=flag_values)
+    flag_values[name].parser = parsers.BoolParser()
+  elif isinstance(default, int):
+    _define_parsed(parsers.WholeParser(), field, text, flag_values)
   elif isinstance(default, tuple):
-    absl_flags.DEFINE(
-      _IntTupleParser(),
-      name,
-      default,
-      text,
-      flag_values,
-      _TupleSerializer(),
-    )
+    _define_parsed(parsers.IntTupleParser(), field, text, flag_values)
   else:
     kind = {
-      bool: absl_flags.DEFINE_bool,
-      int: absl_flags.DEFINE_integer,
       float: absl_flags.DEFINE_float,
       str: absl_flags.DEFINE_string,
     }[type(default)]
     kind(name, default, text, flag_values=flag_values)
+
+
+def _define_parsed(
+  parser: absl_flags.ArgumentParser,
+  field: dataclasses.Field,
+  text: str,
+  flag_values: absl_flags.FlagValues,
+) -> None:
+  serializer = parsers.Serializer()
+  absl_flags.DEFINE(
+    parser, field.name, field.default, text, flag_values, serializer
+  )
 
 
 def _range_text(meta: Mapping[str, Any]) -> str:
@@ -260,12 +245,24 @@ def run(
 
 def _parse(argv: Sequence[str]) -> list[str]:
   flag_values = absl_flags.FLAGS
+  argv = [argv[0], *map(_at_home, argv[1:])]
   try:
     if 'preset' in flag_values:
       argv = _with_presets(argv, flag_values)
-    return flag_values(argv)
+    rest = flag_values(argv)
   except (absl_flags.Error, UnicodeDecodeError, errors.UserError) as error:
     sys.exit(_report(f'{_one_line(error)} (--help lists the flags)'))
+  # else absl shows TensorFlow's messages of how it writes a SavedModel
+  flag_values['verbosity'].using_default_value = False
+  return rest
+
+
+def _at_home(argument: str) -> str:
+  """Replaces the ~ of --FLAG=~/PATH or '~/PATTERN', which a shell leaves."""
+  found = _HOME.fullmatch(argument)
+  if found is None:
+    return argument
+  return (found[1] or '') + os.path.expanduser(found[2])
 
 
 def _guarded(

@@ -24,9 +24,9 @@ campaigns.define()
 _GRID = absl_flags.DEFINE_multi_string(
   'grid',
   [],
-  "NAME=VALUE,VALUE,...: a setting and its values (';' between values that are "
-  'lists themselves); may be repeated for other settings; none: a single '
-  'combination',
+  "NAME=VALUE,VALUE,...: a setting and its values (';' between values of "
+  'env_kwargs and between values that are lists themselves); may be repeated '
+  'for other settings; none: a single combination',
 )
 _SEEDS = absl_flags.DEFINE_integer(
   'seeds',

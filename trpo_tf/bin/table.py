@@ -40,7 +40,9 @@ def main(patterns: list[str]) -> None:
   text = tables.markdown(tables.summarize_tasks(found.values(), labels))
   print(text, end='')
   if _OUT.value:
-    pathlib.Path(_OUT.value).write_text(text)
+    path = pathlib.Path(_OUT.value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ iteration, saves and exits with code 3; a second signal stops it at once.
 """
 
 import contextlib
+import shlex
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -81,12 +82,15 @@ def main(_) -> int:
       print(f'{name:32}{text}')
     return 0
   config = flags.experiment_config()
+  from trpo_tf.experiment import run_directory
   from trpo_tf.tasks import registry
 
   # these errors are reported before the seconds that TensorFlow's import takes
   if not (config.run.run_dir or _DRY_RUN.value):
     raise UserError('--run_dir is missing: name the directory to use')
   registry.find_task(config.task.task)
+  if not _DRY_RUN.value:
+    run_directory.require_usable(config)
   return _train(config)
 
 
@@ -136,7 +140,7 @@ def _iterate(training: 'Training') -> int:
   if training.finished:
     output.say(
       'evaluate with: python -m trpo_tf.bin.evaluate '
-      f'--run_dir={config.run.run_dir}'
+      f'--run_dir={shlex.quote(config.run.run_dir)}'
     )
     return 0
   stopped = (

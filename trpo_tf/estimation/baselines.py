@@ -102,12 +102,12 @@ def explained_variance(predictions: np.ndarray, returns: np.ndarray) -> float:
     returns: float64 [N].
 
   Returns:
-    The explained variance; NaN where the returns are constant.
+    The explained variance; NaN where the returns are constant to rounding.
   """
-  variance = returns.var()
-  if variance == 0:
+  rounding = len(returns) * np.finfo(np.float64).eps * np.abs(returns).max()
+  if not returns.std() > rounding:
     return float('nan')
-  return float(1 - (returns - predictions).var() / variance)
+  return float(1 - (returns - predictions).var() / returns.var())
 
 
 def fit(

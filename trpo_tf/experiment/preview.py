@@ -28,8 +28,7 @@ def describe(training: Training) -> str:
     f'{policy.observation_size:,} inputs, {policy.output_size:,} outputs',
     *_iterations(training),
     f'memory: about {memory.gigabytes(sum(part.size for part in parts))} of '
-    f'{memory.gigabytes(memory.available())}, besides TensorFlow; most of it '
-    f'for {largest.name}',
+    f'{memory.gigabytes(memory.available())}; most of it for {largest.name}',
     run_directory.preview(config)
     if config.run.run_dir
     else 'directory: none, --run_dir is missing',
@@ -52,6 +51,11 @@ def _iterations(training: Training) -> tuple[str, str]:
   count = -(-run.total_env_steps // steps)
   if run.total_iterations:
     count = min(count, run.total_iterations)
+  if count * steps < run.total_env_steps:
+    return (
+      f'an iteration: {steps:,} env steps{more}',
+      f'iterations: {count:,}',
+    )
   return (
     f'an iteration: {steps:,} env steps{more}',
     f'iterations: {"at most " if more else ""}{count:,}, until '

@@ -225,6 +225,20 @@ def preview(config: config_lib.ExperimentConfig) -> str:
   )
 
 
+def require_usable(config: config_lib.ExperimentConfig) -> None:
+  """Raises the errors of `open` that need no Training, which takes seconds."""
+  preview(config)
+  path = saved_runs.expanded(config.run.run_dir)
+  if path.exists():
+    os.close(_lock(path))
+    return
+  parent = next(folder for folder in path.absolute().parents if folder.exists())
+  if not os.access(parent, os.W_OK):
+    raise errors.UserError(
+      f'--run_dir={path} cannot be created: {parent} cannot be written to'
+    )
+
+
 def _write(path: pathlib.Path, text: str) -> None:
   checkpoint.write_atomically(path, text.encode())
 
@@ -312,11 +326,19 @@ def _refusal(
     for name, value in config_lib.settings(config).items()
     if name not in FREE_SETTINGS and old[name] != value
   ]
-  if not differing:
-    return ''
-  return (
-    f'--run_dir={path} holds a run with other settings: {"; ".join(differing)}'
-  )
+  if differing:
+    return (
+      f'--run_dir={path} holds a run with other settings: '
+      f'{"; ".join(differing)}'
+    )
+  saved = checkpoint.newest(path / 'checkpoints')
+  if saved and not (path / 'progress.csv').exists():
+    return (
+      f'--run_dir={path} holds {saved.name} without a progress.csv, as an '
+      'exported policy does: no training can continue it; put a lost file '
+      f'back, or begin in a new directory with --init_from={path}'
+    )
+  return ''
 
 
 def _has_work(path: pathlib.Path) -> bool:

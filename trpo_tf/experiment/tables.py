@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pathlib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
@@ -78,7 +79,8 @@ def load_evaluation(run_dir: str | pathlib.Path) -> Evaluation:
     UserError: the run has not been evaluated, or the file is damaged.
   """
   path = pathlib.Path(run_dir) / 'evaluation.json'
-  remedy = f'run python -m trpo_tf.bin.evaluate --run_dir={run_dir}'
+  quoted = shlex.quote(str(run_dir))
+  remedy = f'run python -m trpo_tf.bin.evaluate --run_dir={quoted}'
   try:
     found = json_files.read(path, remedy)
   except FileNotFoundError:
@@ -155,7 +157,7 @@ def summarize(evaluations: Iterable[Evaluation], label: str = '') -> Row:
 
 def markdown(rows: Sequence[Row]) -> str:
   """Makes a Markdown table of means over runs and 95 % bootstrap intervals."""
-  heads = ['task', 'env steps', 'seeds', 'mean policy: return', 'IQM']
+  heads = ['task', 'env steps', 'runs', 'seeds', 'mean policy: return', 'IQM']
   heads += ['each seed', 'sampled actions: return']
   labelled = any(row.label for row in rows)
   cells = [
@@ -163,6 +165,7 @@ def markdown(rows: Sequence[Row]) -> str:
       row.task,
       *[row.label] * labelled,
       span(row.env_steps),
+      str(len(row.seeds)),
       _seeds(row.seeds),
       mean(row.deterministic),
       number(statistics.interquartile_mean(row.deterministic)),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from gymnasium import spaces
 from tensorflow_probability import distributions as tfd
 
 from trpo_tf.config import ExperimentConfig
@@ -143,6 +144,10 @@ class TrainedPolicy:
     if isinstance(self.backend, backend_lib.Atari):
       return _frame_stacks(self.backend.game, observation)
     if isinstance(self.backend, backend_lib.Gym):
+      if _is_reset(observation, self.backend.spaces.observation_space):
+        raise UserError(
+          'the observation is the first of the two that env.reset() returns'
+        )
       if images := self.backend.spaces.images:
         found, batched = images.batch(observation)
         return stacks.of_planes(images.planes(found)), batched
@@ -160,6 +165,8 @@ class TrainedPolicy:
         f'observation of shape {rows.shape}; {self.task} has ({size},), or '
         f'(N, {size}) for a batch'
       )
+    if len(wrong := np.argwhere(np.isnan(rows))):
+      raise UserError(f'observation{wrong[0].tolist()} of {self.task} is NaN')
     return self.normalizer(np.atleast_2d(rows)), rows.ndim == 2
 
   def _outputs(self, x: Any) -> np.ndarray:
@@ -184,11 +191,19 @@ class TrainedPolicy:
       return lambda actions: codes[tuple(actions.T)]
     if isinstance(self.backend, backend_lib.Native):
       return self.backend.task.actions(task.action_range, task.clip_actions)[1]
-    spaces = self.backend.spaces
-    _, controls = spaces.actions(
-      task.task, task.action_range, task.clip_actions
-    )
-    return lambda actions: spaces.as_sent(controls(actions))
+    env = self.backend.spaces
+    _, controls = env.actions(task.task, task.action_range, task.clip_actions)
+    return lambda actions: env.as_sent(controls(actions))
+
+
+def _is_reset(observation: Any, space: spaces.Space) -> bool:
+  """Returns whether this is an observation and a dict, as of env.reset()."""
+  return (
+    isinstance(observation, tuple)
+    and not isinstance(space, spaces.Tuple)
+    and len(observation) == 2
+    and isinstance(observation[1], dict)
+  )
 
 
 def _frame_stacks(game: Game, observation: Any) -> tuple[FrameStacks, bool]:

@@ -12,7 +12,8 @@ __all__ = ['load']
 def load(config: ExperimentConfig, fresh: dict[str, Any]) -> dict[str, Any]:
   """Takes the policy, the normaliser and the value network of another run.
 
-  Its newest checkpoint is read. Everything else begins anew.
+  Its newest checkpoint is read. Everything else begins anew, and so does the
+  value network if the run is an exported policy, which has none.
 
   Args:
     config: settings of the run that begins; --init_from names the other run.
@@ -64,10 +65,10 @@ def _check_equal(
 
 
 def _baseline(saved: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
-  """Returns {'baseline': its state}, or {} if the new run has none."""
-  if 'baseline' not in fresh['learner']:
+  """Returns {'baseline': its state}, or {} if either run has no baseline."""
+  if 'baseline' not in fresh['learner'] or 'learner' not in saved:
     return {}
-  learner = saved.get('learner')
+  learner = saved['learner']
   found = learner.get('baseline') if isinstance(learner, dict) else None
   if found is None:
     raise ValueError('it has no baseline')

@@ -193,6 +193,6 @@ def check_states(count: int) -> None:
   """Raises UserError if no state of a rollout set is left."""
   if not count:
     raise UserError(
-      'a branch of every state of the rollout set diverged: lower the '
-      "model's time step, or the spread of the first actions"
+      'no state of the rollout set is left: a branch of each diverged, or its '
+      "trunk did; lower the model's time step, or the spread of the actions"
     )

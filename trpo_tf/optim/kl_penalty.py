@@ -94,7 +94,7 @@ def compile_value(
       )
       penalized = found.surrogate - coefficient * found.mean_kl
     gradient = tape.gradient(penalized, candidate)
-    entropy = tf.reduce_mean(old.entropy())
+    entropy = surrogate.mean_over_states(old.entropy(), data)
     return PenalizedValue(penalized, found, gradient, entropy)
 
   return graphs.compile_any_batch(value, fixed=3)

@@ -222,7 +222,7 @@ class SurrogateProblem(Problem):
   @property
   def entropy(self) -> tf.Tensor:
     """Mean entropy of the policy at theta, float64 []."""
-    return tf.reduce_mean(self.old.entropy())
+    return surrogate.mean_over_states(self.old.entropy(), self.data)
 
 
 def make_problem(

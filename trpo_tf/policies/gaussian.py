@@ -123,10 +123,17 @@ class GaussianPolicy(Generic[NetworkT]):
     """
     inner = self.network.linearize(self.network_parameters(theta), x, keep)
     padding = [[0, self.output_size]]
+
+    def pullback(cotangent, start):
+      assert inner.pullback is not None
+      outputs, gradient, sums = inner.pullback(cotangent, start)
+      return outputs, tf.pad(gradient, padding), sums
+
     return linearization.Linearization(
       inner.outputs,
       lambda v: inner.jvp(self.network_parameters(v)),
       lambda u: tf.pad(inner.vjp(u), padding),
+      pullback if inner.pullback else None,
     )
 
   def metric(

@@ -1,6 +1,5 @@
 """Compiles functions of batches whose number of states varies."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,9 +7,17 @@ import tensorflow as tf
 
 __all__ = ['any_batch', 'compile_any_batch', 'compiled']
 
-# No graph here has Python's control flow on tensors, and AutoGraph's
-# translation takes two thirds of a run's first update.
-compiled = functools.partial(tf.function, autograph=False)
+
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
+  """Compiles a function as tf.function does, with its options.
+
+  No graph here has Python's control flow on tensors, and AutoGraph's
+  translation takes two thirds of a run's first update, so it is left out.
+  """
+  made = tf.function(function, autograph=False, **options)
+  # Every run has graphs of its own, which TensorFlow takes for an accident.
+  made._omit_frequent_tracing_warning = True
+  return made
 
 
 def any_batch(t: tf.Tensor) -> tf.TensorSpec:

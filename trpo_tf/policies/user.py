@@ -114,9 +114,9 @@ def _differentiate(network: Network) -> Any:
   """Compiles products with the Jacobian, as an update does."""
   theta = tf.TensorSpec([network.num_parameters], tf.float32)
 
-  @graphs.compiled(input_signature=[theta, network.input_spec])
   def products(theta, x):
     at = network.linearize(theta, x)
     return at.jvp(theta), at.vjp(at.outputs)
 
-  return products
+  signature = [theta, network.input_spec]
+  return graphs.compiled(products, input_signature=signature)

@@ -124,10 +124,11 @@ class Campaign:
     runs = [run for _, runs in work for run in runs]
     done = sum(map(self._logs.finished, runs))
     steps = estimate.max_env_steps(runs, self._logs)
+    steps = int(float(f'{steps:.3g}'))
     seconds, size = self._seconds_left(work), self._pool.size
     return (
       f'{len(runs)} run{"s" * (len(runs) > 1)}, {done} of them finished; at '
-      f'most {steps:.3g} env steps to go, about {_duration(seconds)} on '
+      f'most {steps:,} env steps to go, about {_duration(seconds)} on '
       f'{size} process{"es" * (size > 1)}'
     )
 

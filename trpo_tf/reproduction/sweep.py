@@ -42,8 +42,9 @@ def parse_grid(grid: Sequence[str]) -> list[Axis]:
   """Parses the values of --grid.
 
   Args:
-    grid: texts like 'max_kl=0.01,0.02'. Where a value is itself a list, ';'
-      separates the values: 'hidden_sizes=64,64;32'.
+    grid: texts like 'max_kl=0.01,0.02'. Where a value can have commas, which
+      are hidden_sizes and the like and env_kwargs, ';' separates the values:
+      'hidden_sizes=64,64;32'.
 
   Returns:
     The axes, in the same order. Their values are not checked yet.
@@ -76,7 +77,8 @@ def _axis(text: str) -> Axis:
       f'--grid={text}: {name} does not change what a run learns; give '
       f'--{name} once'
     )
-  separator = ';' if isinstance(_DEFAULTS[name], tuple) else ','
+  lists = isinstance(_DEFAULTS[name], tuple) or name == 'env_kwargs'
+  separator = ';' if lists else ','
   return Axis(name, tuple(values.split(separator)))
 
 

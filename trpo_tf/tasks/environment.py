@@ -121,6 +121,8 @@ class Spaces:
       batched = len(shape) > len(own)
       if shape[batched:] != own:
         raise ValueError(f'shape {shape}')
+      if batched and not len(value):
+        raise ValueError('a batch without observations')
       if not batched:
         return np.asarray(space_utils.flatten(space, observation))
       each = iterate(batch_space(space, len(value)), observation)
