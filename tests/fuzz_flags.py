@@ -140,7 +140,7 @@ def _wrong_number(
   if kind == 'float':
     drawn += ['nan', 'inf', '-inf', '1e999']
   else:
-    drawn += ['1.5', 'nan', 'inf', '1e3']
+    drawn += ['1.5', 'nan', 'inf', '1e-3']
   if low is not None and low > float('-inf'):
     drawn += [str(low - 1), str(-(2**31)), str(-(2**63) - 1)]
   if high is not None and high < float('inf'):

@@ -291,7 +291,7 @@ def test_a_small_run_directory_has_the_policy_and_cannot_train(tmp_path):
   with pytest.raises(UserError, match='as an exported policy does'):
     tiny.train(tmp_path / 'small', total_env_steps=2000)
   begun = tiny.train(tmp_path / 'new', 400, init_from=str(tmp_path / 'small'))
-  assert begun[-1].env_steps == 400
+  assert begun[-1].state.env_steps == 400
   for checkpoint, kept in ((whole.checkpoint.name, True), ('other.npz', False)):
     result = tmp_path / 'run/evaluation.json'
     result.write_text(json.dumps(dict(checkpoint=checkpoint)))

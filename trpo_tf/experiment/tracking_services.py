@@ -5,6 +5,7 @@ run.json. A run that resumes repeats the iterations since its checkpoint with
 the same numbers, so what the service has already is not sent again.
 """
 
+import logging
 import pathlib
 import time
 from collections.abc import Mapping
@@ -83,6 +84,8 @@ class MLflow:
     import mlflow
     from mlflow import entities
 
+    # else it tells of the tables of a new database
+    logging.getLogger('mlflow').setLevel(logging.WARNING)
     self._metric = entities.Metric
     self._client = client = mlflow.MlflowClient()
     place = _experiment_id(client, experiment)
