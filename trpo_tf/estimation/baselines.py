@@ -104,8 +104,8 @@ def explained_variance(predictions: np.ndarray, returns: np.ndarray) -> float:
   Returns:
     The explained variance; NaN where the returns are constant to rounding.
   """
-  rounding = len(returns) * np.finfo(np.float64).eps * np.abs(returns).max()
-  if not returns.std() > rounding:
+  largest = np.abs(returns).max(initial=0.0)
+  if returns.std() <= len(returns) * np.finfo(np.float64).eps * largest:
     return float('nan')
   return float(1 - (returns - predictions).var() / returns.var())
 
