@@ -96,3 +96,31 @@ def test_when_a_score_passes_a_value(tmp_path):
     '0: 0.03M, 15: 0.03M, 19: -',
     '0.04M: 14.00',
   ]
+
+
+def test_after_equal_iterations(tmp_path):
+  """The vine's two iterations beside the second of three of single path."""
+  for folder in ('csv', 'vine'):
+    (tmp_path / folder).mkdir()
+  for method, steps, number in ('vine', 70000, 2), ('single_path', 20000, 3):
+    rows = [f'{steps * i},{-20 + i},0.5' for i in range(1, number + 1)]
+    text = '\n'.join(['env_steps,score,score_error', *rows]) + '\n'
+    (tmp_path / 'csv' / f'pong_{method}_0.csv').write_text(text)
+    (tmp_path / 'csv' / f'qbert_{method}_0.csv').write_text(text)
+  found = {
+    'sampled': {'return': {'mean': -16.25, 'ci95': [-17, -15.5]}},
+    'deterministic': {'return': {'mean': -21.0, 'ci95': [-21, -21]}},
+  }
+  (tmp_path / 'vine/pong.json').write_text(json.dumps(found))
+  table = atari_scores.after_equal_iterations(atari.TABLE, tmp_path)
+  assert [_cells(row) for row in table.splitlines()[2:]] == [
+    [
+      'Pong',
+      '2',
+      '-18',
+      '-16.25 (-17 to -15.5)',
+      '-21 (-21 to -21)',
+      '-18 (-18.98 to -17.02)',
+      '0.04M',
+    ]
+  ]

@@ -61,6 +61,7 @@ def test_every_table_of_data_is_generated():
     'Atari passed',
     'Atari single_path',
     'Atari vine',
+    'Atari iterations',
     'Atari trials',
     'Atari speed',
     'Atari step',

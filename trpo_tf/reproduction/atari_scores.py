@@ -1,6 +1,7 @@
 """Tables of the scores that one method reaches in each Atari game."""
 
 import dataclasses
+import json
 import math
 import pathlib
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from trpo_tf.reproduction import markdown
 from trpo_tf.reproduction.results import Result
 from trpo_tf.reproduction.table import Table
 
-__all__ = ['passed', 'table']
+__all__ = ['after_equal_iterations', 'passed', 'table']
 
 _HEADS = (
   'game',
@@ -23,6 +24,15 @@ _HEADS = (
   'gain (95 % interval)',
   'paper, same env steps',
   'Baselines, 10M',
+)
+_EQUAL = (
+  'game',
+  'iterations',
+  'vine: score in training',
+  'last policy, sampled actions',
+  'last policy, likeliest actions',
+  'single path: score in training',
+  'env steps of single path',
 )
 _VALUES = {'pong': (0, 15, 19), 'breakout': (5, 10, 23), 'enduro': (1, 21, 100)}
 _BASELINES = 'TRPO (OpenAI Baselines, 10M env steps)'
@@ -88,6 +98,45 @@ def passed(atari: Table, csv: pathlib.Path, method: str) -> str:
       rows.append((atari.labels[game], seed, ', '.join(cells), last))
   heads = 'game', 'seed', 'score: first env steps', 'last env steps: score'
   return tables.grid(heads, rows)
+
+
+def after_equal_iterations(atari: Table, data: pathlib.Path) -> str:
+  """Renders the vine beside single path after as many steps of the policy.
+
+  A vine has few trunks, whose last 100 episodes may be all of its training. Its
+  last policy is therefore evaluated too.
+
+  Args:
+    atari: the table of the paper.
+    data: directory with csv/GAME_METHOD_SEED.csv, the curves of the runs, and
+      vine/GAME.json, the evaluation of the vine's last checkpoint.
+  """
+  rows = []
+  for game in atari.tasks:
+    path = data / 'vine' / f'{game}.json'
+    if not path.exists():
+      continue
+    vine, single = (
+      np.genfromtxt(data / f'csv/{game}_{x}_0.csv', delimiter=',', names=True)
+      for x in ('vine', 'single_path')
+    )
+    there = single[min(len(vine), len(single)) - 1]
+    last = json.loads(path.read_bytes())
+    returns = [last[kind]['return'] for kind in ('sampled', 'deterministic')]
+    score, reach = there['score'], 1.96 * there['score_error']
+    cells = (
+      f'{len(vine)}',
+      f'{vine["score"][-1]:.4g}',
+      *(_interval(x['mean'], *x['ci95']) for x in returns),
+      _interval(score, score - reach, score + reach),
+      f'{there["env_steps"] / 1e6:.2f}M',
+    )
+    rows.append((atari.labels[game], *cells))
+  return tables.grid(_EQUAL, rows)
+
+
+def _interval(mean: float, low: float, high: float) -> str:
+  return f'{mean:.4g} ({low:.4g} to {high:.4g})'
 
 
 def _gain(result: Result, chance: Result) -> str:

@@ -215,6 +215,9 @@ def _tables(
       data / 'bench.json', data / 'vine'
     ),
     'Atari passed': atari_scores.passed(atari.TABLE, data / 'atari/csv', 'gae'),
+    'Atari iterations': atari_scores.after_equal_iterations(
+      atari.TABLE, data / 'atari'
+    ),
     'Atari trials': atari_trials.table(data / 'atari/trials'),
     'Atari speed': speed.atari(data / 'atari/bench.json'),
     'Atari step': speed.atari_step(data / 'atari/step.json'),
