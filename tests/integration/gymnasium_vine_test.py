@@ -481,17 +481,21 @@ def test_resumed_run_goes_on_with_the_same_bytes(task_id, proposal):
   [
     ('Pendulum-v1', 'all', 'needs discrete actions; use policy or uniform'),
     ('Unbounded-v0', 'uniform', 'needs bounded actions .* use --branch'),
+    ('Stuck-v0', 'uniform', 'needs bounded actions .* with low < high; use --'),
     ('ManyButtons-v0', 'all', 'would try 65 actions .* use policy or uniform'),
   ],
 )
 def test_proposal_that_does_not_fit(task_id, proposal, reason):
-  gymnasium.registry.pop('Unbounded-v0', None)
+  class Bounded(Buttons):
+    def __init__(self, low, high):
+      self.action_space = spaces.Box(np.array(low), np.array(high), (2,))
 
-  class Unbounded(Buttons):
-    def __init__(self):
-      self.action_space = spaces.Box(-np.inf, np.inf, (2,))
-
-  gymnasium.register('Unbounded-v0', Unbounded)
+  for name, low, high in (
+    ('Unbounded-v0', [-np.inf] * 2, [np.inf] * 2),
+    ('Stuck-v0', [-1.0, 0.0], [1.0, 0.0]),
+  ):
+    gymnasium.registry.pop(name, None)
+    gymnasium.register(name, Bounded, kwargs=dict(low=low, high=high))
   with pytest.raises(UserError, match=f'^--task={task_id}: .*{reason}'):
     make(configure(task_id, proposal))
 

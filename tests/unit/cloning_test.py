@@ -465,6 +465,26 @@ def test_snapshot_needs_a_reset():
     cloner(Walk(), 'X').snapshot()
 
 
+def test_keywords_that_are_objects():
+  class Place:
+    pass
+
+  class Placed(Walk):
+    def __init__(self, place):
+      assert isinstance(place, Place)
+
+  gymnasium.registry.pop('Placed-v0', None)
+  gymnasium.register('Placed-v0', Placed, kwargs={'place': Place()})
+  assert check_cloning(lambda: cloner(gymnasium.make('Placed-v0'), 'X')) == []
+
+
+def test_check_of_a_cloner_without_generators():
+  def make():
+    return cloner(gymnasium.make('CartPole-v1'), 'X', include_rng=False)
+
+  assert check_cloning(make, steps=30) == []
+
+
 def test_snapshots_are_values():
   env = moved(gymnasium.make('CartPole-v1'))
   one, again = env.snapshot(), env.snapshot()

@@ -307,3 +307,10 @@ def test_a_failing_import_is_not_silent(tmp_path):
   assert result.returncode == 1
   assert '???' in result.stderr
   assert 'ImportError: no library' in result.stderr
+
+
+def test_expand_takes_a_directory_by_its_name_first(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for name in ('a[1]', 'a1', 'b[1]'):
+    (tmp_path / name).mkdir()
+  assert flags.expand(['a[1]', 'b[1]', 'a?']) == ['a[1]', 'b[1]', 'a1']

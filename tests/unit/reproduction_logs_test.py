@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import reproductions
 
-from trpo_tf.experiment import evaluations
+from trpo_tf.experiment import checkpoint, evaluations
 from trpo_tf.reproduction import estimate, locomotion, logs
 
 _N = reproductions.ITERATIONS
@@ -94,6 +94,17 @@ def test_a_longer_run_counts_up_to_the_plan(table, run):
   log = logs.read(table, run)
   assert log.finished
   assert log.values.size == log.progress['env_steps'].size == _N
+
+
+def test_a_run_whose_last_state_was_not_saved_goes_on(table, run):
+  reproductions.write(run, np.arange(_N) * 1000)
+  folder = run.directory / 'checkpoints'
+  folder.mkdir()
+  assert not logs.read(table, run).finished
+  checkpoint.save(folder, _N - 1, {'x': 1}, keep=3)
+  assert not logs.read(table, run).finished
+  checkpoint.save(folder, _N, {'x': 1}, keep=3)
+  assert logs.read(table, run).finished
 
 
 def test_a_run_of_other_settings_does_not_count(table, run):

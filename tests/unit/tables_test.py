@@ -179,6 +179,9 @@ def test_program_leaves_out_runs_that_were_not_evaluated(tmp_path):
   done, none = programs.run(
     'table', [['runs/*', '--out=new/folder/t.md'], ['runs/a']], tmp_path
   )
+  (missing,) = programs.run('table', [['runs/b', 'none/*']], tmp_path)
+  assert missing.code == 2
+  assert missing.stderr == 'table: none/* is not a directory\n'
   assert (tmp_path / 'new/folder/t.md').read_text() == done.stdout
   assert done.code == 0 and '| Ant-v5 | 1,000 |' in done.stdout
   assert done.stderr == 'table: not evaluated, left out: runs/a\n'

@@ -210,8 +210,8 @@ def expand(patterns: Sequence[str]) -> list[str]:
   paths = []
   for pattern in patterns:
     # The name of a directory may contain brackets and not match itself.
-    found = filter(os.path.isdir, glob.glob(pattern))
-    matches = sorted(found) or [pattern]
+    found = [] if os.path.isdir(pattern) else glob.glob(pattern)
+    matches = sorted(filter(os.path.isdir, found)) or [pattern]
     paths += [str(pathlib.Path(match)) for match in matches]
   return list(dict.fromkeys(paths))
 

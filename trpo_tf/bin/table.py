@@ -25,6 +25,9 @@ def main(patterns: list[str]) -> None:
   if not patterns:
     raise errors.UserError('name the directories of the runs to tabulate')
   paths = flags.expand(patterns)
+  for name in paths:
+    if not os.path.isdir(name):
+      raise errors.UserError(f'{name} is not a directory')
   done = [p for p in paths if os.path.exists(f'{p}/evaluation.json')]
   # without any, the first is read for its error
   found = {path: tables.load_evaluation(path) for path in done or paths[:1]}

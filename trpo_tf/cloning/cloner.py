@@ -15,6 +15,7 @@ where state lives outside Python.
 
 import hashlib
 import importlib.metadata
+import re
 from typing import Any, Protocol
 
 import gymnasium
@@ -338,4 +339,6 @@ def _digest(env: gymnasium.Env, model: str, include_rng: bool) -> str:
     env = env.env
   spec = env.spec
   parts.append(f'{_path(env)} {spec and (spec.id, spec.kwargs)!r}')
-  return hashlib.sha256('\n'.join(parts).encode()).hexdigest()[:16]
+  # gymnasium.make copies keywords, and a copied object has another address
+  text = re.sub(r' at 0x[0-9a-f]+', '', '\n'.join(parts))
+  return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -7,7 +7,12 @@ import numpy as np
 
 from trpo_tf import config as config_lib
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import evaluations, run_directory, saved_runs
+from trpo_tf.experiment import (
+  checkpoint,
+  evaluations,
+  run_directory,
+  saved_runs,
+)
 from trpo_tf.experiment import progress as progress_lib
 from trpo_tf.reproduction.plan import Entry, PlannedRun
 from trpo_tf.reproduction.table import Table
@@ -82,7 +87,7 @@ def read(table: Table, run: PlannedRun) -> Log | None:
   if not count or _identity(found) != _identity(run.config):
     return None
   progress = {name: column[:count] for name, column in progress.items()}
-  finished = (
+  finished = _is_saved(run, progress['iteration'][-1]) and (
     count == wanted.total_iterations
     or progress['env_steps'][-1] >= wanted.total_env_steps
     or evaluations.best_return(evaluated) >= wanted.stop_at_return
@@ -92,6 +97,19 @@ def read(table: Table, run: PlannedRun) -> Log | None:
     table.error(progress, run.config) if table.error else np.full(count, np.nan)
   )
   return Log(progress, values, errors, finished)
+
+
+def _is_saved(run: PlannedRun, iteration: float) -> bool:
+  """Returns whether the last state of a run is on the disk.
+
+  The rows of an iteration are there before its checkpoint, so a run that was
+  killed between them has to be continued. Checkpoints that somebody deleted
+  with their directory are not missed.
+  """
+  folder = run.directory / 'checkpoints'
+  return not folder.exists() or (
+    checkpoint.newest_iteration(folder) >= iteration
+  )
 
 
 def _identity(config: config_lib.ExperimentConfig) -> Mapping[str, object]:

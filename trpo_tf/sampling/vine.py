@@ -217,7 +217,8 @@ def _check_proposal(name: str, proposal: str, space: ActionSpace) -> None:
   if proposal == 'uniform' and not space.bounded:
     raise UserError(
       f'{name}: --branch_proposal=uniform needs bounded actions (a ctrlrange '
-      'on every actuator of a model); use --branch_proposal=policy'
+      'on every actuator of a model) with low < high; use '
+      '--branch_proposal=policy'
     )
   if proposal == 'antithetic' and space.factors:
     raise UserError(

@@ -31,8 +31,12 @@ class ActionSpace(NamedTuple):
 
   @property
   def bounded(self) -> bool:
-    """True if every bound is finite."""
-    return bool(np.isfinite([self.low, self.high]).all())
+    """True for choices, and for finite ranges that are not empty."""
+    if self.factors:
+      return True
+    with np.errstate(over='ignore', invalid='ignore'):
+      ranges = self.high - self.low
+    return bool(np.isfinite(ranges).all() and (ranges > 0).all())
 
   def uniform(
     self, rng: np.random.Generator, shape: tuple[int, ...]
@@ -115,5 +119,7 @@ def continuous_actions(
     raise UserError(
       f'{task}: --action_range=control needs {needed}; use --action_range=raw'
     )
-  controls = Controls((high - low) / 2, (high + low) / 2, low, high, clip)
+  # halved first, as a difference of large bounds may overflow
+  scale, offset = high / 2 - low / 2, high / 2 + low / 2
+  controls = Controls(scale, offset, low, high, clip)
   return ActionSpace((), -one, one), controls
