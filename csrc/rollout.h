@@ -12,7 +12,7 @@
 
 namespace trpo_tf {
 
-// A Slot and its simulation's MuJoCo row are the whole state of an environment.
+// The counts of an environment's episodes; native/slots.py lists its state.
 struct Slot {
   int64_t elapsed;        // env steps of the running episode
   int64_t episode;        // resets so far
