@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from trpo_tf import config as config_lib
-from trpo_tf.experiment import run_directory, sinks
+from trpo_tf.experiment import checkpoint, run_directory, sinks
 from trpo_tf.methods.record import IterationRecord
 from trpo_tf.reproduction import locomotion, plan, results
 from trpo_tf.reproduction.table import Budget, Curve, Sweep, Table
@@ -87,6 +87,8 @@ def write(run: plan.PlannedRun, returns, directory=None, **settings) -> None:
       )
       sink.write(sinks.Entry(IterationRecord(**record)))
     sink.close()
+    if len(returns):
+      checkpoint.save(opened.checkpoints, len(returns), {}, keep=1)
 
 
 def result(

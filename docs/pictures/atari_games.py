@@ -30,7 +30,7 @@ def screens(run_dir: str) -> list[np.ndarray]:
   """
   policy = trpo_tf.load_policy(run_dir)
   _, batch = evaluation.evaluate(
-    policy.config, policy.theta, policy.normalizer, 1, deterministic=False
+    policy.backend, policy.theta, policy.normalizer, 1, deterministic=False
   )
   config = evaluation.evaluation_config(policy.config, 1)
   game = policy.backend.game

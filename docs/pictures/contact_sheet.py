@@ -31,7 +31,7 @@ def frame(path: pathlib.Path) -> np.ndarray:
   policy = trpo_tf.load_policy(path)
   config = evaluation.evaluation_config(policy.config, 1)
   _, batch = evaluation.evaluate(
-    policy.config, policy.theta, policy.normalizer, 1, deterministic=True
+    policy.backend, policy.theta, policy.normalizer, 1, deterministic=True
   )
   task = policy.backend.task
   poses = video.episode_poses(task, config, batch, 0)

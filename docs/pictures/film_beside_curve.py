@@ -14,7 +14,7 @@ import matplotlib.backends.backend_agg
 import numpy as np
 from PIL import Image
 
-from trpo_tf.experiment import plots
+from trpo_tf.experiment import plots, run_logs
 
 _BEGIN, _END = 4, 10  # seconds of the film, when the robot runs
 _WIDTH, _HEIGHT = 480, 360  # of each half, in pixels
@@ -23,7 +23,9 @@ _DPI = 120
 
 def curve(run_dir: str) -> np.ndarray:
   """Draws the learning curve of a run, uint8 [height, width, 3]."""
-  figure = plots.learning_curves(plots.group_runs([plots.load_run(run_dir)]))
+  figure = plots.learning_curves(
+    run_logs.group_runs([run_logs.load_run(run_dir)])
+  )
   figure.set_dpi(_DPI)
   figure.set_size_inches(_WIDTH / _DPI, _HEIGHT / _DPI)
   canvas = matplotlib.backends.backend_agg.FigureCanvasAgg(figure)

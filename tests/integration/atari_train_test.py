@@ -92,7 +92,7 @@ def test_evaluates():
   policy = task.policy()
   theta = policy.initial_parameters(np.random.default_rng(0))
   normalizer = task.normalizer()
-  found, _ = evaluation.evaluate(changed, theta, normalizer, 3, False)
+  found, _ = evaluation.evaluate(task, theta, normalizer, 3, False)
   np.testing.assert_array_equal(found.lengths, [30, 30, 30])
 
 
@@ -102,7 +102,7 @@ def test_video_is_of_the_episode(tmp_path):
   policy = task.policy()
   theta = policy.initial_parameters(np.random.default_rng(0))
   normalizer = task.normalizer()
-  _, batch = evaluation.evaluate(changed, theta, normalizer, 2, False)
+  _, batch = evaluation.evaluate(task, theta, normalizer, 2, False)
   game = task.game
   under = evaluation.evaluation_config(changed, 2)
   screens = list(atari_video.episode_screens(game, under, batch, 1))

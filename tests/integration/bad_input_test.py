@@ -271,6 +271,20 @@ def test_plot_of_nothing(results, world):
   assert not list(world.glob('a.*'))
 
 
+def test_plot_leaves_out_what_has_nothing_yet(results, world):
+  begun = world / 'begun_for_plot'
+  shutil.copytree(world / 'run', begun)
+  head = (begun / 'progress.csv').read_text().splitlines()[0]
+  (begun / 'progress.csv').write_text(f'{head}\n')
+  commands = [['run', begun.name, '--out=b.png'], [begun.name, '--out=c.png']]
+  both, alone = programs.run('plot', commands, world)
+  left_out = f'{begun.name} has no finished iteration yet\n'
+  assert both.code == 0 and both.stdout == 'b.png: 1 run in 1 group\n'
+  assert both.stderr == f'plot: left out: {left_out}'
+  assert (alone.code, alone.stderr) == (2, f'plot: {left_out}')
+  shutil.rmtree(begun)
+
+
 @contextlib.contextmanager
 def _small_disk(folder: pathlib.Path):
   """A file system of 300 kB, for those who may mount one."""
@@ -323,7 +337,7 @@ def test_a_file_too_large(tmp_path):
     tmp_path / 'run',
     preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits),
   )
-  _assert_one_line(result, os.strerror(errno.EFBIG))
+  _assert_one_line(result, f'npz: {os.strerror(errno.EFBIG)}')
   flags = [*programs.TINY, f'--total_env_steps={(saved.iteration + 2) * 200}']
   names = 'kept', 'whole'
   given = [[*flags, f'--run_dir={name}'] for name in names]

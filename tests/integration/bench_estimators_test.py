@@ -6,6 +6,9 @@ import numpy as np
 import programs
 import pytest
 
+import trpo_tf
+from trpo_tf.experiment import small_run
+
 pytestmark = pytest.mark.slow
 _FEW = (
   '--run_dir=run',
@@ -20,6 +23,12 @@ _REFUSED = {
   'nowhere is not a directory': ['--run_dir=nowhere'],
   'holds something else': [*_FEW, '--steps=240', '--json=found.json'],
   'estimators need --baseline=value_network': ['--run_dir=none'],
+  'found.json holds something else': [
+    *_FEW,
+    '--run_dir=other',
+    '--json=found.json',
+  ],
+  'policy without its value network': ['--run_dir=small'],
 }
 
 
@@ -34,10 +43,13 @@ def bench(tmp_path_factory):
       [*programs.TINY, short, '--run_dir=run'],
       [*programs.TINY, short, '--run_dir=none', '--baseline=none']
       + ['--whole_episodes'],
+      [*programs.TINY, short, '--run_dir=other', '--max_kl=0.02'],
     ],
     folder,
   )
-  assert [result.code for result in trained] == [0, 0]
+  assert [result.code for result in trained] == [0, 0, 0]
+  policy = trpo_tf.load_policy(folder / 'run')
+  small_run.write(policy, folder / 'run', folder / 'small')
   measure = [*_FEW, '--json=found.json']
   commands = [measure, measure, *_REFUSED.values()]
   return folder, programs.run('bench_estimators', commands, folder)

@@ -98,7 +98,9 @@ def test_a_resumed_run_has_the_bytes_of_one_process(task, tmp_path):
   for deterministic in (False, True):
     found = [
       evaluate(
-        config.from_settings(TINY | dict(task=task, env_workers=workers)),
+        policy.backend.configured(
+          config.from_settings(TINY | dict(task=task, env_workers=workers))
+        ),
         policy.theta,
         policy.normalizer,
         5,

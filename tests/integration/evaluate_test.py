@@ -185,7 +185,9 @@ def test_a_video_shows_the_first_episode(tmp_path, evaluations):
   """Its poses are those of the episode that was recorded, bit for bit."""
   folder, _ = evaluations
   config, theta, normalizer = _loaded(folder, 'pendulum')
-  found, batch = evaluate(config, theta, normalizer, 2, deterministic=True)
+  found, batch = evaluate(
+    backend.resolve(config), theta, normalizer, 2, deterministic=True
+  )
   compiled = compile_task(NATIVE_TASKS['InvertedPendulum-v5'])
   config = evaluation_config(config, 2)
   # observed are position and velocity; a frame is a step of 0.04 s
@@ -228,7 +230,7 @@ def test_a_video_sends_the_clipped_controls(tmp_path):
   made = backend.resolve(config)
   theta = made.policy().initial_parameters(np.random.default_rng(0))
   normalizer = made.normalizer()
-  found, batch = evaluate(config, theta, normalizer, 1, deterministic=False)
+  found, batch = evaluate(made, theta, normalizer, 1, deterministic=False)
   assert (np.abs(batch.actions) > 1).any()
   poses = episode_poses(made.task, evaluation_config(config, 1), batch, 0)
   steps = found.lengths[0]

@@ -160,7 +160,7 @@ def _clean(script, *arguments, cwd):
 def _sampled(policy):
   """Observations as the policy takes them, and what the sampler computed."""
   _, batch = evaluate(
-    policy.config,
+    policy.backend,
     policy.theta,
     policy.normalizer,
     1,

@@ -39,7 +39,11 @@ def test_policy(path):
   run = dataclasses.replace(policy.config.run, seed=policy.config.run.seed + 1)
   config = dataclasses.replace(policy.config, run=run)
   found, _ = evaluation.evaluate(
-    config, policy.theta, policy.normalizer, EPISODES, True
+    policy.backend.configured(config),
+    policy.theta,
+    policy.normalizer,
+    EPISODES,
+    True,
   )
   before = json.loads((path / 'evaluation.json').read_text())
   returns = before['deterministic']['return']

@@ -123,7 +123,9 @@ def test_a_run_from_its_check_to_its_policy(tmp_path, caplog):
   observation, _ = env.reset(seed=0)
   action = policy.act(observation)
   assert env.action_space.contains(action) and action.shape == (2, 3)
-  found, batch = evaluate(written, policy.theta, policy.normalizer, 2, True)
+  found, batch = evaluate(
+    policy.backend, policy.theta, policy.normalizer, 2, True
+  )
   assert (found.lengths == 20).all() and batch.actions.shape[-1] == 6
 
 
@@ -136,7 +138,7 @@ def test_keyword_arguments_reach_every_environment():
   theta = policy.initial_parameters(np.random.default_rng(0))
   batch = task.paths().sample(theta, normalizer, 0)
   assert set(batch.rewards.ravel().tolist()) == {0, -1}
-  found, _ = evaluate(task.config, theta, normalizer, 3, True)
+  found, _ = evaluate(task, theta, normalizer, 3, True)
   assert found.returns.tolist() == [-1, -1, -1]
   vine = dict(sampler='vine', rollout_set_size=8, branch_length=40)
   task = resolved(**settings, **vine)

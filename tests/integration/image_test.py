@@ -101,7 +101,7 @@ def test_a_run_learns_and_its_resumed_copy_has_the_same_bytes(tmp_path):
   assert batch.frames.shape[0] <= 3 * (240 + 4 + len(batch.boundary_index))
   policy = trpo_tf.load_policy(one, trust_task=True)
   evaluated, _ = evaluate(
-    policy.config, policy.theta, policy.normalizer, 3, deterministic=True
+    policy.backend, policy.theta, policy.normalizer, 3, deterministic=True
   )
   assert evaluated.returns.mean() > 9
   env = toy_envs.Picture()

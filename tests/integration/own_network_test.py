@@ -1,5 +1,7 @@
 """A network of the user's own in the training loop, --policy."""
 
+import functools
+import random
 import re
 
 import numpy as np
@@ -137,7 +139,6 @@ def world(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   monkeypatch.syspath_prepend(str(tmp_path))
   (tmp_path / 'networks_of_mine.py').write_text(_MODULE)
-  user.load.cache_clear()
   return tmp_path
 
 
@@ -157,7 +158,7 @@ def test_it_trains_resumes_and_is_evaluated(world):
   policy = trpo_tf.load_policy('run')
   assert policy.act(np.zeros(4)) in (0, 1)
   found, _ = evaluate(
-    policy.config, policy.theta, policy.normalizer, 2, deterministic=True
+    policy.backend, policy.theta, policy.normalizer, 2, deterministic=True
   )
   assert (found.returns > 0).all()
   with pytest.raises(UserError, match='--policy=networks_of_mine.py:keras he'):
@@ -197,14 +198,61 @@ def test_the_samplers_run_it(world, task):
 
 
 def test_the_seed_of_a_run_draws_the_weights_of_keras(world):
-  thetas = []
-  for seed in (0, 0, 1):
-    user.load.cache_clear()
-    policy = _resolved(
-      task='CartPole-v1', policy='networks_of_mine:keras', seed=seed
-    ).policy()
-    thetas.append(policy.initial_parameters(np.random.default_rng(0)))
-  assert (thetas[0] == thetas[1]).all() and (thetas[0] != thetas[2]).any()
+  thetas = [_keras_parameters(seed) for seed in (0, 1)]
+  file = world / 'networks_of_mine.py'
+  file.write_text(f'{_MODULE}\n')  # so that it is run again
+  assert (thetas[0] == _keras_parameters(0)).all()
+  assert (thetas[0] != thetas[1]).any()
+
+
+def _keras_parameters(seed):
+  policy = _resolved(
+    task='CartPole-v1', policy='networks_of_mine.py:keras', seed=seed
+  ).policy()
+  return policy.initial_parameters(np.random.default_rng(0))
+
+
+def test_a_file_is_read_again_once_it_was_edited(world):
+  load = functools.partial(user.load, 'networks_of_mine.py:linear', 4, 2, 0)
+  first = load()
+  assert load() is first and not first.initial.any()
+  file = world / 'networks_of_mine.py'
+  file.write_text(
+    _MODULE.replace('np.zeros(output_size', 'np.ones(output_size')
+  )
+  assert load().initial.all()
+
+
+def test_another_directory_is_another_file(world, monkeypatch):
+  load = functools.partial(user.load, 'networks_of_mine.py:linear', 4, 2, 0)
+  first = load()
+  other = world / 'other'
+  other.mkdir()
+  (other / 'networks_of_mine.py').write_text(_MODULE)
+  monkeypatch.chdir(other)
+  assert load() is not first
+
+
+def test_the_callers_generators_go_on(world):
+  random.seed(5)
+  np.random.seed(5)
+  expected = random.random(), np.random.random()
+  random.seed(5)
+  np.random.seed(5)
+  user.load('networks_of_mine.py:features', 4, 2, 11)
+  assert (random.random(), np.random.random()) == expected
+
+
+@pytest.mark.slow
+def test_a_run_keeps_its_network_while_the_file_is_edited(world):
+  settings = _TINY | dict(policy='networks_of_mine.py:linear', seed=2)
+  settings |= dict(eval_every_env_steps=1, total_iterations=2)
+  run = trpo_tf.train(**settings)
+  next(run)
+  (world / 'networks_of_mine.py').write_text(
+    'def linear(*sizes): raise OSError'
+  )
+  assert next(run).evaluated.return_mean > 0
 
 
 @pytest.mark.slow
@@ -213,7 +261,7 @@ def test_what_the_function_draws_stays_in_evaluations_and_shards(world):
   *_, last = trpo_tf.train(**settings, total_iterations=1, run_dir='run')
   policy = trpo_tf.load_policy('run')
   found, batch = evaluate(
-    policy.config, policy.theta, policy.normalizer, 1, deterministic=True
+    policy.backend, policy.theta, policy.normalizer, 1, deterministic=True
   )
   [length] = found.lengths
   x = policy.normalizer(batch.observations[0, :length])

@@ -12,7 +12,10 @@ from trpo_tf.bin import flags
 from trpo_tf.reproduction import sweep
 
 pytestmark = pytest.mark.slow
-_FLAGFILE = '--task=CartPole-v1\n--total_iterations=20\n--run_dir=ignored\n'
+_FLAGFILE = (
+  '--preset=v5/hopper\n--task=CartPole-v1\n--total_iterations=20\n'
+  '--run_dir=ignored\n'
+)
 _GIVEN = '--flagfile=cart.flags', '--grid=max_kl=0.01,0.02', '--out=out'
 
 
@@ -48,7 +51,9 @@ def test_bad_input(tmp_path):
 
 def test_results_of_what_there_is(tmp_path):
   (tmp_path / 'cart.flags').write_text(_FLAGFILE)
-  base = flags.parse(['--task=CartPole-v1', '--total_iterations=20'])
+  base = flags.parse(
+    ['--preset=v5/hopper', '--task=CartPole-v1', '--total_iterations=20']
+  )
   entries = sweep.make_entries(
     sweep.parse_grid(['max_kl=0.01,0.02']),
     base,

@@ -52,7 +52,7 @@ def _episodes(policy, env, reset):
 def test_acts_in_plain_gymnasium_as_in_evaluation(runs, name):
   policy = load_policy(str(runs / name))
   found, _ = evaluate(
-    policy.config, policy.theta, policy.normalizer, 2, deterministic=True
+    policy.backend, policy.theta, policy.normalizer, 2, deterministic=True
   )
   seed = evaluation_config(policy.config, 2).run.seed
   native = isinstance(policy.backend, backend.Native)
@@ -158,7 +158,7 @@ def test_the_distribution_has_the_actions_as_its_mode(runs, name):
 def test_acts_on_frames_as_in_evaluation(runs):
   policy = load_policy(runs / 'atari')
   _, batch = evaluate(
-    policy.config,
+    policy.backend,
     policy.theta,
     policy.normalizer,
     1,

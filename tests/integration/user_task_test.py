@@ -11,7 +11,7 @@ from oracle import Slots
 
 from trpo_tf.errors import UserError
 from trpo_tf.tasks import gymnasium_v5
-from trpo_tf.tasks.registry import find_task
+from trpo_tf.tasks.registry import find_compiled, find_task
 from trpo_tf.tasks.simulation import FIELDS
 from trpo_tf.tasks.task import compile_task
 
@@ -73,6 +73,21 @@ def test_example_runs_natively(compiled):
   near, effort = arrays['task_outputs'][..., -2:].reshape(-1, 2).T
   np.testing.assert_array_equal(arrays['rewards'].ravel(), near + effort)
   assert near.max() > 0.9 and near.min() < 0.5 and effort.min() < 0
+
+
+def test_a_file_is_read_again_once_it_was_edited(tmp_path):
+  file, source = tmp_path / 'plate.py', _EXAMPLE.read_text()
+  model = _EXAMPLE.with_name('ball_plate.xml').read_text()
+  (tmp_path / 'ball_plate.xml').write_text(model)
+  found = []
+  for skip in (2, 3):
+    file.write_text(re.sub(r'frame_skip=\d+', f'frame_skip={skip}', source))
+    found.append(find_compiled(f'{file}:BALANCE', 0))
+  assert [compiled.task.frame_skip for compiled in found] == [2, 3]
+  assert find_compiled('Hopper-v5', 7) is find_compiled('Hopper-v5', 7)
+  assert find_compiled('Hopper-v5', 7).task.time_limit == 7
+  with pytest.raises(UserError, match=f'did you mean {file}:NAME, the Task'):
+    find_compiled(str(file), 0)
 
 
 def test_example_can_be_solved(compiled):

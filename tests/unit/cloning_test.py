@@ -148,6 +148,8 @@ def moved(env, steps=7):
     np.arange(6, dtype='>i2').reshape(2, 3),
     np.array(1.5),
     np.full((100, 100), 7, np.uint8),
+    np.str_(''),
+    np.bytes_(b''),
   ],
   ids=repr,
 )
@@ -355,6 +357,11 @@ def _one_list(env):
   env.kept = env.log = []
 
 
+def _circle(env):
+  env.kept = []
+  env.kept.append(env.kept)
+
+
 def _generator(env):
   env.kept = np.random.default_rng(1)
 
@@ -370,6 +377,7 @@ def _generator(env):
     (_view, r'keeps in \.kept a view of mjData'),
     (_views, r'keeps in \.kept a view of mjData'),
     (_one_list, r'keeps the same list in \.\w+ and \.\w+, which a restore'),
+    (_circle, r'keeps in \.kept what cannot be stored \(it is in itself\)'),
     (_generator, r'keeps in \.kept what cannot be stored'),
   ],
 )
@@ -502,6 +510,39 @@ def test_restored_observation_is_the_callers_own():
   env.restore(snapshot)[:] = 99
   assert env.snapshot() == snapshot
   assert env.restore(snapshot).tobytes() == expected.tobytes()
+
+
+def test_snapshots_hold_observations_as_they_were_returned():
+  env = cloner(Walk(), 'X')
+  observation, _ = env.reset(seed=0)
+  before = env.snapshot()
+  observation[:] = 99
+  assert env.snapshot() == before
+  observation, *_ = env.step(0)
+  before = env.snapshot()
+  observation[:] = 99
+  assert env.snapshot() == before
+
+
+def test_a_snapshot_can_be_rendered():
+  plain = moved(gymnasium.make('CartPole-v1'))
+  drawn = cloner(gymnasium.make('CartPole-v1', render_mode='rgb_array'), 'X')
+  drawn.restore(plain.snapshot())
+  assert drawn.render().any()
+
+
+def test_own_states_are_plain_data():
+  class Own(Walk):
+    def snapshot(self):
+      return {1, 2}
+
+    def restore(self, data):
+      pass
+
+  env = cloner(Own(), 'X')
+  env.reset(seed=0)
+  with pytest.raises(UserError, match=r'Own has a state .*set is not plain'):
+    env.snapshot()
 
 
 @pytest.mark.parametrize(

@@ -131,13 +131,14 @@ def test_what_does_not_fit_is_refused_before_it_is_built(values, flag):
 def test_episodes_that_do_not_fit_are_refused_before_they_are_played():
   """Their run fits, as it has four slots."""
   settings = config.from_settings(_SMALL | dict(time_limit=10**6))
-  memory.check(backend.resolve(settings))
-  policy = backend.resolve(settings).policy()
+  made = backend.resolve(settings)
+  memory.check(made)
+  policy = made.policy()
   theta = policy.initial_parameters(np.random.default_rng(0))
   normalizer = initial_normalizer(policy.observation_size)
   text = 'the evaluation needs about .*of memory.*: lower '
   with pytest.raises(UserError, match=f'{text}--episodes$'):
-    evaluation.evaluate(settings, theta, normalizer, 10_000, True)
+    evaluation.evaluate(made, theta, normalizer, 10_000, True)
   often = _SMALL | dict(eval_every_env_steps=1, eval_episodes=10_000)
   often |= dict(time_limit=10**6)
   with pytest.raises(UserError, match=f'{text}--eval_episodes$'):

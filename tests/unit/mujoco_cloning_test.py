@@ -4,6 +4,7 @@ import dataclasses
 import typing
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 import worlds
@@ -13,6 +14,7 @@ from trpo_tf.cloning import native, packing
 from trpo_tf.cloning.cloner import cloner
 from trpo_tf.errors import UserError
 from trpo_tf.sampling.native.branching import Brancher, initial_snapshots
+from trpo_tf.tasks.model_image import model_image
 from trpo_tf.tasks.task import Definition
 
 
@@ -54,6 +56,36 @@ _HILLS = f"""
   <actuator><motor joint="hinge" delay=".03" nsample="100"/></actuator>
 </mujoco>
 """
+
+
+_MESH = """
+<mujoco>
+  <asset><mesh name="block" file="{}"/></asset>
+  <worldbody>
+    <body><freejoint/><geom type="mesh" mesh="block" density="{}"/></body>
+  </worldbody>
+</mujoco>
+"""
+_BLOCK = '\n'.join(
+  f'v {x} {y} {z}' for x in (0, 1) for y in (0, 1) for z in (0, 2)
+)
+
+
+def test_an_equal_model_elsewhere_is_the_same(tmp_path, monkeypatch):
+  """A binary model file holds the paths of its meshes as they were given."""
+  images = []
+  for name, density in (('a', 1000), ('b/c', 1000), ('d', 900)):
+    folder = tmp_path / name
+    folder.mkdir(parents=True)
+    (folder / 'block.obj').write_text(_BLOCK)
+    path = folder / 'block.obj' if name == 'a' else 'block.obj'
+    (folder / 'model.xml').write_text(_MESH.format(path, density))
+    model = mujoco.MjModel.from_xml_path(str(folder / 'model.xml'))
+    assert model.npaths > 1
+    images.append(model_image(model))
+  assert images[0] == images[1] != images[2]
+  model.opt.timestep *= 2
+  assert model_image(model) != images[2]
 
 
 @pytest.mark.parametrize('hilly', [False, True])

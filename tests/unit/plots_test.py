@@ -9,7 +9,13 @@ from absl import flags as absl_flags
 
 from trpo_tf import config, errors
 from trpo_tf.bin import plot
-from trpo_tf.experiment import evaluations, plots, run_directory, sinks
+from trpo_tf.experiment import (
+  evaluations,
+  plots,
+  run_directory,
+  run_logs,
+  sinks,
+)
 from trpo_tf.methods.record import IterationRecord
 
 
@@ -25,13 +31,13 @@ def _run(path, returns, every=100, evaluated=(), **settings):
     evaluations.Evaluated(i, int(every * i), mean, 0.0, 10, 1.0, 0)
     for i, mean in evaluated
   ]
-  return plots.Run(pathlib.Path(path), flat, progress, rows)
+  return run_logs.Run(pathlib.Path(path), flat, progress, rows)
 
 
 def _labels(runs, by='settings'):
   return [
     (group.task, group.label, len(group.runs))
-    for group in plots.group_runs(runs, by)
+    for group in run_logs.group_runs(runs, by)
   ]
 
 
@@ -65,12 +71,12 @@ def test_groups_by_task_and_by_directory():
 def test_the_same_run_twice_is_refused():
   runs = [_run('a', [1], seed=1), _run('b', [2], seed=1)]
   with pytest.raises(errors.UserError, match='a and b have .* seed 1'):
-    plots.group_runs(runs)
+    run_logs.group_runs(runs)
   assert len(_labels([_run('x/a', [1]), _run('y/a', [1])], 'dir')) == 2
 
 
 def _panel(runs, **options):
-  figure = plots.learning_curves(plots.group_runs(runs), **options)
+  figure = plots.learning_curves(run_logs.group_runs(runs), **options)
   figure.canvas.draw()
   return figure.axes[0]
 
@@ -82,7 +88,7 @@ def test_evaluations_in_training(x, unit):
     _run('a', [0] * 5, evaluated=[(2, 7.0), (3, np.nan), (4, 9.0)], seed=0),
     _run('b', [0] * 5, evaluated=[(2, 1.0), (4, 5.0)], seed=1),
   ]
-  axis = _panel(runs, x=x, y=plots.EVALUATED, smooth=0)
+  axis = _panel(runs, x=x, y=run_logs.EVALUATED, smooth=0)
   first, _, mean = axis.lines
   np.testing.assert_array_equal(
     first.get_xydata(), [[2 * unit, 7], [4 * unit, 9]]
@@ -92,7 +98,7 @@ def test_evaluations_in_training(x, unit):
   )
   assert axis.get_ylabel() == 'return of the mean policy'
   with pytest.raises(errors.UserError, match='with --eval_every_env_steps'):
-    _panel([_run('c', [1, 2])], y=plots.EVALUATED)
+    _panel([_run('c', [1, 2])], y=run_logs.EVALUATED)
 
 
 def test_evaluations_of_a_running_training_may_be_ahead(tmp_path):
@@ -107,7 +113,7 @@ def test_evaluations_of_a_running_training_may_be_ahead(tmp_path):
     for iteration in (1, 2):
       later.write(evaluations.Evaluated(iteration, 9, 1.0, 0.0, 1, 1.0, 0))
     later.close()
-  found = plots.load_run(tmp_path)
+  found = run_logs.load_run(tmp_path)
   assert [row.iteration for row in found.evaluated] == [1]
 
 
@@ -218,13 +224,13 @@ def test_runs_without_a_common_range_have_no_mean():
 
 def test_a_panel_for_each_task():
   runs = [_run('a', [1, 2], task=f'{name}-v5') for name in 'ABCD']
-  figure = plots.learning_curves(plots.group_runs(runs))
+  figure = plots.learning_curves(run_logs.group_runs(runs))
   titles = [axis.get_title(loc='left') for axis in figure.axes]
   assert titles == ['A-v5', 'B-v5', 'C-v5', 'D-v5']
 
 
 def test_nothing_to_draw():
-  groups = plots.group_runs([_run('a', [np.nan])])
+  groups = run_logs.group_runs([_run('a', [np.nan])])
   with pytest.raises(errors.UserError, match='a has no finite return_mean'):
     plots.learning_curves(groups)
   for column in ('reward', 'step_status'):

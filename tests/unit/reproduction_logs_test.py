@@ -99,7 +99,8 @@ def test_a_longer_run_counts_up_to_the_plan(table, run):
 def test_a_run_whose_last_state_was_not_saved_goes_on(table, run):
   reproductions.write(run, np.arange(_N) * 1000)
   folder = run.directory / 'checkpoints'
-  folder.mkdir()
+  for saved in folder.iterdir():
+    saved.unlink()
   assert not logs.read(table, run).finished
   checkpoint.save(folder, _N - 1, {'x': 1}, keep=3)
   assert not logs.read(table, run).finished

@@ -164,7 +164,7 @@ def test_unfinished_runs_count_up_to_the_common_iteration(table, tmp_path):
       '3.000',
     ],
   ]
-  assert '"n of m" and "so far" mark what is not finished' in text
+  assert '"n of m" and "so far" mark runs that are not finished' in text
 
 
 def _log(env_steps, values, finished=True):

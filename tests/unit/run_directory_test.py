@@ -152,7 +152,6 @@ def test_a_run_without_an_iteration_is_replaced(tmp_path, changes):
   """As after a failure in its first iteration."""
   _open(tmp_path, seed=1).close()
   (tmp_path / 'progress.csv').write_text(f'{",".join(COLUMNS)}\n')
-  (tmp_path / 'checkpoints').mkdir()
   with _open(tmp_path, **changes) as run:
     assert not run.resumed
   assert run.messages == (
@@ -163,7 +162,6 @@ def test_a_run_without_an_iteration_is_replaced(tmp_path, changes):
 
 def test_a_checkpoint_is_something_to_lose(tmp_path):
   _open(tmp_path, seed=1).close()
-  (tmp_path / 'checkpoints').mkdir()
   (tmp_path / 'checkpoints' / 'iteration_00000001.npz').write_bytes(b'')
   with pytest.raises(errors.UserError, match='other settings'):
     _open(tmp_path, seed=2)

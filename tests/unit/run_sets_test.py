@@ -55,6 +55,18 @@ def test_probability_counts_pairs(tmp_path):
   assert found.iqm.difference == pytest.approx(iqm[0] - iqm[1], abs=1e-12)
 
 
+def test_links_are_followed_and_each_run_counts_once(tmp_path):
+  for seed in range(2):
+    _run(tmp_path / 'elsewhere', 'x', seed, float(seed))
+  folder = tmp_path / 'a'
+  folder.mkdir()
+  (folder / 'link').symlink_to(tmp_path / 'elsewhere')
+  (folder / 'again').symlink_to(tmp_path / 'elsewhere')
+  (tmp_path / 'elsewhere' / 'circle').symlink_to(folder)
+  found = run_sets.load('a', [str(folder)], sampled=False)
+  assert found.seeds == {'x': (0, 1)}
+
+
 def test_intervals_are_those_of_all_resamples(tmp_path):
   """27 x 27 pairs of resamples are few enough to list."""
   a, b = np.array([1.0, 2.0, 4.0]), np.array([0.5, 3.0, 3.5])

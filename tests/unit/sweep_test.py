@@ -13,7 +13,7 @@ from hypothesis import strategies
 from trpo_tf import config as config_lib
 from trpo_tf.bin import flags
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import plots
+from trpo_tf.experiment import plots, run_logs
 from trpo_tf.reproduction import estimate, logs, sweep, sweep_report
 from trpo_tf.reproduction.campaign import Campaign
 from trpo_tf.reproduction.local_pool import LocalPool
@@ -74,7 +74,8 @@ def test_values_that_are_lists_and_names():
     (['tf_threads=1,2'], 'tf_threads does not change what a run learns'),
     (['max_kl=1', 'max_kl=2'], '--grid=max_kl=... is given twice'),
     (['max_kl=0.01,1e-2'], '--grid: --max_kl=1e-2 is given twice'),
-    (['max_kl=0.01,'], 'max_kl'),  # in the words of absl
+    (['max_kl=0.01,'], '--grid=max_kl=0.01,: a value is missing'),
+    (['max_kl='], '--grid=max_kl=: a value is missing'),
     (['max_kl=0.01,x'], 'max_kl'),
     (['max_kl=0.01,nan'], '--max_kl=nan is outside'),
     (['max_kl=-1'], '--max_kl=-1.0 is outside'),
@@ -196,7 +197,8 @@ def _filled(tmp_path):
 def test_table_and_curves(tmp_path):
   axes, entries = _filled(tmp_path)
   table = sweep.make_table(entries)
-  assert sweep_report.write(table, axes, entries, tmp_path)
+  written = sweep_report.write(table, axes, entries, tmp_path)
+  assert written == ['table.md', 'curves.png']
   lines = (tmp_path / 'table.md').read_text().splitlines()
   rows = [re.split(r' *\| *', line)[1:-1] for line in lines if '|' in line]
   # the last tenth are two iterations: 18.5 and 28.5
@@ -216,8 +218,8 @@ def test_many_cells_have_lines_of_their_own(tmp_path):
   _, entries = _plan(f'max_kl={values}', out=tmp_path, seeds=1)
   for entry in entries:
     reproductions.write(entry.runs('')[0], [1.0, 2.0])
-  runs = [plots.load_run(entry.runs('')[0].directory) for entry in entries]
-  (axis,) = plots.learning_curves(plots.group_runs(runs)).axes
+  runs = [run_logs.load_run(entry.runs('')[0].directory) for entry in entries]
+  (axis,) = plots.learning_curves(run_logs.group_runs(runs)).axes
   lines = {(line.get_color(), line.get_linestyle()) for line in axis.lines}
   assert len(lines) == 9
   labels = [text.get_text() for text in axis.get_legend().get_texts()]
@@ -235,7 +237,8 @@ def test_a_sweep_without_results_writes_nothing(tmp_path):
 def test_returns_that_are_never_known_make_no_curve(tmp_path):
   axes, entries = _plan(out=tmp_path, seeds=1)
   reproductions.write(entries[0].runs('')[0], [np.nan] * 3)
-  assert sweep_report.write(sweep.make_table(entries), axes, entries, tmp_path)
+  table = sweep.make_table(entries)
+  assert sweep_report.write(table, axes, entries, tmp_path) == ['table.md']
   assert '| - |' in (tmp_path / 'table.md').read_text()
   assert not (tmp_path / 'curves.png').exists()
 

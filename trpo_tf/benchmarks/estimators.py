@@ -96,6 +96,11 @@ def load(run_dir: str) -> FrozenRun:
       raise UserError('the policy is of another checkpoint')
 
   saved = saved_runs.load_checkpoint(run_dir, accept)
+  if 'learner' not in saved.state:
+    raise UserError(
+      f'{run_dir} holds a policy without its value network, as export writes '
+      'it: take the run that it was exported from'
+    )
   learner = {'baseline': saved.state['learner']['baseline']}
   return FrozenRun(
     config,

@@ -13,7 +13,6 @@ Walker2d; the other tasks get those that most of these share (rl-baselines3-zoo,
 hyperparams/trpo.yml). It needs the packages of the extra `bench`.
 """
 
-import json
 import pathlib
 import sys
 import time
@@ -21,7 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from trpo_tf import extras
 from trpo_tf.benchmarks import rival
+from trpo_tf.errors import UserError
+from trpo_tf.experiment import result_files
 
 __all__ = ['SPECIAL', 'train']
 
@@ -86,17 +88,29 @@ def train(task: str, seed: int) -> dict[str, Any]:
   )
 
 
-def _main(task: str, seed: str, directory: str) -> None:
+def main(arguments: list[str]) -> None:
+  """Does the run that the arguments name: task, seed and directory."""
+  if len(arguments) != 3 or not arguments[1].isdecimal():
+    raise UserError(
+      'name a task, a seed and a directory: python -m '
+      'trpo_tf.benchmarks.rival_v5 Hopper-v5 0 docs/results/rival'
+    )
+  for package in ('torch', 'sb3_contrib'):
+    extras.require(package, 'bench', 'the comparison')
+  task, seed, directory = arguments
   path = pathlib.Path(directory) / task / f'{seed}.json'
   if path.exists():
     print(f'{path} is there')
     return
+  result_files.require_writable(path)
   found = train(task, int(seed))
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(json.dumps(found, indent=2) + '\n')
+  result_files.write_json(path, found)
   mean = np.mean(found['deterministic'])
   print(f'{path}: {mean:.0f} in {found["seconds"]:.0f} s')
 
 
 if __name__ == '__main__':
-  _main(*sys.argv[1:])
+  try:
+    main(sys.argv[1:])
+  except UserError as error:
+    sys.exit(f'rival_v5: {error}')

@@ -6,9 +6,7 @@ All numbers come from one run on this machine, and ratios from alternating pairs
 of timings.
 """
 
-import json
 import math
-import pathlib
 import time
 from typing import Any
 
@@ -18,6 +16,7 @@ from rich.table import Table
 
 from trpo_tf import extras
 from trpo_tf.bin import flags
+from trpo_tf.experiment import result_files
 
 _PARTS = (
   'sampling',
@@ -292,11 +291,12 @@ def _gpu(table: Table) -> dict:
 
 def main(_) -> None:
   """Measures the chosen parts, prints a table and writes the JSON file."""
+  path = result_files.require_json(_JSON.value)
   flags.import_tensorflow()
   for part in {'atari', 'atari_step', 'pong'} & {*_CHOSEN.value}:
     extras.require('ale_py', 'atari', f'--parts={part}')
   from trpo_tf.benchmarks import machine, rival
-  from trpo_tf.experiment import checkpoint, devices, provenance
+  from trpo_tf.experiment import devices, provenance
 
   devices.configure_tensorflow()
   if 'gpu' in _CHOSEN.value:
@@ -326,21 +326,18 @@ def main(_) -> None:
     memory=_memory,
     gpu=_gpu,
   )
-  path = pathlib.Path(_JSON.value)
-  path.parent.mkdir(parents=True, exist_ok=True)
   for part in _CHOSEN.value:
     console.print(f'measuring: {part}', style='dim')
     result[part] = measures[part](table)
     result['seconds'] = time.time() - begin
-    text = json.dumps(result, indent=2) + '\n'
-    checkpoint.write_atomically(path, text.encode())
+    result_files.write_json(path, result)
   console.print(table)
   console.print(f'written to {path}')
 
 
 absl_flags.register_validator(
   'parts',
-  lambda parts: set(parts) <= {*_PARTS, 'gpu'},
+  lambda parts: parts and set(parts) <= {*_PARTS, 'gpu'},
   f'choose from {",".join(_PARTS)},gpu',
 )
 

@@ -20,7 +20,9 @@ from absl import flags as absl_flags
 from rich.console import Console
 
 from trpo_tf.bin import flags
+from trpo_tf.config import ExperimentConfig, settings
 from trpo_tf.errors import UserError
+from trpo_tf.experiment import flagfiles, result_files
 
 _RUN_DIR = absl_flags.DEFINE_string('run_dir', '', 'directory of the run')
 _JSON = absl_flags.DEFINE_string(
@@ -40,15 +42,15 @@ _REFERENCE = absl_flags.DEFINE_integer(
 )
 
 
-def _begin(path: pathlib.Path, settings: dict[str, Any]) -> dict[str, Any]:
+def _begin(path: pathlib.Path, measured: dict[str, Any]) -> dict[str, Any]:
   """Returns the results so far of the same measurement."""
   from trpo_tf.experiment import provenance
 
   if not path.exists():
-    return dict(session=provenance.session(), settings=settings, estimators={})
+    return dict(session=provenance.session(), settings=measured, estimators={})
   try:
     found = json.loads(path.read_bytes())
-    same = found['settings'] == settings
+    same = found['settings'] == measured
   except (ValueError, TypeError, KeyError):
     same = False
   if not same:
@@ -56,6 +58,17 @@ def _begin(path: pathlib.Path, settings: dict[str, Any]) -> dict[str, Any]:
       f'--json={path} holds something else: take another file, or move it away'
     )
   return found
+
+
+def _identity(config: ExperimentConfig) -> dict[str, str]:
+  """Returns the settings that change a run's results, as texts of flags."""
+  from trpo_tf.experiment.run_directory import FREE_SETTINGS
+
+  return {
+    name: flagfiles.flag_text(value)
+    for name, value in settings(config).items()
+    if name not in FREE_SETTINGS
+  }
 
 
 def _measure(run: Any, result: dict[str, Any], say: Any, save: Any) -> None:
@@ -82,36 +95,33 @@ def _measure(run: Any, result: dict[str, Any], say: Any, save: Any) -> None:
 
 def main(_) -> None:
   """Measures, prints a table and writes the JSON file and the picture."""
-  path = pathlib.Path(_JSON.value)
-  if path.suffix != '.json':
-    raise UserError(f'--json={path}: end it in .json')
+  path = result_files.require_json(_JSON.value)
   if _STEPS.value % 80:
     raise UserError(f'--steps={_STEPS.value} is not a multiple of 80')
   if not _RUN_DIR.value:
     raise UserError('--run_dir is missing: name a run')
   flags.import_tensorflow()
   from trpo_tf.benchmarks import estimators, estimators_report
-  from trpo_tf.experiment import checkpoint, devices
+  from trpo_tf.experiment import devices
 
   devices.configure_tensorflow()
   # TensorFlow takes the graphs of many estimators for many graphs of one
   logging.getLogger('tensorflow').setLevel(logging.ERROR)
   console = Console(markup=False, highlight=False)
   run = estimators.load(_RUN_DIR.value)
-  settings = dict(
+  measured = dict(
     task=run.config.task.task,
     trained_env_steps=run.env_steps,
     seed=run.config.run.seed,
+    run=_identity(run.config),
     steps=_STEPS.value,
     batches=_BATCHES.value,
     reference_steps=_REFERENCE.value,
   )
-  result = _begin(path, settings)
+  result = _begin(path, measured)
 
   def save() -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(result, indent=2) + '\n'
-    checkpoint.write_atomically(path, text.encode())
+    result_files.write_json(path, result)
 
   _measure(run, result, lambda text: console.print(text, style='dim'), save)
   console.print(estimators_report.table(result))

@@ -8,8 +8,6 @@ the time of an iteration, and predicts the efficiency for up to 1,000 workers.
 Prints tables, and writes FILE and a picture next to it.
 """
 
-import json
-import pathlib
 import statistics
 from typing import Any
 
@@ -18,6 +16,7 @@ from rich.console import Console
 
 from trpo_tf.bin import flags
 from trpo_tf.errors import UserError
+from trpo_tf.experiment import result_files
 
 _JSON = absl_flags.DEFINE_string(
   'json', 'runs/bench_scale.json', 'where to write; the picture is FILE.png'
@@ -133,24 +132,20 @@ def _measure(say: Any) -> dict[str, Any]:
 
 def main(_) -> None:
   """Measures, prints tables and writes the JSON file and the picture."""
-  path = pathlib.Path(_JSON.value)
-  if path.suffix != '.json':
-    raise UserError(f'--json={path}: end it in .json')
+  path = result_files.require_json(_JSON.value)
   for flag in (_STEPS, _LARGE):
     if flag.value % 640:
       raise UserError(f'--{flag.name}={flag.value} is not a multiple of 640')
   flags.import_tensorflow()
   from trpo_tf.benchmarks import scale_figure
   from trpo_tf.distributed import local
-  from trpo_tf.experiment import checkpoint, provenance
+  from trpo_tf.experiment import provenance
 
   local.one_thread_per_shard()
   console = Console(markup=False, highlight=False)
   result = dict(session=provenance.session())
   result |= _measure(lambda text: console.print(text, style='dim'))
-  path.parent.mkdir(parents=True, exist_ok=True)
-  text = json.dumps(result, indent=2) + '\n'
-  checkpoint.write_atomically(path, text.encode())
+  result_files.write_json(path, result)
   for table in scale_figure.tables(result):
     console.print(table)
   picture = path.with_suffix('.png')

@@ -8,8 +8,6 @@ limit is the bare physics, which runs without MuJoCo's profiling clock, as the
 vine does; the rivals run as they ship.
 """
 
-import json
-import pathlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +16,7 @@ from absl import flags as absl_flags
 from rich.console import Console
 
 from trpo_tf.bin import flags
-from trpo_tf.errors import UserError
+from trpo_tf.experiment import result_files
 
 _TASK = absl_flags.DEFINE_string('task', 'Hopper-v5', 'a native task')
 _JSON = absl_flags.DEFINE_string(
@@ -140,12 +138,10 @@ def _measure(console: Console) -> Iterator[tuple[str, Any]]:
 
 def main(_) -> None:
   """Measures, prints tables and writes the JSON file and the picture."""
-  path = pathlib.Path(_JSON.value)
-  if path.suffix != '.json':
-    raise UserError(f'--json={path}: end it in .json')
+  path = result_files.require_json(_JSON.value)
   flags.import_tensorflow()
   from trpo_tf.benchmarks import machine, vine_figure, vine_tables
-  from trpo_tf.experiment import checkpoint, devices, provenance
+  from trpo_tf.experiment import devices, provenance
 
   devices.configure_tensorflow()
   console = Console(markup=False)
@@ -157,9 +153,7 @@ def main(_) -> None:
   result['seconds'] = time.time() - begin
   for table in vine_tables.tables(result):
     console.print(table)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  text = json.dumps(result, indent=2) + '\n'
-  checkpoint.write_atomically(path, text.encode())
+  result_files.write_json(path, result)
   picture = path.with_suffix('.png')
   vine_figure.draw(result).savefig(picture)
   console.print(f'written to {path} and {picture}')

@@ -9,8 +9,6 @@ run of A is better than one of B, with 95 % bootstrap intervals.
 """
 
 import dataclasses
-import json
-import pathlib
 
 from absl import flags as absl_flags
 from rich.console import Console
@@ -18,7 +16,7 @@ from rich.table import Table
 
 from trpo_tf.bin import flags
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import checkpoint, run_sets, tables
+from trpo_tf.experiment import result_files, run_sets, tables
 
 _SAMPLED = absl_flags.DEFINE_bool(
   'sampled', False, 'compare sampled actions, not the mean of the policy'
@@ -47,11 +45,8 @@ def main(arguments: list[str]) -> None:
   for caution in _cautions(a, b):
     console.print(caution, style='yellow')
   if _JSON.value:
-    path = pathlib.Path(_JSON.value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_record(a, b, found), indent=2) + '\n'
-    checkpoint.write_atomically(path, text.encode())
-    console.print(f'numbers: {path}')
+    result_files.write_json(_JSON.value, _record(a, b, found))
+    console.print(f'numbers: {_JSON.value}')
 
 
 def _cautions(a: run_sets.RunSet, b: run_sets.RunSet) -> list[str]:

@@ -7,7 +7,6 @@ mean of the policy and with sampled actions, prints a table and writes
 DIR/evaluation.json, or evaluation_best.json with --checkpoint=best, and so on.
 """
 
-import json
 import pathlib
 
 from absl import flags as absl_flags
@@ -16,9 +15,8 @@ from rich.table import Table
 
 from trpo_tf import extras
 from trpo_tf.bin import flags
-from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import checkpoint, saved_runs
+from trpo_tf.experiment import result_files, saved_runs
 
 _RUN_DIR = absl_flags.DEFINE_string('run_dir', '', 'directory of the run')
 _EPISODES = absl_flags.DEFINE_integer(
@@ -44,24 +42,20 @@ _TRUST = absl_flags.DEFINE_bool('trust_task', False, flags.TRUST_HELP)
 
 
 def _table(task: str, env_steps: int, result: dict) -> Table:
-  table = Table(title=f'{task} after {env_steps:,} env steps')
-  for name in (
-    'actions',
-    'episodes',
-    'return',
-    'sd',
-    'IQM',
-    '95 % interval of the mean',
-    'length',
-  ):
-    table.add_column(name, justify='left' if name == 'actions' else 'right')
+  table = Table(
+    title=f'{task} after {env_steps:,} env steps: {_EPISODES.value} episodes '
+    'of each kind'
+  )
+  table.add_column('actions', no_wrap=True)
+  for name in ('return', 'sd', 'IQM', '95 % interval', 'length'):
+    wraps = name.startswith('95')  # where a wide table is broken
+    table.add_column(name, justify='right', no_wrap=not wraps)
   for kind, summary in result.items():
     returns = summary['return']
     numbers = (returns['mean'], returns['std'], returns['iqm'])
     interval = returns['ci95']
     table.add_row(
       kind,
-      str(len(returns['values'])),
       *('-' if x is None else f'{x:.1f}' for x in numbers),
       '{:.1f} to {:.1f}'.format(*interval) if interval else '-',
       f'{summary["length"]["mean"] or 0:.0f}',
@@ -72,20 +66,13 @@ def _table(task: str, env_steps: int, result: dict) -> Table:
 def _terms_table(result: dict) -> Table:
   """Tabulates the mean over episodes of the sum of each reward term."""
   table = Table(title="mean sums of the reward's terms")
-  table.add_column('actions')
+  table.add_column('term', overflow='fold')
+  for kind in result:
+    table.add_column(kind, justify='right', no_wrap=True)
   for name in next(iter(result.values()))['terms']:
-    table.add_column(name, justify='right')
-  for kind, summary in result.items():
-    means = summary['terms'].values()
-    table.add_row(kind, *('-' if x is None else f'{x:.1f}' for x in means))
+    means = (summary['terms'][name] for summary in result.values())
+    table.add_row(name, *('-' if x is None else f'{x:.1f}' for x in means))
   return table
-
-
-def _seeded(config: ExperimentConfig) -> ExperimentConfig:
-  """Returns the settings with the seed that --seed gives, if any."""
-  if _SEED.value is None:
-    return config
-  return config.reseeded(_SEED.value)
 
 
 def _file_name() -> str:
@@ -111,15 +98,18 @@ def main(_) -> None:
   from trpo_tf.experiment.evaluation import evaluate, evaluation_config
 
   policy = trained.load_policy(path, _TRUST.value, checkpoint=_CHECKPOINT.value)
-  config, task = _seeded(policy.config), policy.backend
+  config, task = policy.config, policy.backend
+  if _SEED.value is not None:
+    config = config.reseeded(_SEED.value)
+    task = task.configured(config)
   if _VIDEO.value and isinstance(task, backend.Gym):
     gym_video.require_images(config.task)
   if _VIDEO.value:
-    video.require_writable(_VIDEO.value)
+    result_files.require_writable(_VIDEO.value)
   result = {}
   for kind in ('sampled', 'deterministic'):
     evaluation, batch = evaluate(
-      config,
+      task,
       policy.theta,
       policy.normalizer,
       _EPISODES.value,
@@ -150,9 +140,7 @@ def main(_) -> None:
     seed=policy.config.run.seed,
     evaluation_seed=_SEED.value,
   )
-  checkpoint.write_atomically(
-    path / _file_name(), (json.dumps(record, indent=2) + '\n').encode()
-  )
+  result_files.write_json(path / _file_name(), record)
   if not _VIDEO.value:
     return
   sampled_under = evaluation_config(config, _EPISODES.value)

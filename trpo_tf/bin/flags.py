@@ -36,6 +36,7 @@ __all__ = [
   'TRUST_HELP',
   'as_user_errors',
   'define',
+  'define_presets',
   'expand',
   'experiment_config',
   'import_tensorflow',
@@ -82,6 +83,17 @@ def define(flag_values: absl_flags.FlagValues = absl_flags.FLAGS) -> None:
     kind: Any = group.default_factory
     for field in dataclasses.fields(kind):
       _define_one(field, flag_values)
+
+
+def define_presets() -> None:
+  """Defines --preset, which `run` replaces by the flags of the presets."""
+  absl_flags.DEFINE_list(
+    'preset',
+    [],
+    'settings to start from, such as v5/hopper: flagfiles of configs/, which '
+    'are installed with the program; later presets override earlier ones, and '
+    'all other flags override presets',
+  )
 
 
 def _define_one(

@@ -20,6 +20,7 @@ from trpo_tf.experiment import saved_runs
 from trpo_tf.reproduction import plan, sweep
 
 flags.define()
+flags.define_presets()
 campaigns.define()
 _GRID = absl_flags.DEFINE_multi_string(
   'grid',
@@ -53,10 +54,10 @@ def main(_) -> int:
   def report() -> bool:
     from trpo_tf.reproduction import sweep_report
 
-    if not sweep_report.write(table, axes, entries, out):
-      return False
-    print(f'written to {out}: table.md, curves.png')
-    return True
+    written = sweep_report.write(table, axes, entries, out)
+    if written:
+      print(f'written to {out}: {", ".join(written)}')
+    return bool(written)
 
   return campaigns.run(table, lambda: entries, out, report)
 

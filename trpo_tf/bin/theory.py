@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trpo_tf.bin import flags, theory_figure
+from trpo_tf.experiment import result_files
 from trpo_tf.theory import comparison, search, worlds
 from trpo_tf.theory.comparison import Trace
 from trpo_tf.theory.mdp import MDP
@@ -118,6 +119,9 @@ def _tightness(found: dict[str, search.Found]) -> Table:
 def main(_: Any) -> None:
   """Runs the methods and searches, prints tables and writes the results."""
   console = Console(markup=False)
+  directory = pathlib.Path(_OUT_DIR.value)
+  for name in ('tightest.json', 'theory.png'):
+    result_files.require_writable(directory / name)
   problems = _problems()
   best = {n: comparison.best_return(mdp) for n, mdp in problems.items()}
   traces = {
@@ -130,8 +134,6 @@ def main(_: Any) -> None:
   console.print(_progress(traces, best))
   found = {bound: _search(bound) for bound in search.BOUNDS}
   console.print(_tightness(found))
-  directory = pathlib.Path(_OUT_DIR.value)
-  directory.mkdir(parents=True, exist_ok=True)
   text = json.dumps([search.to_dict(f) for f in found.values()], indent=1)
   (directory / 'tightest.json').write_text(text + '\n')
   figure = theory_figure.draw(traces, best, found, _DELTA.value)

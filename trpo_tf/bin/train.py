@@ -27,15 +27,8 @@ if TYPE_CHECKING:
 EXIT_STOPPED = 3  # stopped by a signal; the same command continues
 
 flags.define()
+flags.define_presets()
 _PROGRESS = absl_flags.DEFINE_bool('progress', True, 'show progress')
-# flags.run replaces it by the flags of the presets
-absl_flags.DEFINE_list(
-  'preset',
-  [],
-  'settings to start from, such as v5/hopper: flagfiles of configs/, which are '
-  'installed with the program; later presets override earlier ones, and all '
-  'other flags override presets',
-)
 _RAY_ADDRESS = absl_flags.DEFINE_string(
   'ray_address',
   '',

@@ -13,17 +13,19 @@ that would copy what it shares with others, and would fail late or not at all
 where state lives outside Python.
 """
 
+import copy
 import hashlib
-import importlib.metadata
 import re
 from typing import Any, Protocol
 
 import gymnasium
+import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv
 
 from trpo_tf import extras
 from trpo_tf.cloning import forms, packing
 from trpo_tf.cloning.ale import AleBase
+from trpo_tf.cloning.bases import Base, FieldsBase, OwnBase, class_path
 from trpo_tf.cloning.known import ENVIRONMENTS, WRAPPERS
 from trpo_tf.cloning.mujoco import CannotClone, MujocoBase
 from trpo_tf.cloning.snapshot import Snapshot
@@ -110,73 +112,21 @@ def _implements(env: Any) -> bool:
   )
 
 
-class _Base(Protocol):
-  """Saves and loads an environment without its wrappers, as plain data."""
-
-  kind: str
-  version: str
-  model: str
-
-  def save(self) -> Any:
-    """Returns the state."""
-
-  def load(self, state: Any) -> None:
-    """Restores what `save` returned."""
-
-
-def _base(env: Any, include_rng: bool) -> _Base:
+def _base(env: Any, include_rng: bool) -> Base:
   if _implements(env):
     if not include_rng:
       raise ValueError(
         'decides itself whether a snapshot holds its random '
         'generators, so include_rng=False is not for it'
       )
-    return _OwnBase(env)
+    return OwnBase(env)
   if isinstance(env, MujocoEnv):
     return MujocoBase(env)
   if ale_py and type(env) is ale_py.AtariEnv:
     return AleBase(env, include_rng)
   if type(env) in ENVIRONMENTS:
-    return _FieldsBase(env, ENVIRONMENTS[type(env)])
+    return FieldsBase(env, ENVIRONMENTS[type(env)])
   raise ValueError('')
-
-
-class _OwnBase:
-  """An environment or wrapper that clones itself and all that it wraps."""
-
-  kind, model = 'environment', ''
-
-  def __init__(self, env: Any):
-    self._env = env
-    package = type(env).__module__.partition('.')[0]
-    try:
-      version = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-      version = getattr(type(env), '__version__', 'unversioned')
-    self.version = f'{_path(env)} {version}'
-
-  def save(self) -> bytes:
-    return self._env.snapshot()
-
-  def load(self, state: bytes) -> None:
-    self._env.restore(state)
-
-
-class _FieldsBase:
-  """An environment whose state is known attributes of plain data."""
-
-  kind, model = 'gymnasium', ''
-  version = f'gymnasium {gymnasium.__version__}'
-
-  def __init__(self, env: gymnasium.Env, names: tuple[str, ...]):
-    self._env, self._names = env, names
-
-  def save(self) -> list[Any]:
-    return [getattr(self._env, name) for name in self._names]
-
-  def load(self, state: list[Any]) -> None:
-    for name, value in zip(self._names, state, strict=True):
-      setattr(self._env, name, value)
 
 
 _FORGERIES = AttributeError, LookupError, OverflowError, TypeError, ValueError
@@ -198,7 +148,7 @@ class Cloner(gymnasium.Wrapper):
     env: gymnasium.Env,
     task_id: str,
     layers: list[tuple[Any, tuple[str, ...]]],
-    base: _Base,
+    base: Base,
     include_rng: bool,
   ):
     """Wraps the environment.
@@ -222,14 +172,15 @@ class Cloner(gymnasium.Wrapper):
 
   def reset(self, **kwargs: Any) -> tuple[Any, dict]:
     """Resets the environment, as gymnasium.Env.reset does."""
-    self._observation, info = self.env.reset(**kwargs)
+    observation, info = self.env.reset(**kwargs)
+    self._observation = _copied(observation)
     self._restored, self._running = None, True
-    return self._observation, info
+    return observation, info
 
   def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict]:
     """Takes one step, as gymnasium.Env.step does."""
     result = self.env.step(action)
-    self._observation, self._restored = result[0], None
+    self._observation, self._restored = _copied(result[0]), None
     return result
 
   def snapshot(self) -> Snapshot:
@@ -251,7 +202,11 @@ class Cloner(gymnasium.Wrapper):
       state = self._base.save()
     except CannotClone as error:
       raise _refusal(self._task_id, self.unwrapped, str(error)) from error
-    data = packing.pack([self._packed(), self._layer_values(), rng, state])
+    try:
+      data = packing.pack([self._packed(), self._layer_values(), rng, state])
+    except TypeError as error:
+      why = f'has a state or an observation that cannot be stored ({error})'
+      raise _refusal(self._task_id, self.unwrapped, why) from error
     return Snapshot(self._base.kind, self._base.version, self._model, data)
 
   def restore(self, snapshot: Snapshot) -> Any:
@@ -327,18 +282,27 @@ class Cloner(gymnasium.Wrapper):
     self.reset()
 
 
-def _path(env: Any) -> str:
-  return f'{type(env).__module__}.{type(env).__qualname__}'
+def _copied(observation: Any) -> Any:
+  """Copies an observation, which the caller may change."""
+  if isinstance(observation, np.ndarray):  # faster than deepcopy
+    return observation.copy()
+  return copy.deepcopy(observation)
+
+
+def _simulated(keywords: dict[str, Any]) -> dict[str, Any]:
+  """Leaves out what only says how pictures are drawn."""
+  return {k: v for k, v in keywords.items() if k != 'render_mode'}
 
 
 def _digest(env: gymnasium.Env, model: str, include_rng: bool) -> str:
   """Hashes everything that equal environments have in common."""
   parts = [model, str(include_rng)]
   while isinstance(env, gymnasium.Wrapper):
-    parts.append(f'{_path(env)} {getattr(env, "_saved_kwargs", {})!r}')
+    parts.append(f'{class_path(env)} {getattr(env, "_saved_kwargs", {})!r}')
     env = env.env
   spec = env.spec
-  parts.append(f'{_path(env)} {spec and (spec.id, spec.kwargs)!r}')
+  given = spec and (spec.id, _simulated(spec.kwargs))
+  parts.append(f'{class_path(env)} {given!r}')
   # gymnasium.make copies keywords, and a copied object has another address
   text = re.sub(r' at 0x[0-9a-f]+', '', '\n'.join(parts))
   return hashlib.sha256(text.encode()).hexdigest()[:16]

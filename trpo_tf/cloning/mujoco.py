@@ -29,6 +29,7 @@ from mujoco.introspect import structs
 
 from trpo_tf.cloning import packing
 from trpo_tf.cloning.history import Cursors
+from trpo_tf.tasks.model_image import field_names, model_image
 
 __all__ = ['CannotClone', 'DataNumbers', 'MujocoBase']
 
@@ -169,9 +170,7 @@ class MujocoBase:
     self._checked: list[int] = []
     self._check_fields(self._fields())
     self._constants = _Constants(env)
-    image = np.empty(mujoco.mj_sizeModel(env.model), np.uint8)
-    mujoco.mj_saveModel(env.model, None, image)
-    self.model = hashlib.sha256(image.data).hexdigest()
+    self.model = hashlib.sha256(model_image(env.model)).hexdigest()
 
   def _attach(self) -> None:
     self._data = self._env.data
@@ -222,15 +221,8 @@ class MujocoBase:
     vars(self._env).update(fields)
 
 
-def _names(struct: str, *, arrays: bool) -> list[str]:
-  """Returns the names of a struct's arrays, or of its numbers."""
-  fields = structs.STRUCTS[struct].fields
-  kind = 'inner_type' if arrays else 'name'
-  return [f.name for f in fields if hasattr(f.type, kind)]
-
-
-_OPTION_ARRAYS = _names('mjOption', arrays=True)
-_OPTIONS = operator.attrgetter(*_names('mjOption', arrays=False))
+_OPTION_ARRAYS = field_names('mjOption', arrays=True)
+_OPTIONS = operator.attrgetter(*field_names('mjOption', arrays=False))
 # These arrays of an mjModel only draw pictures.
 _DRAWN = re.compile(
   '(tex|mat|light|skin)_|.*_(rgba|matid|castshadow|texcoord)$'
@@ -238,7 +230,7 @@ _DRAWN = re.compile(
 _TEXTS = 'buffer', 'names', 'paths', 'text_data'
 _MODEL_ARRAYS = [
   name
-  for name in _names('mjModel', arrays=True)
+  for name in field_names('mjModel', arrays=True)
   if name not in _TEXTS and not _DRAWN.match(name)
 ]
 
@@ -290,9 +282,10 @@ def _check_storable(fields: dict[str, Any]) -> None:
   for name, value in fields.items():
     try:
       packing.pack(value)
-    except TypeError as error:
+    except (TypeError, RecursionError) as error:
+      why = error if isinstance(error, TypeError) else 'it is in itself'
       raise CannotClone(
-        f'keeps in .{name} what cannot be stored ({error})'
+        f'keeps in .{name} what cannot be stored ({why})'
       ) from error
 
 

@@ -142,6 +142,8 @@ def _decode(value: Any, reader: _Reader) -> Any:
 
 def _decode_array(value: dict, blob: bytes) -> Any:
   dtype, shape = np.dtype(str(value['array'])), value['shape']
+  if shape is None and dtype.kind in 'SU' and not dtype.itemsize:
+    return dtype.type()  # an empty text
   counts = [1] if shape is None else shape
   size = math.prod(counts) * dtype.itemsize
   if value['zip']:  # bounded, as a few bytes can unpack to gigabytes

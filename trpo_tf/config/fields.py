@@ -43,7 +43,13 @@ def _check_range(name: str, value: float, meta: Mapping[str, Any]) -> None:
   if above and value <= high and math.isfinite(value):
     return
   left = '(' if meta['open_low'] else '['
-  raise ValueError(f'--{name}={value} is outside {left}{low:g}, {high:g}]')
+  ends = f'{_end(low)}, {_end(high)}'
+  raise ValueError(f'--{name}={value} is outside {left}{ends}]')
+
+
+def _end(value: float) -> str:
+  short = f'{value:g}'
+  return short if float(short) == value else f'{value}'
 
 
 @dataclasses.dataclass(frozen=True)

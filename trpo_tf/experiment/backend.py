@@ -1,8 +1,7 @@
 """Decides which simulator runs a task."""
 
 import dataclasses
-import functools
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from trpo_tf.config import ExperimentConfig
 from trpo_tf.errors import UserError
@@ -15,6 +14,7 @@ from trpo_tf.policies.categorical import (
 from trpo_tf.policies.gaussian import GaussianPolicy, gaussian_policy
 from trpo_tf.policies.images import image_net
 from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
+from trpo_tf.policies.protocols import Network
 from trpo_tf.sampling.atari.branching import AtariVine
 from trpo_tf.sampling.atari.paths import AtariPathSampler
 from trpo_tf.sampling.gym.branching import GymVine, clonable
@@ -31,8 +31,8 @@ from trpo_tf.tasks import (
 )
 from trpo_tf.tasks.atari import Game
 from trpo_tf.tasks.environment import Spaces
-from trpo_tf.tasks.registry import find_task, is_code
-from trpo_tf.tasks.task import CompiledTask, compile_task
+from trpo_tf.tasks.registry import find_compiled, is_code
+from trpo_tf.tasks.task import CompiledTask
 
 __all__ = ['Atari', 'Backend', 'Gym', 'Native', 'make_sampler', 'resolve']
 
@@ -48,6 +48,13 @@ class Backend(Protocol):
   @property
   def config(self) -> ExperimentConfig:
     """The settings."""
+
+  def configured(self, config: ExperimentConfig) -> Self:
+    """Returns the same task, neither found nor read again, and other settings.
+
+    Args:
+      config: the settings, with the same task and the same network of --policy.
+    """
 
   def policy(self) -> GaussianPolicy | CategoricalPolicy:
     """Makes the policy that fits the task's observations and actions."""
@@ -87,8 +94,8 @@ class Backend(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class _VectorTask:
-  """The base of tasks whose observations are vectors.
+class _Configured:
+  """The base of all tasks.
 
   Attributes:
     config: the settings.
@@ -96,13 +103,18 @@ class _VectorTask:
 
   config: ExperimentConfig
 
-  def _normalizer(self, observation_size: int) -> Normalizer:
-    settings = self.config.policy
-    return initial_normalizer(
-      observation_size,
-      settings.normalize_observations,
-      settings.observation_clip,
-    )
+  def configured(self, config: ExperimentConfig) -> Self:
+    """Returns the same task with other settings."""
+    return dataclasses.replace(self, config=config)
+
+
+class _VectorTask(_Configured):
+  """The base of tasks whose observations are vectors."""
+
+  def _normalizer(self, size: int) -> Normalizer:
+    own = self.config.policy
+    clip = own.observation_clip
+    return initial_normalizer(size, own.normalize_observations, clip)
 
   def describe(self) -> str:
     """Returns '', as the settings say everything."""
@@ -159,15 +171,14 @@ class Gym(_VectorTask):
 
   Attributes:
     spaces: observations and actions of the environment.
+    network: that of images or of --policy; None for an MLP.
   """
 
   spaces: Spaces
+  network: Network | None = None
 
   def policy(self) -> GaussianPolicy | CategoricalPolicy:
-    """Makes a Gaussian or a (factored) categorical policy.
-
-    Its network is an MLP, or convolutional for images, or that of --policy.
-    """
+    """Makes a Gaussian or a (factored) categorical policy."""
     settings, spaces = self.config.policy, self.spaces
     size = spaces.observation_size
     policy = (
@@ -175,15 +186,8 @@ class Gym(_VectorTask):
       if spaces.factors
       else gaussian_policy(settings, size, spaces.action_size)
     )
-    if spaces.images:
-      task, width = self.config.task.task, spaces.output_size
-      network: Any = image_net(settings, task, spaces.images, width)
-      return dataclasses.replace(policy, network=network)
-    if not settings.policy:
-      return policy
-    seed = self.config.network_seed
-    own: Any = user.load(settings.policy, size, spaces.output_size, seed)
-    return dataclasses.replace(policy, network=own)
+    network: Any = self.network or policy.network
+    return dataclasses.replace(policy, network=network)
 
   def normalizer(self) -> Normalizer:
     """Makes the normaliser of flat observations; images are not normalised."""
@@ -232,15 +236,13 @@ class Gym(_VectorTask):
 
 
 @dataclasses.dataclass(frozen=True)
-class Atari:
+class Atari(_Configured):
   """An Atari game; see Backend.
 
   Attributes:
-    config: the settings.
     game: the game.
   """
 
-  config: ExperimentConfig
   game: Game
 
   def policy(self) -> CategoricalPolicy:
@@ -283,7 +285,7 @@ def resolve(config: ExperimentConfig) -> Native | Gym | Atari:
   task, limit = config.task.task, config.task.time_limit
   keywords = config.task.env_keywords
   game = atari.find_game(task, config.atari, limit, keywords)
-  compiled = None if game else _native_task(task, limit)
+  compiled = None if game else find_compiled(task, limit)
   if game or compiled:
     _refuse_settings_of_gymnasium(config)
   if game:
@@ -299,7 +301,7 @@ def resolve(config: ExperimentConfig) -> Native | Gym | Atari:
   spaces = environment.describe(task, keywords, bool(config.policy.policy))
   if spaces.images:
     _check_method(config.method.method)
-  return Gym(config, spaces)
+  return Gym(config, spaces, _network(config, spaces))
 
 
 def _refuse_settings_of_gymnasium(config: ExperimentConfig) -> None:
@@ -319,13 +321,13 @@ def _refuse_settings_of_gymnasium(config: ExperimentConfig) -> None:
       )
 
 
-@functools.lru_cache(maxsize=8)
-def _native_task(name: str, time_limit: int) -> CompiledTask | None:
-  """Returns the compiled native task, or None for a Gymnasium id."""
-  task = find_task(name)
-  if task and time_limit:
-    task = dataclasses.replace(task, time_limit=time_limit)
-  return compile_task(task) if task else None
+def _network(config: ExperimentConfig, spaces: Spaces) -> Network | None:
+  """Makes the network that is not an MLP; None if it is one."""
+  task, settings, width = config.task.task, config.policy, spaces.output_size
+  if spaces.images:
+    return image_net(settings, task, spaces.images, width)
+  name, size = settings.policy, spaces.observation_size
+  return user.load(name, size, width, config.network_seed) if name else None
 
 
 def _check_method(method: str) -> None:

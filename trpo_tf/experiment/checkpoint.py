@@ -246,8 +246,10 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, path)
-  except BaseException:
+  except BaseException as error:
     temporary.unlink(missing_ok=True)
+    if isinstance(error, OSError):
+      error.filename = error.filename or str(path)  # write() does not say it
     raise
   # The rename is on the disk only after its directory is flushed too.
   descriptor = os.open(path.parent, os.O_RDONLY)

@@ -6,7 +6,8 @@ import numpy as np
 
 from trpo_tf import seeding
 from trpo_tf.config import ExperimentConfig
-from trpo_tf.experiment import backend, memory, statistics
+from trpo_tf.experiment import memory, statistics
+from trpo_tf.experiment.backend import Backend
 from trpo_tf.experiment.evaluations import Evaluated
 from trpo_tf.policies.normalizer import Normalizer
 from trpo_tf.sampling.batch import Batch
@@ -85,19 +86,20 @@ def evaluation_config(config: ExperimentConfig, episodes: int):
   )
 
 
-def check(config: ExperimentConfig) -> None:
+def check(made: Backend) -> None:
   """Raises UserError if the evaluations during a run do not fit into memory.
 
   Args:
-    config: settings of the run.
+    made: the task with the settings of the run.
   """
+  config = made.config
   if config.run.eval_every_env_steps:
     evaluated = evaluation_config(config, config.run.eval_episodes)
-    memory.check_evaluation(backend.resolve(evaluated), '--eval_episodes')
+    memory.check_evaluation(made.configured(evaluated), '--eval_episodes')
 
 
 def evaluate(
-  config: ExperimentConfig,
+  made: Backend,
   theta: np.ndarray,
   normalizer: Normalizer,
   episodes: int,
@@ -107,7 +109,8 @@ def evaluate(
   """Runs whole episodes with the training normaliser frozen.
 
   Args:
-    config: settings of the run; its seed determines the evaluation's stream.
+    made: the task with the settings of the run; their seed determines the
+      evaluation's stream.
     theta: float32 [P], the policy.
     normalizer: normaliser of observations, as saved with theta.
     episodes: number of episodes.
@@ -120,7 +123,7 @@ def evaluate(
   Raises:
     UserError: the episodes need more memory than there is.
   """
-  task = backend.resolve(evaluation_config(config, episodes))
+  task = made.configured(evaluation_config(made.config, episodes))
   memory.check_evaluation(task)
   sampler = task.paths()
   sampler.keeps_observations = keeps_observations
@@ -138,7 +141,7 @@ def evaluate(
 
 
 def in_training(
-  config: ExperimentConfig,
+  made: Backend,
   theta: np.ndarray,
   normalizer: Normalizer,
   iteration: int,
@@ -150,7 +153,7 @@ def in_training(
   as it is, and its episodes are not those of the program evaluate.
 
   Args:
-    config: settings of the run.
+    made: the task with the settings of the run.
     theta: float32 [P], the policy.
     normalizer: normaliser of observations.
     iteration: iterations done.
@@ -162,12 +165,16 @@ def in_training(
   Raises:
     UserError: the environment failed.
   """
+  config = made.config
   seed = seeding.derived_seed(
     config.run.seed, Stream.TRAINING_EVALUATION, iteration
   )
-  episodes = config.run.eval_episodes
   found, _ = evaluate(
-    config.reseeded(seed), theta, normalizer, episodes, deterministic=True
+    made.configured(config.reseeded(seed)),
+    theta,
+    normalizer,
+    config.run.eval_episodes,
+    deterministic=True,
   )
   number = found.returns.size
   nan = float('nan')

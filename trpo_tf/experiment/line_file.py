@@ -39,9 +39,13 @@ class LineFile:
     Raises:
       OSError: the disk is full; a partial line is cut off on resume.
     """
-    self._file.write(line.encode())
-    self._file.flush()
-    os.fsync(self._file.fileno())
+    try:
+      self._file.write(line.encode())
+      self._file.flush()
+      os.fsync(self._file.fileno())
+    except OSError as error:
+      error.filename = self._file.name  # write() does not say it
+      raise
 
   def close(self) -> None:
     """Closes the file."""

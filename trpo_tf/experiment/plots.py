@@ -5,10 +5,7 @@ the mean over its seeds, with the 95 % bootstrap interval of that mean as a band
 and the single runs as thin lines. Each task has its own panel.
 """
 
-import dataclasses
 import math
-import os
-import pathlib
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -18,27 +15,16 @@ import matplotlib.ticker
 import matplotlib.transforms
 import numpy as np
 
-from trpo_tf import config as config_lib
 from trpo_tf import errors
-from trpo_tf.experiment import (
-  evaluations,
-  progress,
-  run_groups,
-  saved_runs,
-  statistics,
+from trpo_tf.experiment import statistics
+from trpo_tf.experiment.run_logs import (
+  EVALUATED,
+  Group,
+  points,
+  require_column,
 )
-from trpo_tf.methods.record import COLUMNS
 
-__all__ = [
-  'COLORS',
-  'EVALUATED',
-  'STYLE',
-  'Group',
-  'Run',
-  'group_runs',
-  'learning_curves',
-  'load_run',
-]
+__all__ = ['COLORS', 'STYLE', 'learning_curves']
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLORS = (
@@ -69,126 +55,12 @@ _LEGEND = (
 _GRID_POINTS = 300
 _LEGEND_WIDTH = 36  # characters of a line of a legend
 _LINE_INCHES = 0.19  # height of such a line
-EVALUATED = 'evaluated_return'  # a y that progress.csv does not have
 _Y_LABELS = {
   'return_mean': 'undiscounted training return',
   EVALUATED: 'return of the mean policy',
   'episode_length_mean': 'episode length [env steps]',
   'mean_kl': 'mean KL of the step [nats]',
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-  """The log of one run.
-
-  Attributes:
-    path: its directory.
-    settings: value by flag name.
-    progress: columns [iterations] of progress.csv by name.
-    evaluated: rows of evaluations.csv.
-  """
-
-  path: pathlib.Path
-  settings: dict[str, Any]
-  progress: dict[str, np.ndarray]
-  evaluated: Sequence[evaluations.Evaluated]
-
-
-@dataclasses.dataclass(frozen=True)
-class Group:
-  """Runs that are averaged: one line of a panel.
-
-  Attributes:
-    task: the panel.
-    label: the line's name in the legend, without the number of runs.
-    runs: its runs.
-  """
-
-  task: str
-  label: str
-  runs: tuple[Run, ...]
-
-
-def load_run(path: str | os.PathLike[str]) -> Run:
-  """Reads the directory of a finished or running run.
-
-  Raises:
-    UserError: there is no such directory, it is not that of a run, or no
-      iteration has finished yet.
-  """
-  path = saved_runs.expanded(path)
-  settings = config_lib.settings(saved_runs.read_config(path))
-  columns = progress.read_csv(path / 'progress.csv')
-  if not columns['iteration'].size:
-    raise errors.UserError(f'{path} has no finished iteration yet')
-  last = int(columns['iteration'][-1])  # a running training may be further
-  evaluated = evaluations.read(path / 'evaluations.csv', last)
-  return Run(path, settings, columns, evaluated)
-
-
-def group_runs(runs: Sequence[Run], by: str = 'settings') -> list[Group]:
-  """Sorts runs into groups.
-
-  Args:
-    runs: the runs.
-    by: which runs of a task form a group: 'settings': those whose settings
-      differ only by the seed and by what does not change results; 'task': all;
-      'dir': those whose directories have the same parent.
-
-  Returns:
-    The groups, in the order of their first runs.
-
-  Raises:
-    UserError: a group has the same run twice.
-  """
-  labels = run_groups.labels([run.settings for run in runs])
-  members: dict[tuple, list[Run]] = {}
-  shown: dict[tuple, str] = {}
-  for run, label in zip(runs, labels, strict=True):
-    task, parent = run.settings['task'], run.path.resolve().parent
-    key, name = {
-      'settings': (run_groups.identity(run.settings), label or task),
-      'task': ('', task),
-      'dir': (parent, parent.name),
-    }[by]
-    members.setdefault((task, key), []).append(run)
-    shown[task, key] = name
-  for group in members.values():
-    run_groups.refuse_twins(
-      {run.path: run.settings for run in group}, 'plot one of them'
-    )
-  return [
-    Group(key[0], shown[key], tuple(group)) for key, group in members.items()
-  ]
-
-
-def _xy(
-  run: Run, x: str, y: str, window: float
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the finite points of a run, averaged over a window of x."""
-  columns = run.progress
-  xs = columns['elapsed_seconds'] / 3600 if x == 'hours' else columns[x]
-  if y == EVALUATED:
-    done = [row.iteration for row in run.evaluated]
-    xs = xs[np.searchsorted(columns['iteration'], done)]
-    ys = np.array([row.return_mean for row in run.evaluated])
-  else:
-    ys = columns[y]
-  finite = np.isfinite(xs) & np.isfinite(ys)
-  xs, ys = xs[finite], ys[finite]
-  if not xs.size:
-    hint = ': train with --eval_every_env_steps' if y == EVALUATED else ''
-    raise errors.UserError(f'{run.path} has no finite {y}{hint}')
-  if (np.diff(xs) < 0).any():
-    raise errors.UserError(
-      f'{run.path}/progress.csv is damaged: the {x} decrease'
-    )
-  # Points i with |x_i - x| <= window / 2, by running sums.
-  first = np.searchsorted(xs, xs - window / 2, 'left')
-  end = np.searchsorted(xs, xs + window / 2, 'right')
-  sums = np.concatenate([[0.0], np.cumsum(ys)])
-  return xs, (sums[end] - sums[first]) / (end - first)
 
 
 def _on_common_grid(
@@ -230,14 +102,12 @@ def learning_curves(
     The figure.
 
   Raises:
-    UserError: y is not a numeric column, or a run has no finite value of it;
-      or smooth is out of range.
+    UserError: y is not a numeric column, or a run has no finite value of it
+      (NothingYetError); or smooth is out of range.
   """
   if not 0 <= smooth <= 1:  # nor is nan
     raise errors.UserError(f'--smooth={smooth} is outside [0, 1]')
-  numeric = [name for name in COLUMNS if name != 'step_status'] + [EVALUATED]
-  if y not in numeric:
-    raise errors.UserError(f'--y={y}: choose one of {", ".join(numeric)}')
+  require_column(y)
   tasks = list(dict.fromkeys(group.task for group in groups))
   columns = min(math.ceil(math.sqrt(len(tasks))), 3)
   rows = math.ceil(len(tasks) / columns)
@@ -268,12 +138,12 @@ def learning_curves(
 def _draw_panel(
   axis: Any, groups: Sequence[Group], x: str, y: str, smooth: float
 ) -> None:
-  raw = [_xy(run, x, y, 0.0)[0] for group in groups for run in group.runs]
+  raw = [points(run, x, y)[0] for group in groups for run in group.runs]
   window = smooth * max(xs[-1] for xs in raw)
   for number, group in enumerate(groups):
     color = COLORS[number % len(COLORS)]
     line = _LINES[number % len(_LINES)]
-    curves = [_xy(run, x, y, window) for run in group.runs]
+    curves = [points(run, x, y, window) for run in group.runs]
     grid, values = _on_common_grid(curves)
     if len(curves) > 1:
       for xs, ys in curves:

@@ -174,6 +174,7 @@ class RunDirectory:
     # run.json marks the directory as that of a run, so it is written first.
     _write(self.path / 'run.json', json.dumps(self._record, indent=2) + '\n')
     _write(self.path / 'flags.txt', self._flags)
+    self.checkpoints.mkdir(exist_ok=True)  # empty: no state is saved yet
 
   def set_aside(self) -> pathlib.Path | None:
     """Moves what a run without a checkpoint left to a folder of its own.

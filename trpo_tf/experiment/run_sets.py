@@ -6,6 +6,7 @@ come from a bootstrap that resamples the runs of each task in each set.
 """
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -137,8 +138,14 @@ def _runs(directory: str) -> list[pathlib.Path]:
   path = pathlib.Path(directory)
   if not path.is_dir():
     raise UserError(f'{path} is not a directory')
-  names = 'run.json', 'evaluation.json'
-  return sorted({file.parent for name in names for file in path.rglob(name)})
+  names, found, seen = {'run.json', 'evaluation.json'}, [], set[str]()
+  for folder, below, files in os.walk(path, followlinks=True):
+    if (place := os.path.realpath(folder)) in seen:
+      below.clear()  # another link has led here, perhaps in a circle
+    elif names & {*files}:
+      found.append(pathlib.Path(folder))
+    seen.add(place)
+  return sorted(found)
 
 
 def _return(

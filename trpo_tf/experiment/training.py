@@ -150,7 +150,7 @@ class Training:
     self.config = config
     self.backend = backend_lib.resolve(config)
     self.policy = self.backend.policy()
-    evaluation.check(config)
+    evaluation.check(self.backend)
     self.sampler, self.learner = make_parts(self.backend, self.policy)
     self.state = self._initial_state()
     # what ends the run early; recording restores both when a run continues
@@ -273,7 +273,7 @@ class Training:
     if not evaluations.is_due(every, env_steps_before, state.env_steps):
       return None
     return evaluation.in_training(
-      self.config,
+      self.backend,
       state.theta,
       state.normalizer,
       state.iteration,

@@ -18,7 +18,6 @@ There is no signature where there is no home directory to keep the key in.
 Nothing is lost then but convenience: the user is asked.
 """
 
-import hashlib
 import hmac
 import json
 import os
@@ -50,16 +49,16 @@ def signature(settings: Mapping[str, Any]) -> str | None:
   named = _named(settings)
   if not named:
     return None
-  key, contents = _key(), [_content(name) for name in named.values()]
-  if key is None or None in contents:
+  key, found = _key(), [code.content(name) for name in named.values()]
+  if key is None or None in found:
     return None
-  text = json.dumps([settings, *contents], sort_keys=True)
+  text = json.dumps([settings, *found], sort_keys=True)
   return hmac.digest(key, text.encode(), 'sha256').hex()
 
 
 def contents(settings: Mapping[str, Any]) -> dict[str, str]:
   """Returns the SHA-256 of each file of Python code that settings name."""
-  found = {name: _content(name) for name in _named(settings).values()}
+  found = {name: code.content(name) for name in _named(settings).values()}
   return {name: digest for name, digest in found.items() if digest}
 
 
@@ -92,7 +91,7 @@ def require(
     else 'the run has no signature that shows that you made it here'
   )
   for name in named.values():
-    if _content(name) is None:
+    if code.content(name) is None:
       raise UserError(
         f'{run_dir}/run.json names {name}, and there is no such file: a path '
         'there counts from the directory in which the run was started'
@@ -112,17 +111,6 @@ def _named(settings: Mapping[str, Any]) -> dict[str, str]:
   if settings.get('policy'):
     found['policy'] = settings['policy']
   return found
-
-
-def _content(name: str) -> str | None:
-  """Returns the SHA-256 of the file that a name says; '' for a module."""
-  path = code.file_of(name)
-  if path is None:
-    return ''
-  try:
-    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
-  except OSError:
-    return None
 
 
 def _key() -> bytes | None:

@@ -17,7 +17,7 @@ from trpo_tf.sampling.draws import ResetTable
 from trpo_tf.tasks.task import CompiledTask
 
 _FRAMES_PER_SECOND = 30  # about; a frame is a whole number of env steps
-_MAX_FRAMES = 500
+_LONGEST = 120  # seconds
 
 
 def _step_seconds(compiled: CompiledTask) -> float:
@@ -40,7 +40,8 @@ def episode_poses(
     slot: slot of the episode.
 
   Returns:
-    float64 [F, nq], about 30 poses per second of simulated time, at most 500.
+    float64 [F, nq], about 30 poses per second of simulated time, of two minutes
+    at most.
   """
   model, data = compiled.model, mujoco.MjData(compiled.model)
   settings = config.task
@@ -51,30 +52,13 @@ def episode_poses(
   mujoco.mj_forward(model, data)
   skip = _steps_per_frame(compiled)
   poses = []
-  for step in range(min(int(batch.lengths[slot]), _MAX_FRAMES * skip)):
+  longest = int(_LONGEST / _step_seconds(compiled))
+  for step in range(min(int(batch.lengths[slot]), longest)):
     if step % skip == 0:
       poses.append(data.qpos.copy())
     data.ctrl[:] = controls(batch.actions[slot, step])
     mujoco.mj_step(model, data, compiled.task.frame_skip)
   return np.array(poses)
-
-
-def require_writable(path: str) -> None:
-  """Checks that a video can be written, before the work that it takes.
-
-  Args:
-    path: the file, which is left as it is; its directory is made.
-
-  Raises:
-    OSError: it cannot be written.
-  """
-  file = pathlib.Path(path)
-  file.absolute().parent.mkdir(parents=True, exist_ok=True)
-  is_new = not file.exists()
-  with open(file, 'ab'):
-    pass
-  if is_new:
-    file.unlink()
 
 
 def render(path: str, module: str, **arrays: Any) -> str:

@@ -1,6 +1,10 @@
 """The network of --policy, which a function of the user's own makes."""
 
+import contextlib
 import functools
+import os
+import random
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,7 +21,6 @@ __all__ = ['load']
 _MEMBERS = tuple(name for name in vars(Network) if not name.startswith('_'))
 
 
-@functools.lru_cache(maxsize=8)
 def load(
   name: str, observation_size: int, output_size: int, seed: int
 ) -> Network:
@@ -28,21 +31,33 @@ def load(
       maps (observation_size, output_size) to a Network.
     observation_size: width O of an observation.
     output_size: width M of an output.
-    seed: seed of the global generators, from which a Keras model, for example,
-      draws its weights.
+    seed: seed of the global generators while the function runs, from which a
+      Keras model, for example, draws its weights.
 
   Returns:
-    The network; the same one for the same arguments.
+    The network; the same one for the same arguments, as long as the file is the
+    same. The generators of Python and NumPy go on as if nothing had been drawn.
 
   Raises:
     UserError: there is no such function, or it raised an exception or returned
       something else.
   """
+  path = code.file_of(name)
+  place = os.path.abspath(path) if path else ''
+  file = place, code.content(name)
+  return _load(name, file, (observation_size, output_size), seed)
+
+
+@functools.lru_cache(maxsize=8)
+def _load(
+  name: str, file: tuple[str, str | None], sizes: tuple[int, int], seed: int
+) -> Network:
+  """Makes the network; `file` tells apart what a name has meant so far."""
   flag, make = f'--policy={name}', _function(name)
-  tf.keras.utils.set_random_seed(seed % 2**32)
   try:
-    network = make(observation_size, output_size)
-    fault = _fault(network, observation_size, output_size)
+    with _seeded(seed):
+      network = make(*sizes)
+    fault = _fault(network, *sizes)
   except KeyboardInterrupt:
     raise
   except UserError as error:
@@ -52,10 +67,25 @@ def load(
   if fault:
     raise UserError(
       f'{flag} returned {type(network).__name__}, {fault}: return a Network '
-      f'from {observation_size} inputs to {output_size} outputs, for example a '
+      f'from {sizes[0]} inputs to {sizes[1]} outputs, for example a '
       'trpo_tf.FunctionNetwork (docs/python.md)'
     )
   return network
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+  """Seeds the global generators, and then gives the caller's states back.
+
+  TensorFlow cannot say the state of its own, so that one stays seeded.
+  """
+  states = random.getstate(), np.random.get_state()
+  tf.keras.utils.set_random_seed(seed % 2**32)
+  try:
+    yield
+  finally:
+    random.setstate(states[0])
+    np.random.set_state(states[1])
 
 
 def _function(name: str) -> Any:

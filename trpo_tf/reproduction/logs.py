@@ -87,11 +87,12 @@ def read(table: Table, run: PlannedRun) -> Log | None:
   if not count or _identity(found) != _identity(run.config):
     return None
   progress = {name: column[:count] for name, column in progress.items()}
-  finished = _is_saved(run, progress['iteration'][-1]) and (
+  reached = (
     count == wanted.total_iterations
     or progress['env_steps'][-1] >= wanted.total_env_steps
     or evaluations.best_return(evaluated) >= wanted.stop_at_return
   )
+  finished = bool(reached) and _is_saved(run, int(progress['iteration'][-1]))
   values = table.metric(progress, run.config)
   errors = (
     table.error(progress, run.config) if table.error else np.full(count, np.nan)
@@ -99,7 +100,7 @@ def read(table: Table, run: PlannedRun) -> Log | None:
   return Log(progress, values, errors, finished)
 
 
-def _is_saved(run: PlannedRun, iteration: float) -> bool:
+def _is_saved(run: PlannedRun, iteration: int) -> bool:
   """Returns whether the last state of a run is on the disk.
 
   The rows of an iteration are there before its checkpoint, so a run that was

@@ -90,18 +90,19 @@ def across_tasks(
 def _caption(table: Table, budget: str, results: Iterable[Result]) -> str:
   lines = [
     f'Budget `{budget}`. The metric is the {table.metric_text}.',
-    f'Ours is its mean over seeds and {_window(table)}, with the 95 % '
-    'bootstrap interval (percentile method; of five normal values it covers '
-    '84 %) of that mean over seeds'
-    f'{_single(table)}.',
-    f'The paper is {table.reference_text}. "Same {_unit(table)}" is its curve '
-    'at those that ours is from, between its points by straight lines. Bold '
-    'is what lies above that curve with its whole interval.',
+    f'Our value is the mean of the metric over seeds{_window(table)}. Its '
+    'interval is the 95 % percentile bootstrap interval of the mean over seeds'
+    f'{_single(table)}. For five normal values, a percentile interval covers '
+    'the mean in 84 % of cases.',
+    f"The paper's values are from {table.reference_text}. The column with the "
+    f'same {_unit(table)} reads its curve where our value was measured, by '
+    'linear interpolation. Our value is bold if its whole interval lies above '
+    'that.',
   ]
   if any(result.unfinished for result in results):
     lines.append(
-      '"n of m" and "so far" mark what is not finished: it counts as far as '
-      'all of the runs there have come.'
+      '"n of m" and "so far" mark runs that are not finished: the runs of a '
+      'row count up to the end of the shortest one.'
     )
   return '\n'.join(lines)
 
@@ -112,14 +113,15 @@ def _unit(table: Table) -> str:
 
 def _window(table: Table) -> str:
   if not table.window:
-    return 'of the last iteration'
-  return f'the last {100 * table.window:g} % of the iterations (one at least)'
+    return ', after the last iteration'
+  last = f'{100 * table.window:g} %'
+  return f' and over the last {last} of the iterations (at least one)'
 
 
 def _single(table: Table) -> str:
   if table.error is None:
     return ''
-  return ', and for one seed of the mean over its episodes (normal)'
+  return '; with one seed, it is the normal interval of the mean over episodes'
 
 
 def _summary(table: Table, results: Sequence[Result]) -> str:

@@ -78,8 +78,10 @@ def _axis(text: str) -> Axis:
       f'--{name} once'
     )
   lists = isinstance(_DEFAULTS[name], tuple) or name == 'env_kwargs'
-  separator = ';' if lists else ','
-  return Axis(name, tuple(values.split(separator)))
+  texts = values.split(';' if lists else ',')
+  if '' in texts and isinstance(_DEFAULTS[name], int | float):
+    raise UserError(f'--grid={text}: a value is missing')
+  return Axis(name, tuple(texts))
 
 
 def make_entries(

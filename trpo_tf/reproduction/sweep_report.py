@@ -7,7 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from trpo_tf import config as config_lib
-from trpo_tf.experiment import checkpoint, flagfiles, plots, tables
+from trpo_tf.experiment import (
+  checkpoint,
+  flagfiles,
+  plots,
+  run_logs,
+  tables,
+)
 from trpo_tf.reproduction import logs, markdown
 from trpo_tf.reproduction.plan import Entry
 from trpo_tf.reproduction.results import Result, gather
@@ -22,7 +28,7 @@ def write(
   axes: Sequence[Axis],
   entries: Sequence[Entry],
   out: pathlib.Path,
-) -> bool:
+) -> list[str]:
   """Writes the results that a sweep has so far.
 
   Args:
@@ -32,12 +38,13 @@ def write(
     out: directory that gets the files.
 
   Returns:
-    False if there is nothing to write yet.
+    The names of the files; none if there is nothing to write yet, and no
+    curves.png before an episode has ended.
   """
   read = logs.Logs(table)
   results = gather(table, entries, read)
   if not results:
-    return False
+    return []
   text = render(table, axes, entries, results)
   checkpoint.write_atomically(out / 'table.md', text.encode())
   paths = [
@@ -46,12 +53,13 @@ def write(
     for run in entry.variants['']
     if (log := read(run)) and np.isfinite(log.values).any()
   ]
-  if paths:
-    picture = io.BytesIO()
-    groups = plots.group_runs([plots.load_run(path) for path in paths])
-    plots.learning_curves(groups).savefig(picture, format='png')
-    checkpoint.write_atomically(out / 'curves.png', picture.getvalue())
-  return True
+  if not paths:
+    return ['table.md']
+  picture = io.BytesIO()
+  groups = run_logs.group_runs([run_logs.load_run(path) for path in paths])
+  plots.learning_curves(groups).savefig(picture, format='png')
+  checkpoint.write_atomically(out / 'curves.png', picture.getvalue())
+  return ['table.md', 'curves.png']
 
 
 def render(

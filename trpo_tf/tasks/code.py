@@ -1,7 +1,9 @@
 """Python code of the user's own that a flag names: a file or a module."""
 
+import hashlib
 import importlib
 import os
+import pathlib
 import runpy
 import traceback
 from types import ModuleType
@@ -9,13 +11,28 @@ from typing import Any
 
 from trpo_tf.errors import UserError, cause, quoted
 
-__all__ = ['file_of', 'import_module', 'run_file']
+__all__ = ['content', 'file_of', 'import_module', 'run_file']
 
 
 def file_of(name: str) -> str | None:
   """Returns the file in path/to/file.py:NAME; None if there is none."""
   path, _, _ = name.rpartition(':')
   return path if path.endswith('.py') else None
+
+
+def content(name: str) -> str | None:
+  """Returns the SHA-256 of the file that a name says.
+
+  Returns:
+    64 hexadecimal digits; '' for a module; None if the file cannot be read.
+  """
+  path = file_of(name)
+  if path is None:
+    return ''
+  try:
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+  except OSError:
+    return None
 
 
 def run_file(flag: str, path: str) -> dict[str, Any]:

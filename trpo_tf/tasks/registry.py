@@ -1,6 +1,8 @@
 """Finds the task of --task: a native one, or one in a user's Python file."""
 
+import dataclasses
 import difflib
+import functools
 
 import gymnasium
 
@@ -35,6 +37,35 @@ def find_task(name: str) -> Task | None:
     return _load(path, name.rpartition(':')[2])
   _check_gymnasium_id(name)
   return None
+
+
+def find_compiled(name: str, time_limit: int) -> CompiledTask | None:
+  """Finds a native task and compiles it.
+
+  Args:
+    name: as for `find_task`. A file is read anew at each call, as it may have
+      been edited.
+    time_limit: decisions of an episode; 0: those of the task.
+
+  Returns:
+    The compiled task; None if there is no native one, as in `find_task`.
+
+  Raises:
+    UserError: there is no such task, or it cannot be compiled.
+  """
+  if name in NATIVE_TASKS:
+    return _compiled(name, time_limit)
+  task = find_task(name)
+  return compile_task(_limited(task, time_limit)) if task else None
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(name: str, time_limit: int) -> CompiledTask:
+  return compile_task(_limited(NATIVE_TASKS[name], time_limit))
+
+
+def _limited(task: Task, time_limit: int) -> Task:
+  return dataclasses.replace(task, time_limit=time_limit or task.time_limit)
 
 
 def native_task(name: str) -> CompiledTask:
@@ -89,6 +120,8 @@ def _check_gymnasium_id(name: str) -> None:
   except gymnasium.error.Error as error:
     known = list(NATIVE_TASKS) + list(gymnasium.registry)
     close = difflib.get_close_matches(identifier, known, 1)
+    if name.endswith('.py'):
+      close = [f'{name}:NAME, the Task called NAME in that file']
     meant = atari.suggestion(identifier) or (close[0] if close else None)
     hint = (
       f'did you mean {meant}?'

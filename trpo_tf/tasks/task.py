@@ -20,6 +20,7 @@ from trpo_tf.tasks.expression import (
   fail,
 )
 from trpo_tf.tasks.model import load_model
+from trpo_tf.tasks.model_image import model_image
 from trpo_tf.tasks.program import Program, compile_program
 from trpo_tf.tasks.simulation import Simulation
 
@@ -158,15 +159,14 @@ class CompiledTask:
   @functools.cached_property
   def fingerprint(self) -> str:
     """Hash of the model, the task's program and the frame skip."""
-    saved = np.zeros(mujoco.mj_sizeModel(self.model), np.uint8)
-    mujoco.mj_saveModel(self.model, None, saved)
     program = self.program
     digest = hashlib.sha256(
       repr(
         (int(self.task.frame_skip), program.fields, program.current)
       ).encode()
     )
-    for part in (saved, program.code, program.constants):
+    digest.update(model_image(self.model))
+    for part in (program.code, program.constants):
       digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()[:32]
 
