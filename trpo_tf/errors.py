@@ -1,5 +1,10 @@
 """The error that is addressed to the person who typed the command."""
 
+import contextlib
+import operator
+from collections.abc import Iterator
+from typing import Any
+
 _LONGEST = 300  # characters of another's message that are quoted
 
 
@@ -8,6 +13,28 @@ class UserError(ValueError):
 
   Binaries print the message without a traceback and exit with code 2.
   """
+
+
+def require_whole(name: str, value: Any, low: int, high: int = 2**62) -> int:
+  """Returns a whole number that a caller gives.
+
+  Args:
+    name: its name, for the error.
+    value: the number, of any integer type.
+    low: smallest value allowed.
+    high: largest value allowed.
+
+  Raises:
+    UserError: it is no whole number, or outside.
+  """
+  try:
+    number = operator.index(value)
+  except TypeError:
+    number = low - 1
+  if low <= number <= high:
+    return number
+  most = f' to {high:,}' if high < 2**62 else ' or more'
+  raise UserError(f'{name}={value!r:.80}: take a whole number, {low}{most}')
 
 
 class TaskError(UserError):
@@ -33,6 +60,22 @@ class RemoteError(Exception):
     """
     super().__init__(f'\n{text.rstrip()}')
     self.line = line
+
+
+@contextlib.contextmanager
+def naming(path: object) -> Iterator[None]:
+  """Names the file in the OSErrors of a block that writes it.
+
+  The system says which file cannot be opened, but not which one is full.
+
+  Args:
+    path: the file.
+  """
+  try:
+    yield
+  except OSError as error:
+    error.filename = error.filename or str(path)
+    raise
 
 
 def quoted(error: BaseException) -> str:

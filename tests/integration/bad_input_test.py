@@ -337,7 +337,9 @@ def test_a_file_too_large(tmp_path):
     tmp_path / 'run',
     preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits),
   )
-  _assert_one_line(result, f'npz: {os.strerror(errno.EFBIG)}')
+  # the file of TensorBoard's events is the first that grows beyond the limit
+  assert f'{tmp_path}/run/tensorboard/events' in result.stderr
+  _assert_one_line(result, f': {os.strerror(errno.EFBIG)}. Free some space')
   flags = [*programs.TINY, f'--total_env_steps={(saved.iteration + 2) * 200}']
   names = 'kept', 'whole'
   given = [[*flags, f'--run_dir={name}'] for name in names]

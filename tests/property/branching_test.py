@@ -900,7 +900,7 @@ def test_brancher_without_policy_refuses_one_and_the_reverse(trunk, brancher):
   states, actions = starts(trunk, 2), np.zeros((2, 1, 2))
   with pytest.raises(UserError, match='network'):
     Brancher(trunk.compiled).branch(states, actions, 5, trunk.actor)
-  with pytest.raises(UserError, match='network'):
+  with pytest.raises(UserError, match='made for a policy: give branch one'):
     brancher.branch(states, actions, 5)  # noise alone cannot act here either
 
 
@@ -916,8 +916,19 @@ def test_misuse_of_the_branching_api_is_one_line(trunk, brancher):
     'branch from a list of one snapshot': lambda: brancher.branch(
       state, actions, 5, trunk.actor
     ),
-    'count=10001, seed=0: need 1 to 10,000': lambda: initial(0, 10_001),
-    'count=1, seed=-1: .* and 0 or more': lambda: initial(-1, 1),
+    'count=10001: take a whole number, 1 to 10,000': lambda: initial(0, 10_001),
+    'count=2.5: take a whole number': lambda: initial(0, 2.5),
+    'seed=-1: take a whole number, 0 or more': lambda: initial(-1, 1),
+    "seed='a': take a whole number": lambda: initial('a', 1),
+    'threads=1.5: take a whole number': lambda: Brancher(
+      trunk.compiled, threads=1.5
+    ),
+    'horizon=5.0: take a whole number, 1 or more': lambda: brancher.branch(
+      [state], actions, 5.0, trunk.actor
+    ),
+    'snapshot 0 is a float': lambda: brancher.branch(
+      [1.0], actions, 5, trunk.actor
+    ),
   }.items():
     with pytest.raises(UserError, match=says) as caught:
       call()

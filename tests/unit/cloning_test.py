@@ -268,7 +268,8 @@ def test_check_finds_what_a_snapshot_leaves_out(forgets, what):
 @pytest.mark.parametrize(
   'make, steps, says',
   [
-    (lambda: cloner(Walk(), 'X'), 0, 'steps=0: take at least 1'),
+    (lambda: cloner(Walk(), 'X'), 0, 'steps=0: take a whole number, 1 or'),
+    (lambda: cloner(Walk(), 'X'), 1.5, 'steps=1.5: take a whole'),
     (Walk, 9, 'make returned a Walk: wrap the environment by cloner'),
     (cloner(Walk(), 'X'), 9, 'make is a Cloner: give a function'),
   ],

@@ -59,7 +59,11 @@ class Toy(gymnasium.Env):
         'objects': np.array([None] * 3),
         'overflow': np.array([1.0, 2, 1e300]),
       }.get(self.fault, observation)
-      reward = {'reward': -np.inf, 'text': 'high'}.get(self.fault, reward)
+      reward = {
+        'reward': -np.inf,
+        'text': 'high',
+        'row': np.ones(1),
+      }.get(self.fault, reward)
     terminated = self.fault == 'ends' and self.steps == 4
     return observation, reward, terminated, False, {}
 
@@ -137,6 +141,7 @@ def test_a_game_of_gymnasium_names_the_task_that_sees_it(task):
     ('reset', r'observation\[1\] is nan', 'the reset'),
     ('reward', 'the reward is -inf', 'step 4'),
     ('text', r'env\.step failed \(ValueError: could not convert', 'step 4'),
+    ('row', r'reward array\(\[1\.\]\), not a number', 'step 4'),
     ('shape', r'observation of shape \(4,\) instead of \(3,\)', 'step 4'),
     ('crash', r'env\.step failed \(RuntimeError: motor burnt;', 'step 4'),
     ('exit', r'env\.step failed \(SystemExit: 0; --verbosity=1', 'step 4'),

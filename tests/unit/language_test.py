@@ -308,6 +308,9 @@ def test_expressions_are_values():
   with pytest.raises(dataclasses.FrozenInstanceError):
     x.shape = (2,)
   assert len({x, x, lang.constant(1.0)}) == 2
+  for _ in range(100):  # what is written once has a short text
+    x = x + x
+  assert len(repr(x)) < 100
 
 
 def test_automatic_reset_is_off(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 from trpo_tf.cloning import packing
 from trpo_tf.cloning.cloner import Cloner
 from trpo_tf.cloning.snapshot import Snapshot
-from trpo_tf.errors import UserError
+from trpo_tf.errors import UserError, require_whole
 
 __all__ = ['check_cloning']
 
@@ -67,10 +67,11 @@ def check_cloning(
     if the cloning is exact.
 
   Raises:
-    UserError: there is no step, or `make` makes no cloners.
+    UserError: a count is too small or not whole, or `make` makes no cloners.
   """
-  if steps < 1:
-    raise UserError(f'steps={steps}: take at least 1')
+  steps = require_whole('steps', steps, 1)
+  seed = require_whole('seed', seed, 0)
+  snapshots = require_whole('snapshots', snapshots, 0)
   if not callable(make):
     raise UserError(f'make is a {type(make).__name__}: give a function')
   rng = np.random.default_rng(seed)

@@ -241,15 +241,13 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
   """
   temporary = path.with_name(path.name + '.tmp')
   try:
-    with open(temporary, 'wb') as file:
+    with errors.naming(path), open(temporary, 'wb') as file:
       file.write(content)
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, path)
-  except BaseException as error:
+  except BaseException:
     temporary.unlink(missing_ok=True)
-    if isinstance(error, OSError):
-      error.filename = error.filename or str(path)  # write() does not say it
     raise
   # The rename is on the disk only after its directory is flushed too.
   descriptor = os.open(path.parent, os.O_RDONLY)

@@ -3,6 +3,7 @@
 import os
 import pathlib
 
+from trpo_tf import errors
 from trpo_tf.experiment import checkpoint
 
 __all__ = ['LineFile']
@@ -39,14 +40,12 @@ class LineFile:
     Raises:
       OSError: the disk is full; a partial line is cut off on resume.
     """
-    try:
+    with errors.naming(self._file.name):
       self._file.write(line.encode())
       self._file.flush()
       os.fsync(self._file.fileno())
-    except OSError as error:
-      error.filename = self._file.name  # write() does not say it
-      raise
 
   def close(self) -> None:
     """Closes the file."""
-    self._file.close()
+    with errors.naming(self._file.name):
+      self._file.close()

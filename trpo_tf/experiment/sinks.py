@@ -20,6 +20,7 @@ from tensorboard.plugins.histogram import summary_v2 as histogram_summary
 from tensorboard.plugins.scalar import summary_v2 as scalar_summary
 from tensorboard.summary.writer import record_writer
 
+from trpo_tf import errors
 from trpo_tf.experiment import line_file, progress
 from trpo_tf.experiment.evaluations import Evaluated
 from trpo_tf.methods import record as record_lib
@@ -232,6 +233,10 @@ class TensorBoardSink:
     Raises:
       OSError: the disk is full; TensorBoard can still read earlier points.
     """
+    with errors.naming(self._file.name):
+      self._write(entry)
+
+  def _write(self, entry: Entry) -> None:
     step = entry.record.env_steps
     for tag, value in scalars(entry).items():
       self._add(step, summary=scalar_summary.scalar_pb(tag, value))
@@ -244,7 +249,8 @@ class TensorBoardSink:
 
   def close(self) -> None:
     """Closes the event file."""
-    self._file.close()
+    with errors.naming(self._file.name):
+      self._file.close()
 
   def _add(self, step: int, **content: Any) -> None:
     event = event_pb2.Event(wall_time=time.time(), step=step, **content)

@@ -65,7 +65,8 @@ class Expression:
 
   op: str
   shape: tuple[int, ...]
-  inputs: tuple['Expression', ...] = ()
+  # not in the repr, which would show shared operands again and again
+  inputs: tuple['Expression', ...] = dataclasses.field(default=(), repr=False)
   data: Any = None
   place: Place = dataclasses.field(default_factory=_here, repr=False)
 

@@ -5,7 +5,9 @@ their own, which restore the trunks' snapshots. The policy acts for several
 branches at once.
 
 A branch depends only on its snapshot, first action, noise and policy, provided
-that the environment is a function of its state. A branch fails if its
+that the environment is a function of its state. (The outputs of a network of
+--policy may depend on the other branches in their last bits, as TensorFlow
+multiplies the rows of several states together.) A branch fails if its
 environment raises an exception or returns a NaN or an infinity. It is then
 marked as diverged and recorded; the recorded `state` holds the bytes (uint8) of
 its snapshot.

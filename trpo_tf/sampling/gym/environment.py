@@ -64,11 +64,11 @@ def send(
   """
   observation, reward, terminated, truncated, _ = env.step(action)
   observe(observation, row)
-  reward, terminated, truncated = (
-    float(reward),
-    bool(terminated),
-    bool(truncated),
-  )
+  try:
+    reward = float(reward)
+  except TypeError:
+    raise TypeError(f'reward {reward!r:.80}, not a number') from None
+  terminated, truncated = bool(terminated), bool(truncated)
   return reward, _TERMINATED * terminated | _TRUNCATED * truncated
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from trpo_tf.cloning import native as native_state
 from trpo_tf.cloning.snapshot import Snapshot
-from trpo_tf.errors import UserError
+from trpo_tf.errors import UserError, require_whole
 from trpo_tf.policies.gaussian import GaussianPolicy
 from trpo_tf.policies.mlp import MLP
 from trpo_tf.policies.normalizer import Normalizer, initial_normalizer
@@ -151,8 +151,7 @@ class Brancher:
       UserError: the model cannot be cloned from a state row, or it lacks the
         control limits that the action range needs.
     """
-    if threads < 0:
-      raise UserError(f'threads={threads}: take 0 for all cores, or more')
+    threads = require_whole('threads', threads, 0)
     if compiled.model.nplugin:
       raise UserError(
         f'{compiled.task.name}: a model with engine plugins cannot branch: '
@@ -160,7 +159,8 @@ class Brancher:
       )
     self.compiled = compiled
     idle = noise_policy(compiled.observation_size, compiled.action_size)
-    self._policy, self._idle = policy or idle.policy, idle
+    self._policy = policy or idle.policy
+    self._idle = None if policy else idle
     _, self.controls = compiled.actions(action_range, clip_actions)
     self._setup = engine.engine_setup(compiled, self._policy, self.controls)
     self._native = engine.make_engine(
@@ -206,8 +206,7 @@ class Brancher:
     """
     states = self._states(snapshots)
     actions = np.ascontiguousarray(actions, np.float64)
-    if not isinstance(horizon, int | np.integer) or horizon < 1:
-      raise UserError(f'horizon={horizon}: branches need at least 1 env step')
+    horizon = require_whole('horizon', horizon, 1)
     if not 0 <= gamma <= 1:
       raise UserError(f'gamma={gamma} is outside [0, 1]')
     if noise is None:
@@ -215,8 +214,7 @@ class Brancher:
     noise = np.ascontiguousarray(noise, np.float64)
     self._check_shapes(states, actions, noise, horizon)
     native_state.check_states(self.compiled, states)
-    actor = policy or self._idle
-    self._check_actor(actor)
+    actor = self._checked(policy or self._idle)
     arrays = engine.policy_arrays(
       self._policy, actor.theta[None], actor.normalizer
     ) | dict(
@@ -226,10 +224,8 @@ class Brancher:
       gamma=float(gamma),
       time_limit=bool(time_limit),
     )
-    K, M = actions.shape[1], noise.shape[1]
-    records = self._records(
-      (len(states), K, M), horizon, trajectories, final_states
-    )
+    _, K, M = B = len(states), actions.shape[1], noise.shape[1]
+    records = self._records(B, horizon, trajectories, final_states)
     errors = self._native.run(arrays | records)
     messages = {(b // (K * M), b // M % K, b % M): text for b, text in errors}
     return Branches(messages=messages, compiled=self.compiled, **records)
@@ -253,7 +249,9 @@ class Brancher:
       return native_state.to_states(self.compiled, snapshots)
     return np.ascontiguousarray(snapshots, np.float64)
 
-  def _check_actor(self, actor: FrozenPolicy) -> None:
+  def _checked(self, actor: FrozenPolicy | None) -> FrozenPolicy:
+    if actor is None:
+      raise UserError('this Brancher was made for a policy: give branch one')
     if actor.policy.network != self._policy.network:
       raise UserError(
         f'the policy is a network {actor.policy.network}; this Brancher was '
@@ -269,6 +267,7 @@ class Brancher:
       raise UserError(
         f'theta has shape {actor.theta.shape}; this policy has ({size},)'
       )
+    return actor
 
   def _check_shapes(
     self,
@@ -337,8 +336,8 @@ def initial_snapshots(
     UserError: a count outside 1 to 10,000, or a negative seed; or the task's
       resets diverge.
   """
-  if seed < 0 or not 1 <= count <= 10_000:
-    raise UserError(f'{count=}, {seed=}: need 1 to 10,000 and 0 or more')
+  count = require_whole('count', count, 1, 10_000)
+  seed = require_whole('seed', seed, 0)
   policy = noise_policy(compiled.observation_size, compiled.action_size).policy
   _, controls = compiled.actions('raw', clip=True)
   slots = NativeSlots(compiled, count, policy, controls)
