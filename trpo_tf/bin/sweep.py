@@ -1,6 +1,6 @@
 r"""Trains with every combination of some settings, each with several seeds.
 
-  python -m trpo_tf.bin.sweep --flagfile=configs/v5/hopper.flags \
+  python -m trpo_tf.bin.sweep --preset=v5/hopper \
     --grid=max_kl=0.01,0.02 --grid=gae_lambda=0.95,0.98 --seeds=3 \
     --out=runs/sweep
 
