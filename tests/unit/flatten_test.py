@@ -54,3 +54,14 @@ def test_one_and_several(name):
 def test_what_does_not_fit(name, observation):
   with pytest.raises(UserError, match='the observation does not fit'):
     _described(_SPACES[name]).flatten(observation)
+
+
+def test_one_of_several_spaces():
+  space = spaces.OneOf([spaces.Box(-1, 1, (2,)), spaces.Discrete(3)])
+  space.seed(0)
+  described = _described(space)
+  for sample in [space.sample() for _ in range(6)]:
+    row = spaces.flatten(space, sample)
+    np.testing.assert_array_equal(described.flatten(sample), row)
+  with pytest.raises(UserError, match='the observation does not fit OneOf'):
+    described.flatten(np.zeros(2))
