@@ -1,6 +1,7 @@
 """The error that is addressed to the person who typed the command."""
 
 import contextlib
+import math
 import operator
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +16,9 @@ class UserError(ValueError):
   """
 
 
-def require_whole(name: str, value: Any, low: int, high: int = 2**62) -> int:
+def require_whole(
+  name: str, value: Any, low: int, high: float = math.inf
+) -> int:
   """Returns a whole number that a caller gives.
 
   Args:
@@ -27,13 +30,11 @@ def require_whole(name: str, value: Any, low: int, high: int = 2**62) -> int:
   Raises:
     UserError: it is no whole number, or outside.
   """
-  try:
+  with contextlib.suppress(TypeError):
     number = operator.index(value)
-  except TypeError:
-    number = low - 1
-  if low <= number <= high:
-    return number
-  most = f' to {high:,}' if high < 2**62 else ' or more'
+    if low <= number <= high:
+      return number
+  most = ' or more' if high == math.inf else f' to {high:,}'
   raise UserError(f'{name}={value!r:.80}: take a whole number, {low}{most}')
 
 

@@ -276,13 +276,19 @@ def test_plot_leaves_out_what_has_nothing_yet(results, world):
   shutil.copytree(world / 'run', begun)
   head = (begun / 'progress.csv').read_text().splitlines()[0]
   (begun / 'progress.csv').write_text(f'{head}\n')
+  bare = world / 'bare_for_plot'
+  shutil.copytree(begun, bare)
+  (bare / 'progress.csv').unlink()
   commands = [['run', begun.name, '--out=b.png'], [begun.name, '--out=c.png']]
-  both, alone = programs.run('plot', commands, world)
+  commands.append(['run', bare.name, '--out=d.png'])
+  both, alone, without = programs.run('plot', commands, world)
+  assert without.code == 0 and 'progress.csv does not exist' in without.stderr
   left_out = f'{begun.name} has no finished iteration yet\n'
   assert both.code == 0 and both.stdout == 'b.png: 1 run in 1 group\n'
   assert both.stderr == f'plot: left out: {left_out}'
   assert (alone.code, alone.stderr) == (2, f'plot: {left_out}')
   shutil.rmtree(begun)
+  shutil.rmtree(bare)
 
 
 @contextlib.contextmanager

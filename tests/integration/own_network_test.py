@@ -53,6 +53,26 @@ def features(observation_size, output_size):
   )
 
 
+class Empty(trpo_tf.FunctionNetwork):
+  def __len__(self):
+    return 0
+
+
+def empty(observation_size, output_size):
+  made = linear(observation_size, output_size)
+  return Empty(made.function, made.initial, output_size, observation_size)
+
+
+class Drawn(trpo_tf.FunctionNetwork):
+  def initial_parameters(self, rng, output_scale):
+    return np.random.normal(size=len(self.initial)).astype(np.float32)
+
+
+def drawn(observation_size, output_size):
+  made = linear(observation_size, output_size)
+  return Drawn(made.function, made.initial, output_size, observation_size)
+
+
 def wider(observation_size, output_size):
   return linear(observation_size, output_size + 1)
 
@@ -223,6 +243,13 @@ def test_a_file_is_read_again_once_it_was_edited(world):
   assert load().initial.all()
 
 
+def test_a_network_without_length_is_one(world):
+  policy = _resolved(
+    task='CartPole-v1', policy='networks_of_mine:empty'
+  ).policy()
+  assert type(policy.network).__name__ == 'Empty'
+
+
 def test_another_directory_is_another_file(world, monkeypatch):
   load = functools.partial(user.load, 'networks_of_mine.py:linear', 4, 2, 0)
   first = load()
@@ -293,6 +320,7 @@ def test_what_the_function_draws_stays_in_evaluations_and_shards(world):
     ('networks_of_mine:raises', "failed: KeyError: 'no.*weights'; --verbosity"),
     ('networks_of_mine:wider', 'FunctionNetwork, from 6 inputs to 4 outputs:'),
     ('networks_of_mine:transposed', r'returned shape \(3, 2\) instead'),
+    ('networks_of_mine:drawn', 'draws from other generators than its rng'),
     ('networks_of_mine:infinite', 'whose parameters are not finite'),
     ('networks_of_mine:branches', 'failed: OperatorNotAllowedInGraphError'),
     (

@@ -335,6 +335,16 @@ TASK = Task('breaks', model, 2, 100, define, uniform_reset(0.01, 0.01))
 """
 
 
+def test_shards_share_a_task_that_is_read_once(tmp_path):
+  counted = "open(__file__ + '.runs', 'a').write('1')\n"
+  (tmp_path / 'task.py').write_text(counted + _BREAKS)
+  c = settings(num_shards=S, task=f'{tmp_path}/task.py:TASK')
+  engine = LocalEngine(c)
+  assert len(engine._worker._shards) == S
+  assert (tmp_path / 'task.py.runs').read_text() == '1'
+  engine.close()
+
+
 def test_divergences_of_different_shards_have_different_slots(tmp_path):
   (tmp_path / 'task.py').write_text(_BREAKS)
   c = settings(num_shards=S, task=f'{tmp_path}/task.py:TASK')

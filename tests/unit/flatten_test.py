@@ -56,12 +56,19 @@ def test_what_does_not_fit(name, observation):
     _described(_SPACES[name]).flatten(observation)
 
 
-def test_one_of_several_spaces():
-  space = spaces.OneOf([spaces.Box(-1, 1, (2,)), spaces.Discrete(3)])
+_ONE_OF = spaces.OneOf(
+  [spaces.Box(-1, 1, (2,)), spaces.Dict(a=spaces.Discrete(3))]
+)
+
+
+@pytest.mark.parametrize(
+  'space', [_ONE_OF, spaces.Tuple([_ONE_OF, spaces.Discrete(2)])]
+)
+def test_one_of_several_spaces(space):
   space.seed(0)
   described = _described(space)
   for sample in [space.sample() for _ in range(6)]:
     row = spaces.flatten(space, sample)
     np.testing.assert_array_equal(described.flatten(sample), row)
-  with pytest.raises(UserError, match='the observation does not fit OneOf'):
+  with pytest.raises(UserError, match='the observation does not fit'):
     described.flatten(np.zeros(2))

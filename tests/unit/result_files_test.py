@@ -28,6 +28,13 @@ def test_nothing_is_left_and_nothing_is_changed(tmp_path):
   assert os.listdir(tmp_path / 'new') == []
 
 
+def test_a_link_to_nothing_stays(tmp_path):
+  (tmp_path / 'link.gif').symlink_to(tmp_path / 'new' / 'target.gif')
+  result_files.require_writable(str(tmp_path / 'link.gif'))
+  assert (tmp_path / 'link.gif').is_symlink()
+  assert os.listdir(tmp_path / 'new') == []
+
+
 def test_the_ending_of_json_is_checked(tmp_path):
   with pytest.raises(UserError, match='--json=.*found.txt: end it in .json'):
     result_files.require_json(str(tmp_path / 'found.txt'))

@@ -63,6 +63,8 @@ def test_links_are_followed_and_each_run_counts_once(tmp_path):
   (folder / 'link').symlink_to(tmp_path / 'elsewhere')
   (folder / 'again').symlink_to(tmp_path / 'elsewhere')
   (tmp_path / 'elsewhere' / 'circle').symlink_to(folder)
+  (folder / 'out').symlink_to(tmp_path)
+  _run(tmp_path / 'other', 'x', 7, 1.0)
   found = run_sets.load('a', [str(folder)], sampled=False)
   assert found.seeds == {'x': (0, 1)}
 

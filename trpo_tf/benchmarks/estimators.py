@@ -18,9 +18,8 @@ from trpo_tf.benchmarks.estimators_list import Estimator
 from trpo_tf.config import EstimatorConfig, ExperimentConfig, SamplerConfig
 from trpo_tf.errors import UserError
 from trpo_tf.estimation import surrogate
-from trpo_tf.experiment import backend as backend_lib
 from trpo_tf.experiment import saved_runs
-from trpo_tf.experiment.backend import Atari
+from trpo_tf.experiment.backend import Atari, Backend, make_sampler
 from trpo_tf.experiment.checkpoint import Checkpoint
 from trpo_tf.experiment.trained import load_policy
 from trpo_tf.methods.registry import make_learner
@@ -52,7 +51,7 @@ class FrozenRun(NamedTuple):
   """A policy and its value network in the middle of training.
 
   Attributes:
-    config: settings of the run.
+    backend: the task with the settings of the run.
     policy: shape of the policy.
     theta: float32 [P], its parameters.
     normalizer: frozen normaliser of observations.
@@ -60,12 +59,17 @@ class FrozenRun(NamedTuple):
     env_steps: env steps that it was trained for.
   """
 
-  config: ExperimentConfig
+  backend: Backend
   policy: Policy
   theta: np.ndarray
   normalizer: Normalizer
   learner: dict[str, Any]
   env_steps: int
+
+  @property
+  def config(self) -> ExperimentConfig:
+    """The settings of the run."""
+    return self.backend.config
 
 
 def load(run_dir: str) -> FrozenRun:
@@ -103,7 +107,7 @@ def load(run_dir: str) -> FrozenRun:
     )
   learner = {'baseline': saved.state['learner']['baseline']}
   return FrozenRun(
-    config,
+    trained.backend,
     trained.policy,
     trained.theta,
     trained.normalizer,
@@ -211,7 +215,7 @@ def _learner(run: FrozenRun, config: ExperimentConfig) -> SurrogateLearner:
 
 def _batches(run: FrozenRun, config: ExperimentConfig) -> Iterator[Any]:
   """Yields batches of the frozen policy, after a few that are not used."""
-  sampler = backend_lib.make_sampler(backend_lib.resolve(config))
+  sampler = make_sampler(run.backend.configured(config))
   iteration = 0
   while True:
     batch = sampler.sample(run.theta, run.normalizer, iteration)

@@ -50,7 +50,8 @@ def _begin(path: pathlib.Path, measured: dict[str, Any]) -> dict[str, Any]:
     return dict(session=provenance.session(), settings=measured, estimators={})
   try:
     found = json.loads(path.read_bytes())
-    same = found['settings'] == measured
+    # files of earlier versions do not have the settings of the run
+    same = {'run': measured['run'], **found['settings']} == measured
   except (ValueError, TypeError, KeyError):
     same = False
   if not same:

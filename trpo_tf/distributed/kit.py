@@ -114,6 +114,7 @@ class Kit:
 
   Attributes:
     config: the experiment.
+    backend: its task, which the shards share.
     policy: the policy.
     baseline: the baseline.
     estimator: estimates advantages and value targets.
@@ -128,7 +129,8 @@ class Kit:
       config: the experiment, of all shards.
     """
     self.config = config
-    self.policy = backend_lib.resolve(config).policy()
+    self.backend = backend_lib.resolve(config)
+    self.policy = self.backend.policy()
     self.baseline = baselines.make_baseline(
       config.estimator, self.policy.network
     )

@@ -52,7 +52,7 @@ class Shard:
       index: the shard's number.
     """
     self._kit, self._index = kit, index
-    backend = backend_lib.resolve(kit.of_shard(index))
+    backend = kit.backend.configured(kit.of_shard(index))
     self._sampler = backend_lib.make_sampler(backend)
 
   def call(self, operation: str, *arguments: Any) -> Any:

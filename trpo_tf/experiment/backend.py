@@ -186,7 +186,7 @@ class Gym(_VectorTask):
       if spaces.factors
       else gaussian_policy(settings, size, spaces.action_size)
     )
-    network: Any = self.network or policy.network
+    network: Any = policy.network if self.network is None else self.network
     return dataclasses.replace(policy, network=network)
 
   def normalizer(self) -> Normalizer:

@@ -49,7 +49,8 @@ def _flags(name: str) -> list[str]:
     close = difflib.get_close_matches(name, paths, 1)
     hint = f'did you mean {close[0]}? ' if close else ''
     raise UserError(
-      f'--preset={name}: no such preset; {hint}--list_presets lists them all'
+      f'--preset={name}: no such preset; {hint}train --list_presets '
+      'lists them all'
     )
   found = []
   for line in paths[name].read_text().splitlines():

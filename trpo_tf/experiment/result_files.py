@@ -40,8 +40,8 @@ def require_writable(path: str | os.PathLike[str]) -> None:
   Raises:
     OSError: it cannot be written.
   """
-  file = pathlib.Path(path)
-  file.absolute().parent.mkdir(parents=True, exist_ok=True)
+  file = pathlib.Path(os.path.realpath(path))  # a link to nothing stays
+  file.parent.mkdir(parents=True, exist_ok=True)
   is_new = not file.exists()
   with open(file, 'ab'):
     pass

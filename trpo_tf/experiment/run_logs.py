@@ -72,12 +72,15 @@ def load_run(path: str | os.PathLike[str]) -> Run:
   """Reads the directory of a finished or running run.
 
   Raises:
-    NothingYetError: no iteration has finished yet.
+    NothingYetError: no iteration has finished yet, or there is no progress.csv.
     UserError: there is no such directory, or it is not that of a run.
   """
   path = saved_runs.expanded(path)
   settings = config_lib.settings(saved_runs.read_config(path))
-  columns = progress.read_csv(path / 'progress.csv')
+  file = path / 'progress.csv'
+  if not file.exists():  # of a run that has just begun, or an exported policy
+    raise NothingYetError(f'{file} does not exist')
+  columns = progress.read_csv(file)
   if not columns['iteration'].size:
     raise NothingYetError(f'{path} has no finished iteration yet')
   last = int(columns['iteration'][-1])  # a running training may be further

@@ -138,10 +138,11 @@ def _runs(directory: str) -> list[pathlib.Path]:
   path = pathlib.Path(directory)
   if not path.is_dir():
     raise UserError(f'{path} is not a directory')
-  names, found, seen = {'run.json', 'evaluation.json'}, [], set[str]()
+  names, found = {'run.json', 'evaluation.json'}, []
+  seen = {*path.resolve().parents}  # where a link may lead, out of the set
   for folder, below, files in os.walk(path, followlinks=True):
-    if (place := os.path.realpath(folder)) in seen:
-      below.clear()  # another link has led here, perhaps in a circle
+    if (place := pathlib.Path(folder).resolve()) in seen:
+      below.clear()  # nor twice to one place, perhaps in a circle
     elif names & {*files}:
       found.append(pathlib.Path(folder))
     seen.add(place)

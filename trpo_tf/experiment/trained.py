@@ -200,7 +200,7 @@ def _is_reset(observation: Any, space: spaces.Space) -> bool:
   """Returns whether this is an observation and a dict, as of env.reset()."""
   return (
     isinstance(observation, tuple)
-    and not isinstance(space, spaces.Tuple)
+    and not isinstance(space, spaces.Tuple | spaces.OneOf)
     and len(observation) == 2
     and isinstance(observation[1], dict)
   )

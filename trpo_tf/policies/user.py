@@ -113,7 +113,9 @@ def _fault(network: Any, observation_size: int, output_size: int) -> str:
   if sizes != (observation_size, output_size):
     return f'from {sizes[0]} inputs to {sizes[1]} outputs'
   hash(network)  # graphs are kept by network
-  theta = network.initial_parameters(np.random.default_rng(0), 1.0)
+  theta, again = (_initial_parameters(network, seed) for seed in (0, 1))
+  if not np.array_equal(theta, again, equal_nan=True):
+    return 'whose initial_parameters draws from other generators than its rng'
   if np.shape(theta) != (network.num_parameters,):
     return (
       f'whose {network.num_parameters} parameters begin as an array of shape '
@@ -138,6 +140,11 @@ def _fault(network: Any, observation_size: int, output_size: int) -> str:
   if any(product is None for product in _differentiate(network)(theta, x)):
     return 'whose outputs have no derivative with respect to its parameters'
   return ''
+
+
+def _initial_parameters(network: Network, global_seed: int) -> np.ndarray:
+  with _seeded(global_seed):
+    return network.initial_parameters(np.random.default_rng(0), 1.0)
 
 
 def _differentiate(network: Network) -> Any:

@@ -116,9 +116,9 @@ class Spaces:
     """
     space = self.observation_space
     try:
-      if isinstance(space, spaces.OneOf):  # a choice and its value: no batch
-        return np.asarray(space_utils.flatten(space, observation))
       leaf, value = _first_leaf(space, observation)
+      if isinstance(leaf, spaces.OneOf):  # a choice and its value: no batch
+        return np.asarray(space_utils.flatten(space, observation))
       shape, own = np.shape(value), leaf.shape or ()
       batched = len(shape) > len(own)
       if shape[batched:] != own:
