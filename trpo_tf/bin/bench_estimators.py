@@ -20,9 +20,9 @@ from absl import flags as absl_flags
 from rich.console import Console
 
 from trpo_tf.bin import flags
-from trpo_tf.config import ExperimentConfig, settings
+from trpo_tf.config import settings
 from trpo_tf.errors import UserError
-from trpo_tf.experiment import flagfiles, result_files
+from trpo_tf.experiment import flagfiles, result_files, run_groups
 
 _RUN_DIR = absl_flags.DEFINE_string('run_dir', '', 'directory of the run')
 _JSON = absl_flags.DEFINE_string(
@@ -59,17 +59,6 @@ def _begin(path: pathlib.Path, measured: dict[str, Any]) -> dict[str, Any]:
       f'--json={path} holds something else: take another file, or move it away'
     )
   return found
-
-
-def _identity(config: ExperimentConfig) -> dict[str, str]:
-  """Returns the settings that change a run's results, as texts of flags."""
-  from trpo_tf.experiment.run_directory import FREE_SETTINGS
-
-  return {
-    name: flagfiles.flag_text(value)
-    for name, value in settings(config).items()
-    if name not in FREE_SETTINGS
-  }
 
 
 def _measure(run: Any, result: dict[str, Any], say: Any, save: Any) -> None:
@@ -110,11 +99,12 @@ def main(_) -> None:
   logging.getLogger('tensorflow').setLevel(logging.ERROR)
   console = Console(markup=False, highlight=False)
   run = estimators.load(_RUN_DIR.value)
+  identity = run_groups.identity(settings(run.config))
   measured = dict(
     task=run.config.task.task,
     trained_env_steps=run.env_steps,
     seed=run.config.run.seed,
-    run=_identity(run.config),
+    run={name: flagfiles.flag_text(value) for name, value in identity},
     steps=_STEPS.value,
     batches=_BATCHES.value,
     reference_steps=_REFERENCE.value,

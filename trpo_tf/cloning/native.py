@@ -73,7 +73,8 @@ def to_states(
     if snapshot is None:
       raise UserError(f'snapshot {i} is None: its branch diverged, drop it')
     if not isinstance(snapshot, Snapshot):
-      raise UserError(f'snapshot {i} is a {type(snapshot).__name__}')
+      kind = type(snapshot).__name__
+      raise UserError(f'snapshot {i} is a {kind}, not a Snapshot')
     snapshot.check(_KIND, _VERSION, compiled.fingerprint, 8 * size)
     rows.append(np.frombuffer(snapshot.data, np.float64))
   return np.stack(rows)
